@@ -1,0 +1,44 @@
+"""Errors that a user can mend, and the exit codes of the command line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+EXIT_DONE = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_GATE = 100
+
+
+class HarnessError(Exception):
+    """A fault that stops the work and that one line explains.
+
+    `message` says what is wrong, `hint` what to type or do instead. The command line prints both on one line
+    and never a traceback; anything else that reaches the top is a bug.
+    """
+
+    exit_code = EXIT_FAILED
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class UsageError(HarnessError):
+    """The user asked for something that does not exist or does not fit together: exit code 2."""
+
+    exit_code = EXIT_USAGE
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return "did you mean 'x'?" for the nearest of `known`, or the list of all when none is near."""
+    known = sorted(known)
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    if near:
+        return f"did you mean '{near[0]}'?"
+    return "there is " + (", ".join(known) if known else "none")

@@ -1,0 +1,200 @@
+"""The values that pass between the stages. Small, frozen, free of behaviour beyond derived facts.
+
+Data moves one way: Suite → Completion → Page → Score → Comparison → report.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Scope = Literal["document", "fragment"]
+FinishReason = Literal["stop", "eos", "length", "loop", "error"]
+PageKind = Literal["raw", "fenced", "wrapped", "none"]
+Outcome = Literal[
+    "unscored",
+    "crash",
+    "timeout",
+    "too-large",
+    "navigated-away",
+    "script-error",
+    "blank",
+    "blocked-resource",
+    "ok",
+]
+"""What became of a page in the browser; the first that applies, in this order."""
+
+CONTROL_NAMES = ("reference", "nearest", "shuffled", "empty", "prompt")
+"""Rows that no model wrote, scored like models: see docs/controls.md."""
+
+
+def sha256(text: str) -> str:
+    """Return the SHA-256 of `text` in UTF-8 as 64 hex digits; lone surrogates are kept apart by `surrogatepass`."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One prompt with its reference answer."""
+
+    id: str
+    prompt: str
+    input: str = ""
+    reference: str = ""
+    category: str = "other"
+    difficulty: str = ""
+    scope: Scope = "document"
+    ignore: frozenset[str] = frozenset()
+    checks: tuple[Mapping[str, Any], ...] = ()
+    """Validated task checks in the words of Playwright (see `harness.suite.checks`)."""
+
+    @property
+    def prompt_sha(self) -> str:
+        """SHA-256 over prompt and input, full length: equal exactly when two tasks ask the same."""
+        return sha256(self.prompt + "\n\n" + self.input)
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """A named set of tasks, already split."""
+
+    name: str
+    title: str
+    scope: Scope
+    ignore: frozenset[str]
+    revision: str
+    """Where the rows came from: SHA-256 of the data file, or the hub revision."""
+    train: tuple[Task, ...]
+    held_out: tuple[Task, ...]
+    split_hash: str
+    """SHA-256 over the ids of both parts: equal exactly when two runs trained on and measured the same rows."""
+    default_held_out: int | None = None
+    """How many held-out tasks a run takes unless told otherwise (a fixed, stratified part); None is all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a model answered to one task."""
+
+    task: str
+    model: str
+    text: str
+    finish_reason: FinishReason
+    sample: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+    """Wall-clock share of this completion: its batch's time divided over the batch."""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The HTML inside a completion, cut out and never repaired."""
+
+    html: str
+    kind: PageKind
+    truncated: bool
+    """True where the page has no end although it should: the completion ran into the limit, or a fence never closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One number of one metric for one page; None is "not measured", never 0, and `note` says why."""
+
+    value: float | None
+    note: str = ""
+    counts: tuple[float, ...] | None = None
+    """For corpus metrics: the sufficient statistics of this row, which sum over rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One complaint of a parser or checker."""
+
+    source: str
+    text: str
+    line: int | None = None
+    column: int | None = None
+    code: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """Whether one task check held in the browser."""
+
+    why: str
+    level: Literal["must", "should"]
+    passed: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """What the closed browser measured on one page."""
+
+    outcome: Outcome
+    detail: str = ""
+    seconds: float = 0.0
+    visible_text: str = ""
+    visible_characters: int = 0
+    painted_share: float | None = None
+    """Share of viewport pixels that differ from the background, 0 to 1."""
+    errors: tuple[str, ...] = ()
+    console_errors: tuple[str, ...] = ()
+    blocked: tuple[str, ...] = ()
+    """URLs of missing or blocked resources."""
+    overflow: Mapping[str, int] = field(default_factory=dict)
+    """Horizontal overflow in CSS px by viewport width, e.g. {"1280": 0, "375": 12}."""
+    text_faults: Mapping[str, int] = field(default_factory=dict)
+    """Counts of text elements that are clipped, zero-size or invisible."""
+    accessibility: tuple[Mapping[str, Any], ...] | None = None
+    """axe-core violations ({id, impact, help, nodes}); None when axe did not run."""
+    dom_hash: str = ""
+    stable: bool | None = None
+    """False where two renderings differed; None where only one was made."""
+    screenshots: Mapping[str, bytes] = field(default_factory=dict)
+    """WebP or PNG bytes by "desktop" and "phone"."""
+    checks: tuple[CheckResult, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingCurvePoint:
+    """One logged step of a training."""
+
+    step: int
+    loss: float | None = None
+    tokens: int | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean with its 95 % interval over n tasks; `unscored` rows are counted, not averaged."""
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    n: int
+    unscored: int
+
+
+@dataclass(frozen=True, slots=True)
+class PairedDifference:
+    """second − first over the tasks that both have a number for, with a 95 % interval."""
+
+    difference: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    p_adjusted: float | None
+    n: int
+    dropped: int
+
+
+Row = dict[str, Any]
+"""One line of samples.jsonl, see docs/files.md."""
+
+Rows = Sequence[Row]
