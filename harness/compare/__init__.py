@@ -1,0 +1,5 @@
+"""Paired statistics: what the rows of a run say about the difference between two models."""
+
+from harness.compare.summary import summarise
+
+__all__ = ["summarise"]

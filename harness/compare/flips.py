@@ -1,0 +1,66 @@
+"""Where it got better and where it got worse: tasks that flipped, and differences by part of a suite."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from harness.compare.table import Cells
+
+_THRESHOLD = {"binary": 0.5, "share": 0.1, "percent": 10.0}
+"""How far a task's mean must move to count as flipped: for one yes or no, that is the flip itself."""
+
+PARTS = ("category", "difficulty")
+
+
+def part_of(suite: str, task: str, part: str, tasks: Mapping[tuple[str, str], Mapping[str, Any]] | None) -> str:
+    """Return the category or difficulty of a task; empty where it has none."""
+    return str((tasks or {}).get((suite, task), {}).get(part) or "")
+
+
+def flips(
+    first: Cells, second: Cells, scale: str, tasks: Sequence[str], parts: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
+    """Return the tasks that got better (`gained`) and worse (`lost`), by size of the change and then by id.
+
+    `parts` holds for "category" and "difficulty" the part of every task, in the order of `tasks`.
+    """
+    keep = first.scored & second.scored
+    change = np.where(keep, second.values.mean(axis=1) - first.values.mean(axis=1), 0.0)
+    threshold = _THRESHOLD[scale]
+    gained, lost = change >= threshold - 1e-9, change <= -threshold + 1e-9
+    out: dict[str, Any] = {
+        "gained": [tasks[int(i)] for i in sorted(np.flatnonzero(gained), key=lambda i: (-change[i], int(i)))],
+        "lost": [tasks[int(i)] for i in sorted(np.flatnonzero(lost), key=lambda i: (change[i], int(i)))],
+        "threshold": threshold,
+    }
+    for part, names in parts.items():
+        labels = np.array(names)
+        out[f"by_{part}"] = {
+            name: {
+                "gained": int((gained & (labels == name)).sum()),
+                "lost": int((lost & (labels == name)).sum()),
+                "n": int((keep & (labels == name)).sum()),
+            }
+            for name in sorted(set(names) - {""})
+        }
+    return out
+
+
+def pass_at_k(cells: Cells) -> dict[str, float]:
+    """Return, for k = 1, 2, 4 ... up to the fewest samples of a task, the chance that one of k samples passes.
+
+    The unbiased estimator of Chen et al. 2021, 1 − C(n − c, k) / C(n, k), averaged over tasks and trainings.
+    Empty where tasks were answered once.
+    """
+    from scipy.special import comb
+
+    keep = cells.scored
+    n, c = cells.trials[keep], cells.totals[keep]
+    most = int(n.min(initial=np.inf)) if n.size else 0
+    if most < 2:
+        return {}
+    ks = sorted({2**i for i in range(most.bit_length()) if 2**i <= most} | {most})
+    return {str(k): float((1 - comb(n - c, k) / comb(n, k)).mean()) for k in ks}
