@@ -1,0 +1,202 @@
+"""Writes a run for other programs: rows for analysis, tables for a paper, metadata for a model card."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UsageError, did_you_mean
+from harness.report import numbers, view
+from harness.report.files import Json, RunFiles, as_dict, number, read_run
+from harness.report.safe import latex, markdown, one_line, spreadsheet
+
+
+def write(run_dir: Path, formats: Sequence[str], out: Path | None) -> list[Path]:
+    """Write the exports of one run; see `harness.report.export`."""
+    for name in formats:
+        if name not in _FORMATS:
+            raise UsageError(f"there is no export '{name}'", did_you_mean(name, _FORMATS))
+    run = read_run(run_dir)
+    folder = out or run_dir / "exports"
+    folder.mkdir(parents=True, exist_ok=True)
+    return [_FORMATS[name](run, folder) for name in formats]
+
+
+def flat_rows(run: RunFiles) -> list[Json]:
+    """All rows with one column a fact: task and answer, texts, outcome, `score_<metric>`, `note_<metric>`, timing.
+
+    All rows have the same columns in the same order; what a row lacks is None.
+    """
+    tasks = {(task.get("suite"), task.get("task")): task for task in run.tasks}
+    metrics = list(dict.fromkeys([*run.metrics, *(name for row in run.rows for name in as_dict(row.get("scores")))]))
+    rows = []
+    for row in run.rows:
+        task = tasks.get((row.get("suite"), row.get("task")), {})
+        scores, notes = as_dict(row.get("scores")), as_dict(row.get("notes"))
+        timing, extraction = as_dict(row.get("timing")), as_dict(row.get("extraction"))
+        flat: Json = {name: _text(row.get(name)) for name in ("suite", "task", "model")}
+        flat["sample"] = int(number(row.get("sample")) or 0)
+        flat |= {name: _text(task.get(name)) for name in ("category", "difficulty", "scope", "prompt", "input", "reference")}
+        flat |= {name: _text(row.get(name)) for name in ("completion", "page", "finish_reason", "outcome")}
+        flat["extraction"] = _text(extraction.get("kind"))
+        flat["truncated"] = bool(extraction["truncated"]) if "truncated" in extraction else None
+        flat |= {f"score_{name}": number(scores.get(name)) for name in metrics}
+        flat |= {f"note_{name}": _text(notes.get(name)) for name in metrics}
+        flat |= {name: number(timing.get(name)) for name in ("generate_s", "render_s", "prompt_tokens", "completion_tokens")}
+        rows.append(flat)
+    return rows
+
+
+def _text(value: object) -> str | None:
+    """Text that UTF-8 can hold: a lone surrogate, which a model can emit, becomes a question mark."""
+    return None if value is None else str(value).encode("utf-8", "replace").decode("utf-8")
+
+
+def _csv(run: RunFiles, folder: Path) -> Path:
+    rows = flat_rows(run)
+    path = folder / "samples.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]) if rows else ["suite", "task", "model", "sample"])
+        writer.writeheader()
+        writer.writerows({name: spreadsheet(value) for name, value in row.items()} for row in rows)
+    return path
+
+
+def _parquet(run: RunFiles, folder: Path) -> Path:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = flat_rows(run)
+    names = list(rows[0]) if rows else ["suite", "task", "model", "sample"]
+
+    def kind(name: str) -> Any:
+        if name == "sample":
+            return pa.int32()
+        if name == "truncated":
+            return pa.bool_()
+        timing = ("generate_s", "render_s", "prompt_tokens", "completion_tokens")
+        return pa.float64() if name.startswith("score_") or name in timing else pa.string()
+
+    # The types are given, not guessed: a column that is null in one run keeps its type and runs can be put together.
+    schema = pa.schema([(name, kind(name)) for name in names])
+    path = folder / "samples.parquet"
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path, compression="zstd")
+    return path
+
+
+def _latex(run: RunFiles, folder: Path) -> Path:
+    parts = []
+    for suite in run.suites:
+        models, pair = view.suite_models(run, suite), run.pair(suite)
+        first, _, second = pair.partition(":")
+        heads = [latex(model) for model in models] + ([rf"$\Delta$ {latex(second)} $-$ {latex(first)}"] if pair else [])
+        lines = [
+            r"\begin{table}\centering",
+            rf"\caption{{{latex(view.suite_title(run, suite))}: means with 95\,\% intervals, {latex(view.measured(run, suite))}.}}",
+            rf"\begin{{tabular}}{{l{'r' * len(heads)}}}",
+            r"\toprule",
+            " & ".join(["Metric", *heads]) + r" \\",
+        ]
+        for group in view.table(run, suite):
+            lines.append(r"\midrule")
+            for row in group["rows"]:
+                cells = [latex(row["label"]) + ("*" if row["primary"] else "")]
+                cells += [_math(cell["mean"], cell["interval"]) for cell in row["cells"]]
+                if pair:
+                    change = row["change"]
+                    cells.append(_math(change["difference"], change["interval"]) if change else "--")
+                lines.append(" & ".join(cells) + r" \\")
+        lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+        parts.append("\n".join(lines))
+    return _write(folder / "tables.tex", "% needs the package booktabs; * marks a primary metric\n" + "\n\n".join(parts))
+
+
+def _math(value: str, interval: str) -> str:
+    text = f"{value} [{interval.replace(' to ', ', ')}]" if interval else value
+    return "--" if value == "–" else f"${text}$".replace(numbers.MINUS, "-")
+
+
+def _markdown(run: RunFiles, folder: Path) -> Path:
+    parts = [f"# {markdown(run.name)}"]
+    for suite in run.suites:
+        models, pair = view.suite_models(run, suite), run.pair(suite)
+        first, _, second = pair.partition(":")
+        heads = [markdown(model) for model in models] + ([f"{markdown(second)} {numbers.MINUS} {markdown(first)}"] if pair else [])
+        lines = [
+            f"## {markdown(view.suite_title(run, suite))}",
+            "",
+            f"**{markdown(view.headline(run, suite))}**",
+            "",
+            f"{view.measured(run, suite)}; means with 95 % intervals; primary metrics in bold.",
+            "",
+            "| " + " | ".join(["Metric", *heads]) + " |",
+            "| :-- " + "| --: " * len(heads) + "|",
+        ]
+        for group in view.table(run, suite):
+            for row in group["rows"]:
+                label = markdown(row["label"])
+                cells = [f"**{label}**" if row["primary"] else label]
+                cells += [f"{cell['mean']}{_brackets(cell['interval'])}" for cell in row["cells"]]
+                if pair:
+                    change = row["change"]
+                    cells.append(f"{change['arrow']} {change['difference']}{_brackets(change['interval'])}" if change else "–")
+                lines.append("| " + " | ".join(cells) + " |")
+        parts.append("\n".join(lines))
+    return _write(folder / "tables.md", "\n\n".join(parts))
+
+
+def _brackets(interval: str) -> str:
+    return f" ({interval})" if interval else ""
+
+
+def _model_card(run: RunFiles, folder: Path) -> Path:
+    """Metadata of the hub's model cards (`model-index`), written by huggingface_hub itself."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    tuned = next((name for name in run.models if as_dict(as_dict(run.manifest.get("models")).get(name)).get("kind") == "tuned"), "")
+    tuned = tuned or next((run.pair(suite).partition(":")[2] for suite in run.suites if run.pair(suite)), "")
+    results = []
+    for suite in run.suites:
+        about = as_dict(as_dict(run.manifest.get("suites")).get(suite))
+        for name, models in as_dict(run.suite(suite).get("metrics")).items():
+            estimate = as_dict(as_dict(models).get(tuned))
+            mean = number(estimate.get("mean"))
+            if mean is None or name not in run.metrics:
+                continue
+            facts = run.metrics[name]
+            low, high = number(estimate.get("low")), number(estimate.get("high"))
+            results.append(
+                EvalResult(
+                    task_type="text-generation",
+                    dataset_type=one_line(suite),
+                    dataset_name=one_line(view.suite_title(run, suite)),
+                    dataset_split="held-out",
+                    dataset_revision=one_line(about.get("revision") or "") or None,
+                    metric_type=one_line(name),
+                    metric_name=one_line(facts["label"]),
+                    metric_value=round(mean * numbers.factor(facts["scale"]), 4),
+                    metric_config=None if low is None or high is None else f"95 % interval {numbers.interval(estimate, facts['scale'])}",
+                )
+            )
+    if not results:
+        raise UsageError("the run has no measured model for a model card", "export csv or parquet instead")
+    card = ModelCardData(
+        model_name=one_line(tuned), eval_results=results, language="en", pipeline_tag="text-generation", tags=["html"]
+    )
+    return _write(folder / "model-card.md", f"---\n{card.to_yaml()}\n---")
+
+
+def _write(path: Path, text: str) -> Path:
+    path.write_text(text.rstrip() + "\n", encoding="utf-8", newline="\n")
+    return path
+
+
+_FORMATS: dict[str, Callable[[RunFiles, Path], Path]] = {
+    "csv": _csv,
+    "parquet": _parquet,
+    "latex": _latex,
+    "markdown": _markdown,
+    "model-card": _model_card,
+}

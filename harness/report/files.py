@@ -1,0 +1,182 @@
+"""Reads a run's files. The report knows nothing else of a run."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from harness.errors import HarnessError, UsageError
+from harness.types import CONTROL_NAMES
+
+Json = dict[str, Any]
+_SHOT = re.compile(r"shots/[A-Za-z0-9_-][A-Za-z0-9._-]*\.(webp|png|jpg|jpeg|avif)")
+_ORDER = ("base", "base-fewshot", "tuned")
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """What `reports/<run>/` holds, as it was written; nothing is recomputed."""
+
+    directory: Path
+    manifest: Json
+    summary: Json
+    tasks: list[Json]
+    rows: list[Json]
+
+    @cached_property
+    def name(self) -> str:
+        """The run's name: from its manifest, else its folder's."""
+        return str(self.manifest.get("run") or self.directory.name)
+
+    @cached_property
+    def suites(self) -> list[str]:
+        """Names of the measured suites, in the order of the summary."""
+        names = list(as_dict(self.summary.get("suites")))
+        return names + sorted({str(task.get("suite")) for task in self.tasks} - set(names))
+
+    @cached_property
+    def models(self) -> list[str]:
+        """Names of all models: base, few-shot base, tuned, then others as they come, controls last."""
+        seen: dict[str, None] = dict.fromkeys(as_dict(self.manifest.get("models")))
+        for row in self.rows:
+            seen.setdefault(str(row.get("model")))
+        for suite in self.suites:
+            for models in as_dict(self.suite(suite).get("metrics")).values():
+                seen.update(dict.fromkeys(as_dict(models)))
+        names = list(seen)
+
+        def place(name: str) -> tuple[int, int]:
+            if name in _ORDER:
+                return 0, _ORDER.index(name)
+            if self.is_control(name):
+                return 2, CONTROL_NAMES.index(name) if name in CONTROL_NAMES else len(CONTROL_NAMES)
+            return 1, names.index(name)
+
+        return sorted(names, key=place)
+
+    @cached_property
+    def metrics(self) -> dict[str, Json]:
+        """`{metric: {label, kind, scale, primary, description, corpus}}`, in the scorers' order."""
+        known = {name: as_dict(facts) for name, facts in as_dict(self.manifest.get("scorers")).items()}
+        for suite in self.suites:
+            for name in as_dict(self.suite(suite).get("metrics")):
+                known.setdefault(name, {})
+        return {
+            name: {
+                "label": str(facts.get("label") or name),
+                "kind": str(facts.get("kind") or "other"),
+                "scale": str(facts.get("scale") or "percent"),
+                "primary": bool(facts.get("primary")),
+                "description": str(facts.get("description") or ""),
+                "corpus": bool(facts.get("corpus")),
+            }
+            for name, facts in known.items()
+        }
+
+    def is_control(self, model: str) -> bool:
+        """Whether no model wrote these rows."""
+        facts = as_dict(as_dict(self.manifest.get("models")).get(model))
+        return facts.get("kind") == "control" or (not facts and model in CONTROL_NAMES)
+
+    def suite(self, name: str) -> Json:
+        """The summary of one suite, empty where there is none."""
+        return as_dict(as_dict(self.summary.get("suites")).get(name))
+
+    def pair(self, suite: str) -> str:
+        """The pair that the suite's verdict speaks of, "base:tuned" where there is one; "" without any pair."""
+        pairs = as_dict(self.suite(suite).get("pairs"))
+        named = as_dict(self.suite(suite).get("verdict")).get("pair")
+        if isinstance(named, str) and named in pairs:
+            return named
+        return "base:tuned" if "base:tuned" in pairs else next(iter(pairs), "")
+
+
+def as_dict(value: object) -> Json:
+    """Return `value` if it is a mapping, else an empty one: absent parts of a file are left out of the report."""
+    return value if isinstance(value, dict) else {}
+
+
+def as_list(value: object) -> list[Any]:
+    """Return `value` if it is a list, else an empty one."""
+    return value if isinstance(value, list) else []
+
+
+def number(value: object) -> float | None:
+    """Return a finite number, or None."""
+    if isinstance(value, bool | int | float) and value == value and abs(float(value)) != float("inf"):
+        return float(value)
+    return None
+
+
+def shot_path(row: Json, view: str) -> str:
+    """The picture of one row relative to the run's folder; "" for none and for any path that leaves `shots/`."""
+    path = as_dict(row.get("shots")).get(view)
+    return path if isinstance(path, str) and _SHOT.fullmatch(path) and ".." not in path else ""
+
+
+def read_run(directory: Path) -> RunFiles:
+    """Read a run's folder.
+
+    Raises:
+        UsageError: the folder or its manifest is not there.
+        HarnessError: a file is damaged, named with its line.
+    """
+    if not (directory / "manifest.json").is_file():
+        raise UsageError(
+            f"{one_path(directory)} holds no run", "name a folder under reports/ that holds a manifest.json"
+        )
+    summary = directory / "summary.json"
+    return RunFiles(
+        directory=directory,
+        manifest=_json(directory / "manifest.json"),
+        summary=_json(summary) if summary.is_file() else {},
+        tasks=list(_lines(directory / "tasks.jsonl")),
+        rows=list(_lines(directory / "samples.jsonl")),
+    )
+
+
+def read_overview(directory: Path) -> RunFiles:
+    """Read a run's manifest and summary only: what the list of all runs needs. Raises as `read_run`."""
+    summary = directory / "summary.json"
+    return RunFiles(directory, _json(directory / "manifest.json"), _json(summary) if summary.is_file() else {}, [], [])
+
+
+def one_path(path: Path) -> str:
+    """A path as a user types it: relative to where he stands, if it lies below."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _json(path: Path) -> Json:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise HarnessError(f"{one_path(path)} cannot be read: {error}", "run it again, finished work is kept") from None
+    if not isinstance(value, dict):
+        raise HarnessError(f"{one_path(path)} is not a JSON object", "run it again, finished work is kept")
+    return value
+
+
+def _lines(path: Path) -> Iterator[Json]:
+    if not path.is_file():
+        return
+    # Only "\n" ends a row: str.splitlines would also cut at U+2028 inside a string.
+    with path.open(encoding="utf-8", errors="surrogatepass", newline="\n") as lines:
+        for count, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                value = json.loads(line)
+            except ValueError:
+                raise HarnessError(
+                    f"{one_path(path)}, line {count}, is not JSON", "run it again, finished work is kept"
+                ) from None
+            if isinstance(value, dict):
+                yield value

@@ -1,0 +1,78 @@
+"""Puts templates, styles and scripts together into one page that asks nobody for anything."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from harness.report import numbers, safe, view
+
+_SCRIPTS = {
+    "report": ("base.js", "text.js", "diff.js", "store.js", "state.js", "cards.js", "parts.js", "detail.js", "report.js"),
+    "overview": ("base.js", "overview.js"),
+}
+
+
+def policy(script: str) -> str:
+    """Return the Content-Security-Policy for a page whose only script is `script`.
+
+    Everything is forbidden but that script (by its hash), the page's own pictures, and styles. Styles have no hash
+    because a sandboxed frame inherits the page's policy: with hashes the live view would show every page without its
+    styles. `frame-src 'none'` lets `srcdoc` through and no address; trusted types leave one door for markup, the live
+    view's.
+    """
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src 'self' data:; "
+        "frame-src 'none'; base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; trusted-types live"
+    )
+
+
+@cache
+def script(name: str) -> str:
+    """Return the whole script of a page, "report" or "overview": its parts in one function, nothing global."""
+    parts = [_asset(part) for part in _SCRIPTS[name]]
+    return '(() => {\n"use strict";\n' + "\n".join(parts) + "\n})();\n"
+
+
+@cache
+def style() -> str:
+    """Return the style sheet that both pages share."""
+    return "\n".join(_asset(part) for part in ("base.css", "report.css", "gallery.css", "detail.css", "print.css"))
+
+
+def _asset(name: str) -> str:
+    return (files("harness.report") / "assets" / name).read_text(encoding="utf-8")
+
+
+def render(name: str, **context: Any) -> str:
+    """Render a template of this package. Everything put in is escaped, but SVG and JSON that this package wrote itself."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("harness.report", "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {"line": safe.one_line, "seconds": numbers.seconds, "count": numbers.count}
+    environment.globals |= {"view": view, "numbers": numbers}
+    code = script(name)
+    return environment.get_template(f"{name}.html.j2").render(
+        policy=policy(code), script=Markup(code), style=Markup(style()), **context
+    )
+
+
+def write(path: Path, text: str) -> Path:
+    """Write a page whole or not at all, in UTF-8; lone surrogates, which UTF-8 lacks, become question marks."""
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(text.encode("utf-8", "replace"))
+    part.replace(path)
+    return path

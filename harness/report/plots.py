@@ -1,0 +1,248 @@
+"""Pictures of numbers as inline SVG, drawn by matplotlib and recoloured so that they follow the page's theme."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import warnings
+from collections.abc import Sequence
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from lxml import etree
+
+from harness.report.files import Json, as_dict, number
+from harness.report.safe import one_line
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# matplotlib wants colours as numbers; these stand for the page's CSS variables and are replaced in the SVG.
+INK, MUTED, GRID, BETTER, WORSE, OPEN, PAPER = (
+    "#010101",
+    "#020202",
+    "#030303",
+    "#040404",
+    "#050505",
+    "#060606",
+    "#070707",
+)
+SERIES = ("#080808", "#090909", "#0a0a0a", "#0b0b0b", "#0c0c0c", "#0d0d0d")
+_VARIABLES = {
+    INK: "ink",
+    MUTED: "muted",
+    GRID: "line",
+    BETTER: "better",
+    WORSE: "worse",
+    OPEN: "open",
+    PAPER: "paper",
+} | {colour: f"series-{index}" for index, colour in enumerate(SERIES, 1)}
+_MARKS = ("o", "s", "D", "^", "v", "P")
+
+
+def forest(rows: Sequence[Json], title: str, *, wide: bool = True) -> str:
+    """Draw paired differences with 95 % intervals, one line a metric; "" without rows.
+
+    Args:
+        rows: see `harness.report.view.forest_rows`.
+        title: what the picture shows, for readers who do not see it.
+        wide: for a desk (labels left of the lines) or for a phone (labels above them).
+    """
+    if not rows:
+        return ""
+    groups = list(dict.fromkeys(row["group"] for row in rows))
+    slots: list[tuple[str, Json | None]] = []
+    for group in groups:
+        slots.append((group, None))
+        slots += [(row["label"], row) for row in rows if row["group"] == group]
+    step = 0.27 if wide else 0.44
+    figure, axes = _figure((9.2, 0.75 + step * len(slots)) if wide else (3.7, 0.75 + step * len(slots)))
+    ends = [value for row in rows for key in ("low", "high", "difference") if (value := row[key]) is not None]
+    reach = max(5.0, max(abs(value) for value in ends)) * 1.08
+    lowest, highest = (min(0.0, *ends), max(0.0, *ends))
+    pad = max(2.0, (highest - lowest) * 0.08)
+    limits = (max(-reach, lowest - pad), min(reach, highest + pad))
+    axes.set_xlim(*limits)
+    axes.set_ylim(len(slots) - 0.35, -0.6)
+    axes.axvline(0, color=INK, linewidth=1)
+    for place, (label, row) in enumerate(slots):
+        _forest_line(axes, place, label, row, wide=wide, step=step)
+    axes.set_yticks([])
+    axes.set_xlabel("Difference in points of 100, with 95 % interval", color=MUTED, fontsize=9.5 if wide else 9)
+    axes.tick_params(axis="x", colors=MUTED, labelsize=9.5 if wide else 9, length=0, pad=6)
+    axes.grid(axis="x", color=GRID, linewidth=0.7)
+    axes.set_axisbelow(True)
+    figure.subplots_adjust(
+        left=0.27 if wide else 0.03,
+        right=0.90 if wide else 0.97,
+        top=1 - 0.08 / figure.get_figheight(),
+        bottom=0.55 / figure.get_figheight(),
+    )
+    said = "; ".join(f"{row['label']} {row['text']} ({_WORDS[row['way']]})" for row in rows)
+    return _svg(figure, title, said)
+
+
+_WORDS = {"better": "better", "worse": "worse", "open": "not told apart from no difference"}
+_COLOURS = {"better": BETTER, "worse": WORSE, "open": OPEN}
+_SHAPES = {"better": "^", "worse": "v", "open": "o"}
+
+
+def _forest_line(axes: Axes, place: int, label: str, row: Json | None, *, wide: bool, step: float) -> None:
+    left = (-0.37, axes.transAxes) if wide else (0.0, axes.transAxes)
+    blend = _blend(axes)
+    up = 0 if wide else -0.36
+    if row is None:
+        axes.text(left[0], place + (0 if wide else 0.1), label, transform=blend, color=MUTED, fontsize=9.5, va="center")
+        return
+    weight = "bold" if row["primary"] else "normal"
+    size = 10.5 if wide else 10
+    axes.text(left[0] + (0.02 if wide else 0), place + up, label, transform=blend, color=INK, fontsize=size,
+              va="center", fontweight=weight)  # fmt: skip
+    axes.text(1.13 if wide else 1.0, place + up, row["text"], transform=blend, color=INK, fontsize=size, va="center",
+              ha="right", fontweight=weight)  # fmt: skip
+    colour = _COLOURS[row["way"]]
+    if row["low"] is not None and row["high"] is not None:
+        axes.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=3 if row["primary"] else 1.8,
+                  solid_capstyle="round")  # fmt: skip
+    axes.plot([row["difference"]], [place], _SHAPES[row["way"]], color=colour, markersize=9 if row["primary"] else 7,
+              markeredgecolor=PAPER, markeredgewidth=1.2)  # fmt: skip
+
+
+def _blend(axes: Axes) -> Any:
+    from matplotlib.transforms import blended_transform_factory
+
+    return blended_transform_factory(axes.transAxes, axes.transData)
+
+
+def lines(series: Sequence[tuple[str, Sequence[tuple[float, float]]]], title: str, x: str, y: str,
+          *, ticks: Sequence[str] = (), zero: bool = True) -> str:  # fmt: skip
+    """Draw lines over a common axis, each with its own colour and mark; "" where no line has a point.
+
+    Args:
+        series: pairs of a name and its points (x, y).
+        title: what the picture shows.
+        x: the horizontal axis' name.
+        y: the vertical axis' name.
+        ticks: names for x = 0, 1, 2 ... where they are not numbers.
+        zero: let the vertical axis begin at 0.
+    """
+    series = [(name, sorted(points)) for name, points in series if points]
+    if not series:
+        return ""
+    figure, axes = _figure((5.2, 2.7))
+    for index, (name, points) in enumerate(series):
+        colour = SERIES[index % len(SERIES)]
+        axes.plot([p[0] for p in points], [p[1] for p in points], color=colour, linewidth=1.9,
+                  marker=_MARKS[index % len(_MARKS)], markersize=4 if len(points) < 60 else 0)  # fmt: skip
+        axes.text(1.015, points[-1][1], one_line(name, 22), transform=_blend(axes), color=INK, fontsize=9, va="center")
+    if zero:
+        axes.set_ylim(bottom=0)
+    if ticks:
+        shown = range(0, len(ticks), max(1, len(ticks) // 6))
+        axes.set_xticks(list(shown), [one_line(ticks[index], 12) for index in shown])
+    axes.set_xlabel(x, color=MUTED, fontsize=9)
+    axes.set_title(y, color=MUTED, fontsize=9, loc="left", pad=8)
+    axes.tick_params(colors=MUTED, labelsize=9, length=0, pad=5)
+    axes.grid(axis="y", color=GRID, linewidth=0.7)
+    axes.set_axisbelow(True)
+    figure.subplots_adjust(left=0.10, right=0.72, top=0.88, bottom=0.19)
+    said = "; ".join(f"{one_line(name)} from {points[0][1]:.3g} to {points[-1][1]:.3g}" for name, points in series)
+    return _svg(figure, title, said)
+
+
+def training(curve: Json) -> list[str]:
+    """Draw one training's loss, and the scores that were watched beside it, each kind of unit in a picture of its own."""
+    points = [point for point in curve["points"] if number(point.get("step")) is not None]
+    loss = [(float(p["step"]), value) for p in points if (value := number(p.get("loss"))) is not None]
+    watched: dict[str, list[tuple[float, float]]] = {}
+    for point in points:
+        for name, value in as_dict(point.get("scores")).items():
+            if (found := number(value)) is not None:
+                watched.setdefault(str(name), []).append((float(point["step"]), found))
+    name = one_line(curve["model"], 40)
+    pictures = [lines([("loss", loss)], f"Training loss of {name} by step", "step", "training loss")]
+    losses = {key: value for key, value in watched.items() if "loss" in key}
+    small = {k: v for k, v in watched.items() if k not in losses and all(0 <= y <= 1 for _, y in v)}
+    large = {key: value for key, value in watched.items() if key not in losses and key not in small}
+    for group, unit in ((losses, "loss on held-back rows"), (large, "points of 100"), (small, "share")):
+        pictures.append(lines(list(group.items()), f"{unit} of {name} while training, by step", "step", unit))
+    return [picture for picture in pictures if picture]
+
+
+def _figure(size: tuple[float, float]) -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, dpi=72)
+    axes = figure.add_subplot()
+    for side in ("top", "right", "left", "bottom"):
+        axes.spines[side].set_visible(False)
+    axes.patch.set_visible(False)
+    figure.patch.set_visible(False)
+    return figure, axes
+
+
+def _svg(figure: Figure, title: str, description: str) -> str:
+    import matplotlib as mpl
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    target = BytesIO()
+    settings = {"svg.fonttype": "none", "svg.hashsalt": "report", "text.parse_math": False, "axes.unicode_minus": True}
+    for text in figure.findobj(lambda artist: hasattr(artist, "set_parse_math")):
+        text.set_parse_math(False)  # type: ignore[attr-defined]
+    with mpl.rc_context(settings), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a label in a script that DejaVu lacks: the page's own fonts draw it
+        FigureCanvasSVG(figure).print_svg(target, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    return _themed(target.getvalue(), title, description)
+
+
+_SVG = "{http://www.w3.org/2000/svg}"
+_XLINK = "{http://www.w3.org/1999/xlink}href"
+
+
+def _themed(svg: bytes, title: str, description: str) -> str:
+    """Let the drawing inherit the page: colours by variables, its font, no style rules, ids of its own, a text in its place."""
+    root = etree.fromstring(svg, etree.XMLParser(resolve_entities=False, no_network=True))
+    key = f"plot-{hashlib.sha256(svg).hexdigest()[:10]}"
+    for element in list(root.iter()):
+        if element.tag in (f"{_SVG}metadata", f"{_SVG}style"):
+            element.getparent().remove(element)
+            continue
+        if "style" in element.attrib:
+            for name, value in _declarations(element.attrib.pop("style")):
+                if not name.startswith("font-family"):
+                    element.set(name, value)
+        for name, value in list(element.attrib.items()):
+            if value in _VARIABLES:
+                element.set(name, f"var(--{_VARIABLES[value]})")
+            elif name == "id":
+                element.set("id", f"{key}-{value}")
+            elif name == _XLINK:
+                del element.attrib[name]
+                element.set("href", f"#{key}-{value.lstrip('#')}")
+            elif value.startswith("url(#"):
+                element.set(name, f"url(#{key}-{value[5:]}")
+    for name in ("width", "height", "version"):
+        root.attrib.pop(name, None)
+    root.set("role", "img")
+    root.set("aria-labelledby", f"{key}-t {key}-d")
+    root.set("stroke-linejoin", "round")
+    for place, (tag, text) in enumerate((("title", title), ("desc", description))):
+        child = etree.Element(f"{_SVG}{tag}", id=f"{key}-{tag[0]}")
+        child.text = one_line(text)
+        root.insert(place, child)
+    return etree.tostring(root, encoding="unicode")
+
+
+def _declarations(style: str) -> list[tuple[str, str]]:
+    pairs = []
+    for part in style.split(";"):
+        name, _, value = part.partition(":")
+        name, value = name.strip(), value.strip()
+        if name == "font":
+            # "500 10px 'DejaVu Sans', ..." or "10px ...": only weight and size are the drawing's own
+            if match := re.match(r"(?:(\w+)\s+)?([\d.]+)px", value):
+                pairs += [("font-size", match[2])] + ([("font-weight", match[1])] if match[1] else [])
+        elif name:
+            pairs.append((name, value))
+    return pairs

@@ -1,0 +1,135 @@
+"""The report in a terminal: the answer first, at 80 columns, with or without colour, on any code page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from harness.report import view
+from harness.report.files import Json, RunFiles, one_path, read_run
+from harness.report.safe import encodable, one_line
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_STYLES = {"better": "blue", "worse": "bold yellow", "open": "dim"}
+_PLAIN = {"▲": "+", "▼": "-", "·": "~", "−": "-", "–": "-", "\u202f": " ", "★": "*", "Δ": "diff", "→": "->"}
+
+
+def show(run_dir: Path, console: Console | None = None) -> None:
+    """Print the report of one run; see `harness.report.print_report`."""
+    from rich.console import Console
+
+    run = read_run(run_dir)
+    console = console or Console(highlight=False)
+    for place, suite in enumerate(run.suites):
+        if place:
+            console.print()
+        _suite(console, run, suite)
+    if not run.suites:
+        _line(console, "The run holds no measured suite yet.")
+    page = run.directory / "index.html"
+    console.print()
+    if page.is_file():
+        _line(console, f"Report  {one_path(page)}", style="bold")
+    else:
+        _line(console, f"No page yet: type  python -m harness report {one_line(run.directory.name)}")
+
+
+def _suite(console: Console, run: RunFiles, suite: str) -> None:
+    title = one_line(view.suite_title(run, suite))
+    _line(console, view.headline(run, suite), style="bold")
+    for note in view.verdict_notes(run, suite):
+        _line(console, note)
+    console.print()
+    _line(console, f"{title}, {view.measured(run, suite)}", style="dim")
+    _table(console, run, suite)
+    for line in _leftovers(run, suite):
+        _line(console, line, style="dim")
+    lost = view.regressions(run, suite)
+    if lost:
+        _, _, second = run.pair(suite).partition(":")
+        console.print()
+        _line(console, f"Where {one_line(second)} lost most", style="bold")
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(no_wrap=True)
+        grid.add_column(justify="right", no_wrap=True)
+        grid.add_column(no_wrap=True, overflow="crop", ratio=1)
+        for item in lost:
+            loss = f"{item['loss']:+.1f}".replace("-", "−")
+            grid.add_row(
+                _text(console, one_line(item["task"], 24)),
+                _text(console, loss),
+                _text(console, one_line(item["prompt"], max(20, console.width - 40)), "dim"),
+            )
+        console.print(grid)
+
+
+def _table(console: Console, run: RunFiles, suite: str) -> None:
+    """Models beside each other while they fit, always the pair of the verdict; means, then the difference with its interval."""
+    pair = [name for name in run.pair(suite).split(":") if name]
+    models = [model for model in view.suite_models(run, suite) if model in pair]
+    others = [model for model in view.suite_models(run, suite) if model not in pair]
+    room = (console.width - 22 - 30 - 9 * len(models)) // 11
+    shown = sorted(models + others[: max(0, room)], key=run.models.index) if pair else others[: max(1, room + 3)]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1))
+    table.add_column("")
+    for model in shown:
+        table.add_column(_text(console, one_line(model, 12)), justify="right", no_wrap=True)
+    if pair:
+        table.add_column(_text(console, "Δ with 95 % interval"), justify="right", no_wrap=True)
+        table.add_column("", no_wrap=True)
+    for group in view.table(run, suite):
+        for row in group["rows"]:
+            cells: list[Any] = [_text(console, ("★ " if row["primary"] else "  ") + one_line(row["label"], 20))]
+            by_model = {cell["model"]: cell for cell in row["cells"]}
+            cells += [_text(console, by_model[model]["mean"]) for model in shown]
+            if pair:
+                cells += _change(console, row["change"])
+            table.add_row(*cells)
+    console.print(table)
+    hidden = len(models + others) - len(shown)
+    notes = ["★ primary: the verdict rests on these. Percent, or points of 100."]
+    if pair:
+        notes.append("▲ better, ▼ worse, · not told apart from no difference.")
+    if hidden:
+        notes.append(f"{hidden} more model{'s' if hidden > 1 else ''} in the page.")
+    _line(console, " ".join(notes), style="dim")
+
+
+def _change(console: Console, change: Json | None) -> list[Text]:
+    if change is None:
+        return [Text(""), Text("")]
+    style = _STYLES[change["way"]]
+    low_high = f" ({change['interval']})" if change["interval"] else ""
+    return [_text(console, change["difference"] + low_high, style), _text(console, change["arrow"], style)]
+
+
+def _leftovers(run: RunFiles, suite: str) -> list[str]:
+    """What could not be measured, in words, so that no gap passes for a zero."""
+    missing = []
+    for group in view.table(run, suite):
+        for row in group["rows"]:
+            unscored = sum(cell["unscored"] for cell in row["cells"])
+            if unscored:
+                missing.append(f"{one_line(row['label'], 24)} {unscored}")
+    return [f"Not measured (answers): {', '.join(missing)}."] if missing else []
+
+
+def _line(console: Console, text: str, style: str = "") -> None:
+    console.print(_text(console, text, style))
+
+
+def _text(console: Console, text: str, style: str = "") -> Text:
+    """Text that holds no control character, no markup, and nothing that the console's code page lacks."""
+    encoding = console.encoding or "utf-8"
+    for sign, plain in _PLAIN.items():
+        try:
+            sign.encode(encoding)
+        except (UnicodeEncodeError, LookupError):
+            text = text.replace(sign, plain)
+    return Text(encodable(text, encoding), style=style)

@@ -1,0 +1,314 @@
+"""Turns a run's files into what the page and the terminal show: words, table rows, counts. No statistics."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, get_args
+
+from harness.report import numbers
+from harness.report.files import Json, RunFiles, as_dict, as_list, number
+from harness.report.safe import one_line
+from harness.types import Outcome
+
+OUTCOMES: tuple[str, ...] = get_args(Outcome)[::-1]
+"""From `ok` to `unscored`."""
+FUNNEL = ("extracted", "parses", "well_formed", "conforming")
+KINDS = {
+    "form": "Form",
+    "content": "Content",
+    "similarity": "Likeness to the reference",
+    "render": "In the browser",
+    "other": "Other",
+}
+ARROWS = {"better": "▲", "worse": "▼", "open": "·"}
+
+
+def headline(run: RunFiles, suite: str) -> str:
+    """The sentence that answers the question for one suite: the verdict's own, else what the intervals say, plainly."""
+    sentence = as_dict(run.suite(suite).get("verdict")).get("sentence")
+    if isinstance(sentence, str) and sentence.strip():
+        return one_line(sentence)
+    pair = run.pair(suite)
+    if not pair:
+        return "No two models were compared on the same tasks, so there is no verdict."
+    first, _, second = pair.partition(":")
+    ways: dict[str, list[str]] = {"better": [], "worse": [], "open": []}
+    pairs = as_dict(as_dict(run.suite(suite).get("pairs")).get(pair))
+    primary = [name for name in pairs if run.metrics.get(name, {}).get("primary")] or list(pairs)
+    for name in primary:
+        ways[numbers.direction(pairs[name])].append(str(run.metrics[name]["label"]) if name in run.metrics else name)
+    said = [
+        f"{word} on {', '.join(ways[way])}"
+        for way, word in (("better", "better"), ("worse", "worse"), ("open", "not told apart"))
+        if ways[way]
+    ]
+    return one_line(f"{second} against {first}: {'; '.join(said) or 'nothing was measured on both'}.")
+
+
+def verdict_word(run: RunFiles, suite: str) -> str:
+    """The verdict in one word as the comparison gave it, "" where it gave none."""
+    return one_line(as_dict(run.suite(suite).get("verdict")).get("word") or "")
+
+
+def verdict_notes(run: RunFiles, suite: str) -> list[str]:
+    """The further sentences of the verdict (form, content, few-shot, limits), in the comparison's order."""
+    verdict = as_dict(run.suite(suite).get("verdict"))
+    notes: list[str] = []
+    for key, value in verdict.items():
+        if key in ("word", "sentence", "pair"):
+            continue
+        if isinstance(value, dict):
+            value = value.get("sentence")
+            if isinstance(value, str) and value.strip():
+                notes.append(one_line(value))
+        elif isinstance(value, str) and " " in value.strip():
+            notes.append(one_line(value))
+        elif isinstance(value, list):
+            notes += [one_line(item) for item in value if isinstance(item, str) and " " in item.strip()]
+    return list(dict.fromkeys(notes))
+
+
+def suite_title(run: RunFiles, suite: str) -> str:
+    """The suite's title as its file names it, else its name."""
+    return str(as_dict(as_dict(run.manifest.get("suites")).get(suite)).get("title") or suite)
+
+
+def measured(run: RunFiles, suite: str) -> str:
+    """How much was measured, in words: "68 tasks"; "1 task, 3 answers to each by every model"."""
+    tasks = {str(row.get("task")) for row in run.rows if row.get("suite") == suite}
+    samples = 1 + max((int(number(row.get("sample")) or 0) for row in run.rows if row.get("suite") == suite), default=0)
+    said = f"{len(tasks)} task{'' if len(tasks) == 1 else 's'}"
+    return said if samples == 1 else f"{said}, {samples} answers to each by every model"
+
+
+def table(run: RunFiles, suite: str) -> list[Json]:
+    """Groups of metric rows: `{title, rows: [{name, label, cells: [{mean, interval, ...}], change}]}`."""
+    summary = run.suite(suite)
+    metrics = as_dict(summary.get("metrics"))
+    pair = as_dict(as_dict(summary.get("pairs")).get(run.pair(suite)))
+    models = suite_models(run, suite)
+    groups: list[Json] = []
+    for kind, title in KINDS.items():
+        rows = []
+        for name, facts in run.metrics.items():
+            if (facts["kind"] if facts["kind"] in KINDS else "other") != kind or name not in metrics:
+                continue
+            cells = []
+            for model in models:
+                estimate = as_dict(as_dict(metrics[name]).get(model))
+                cells.append(
+                    {
+                        "model": model,
+                        "mean": numbers.mean(estimate.get("mean"), facts["scale"]),
+                        "interval": numbers.interval(estimate, facts["scale"]),
+                        "unscored": int(number(estimate.get("unscored")) or 0),
+                        "n": int(number(estimate.get("n")) or 0),
+                    }
+                )
+            rows.append({"name": name, **facts, "cells": cells, "change": change(pair.get(name), facts["scale"])})
+        if rows:
+            groups.append({"kind": kind, "title": title, "rows": rows})
+    return groups
+
+
+def change(difference: object, scale: str) -> Json | None:
+    """One paired difference in words and signs; None where the pair has no such metric."""
+    facts = as_dict(difference)
+    if not facts:
+        return None
+    way = numbers.direction(facts)
+    return {
+        "way": way,
+        "arrow": ARROWS[way],
+        "difference": numbers.signed(facts.get("difference"), scale),
+        "interval": numbers.interval(facts, scale, sign=True),
+        "p": numbers.p_value(facts.get("p")),
+        "p_adjusted": numbers.p_value(facts.get("p_adjusted")),
+        "n": int(number(facts.get("n")) or 0),
+        "dropped": int(number(facts.get("dropped")) or 0),
+        "detectable": numbers.mean(facts["minimal_detectable"], scale) if "minimal_detectable" in facts else "",
+    }
+
+
+def suite_models(run: RunFiles, suite: str) -> list[str]:
+    """The models that the suite has a number or a row for."""
+    known = {model for models in as_dict(run.suite(suite).get("metrics")).values() for model in as_dict(models)}
+    known |= {str(row.get("model")) for row in run.rows if row.get("suite") == suite}
+    return [model for model in run.models if model in known]
+
+
+def forest_rows(run: RunFiles, suite: str) -> list[Json]:
+    """The paired differences to draw, in points of 100, in the order of the table."""
+    pair = as_dict(as_dict(run.suite(suite).get("pairs")).get(run.pair(suite)))
+    rows = []
+    for group in table(run, suite):
+        for row in group["rows"]:
+            facts = as_dict(pair.get(row["name"]))
+            difference = number(facts.get("difference"))
+            if difference is None:
+                continue
+            scale = numbers.factor(row["scale"])
+            low, high = number(facts.get("low")), number(facts.get("high"))
+            rows.append(
+                {
+                    "label": one_line(row["label"], 34),
+                    "group": group["title"],
+                    "primary": row["primary"],
+                    "difference": difference * scale,
+                    "low": None if low is None else low * scale,
+                    "high": None if high is None else high * scale,
+                    "way": numbers.direction(facts),
+                    "text": row["change"]["difference"],
+                }
+            )
+    return rows
+
+
+def funnel(run: RunFiles, suite: str) -> list[Json]:
+    """Per model, how many answers are left after each tier of validity; an unmeasured tier leaves, and is counted apart.
+
+    Each tier counts only answers that passed all tiers before it, so that the steps can only fall.
+    """
+    result = []
+    for model in suite_models(run, suite):
+        rows = _rows(run, suite, model)
+        tiers = [tier for tier in FUNNEL if any(tier in as_dict(row.get("scores")) for row in rows)]
+        if not rows or not tiers:
+            continue
+        left, steps = rows, []
+        for tier in tiers:
+            unmeasured = sum(number(as_dict(row.get("scores")).get(tier)) is None for row in left)
+            left = [row for row in left if number(as_dict(row.get("scores")).get(tier)) == 1]
+            label = run.metrics.get(tier, {}).get("label", tier)
+            steps.append(
+                {
+                    "tier": tier,
+                    "label": label,
+                    "count": len(left),
+                    "share": len(left) / len(rows),
+                    "unmeasured": unmeasured,
+                }
+            )
+        result.append({"model": model, "rows": len(rows), "steps": steps})
+    return result
+
+
+def outcomes(run: RunFiles, suite: str) -> Json:
+    """`{columns: [outcome], rows: [{model, total, cells: [{outcome, count, share}]}]}`: only outcomes that occur, `ok` always."""
+    counted: dict[str, Counter[str]] = {}
+    given = as_dict(run.suite(suite).get("outcomes"))
+    for model in suite_models(run, suite):
+        rows = _rows(run, suite, model)
+        if isinstance(given.get(model), dict):
+            counted[model] = Counter({str(word): int(number(times) or 0) for word, times in given[model].items()})
+        elif any(row.get("outcome") for row in rows):
+            counted[model] = Counter(str(row.get("outcome") or "unscored") for row in rows)
+    seen = {word for counter in counted.values() for word, times in counter.items() if times}
+    columns = ["ok", *(word for word in OUTCOMES if word in seen and word != "ok"), *sorted(seen - set(OUTCOMES))]
+    return {
+        "columns": columns,
+        "rows": [
+            {
+                "model": model,
+                "total": counter.total(),
+                "cells": [
+                    {"outcome": word, "count": counter[word], "share": counter[word] / max(1, counter.total())}
+                    for word in columns
+                ],
+            }
+            for model, counter in counted.items()
+        ],
+    }
+
+
+def regressions(run: RunFiles, suite: str, limit: int = 5) -> list[Json]:
+    """The tasks on which the pair's second model lost most against its first, over the primary metrics both have.
+
+    The loss is the mean over primary metrics of the difference of one task's means over its samples, in points of 100:
+    an order for looking, no estimate.
+    """
+    first, _, second = run.pair(suite).partition(":")
+    primary = [name for name, facts in run.metrics.items() if facts["primary"]] or list(run.metrics)
+    scores: dict[str, dict[str, list[Json]]] = {}
+    for row in run.rows:
+        if row.get("suite") == suite and row.get("model") in (first, second):
+            scores.setdefault(str(row.get("task")), {}).setdefault(str(row["model"]), []).append(
+                as_dict(row.get("scores"))
+            )
+    prompts = {str(task.get("task")): one_line(task.get("prompt", "")) for task in run.tasks}
+    lost = []
+    for task, by_model in scores.items():
+        differences = {}
+        for name in primary:
+            before, after = (_mean(by_model.get(model, []), name) for model in (first, second))
+            if before is not None and after is not None:
+                differences[name] = (after - before) * numbers.factor(run.metrics[name]["scale"])
+        if differences:
+            total = sum(differences.values()) / len(differences)
+            if total < 0:
+                worst = min(differences, key=lambda name: differences[name])
+                lost.append({"task": task, "loss": total, "worst": worst, "prompt": prompts.get(task, "")})
+    return sorted(lost, key=lambda item: (item["loss"], item["task"]))[:limit]
+
+
+def _mean(scores: list[Json], name: str) -> float | None:
+    values = [found for score in scores if (found := number(score.get(name))) is not None]
+    return sum(values) / len(values) if values else None
+
+
+def _rows(run: RunFiles, suite: str, model: str) -> list[Json]:
+    return [row for row in run.rows if row.get("suite") == suite and row.get("model") == model]
+
+
+def costs(run: RunFiles) -> list[Json]:
+    """What each model's answers and training took, for those that a model wrote."""
+    rows = []
+    for model in run.models:
+        facts = as_dict(as_dict(run.manifest.get("models")).get(model))
+        cost, training = as_dict(facts.get("cost")), as_dict(facts.get("training"))
+        if cost or training:
+            rows.append(
+                {
+                    "model": model,
+                    "seconds": numbers.seconds(cost.get("seconds")),
+                    "tokens": numbers.count(cost.get("completion_tokens")),
+                    "speed": numbers.count(cost.get("tokens_per_second")),
+                    "memory": numbers.size(cost.get("peak_memory_bytes")),
+                    "training": numbers.seconds(training.get("seconds")) if training else "–",
+                    "training_rows": numbers.count(training.get("rows")) if training else "–",
+                    "training_tokens": numbers.count(training.get("tokens")) if training else "–",
+                }
+            )
+    return rows
+
+
+def curves(run: RunFiles) -> list[Json]:
+    """Training curves of the trained models: `{model, points: [{step, loss, scores}]}`."""
+    found = []
+    for model in run.models:
+        training = as_dict(as_dict(as_dict(run.manifest.get("models")).get(model)).get("training"))
+        points = [point for point in as_list(training.get("curve")) if isinstance(point, dict)]
+        if points:
+            found.append({"model": model, "suite": training.get("suite"), "points": points})
+    return found
+
+
+def facts(run: RunFiles) -> list[tuple[str, list[tuple[str, Any]]]]:
+    """What decided the numbers, as titled lists of name and value, for the page's last section."""
+    manifest = run.manifest
+    profile = as_dict(manifest.get("profile"))
+    groups: list[tuple[str, list[tuple[str, Any]]]] = [
+        (
+            "Run",
+            [(key, manifest.get(key)) for key in ("run", "harness", "started", "finished", "command", "seeds")]
+            + [(f"git {key}", value) for key, value in as_dict(manifest.get("git")).items()],
+        ),
+        ("Profile", list(profile.items())),
+    ]
+    for model, about in as_dict(manifest.get("models")).items():
+        kept = [(k, v) for k, v in as_dict(about).items() if k not in ("training", "cost") and v not in (None, {}, [])]
+        training = {k: v for k, v in as_dict(as_dict(about).get("training")).items() if k != "curve"}
+        groups.append((f"Model {model}", kept + ([("training", training)] if training else [])))
+    groups += [(f"Suite {suite}", list(as_dict(about).items())) for suite, about in as_dict(manifest.get("suites")).items()]
+    groups += [(title, list(as_dict(manifest.get(title.lower())).items())) for title in ("Tools", "Packages", "Hardware")]
+    return [(one_line(title), items) for title, items in groups if items]
