@@ -1,0 +1,99 @@
+"""The user's cache folder, content hashes of files, and atomic writes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from harness.errors import HarnessError
+
+
+def cache_folder(*parts: str) -> Path:
+    """Return the folder `parts` inside the cache, made if need be: `HARNESS_CACHE`, else the user's cache folder.
+
+    Raises:
+        HarnessError: the folder cannot be made or written.
+    """
+    root = os.environ.get("HARNESS_CACHE")
+    if root:
+        base = Path(root)
+    elif os.name == "nt":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "html-harness"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "html-harness"
+    folder = base.joinpath(*parts)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HarnessError(
+            f"the cache folder {folder} cannot be made: {error.strerror}", "set HARNESS_CACHE to another folder"
+        ) from error
+    return folder
+
+
+def content_key(content: Any) -> str:
+    """Return the SHA-256 of `content` as canonical JSON: equal content has an equal key, whatever it is called."""
+    text = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def files_sha256(paths: list[Path]) -> str:
+    """Return one SHA-256 over several files' contents, in order of name.
+
+    Hashing many gigabytes takes long, so each file's hash is kept in the cache under its path, size and time of change.
+    """
+    memo = cache_folder("hashes")
+    digest = hashlib.sha256()
+    for path in sorted(paths, key=lambda path: path.name):
+        status = path.stat()
+        note = memo / content_key([str(path.resolve()), status.st_size, status.st_mtime_ns])
+        if note.exists():
+            file_hash = note.read_text()
+        else:
+            file_hash = file_sha256(path)
+            write_atomically(note, file_hash)
+        digest.update(file_hash.encode())
+    return digest.hexdigest()
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a whole file or nothing: a reader, or a run after a crash, never sees half of it."""
+    data = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def finished_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder that becomes `folder` when the block ends well, and vanishes when it does not."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        yield temporary
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(temporary, folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise

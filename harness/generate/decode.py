@@ -1,0 +1,198 @@
+"""Decoding that keeps the batch full: finished rows leave at once and waiting prompts take their slots."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers.cache_utils import DynamicCache
+
+from harness.generate.slots import SlotCache, slot_attention_on
+from harness.generate.stopping import StopRule
+from harness.types import FinishReason
+
+MIN_SHARED_PREFIX = 16
+"""A prompt prefix that all rows share is computed once from this many tokens on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One prompt as token ids. `seed` makes sampling independent of the batch it runs in."""
+
+    key: int
+    tokens: tuple[int, ...]
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A finished completion as token ids, the end token left out."""
+
+    key: int
+    tokens: list[int]
+    finish_reason: FinishReason
+    seconds: float
+    """The row's share of the time of each step it took part in."""
+
+
+@dataclass
+class _Row:
+    prompt: Prompt
+    generator: torch.Generator | None
+    tokens: list[int] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+@dataclass
+class Decoder:
+    """Greedy or sampled decoding of many prompts on one model.
+
+    Args:
+        model: A causal language model of transformers, with or without PEFT adapters.
+        stop: When a completion ends.
+        batch_size: How many rows are decoded at once.
+        temperature: 0 is greedy.
+    """
+
+    model: Any
+    stop: StopRule
+    batch_size: int
+    temperature: float = 0.0
+
+    @torch.inference_mode()
+    def decode(self, prompts: Sequence[Prompt]) -> Iterator[Decoded]:
+        """Yield completions as they finish. Longest prompts go first, so that the batch stays full to the end."""
+        if not prompts:
+            return
+        unwrapped = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        run = _Run(self, unwrapped, sorted(prompts, key=lambda prompt: (-len(prompt.tokens), prompt.key)))
+        while run.waiting or run.rows:
+            with slot_attention_on(unwrapped):
+                finished = run.step()
+            yield from finished
+
+
+class _Run:
+    def __init__(self, settings: Decoder, model: Any, prompts: Sequence[Prompt]) -> None:
+        self.settings = settings
+        self.body = model.get_decoder()
+        self.head = model.get_output_embeddings()
+        self.device = model.device
+        self.waiting = deque(prompts)
+        self.rows: list[_Row] = []
+        slots = min(settings.batch_size, len(prompts))
+        capacity = max(len(prompt.tokens) for prompt in prompts) + settings.stop.max_new_tokens
+        self.cache = SlotCache(model.config.num_hidden_layers, slots, capacity, self.device)
+        self.next_tokens = torch.zeros(slots, dtype=torch.long, device=self.device)
+        self.prefix_length, self.prefix = self._share_prefix(prompts)
+
+    def step(self) -> list[Decoded]:
+        """Admit waiting prompts, decode one token of each row, and return those that finished."""
+        started = time.monotonic()
+        logits = self._admit()
+        if logits is None:
+            active = len(self.rows)
+            hidden = self.body(
+                input_ids=self.next_tokens[:active, None],
+                attention_mask=self.cache.mask(active),
+                position_ids=self.cache.positions[:active, None],
+                past_key_values=self.cache,
+                use_cache=True,
+            ).last_hidden_state
+            self.cache.positions[:active] += 1
+            logits, first = self.head(hidden[:, 0]), 0
+        else:
+            first = len(self.rows) - len(logits)
+        chosen = self._choose(logits, self.rows[first:])
+        self.next_tokens[first : len(self.rows)] = chosen
+        share = (time.monotonic() - started) / len(chosen)
+        for row, token in zip(self.rows[first:], chosen.tolist(), strict=True):
+            row.tokens.append(token)
+            row.seconds += share
+        return self._dismiss(first)
+
+    def _admit(self) -> torch.Tensor | None:
+        """Prefill as many waiting prompts as there are free slots; return their logits, or None when none entered."""
+        free = self.cache.slots - len(self.rows)
+        if not self.waiting or free == 0:
+            return None
+        entering = [self.waiting.popleft() for _ in range(min(free, len(self.waiting)))]
+        suffixes = [prompt.tokens[self.prefix_length :] for prompt in entering]
+        lengths = torch.tensor([len(suffix) for suffix in suffixes], device=self.device)
+        longest = int(lengths.max())
+        ids = torch.tensor([[*suffix, *[0] * (longest - len(suffix))] for suffix in suffixes], device=self.device)
+        cache = self._prefix_for(len(entering))
+        seen = torch.arange(longest, device=self.device)[None] < lengths[:, None]
+        mask = torch.cat([seen.new_ones((len(entering), self.prefix_length)), seen], dim=1)
+        hidden = self.body(
+            input_ids=ids,
+            attention_mask=mask.long(),
+            position_ids=torch.arange(self.prefix_length, self.prefix_length + longest, device=self.device)[None],
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state
+        for number, prompt in enumerate(entering):
+            self.cache.fill(len(self.rows), cache, number, len(prompt.tokens))
+            self.rows.append(_Row(prompt, self._generator(prompt)))
+        last = hidden[torch.arange(len(entering), device=self.device), lengths - 1]
+        return torch.as_tensor(self.head(last))
+
+    def _dismiss(self, first: int) -> list[Decoded]:
+        """Take finished rows out, each slot filled by the last active row. Only rows from `first` on got a token."""
+        finished = []
+        for number in range(len(self.rows) - 1, first - 1, -1):
+            row = self.rows[number]
+            reason = self.settings.stop.reason(row.tokens)
+            if reason is None:
+                continue
+            tokens = row.tokens[:-1] if reason == "eos" else row.tokens
+            finished.append(Decoded(row.prompt.key, tokens, reason, row.seconds))
+            last = len(self.rows) - 1
+            if number != last:
+                self.cache.move(last, number)
+                self.next_tokens[number] = self.next_tokens[last]
+                self.rows[number] = self.rows[last]
+            self.rows.pop()
+        return finished
+
+    def _choose(self, logits: torch.Tensor, rows: Sequence[_Row]) -> torch.Tensor:
+        if self.settings.temperature == 0:
+            return logits.argmax(dim=-1)
+        shares = torch.softmax(logits.double() / self.settings.temperature, dim=-1).cpu()
+        drawn = [
+            torch.multinomial(share, 1, generator=row.generator) for share, row in zip(shares, rows, strict=True)
+        ]
+        return torch.cat(drawn).to(self.device)
+
+    def _generator(self, prompt: Prompt) -> torch.Generator | None:
+        return torch.Generator().manual_seed(prompt.seed) if self.settings.temperature else None
+
+    def _share_prefix(self, prompts: Sequence[Prompt]) -> tuple[int, DynamicCache | None]:
+        """Compute the prefix that all prompts share once; at least one token of each prompt stays outside it."""
+        length = _common_prefix([prompt.tokens for prompt in prompts])
+        if len(prompts) == 1 or length < MIN_SHARED_PREFIX:
+            return 0, None
+        cache = DynamicCache()
+        ids = torch.tensor([prompts[0].tokens[:length]], device=self.device)
+        self.body(input_ids=ids, past_key_values=cache, use_cache=True)
+        return length, cache
+
+    def _prefix_for(self, rows: int) -> DynamicCache:
+        cache = DynamicCache()
+        if self.prefix is not None:
+            for number, layer in enumerate(self.prefix.layers):
+                cache.update(layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1), number)
+        return cache
+
+
+def _common_prefix(sequences: Sequence[Sequence[int]]) -> int:
+    shortest = min(len(sequence) for sequence in sequences) - 1
+    low, high = min(sequences), max(sequences)
+    for position in range(shortest):
+        if low[position] != high[position]:
+            return position
+    return max(shortest, 0)

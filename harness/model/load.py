@@ -1,0 +1,141 @@
+"""Loads base weights once, in the precision that the machine and the profile ask for, and puts adapters on and off."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.errors import HarnessError
+from harness.model.weights import LocalWeights, fetch_weights
+from harness.profile.schema import DType, Quantization, Weights
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """How weights are held and computed with."""
+
+    quantization: Quantization
+    dtype: str
+    """The compute dtype's name as torch spells it: float32, bfloat16 or float16."""
+    device: str
+
+    @property
+    def torch_dtype(self) -> Any:
+        """The compute dtype."""
+        import torch
+
+        return getattr(torch, self.dtype)
+
+
+def choose_precision(quantization: Quantization, dtype: DType) -> Precision:
+    """Return the precision for this machine.
+
+    `auto` is bfloat16 on GPUs from Ampere on, float16 on older ones (torch emulates bfloat16 there and calls it
+    supported, so the compute capability is asked instead), float32 on the CPU.
+    """
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if dtype != "auto":
+        return Precision(quantization, dtype, device)
+    if device == "cpu":
+        return Precision(quantization, "float32", device)
+    native_bf16 = torch.cuda.get_device_capability()[0] >= 8
+    return Precision(quantization, "bfloat16" if native_bf16 else "float16", device)
+
+
+@dataclass
+class LoadedModel:
+    """A model in memory with its tokenizer. Adapters sit beside the same base weights and are switched, never merged."""
+
+    model: Any
+    tokenizer: Any
+    weights: LocalWeights
+    precision: Precision
+    adapters: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of each loaded adapter → its name inside the PEFT model."""
+
+    @contextlib.contextmanager
+    def adapter(self, folder: Path | None, sha256: str | None) -> Iterator[Any]:
+        """Yield the model with that adapter on, or with every adapter off for None.
+
+        Raises:
+            HarnessError: the adapter does not fit these weights.
+        """
+        if folder is None or sha256 is None:
+            if not self.adapters:
+                yield self.model
+            else:
+                with self.model.disable_adapter():
+                    yield self.model
+            return
+        if sha256 not in self.adapters:
+            self._attach(folder, sha256)
+        self.model.set_adapter(self.adapters[sha256])
+        yield self.model
+
+    def _attach(self, folder: Path, sha256: str) -> None:
+        from peft import PeftModel
+
+        name = f"adapter_{len(self.adapters)}"
+        try:
+            if self.adapters:
+                self.model.load_adapter(str(folder), adapter_name=name)
+            else:
+                self.model = PeftModel.from_pretrained(self.model, str(folder), adapter_name=name)
+        except (ValueError, RuntimeError, KeyError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise HarnessError(
+                f"the adapter in {folder} does not fit the base weights: {reason:.120}",
+                "use the profile whose weights it was made for",
+            ) from error
+        self.model.eval()
+        self.adapters[sha256] = name
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Return the tokenizer of a model folder, with a padding token."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(weights: Weights, precision: Precision) -> LoadedModel:
+    """Load base weights for inference or as the frozen part of training.
+
+    Raises:
+        HarnessError: the weights cannot be had or do not load.
+    """
+    from transformers import AutoModelForCausalLM
+
+    local = fetch_weights(weights)
+    settings: dict[str, Any] = {"dtype": precision.torch_dtype, "attn_implementation": "sdpa"}
+    if precision.device == "cuda":
+        settings["device_map"] = {"": 0}
+    if precision.quantization == "nf4":
+        settings["quantization_config"] = nf4_config(precision)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(str(local.folder), **settings)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise HarnessError(f"the model in {local.folder} does not load: {reason:.160}", "check the folder") from error
+    model.eval()
+    return LoadedModel(model, load_tokenizer(local.folder), local, precision)
+
+
+def nf4_config(precision: Precision) -> Any:
+    """4-bit NormalFloat with double quantisation (Dettmers et al. 2023, QLoRA, section 3)."""
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=precision.torch_dtype,
+    )

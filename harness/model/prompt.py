@@ -1,0 +1,93 @@
+"""The one renderer of prompts of a profile: training, base, few-shot and tuned all go through it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+
+from harness.cache import content_key
+from harness.errors import UsageError
+from harness.types import Task, sha256
+
+
+@dataclass(frozen=True)
+class PromptRenderer:
+    """Turns tasks into the exact text and tokens that a model is given."""
+
+    template: str
+    chat: bool
+    tokenizer: Any
+
+    @property
+    def sha(self) -> str:
+        """SHA-256 over everything that shapes a prompt: the template and, for chat models, the chat template."""
+        return content_key([self.template, self.chat, str(self.tokenizer.chat_template) if self.chat else ""])
+
+    def user_turn(self, task: Task) -> str:
+        """Return the request as a user would type it.
+
+        Raises:
+            UsageError: the profile's template is not valid Jinja.
+        """
+        try:
+            environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+            return environment.from_string(self.template).render(prompt=task.prompt.strip(), input=task.input.strip())
+        except jinja2.TemplateError as error:
+            raise UsageError(f"the profile's prompt template is wrong: {error}", "it may use prompt and input") from error
+
+    def text(self, task: Task, examples: Sequence[Task] = ()) -> str:
+        """Return the whole prompt for a task, `examples` answered before it."""
+        if not self.chat:
+            shots = [f"{self.user_turn(example)}{example.reference.strip()}\n\n" for example in examples]
+            return "".join([*shots, self.user_turn(task)])
+        turns = [
+            turn
+            for example in examples
+            for turn in (
+                {"role": "user", "content": self.user_turn(example)},
+                {"role": "assistant", "content": example.reference.strip()},
+            )
+        ]
+        turns.append({"role": "user", "content": self.user_turn(task)})
+        return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+
+    def tokens(self, task: Task, examples: Sequence[Task] = ()) -> list[int]:
+        """Return the prompt's token ids; the chat template brings its own special tokens, plain text gets the tokenizer's."""
+        text = self.text(task, examples)
+        return list(self.tokenizer(text, add_special_tokens=not self.chat)["input_ids"])
+
+    def answer_tokens(self, reference: str) -> list[int]:
+        """Return the token ids of an answer with the end token, as training teaches it after `tokens(task)`."""
+        ids = self.tokenizer(reference.strip(), add_special_tokens=False)["input_ids"]
+        return [*ids, self.tokenizer.eos_token_id]
+
+
+def few_shot_examples(train: Sequence[Task], count: int) -> tuple[Task, ...]:
+    """Return `count` training tasks to stand before a prompt: fixed, of different categories, of about median length.
+
+    Only training rows are taken. The length keeps the prompt affordable and the examples typical; categories are taken in
+    order of the hash of their name, so that nobody chose them for their effect.
+    """
+    if not train or count == 0:
+        return ()
+    answered = [task for task in train if task.reference and not task.input] or list(train)
+    lengths = sorted(len(task.reference) for task in answered)
+    median = lengths[len(lengths) // 2]
+    by_typicality = sorted(answered, key=lambda task: (abs(len(task.reference) - median), task.prompt_sha))
+    chosen: list[Task] = []
+    for task in [*_one_of_each_category(by_typicality), *by_typicality]:
+        if task not in chosen:
+            chosen.append(task)
+        if len(chosen) == count:
+            break
+    return tuple(chosen)
+
+
+def _one_of_each_category(tasks: Sequence[Task]) -> list[Task]:
+    first: dict[str, Task] = {}
+    for task in tasks:
+        first.setdefault(task.category, task)
+    return [first[category] for category in sorted(first, key=sha256)]

@@ -1,0 +1,126 @@
+"""Brings base weights onto this machine as a folder of safetensors with their tokenizer, and says what they are by content."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.cache import cache_folder, file_sha256, files_sha256, finished_folder
+from harness.errors import HarnessError
+from harness.profile.schema import HubWeights, PackagedGguf, Weights
+
+WEIGHT_SUFFIXES = (".safetensors", ".bin")
+CONVERTED_FORM = 1
+"""Raised when the conversion of packaged weights changes, so that the cache is made anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalWeights:
+    """Base weights on disk."""
+
+    folder: Path
+    sha256: str
+    """Over the weight files, whatever they are called."""
+
+
+def fetch_weights(weights: Weights) -> LocalWeights:
+    """Return the weights as a local folder; converted or downloaded once, then from the cache.
+
+    Raises:
+        HarnessError: the package, the hub or the folder does not have them.
+    """
+    if weights.gguf is not None:
+        folder = _convert_packaged(weights.gguf)
+    elif weights.hub is not None:
+        folder = _download(weights.hub)
+    else:
+        folder = Path(str(weights.folder))
+        if not (folder / "config.json").is_file():
+            raise HarnessError(f"{folder} holds no model: config.json is missing", "check the path")
+    files = [path for path in folder.iterdir() if path.suffix in WEIGHT_SUFFIXES]
+    safe = [path for path in files if path.suffix == ".safetensors"]
+    if not files:
+        raise HarnessError(f"{folder} holds no weights", "it needs *.safetensors files")
+    return LocalWeights(folder, files_sha256(safe or files))
+
+
+def packaged_file(gguf: PackagedGguf) -> Path:
+    """Return the path of a GGUF file inside an installed package, without importing the package.
+
+    Raises:
+        HarnessError: the package is not installed, or the file is another one than the profile names.
+    """
+    spec = importlib.util.find_spec(gguf.package)
+    name = gguf.package.replace("_", "-")
+    if spec is None or spec.origin is None:
+        raise HarnessError(f"the package {name} with the embedded model is not installed", "run `make setup`")
+    path = Path(spec.origin).parent / gguf.file
+    if not path.is_file() or file_sha256(path) != gguf.sha256:
+        raise HarnessError(f"{name} does not hold the {gguf.file} that the profile names", "run `make setup`")
+    return path
+
+
+def _convert_packaged(gguf: PackagedGguf) -> Path:
+    """A model loaded from GGUF can be neither trained nor quantised nor saved, so it is rebuilt as plain float32 once."""
+    source = packaged_file(gguf)
+    folder = cache_folder("weights") / f"{gguf.sha256[:16]}-{CONVERTED_FORM}"
+    if folder.is_dir():
+        return folder
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    with finished_folder(folder) as target:
+        place = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
+        loaded = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
+        config = loaded.config
+        del config.quantization_config
+        plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        plain.load_state_dict(loaded.state_dict())
+        plain.tie_weights()
+        plain.generation_config = loaded.generation_config
+        plain.save_pretrained(target)
+        AutoTokenizer.from_pretrained(**place).save_pretrained(target)
+    return folder
+
+
+def _download(hub: HubWeights) -> Path:
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
+    try:
+        files = _hub_files(hub)
+        if not any(name.endswith(".safetensors") for name in files):
+            patterns.append("*.bin")
+        return Path(snapshot_download(hub.path, revision=hub.revision, allow_patterns=patterns))
+    except Exception as error:  # the hub client raises many kinds; all of them mean "no weights"
+        cached = _cached_snapshot(hub, patterns)
+        if cached is not None:
+            return cached
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise HarnessError(
+            f"the weights {hub.path} could not be loaded from the hub: {reason:.120}",
+            "check the network, or use `--profile smollm2-135m`, or `--models FOLDER` with weights on disk",
+        ) from error
+
+
+def _hub_files(hub: HubWeights) -> list[str]:
+    from huggingface_hub import HfApi
+
+    return list(HfApi().list_repo_files(hub.path, revision=hub.revision))
+
+
+def _cached_snapshot(hub: HubWeights, patterns: list[str]) -> Path | None:
+    """Weights fetched before are used when the hub is out of reach."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(hub.path, revision=hub.revision, allow_patterns=patterns, local_files_only=True))
+    except Exception:  # not in the cache, whatever the client calls that
+        return None
+
+
+def describe(weights: Weights) -> dict[str, Any]:
+    """Return the weights' source as it stands in the manifest."""
+    return weights.model_dump(exclude_none=True)

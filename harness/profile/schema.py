@@ -1,0 +1,94 @@
+"""The form of `baselines/<profile>/profile.yaml` and of its model files, as pydantic models."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Quantization = Literal["none", "nf4"]
+DType = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PackagedGguf(_Strict):
+    """A GGUF file inside an installed Python package."""
+
+    package: str
+    file: str
+    sha256: str
+
+
+class HubWeights(_Strict):
+    """A checkpoint on the Hugging Face hub."""
+
+    path: str
+    revision: str = "main"
+
+
+class Weights(_Strict):
+    """Where base weights come from: exactly one of the three."""
+
+    gguf: PackagedGguf | None = None
+    hub: HubWeights | None = None
+    folder: str | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Weights:
+        if sum(source is not None for source in (self.gguf, self.hub, self.folder)) != 1:
+            raise ValueError("name the weights by exactly one of `gguf`, `hub` and `folder`")
+        return self
+
+    def __str__(self) -> str:
+        if self.gguf:
+            return f"{self.gguf.package}/{self.gguf.file}"
+        return f"{self.hub.path}@{self.hub.revision}" if self.hub else str(self.folder)
+
+
+class ProfileFile(_Strict):
+    """`profile.yaml`: what all models of a profile share."""
+
+    title: str
+    weights: Weights
+    prompt: str
+    """A Jinja template of the user's turn over `prompt` and `input`."""
+    chat: bool
+    """True: the prompt goes through the tokenizer's chat template. False: the prompt is the whole text."""
+    quantization: Quantization = "none"
+    dtype: DType = "auto"
+    max_new_tokens: int = Field(gt=0)
+    batch_size: int = Field(default=16, gt=0)
+    training_suite: str
+    suites: list[str] = Field(min_length=1)
+
+
+class Training(_Strict):
+    """How an adapter is trained. `sft` and `lora` take any field of trl's SFTConfig and peft's LoraConfig."""
+
+    suite: str | None = None
+    """The suite whose training part is used; None is the profile's."""
+    seed: int = 0
+    rows: int | None = Field(default=None, gt=0)
+    """Train on a fixed, stratified part of so many rows; None is all of them."""
+    sft: dict[str, Any] = Field(default_factory=dict)
+    lora: dict[str, Any] = Field(default_factory=dict)
+
+
+class ModelFile(_Strict):
+    """`base.yaml`, `tuned.yaml` and others: one model of a profile."""
+
+    description: str = ""
+    few_shot: int = Field(default=0, ge=0, le=16)
+    """How many training examples stand in the prompt."""
+    train: Training | None = None
+    adapter: str | None = None
+    """A folder with a PEFT adapter made elsewhere."""
+
+    @model_validator(mode="after")
+    def _one_adapter(self) -> ModelFile:
+        if self.train and self.adapter:
+            raise ValueError("give either `train` or `adapter`, not both")
+        return self

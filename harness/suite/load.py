@@ -1,0 +1,229 @@
+"""Loads a suite: reads `suite.yaml` and its data, validates every task, and splits."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from harness.errors import HarnessError, UsageError, did_you_mean
+from harness.suite.rows import RawRow, read_rows, read_yaml
+from harness.suite.schema import Columns, HubData, SuiteFile, TaskRow
+from harness.suite.split import split_by_hash, split_hash
+from harness.types import Suite, Task, sha256
+
+TASKS_FOLDER = Path("tasks")
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteLocation:
+    """Where a suite lies: its folder, and the name under which results are filed."""
+
+    name: str
+    folder: Path
+
+    @property
+    def file(self) -> Path:
+        """The suite's `suite.yaml`."""
+        return self.folder / "suite.yaml"
+
+
+def find_suites(tasks_folder: Path = TASKS_FOLDER) -> list[SuiteLocation]:
+    """Return every suite below `tasks_folder`, by name."""
+    return [SuiteLocation(file.parent.name, file.parent) for file in sorted(tasks_folder.glob("*/suite.yaml"))]
+
+
+def find_suite(name_or_folder: str, tasks_folder: Path = TASKS_FOLDER) -> SuiteLocation:
+    """Return the suite of that name, or the one in that folder.
+
+    Raises:
+        UsageError: there is none; the hint names the nearest.
+    """
+    for location in find_suites(tasks_folder):
+        if location.name == name_or_folder:
+            return location
+    folder = Path(name_or_folder)
+    if (folder / "suite.yaml").is_file():
+        return SuiteLocation(folder.resolve().name, folder)
+    known = [location.name for location in find_suites(tasks_folder)]
+    raise UsageError(f"there is no suite '{name_or_folder}'", did_you_mean(name_or_folder, known))
+
+
+def load_suite_file(location: SuiteLocation) -> SuiteFile:
+    """Return the validated `suite.yaml`.
+
+    Raises:
+        UsageError: the file is missing, broken, or has a wrong key; the message names the key.
+    """
+    content = read_yaml(location.file)
+    return validate(SuiteFile, content if content is not None else {}, str(location.file))
+
+
+def load_suite(location: SuiteLocation, data: Path | None = None) -> Suite:
+    """Load and split a suite; `data` replaces its own data by a file of the same columns.
+
+    Raises:
+        UsageError: a file, column or task is wrong; the message names it.
+        HarnessError: the hub could not be reached.
+    """
+    suite_file = load_suite_file(location)
+    if data is not None:
+        rows = read_rows(data)
+        return _split_rows(location.name, suite_file, rows, revision=f"sha256:{_file_sha256([data])}")
+    if suite_file.hub is not None:
+        rows = _download(suite_file.hub, location.name)
+        return _split_rows(location.name, suite_file, rows, revision=f"{suite_file.hub.path}@{suite_file.hub.revision}")
+    files = suite_file.files
+    assert files is not None
+    if files.rows:
+        paths = _expand(location, files.rows)
+        rows = [row for path in paths for row in read_rows(path)]
+        return _split_rows(location.name, suite_file, rows, revision=f"sha256:{_file_sha256(paths)}")
+    train_paths, held_out_paths = _expand(location, files.train), _expand(location, files.held_out)
+    tasks = _tasks([row for path in [*train_paths, *held_out_paths] for row in read_rows(path)], suite_file)
+    held_out_rows = sum(len(read_rows(path)) for path in held_out_paths)
+    train, held_out = tasks[: len(tasks) - held_out_rows], tasks[len(tasks) - held_out_rows :]
+    revision = f"sha256:{_file_sha256([*train_paths, *held_out_paths])}"
+    return _suite(location.name, suite_file, revision, train, held_out)
+
+
+def validate(model: type[Model], content: Any, place: str) -> Model:
+    """Return `content` as `model`.
+
+    Raises:
+        UsageError: the first fault, in one line that names `place` and the key.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            hint = did_you_mean(str(fault["loc"][-1]), _known_keys(model, fault["loc"][:-1]))
+            raise UsageError(f"{place}: there is no key '{key}'", hint) from None
+        problem = fault["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{place}: {key + ': ' if key else ''}{problem}", f"see docs/suites.md; got {fault['input']!r:.60}") from None
+
+
+def _known_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    for part in path:
+        field = model.model_fields.get(str(part))
+        candidates = [field.annotation, *getattr(field.annotation, "__args__", ())] if field else []
+        inner = [kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if not inner:
+            return []
+        model = inner[0]
+    return list(model.model_fields)
+
+
+def _split_rows(name: str, suite_file: SuiteFile, rows: Sequence[RawRow], revision: str) -> Suite:
+    tasks = _tasks(rows, suite_file)
+    fixed = suite_file.split
+    if fixed is not None and len(tasks) == fixed.of_rows:
+        return _suite(name, suite_file, revision, tasks[: fixed.train_rows], tasks[fixed.train_rows :])
+    if len(tasks) < 2:
+        raise UsageError(f"suite {name} has only one row", "a split needs at least two")
+    train, held_out = split_by_hash(tasks, suite_file.held_out_share)
+    return _suite(name, suite_file, revision, train, held_out)
+
+
+def _suite(name: str, file: SuiteFile, revision: str, train: Sequence[Task], held_out: Sequence[Task]) -> Suite:
+    return Suite(
+        name=name,
+        title=file.title,
+        scope=file.scope,
+        ignore=frozenset(file.ignore),
+        revision=revision,
+        train=tuple(train),
+        held_out=tuple(held_out),
+        split_hash=split_hash(train, held_out),
+        default_held_out=file.default_held_out,
+    )
+
+
+def _tasks(rows: Sequence[RawRow], suite_file: SuiteFile) -> list[Task]:
+    tasks: list[Task] = []
+    places: dict[str, str] = {}
+    for row in rows:
+        parsed = validate(TaskRow, _mapped(row, suite_file.columns), row.place)
+        task = Task(
+            id=parsed.id or "",
+            prompt=parsed.prompt,
+            input=parsed.input,
+            reference=parsed.reference,
+            category=parsed.category,
+            difficulty=parsed.difficulty,
+            scope=parsed.scope or suite_file.scope,
+            ignore=frozenset(suite_file.ignore),
+            checks=parsed.checks,
+        )
+        if task.id and task.id in places:
+            raise UsageError(f"{row.place}: the id '{task.id}' is taken by {places[task.id]}", "give it another id")
+        task_id = task.id or _free_id(task.prompt_sha[:12], places)
+        places[task_id] = row.place
+        tasks.append(replace(task, id=task_id))
+    return tasks
+
+
+def _free_id(wanted: str, taken: Mapping[str, str]) -> str:
+    """Two rows may ask the same with different answers: the later ones get a number behind the hash."""
+    task_id, number = wanted, 1
+    while task_id in taken:
+        number += 1
+        task_id = f"{wanted}-{number}"
+    return task_id
+
+
+def _mapped(row: RawRow, columns: Columns) -> dict[str, Any]:
+    """Rename the suite's columns; columns that mean nothing to the harness are left out of foreign data."""
+    names = {columns.prompt: "prompt", columns.input: "input", columns.reference: "reference"}
+    for column in (columns.prompt, columns.reference):
+        if column not in row.values:
+            raise UsageError(
+                f"{row.place}: there is no column '{column}'",
+                f"it has {', '.join(map(str, row.values))}; name the columns under `columns:` in suite.yaml",
+            )
+    foreign = columns != Columns()
+    return {
+        names.get(key, key): value
+        for key, value in row.values.items()
+        if key in names or not foreign or key in ("id", "category", "difficulty", "checks")
+    }
+
+
+def _expand(location: SuiteLocation, patterns: Sequence[str]) -> list[Path]:
+    paths: list[Path] = []
+    for pattern in patterns:
+        found = sorted(location.folder.glob(pattern))
+        if not found:
+            raise UsageError(f"{location.file}: no data file matches '{pattern}'", f"below {location.folder}")
+        paths += found
+    return paths
+
+
+def _file_sha256(paths: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(sha256(path.name).encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _download(hub: HubData, name: str) -> list[RawRow]:
+    from datasets import load_dataset
+
+    try:
+        rows = load_dataset(hub.path, revision=hub.revision, split=hub.split)
+    except Exception as error:  # the hub client raises many kinds; all of them mean "no data"
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise HarnessError(
+            f"the data set {hub.path} could not be loaded from the hub: {reason:.120}",
+            f"with a copy on disk: --data {name}=FILE (JSONL, JSON, CSV or Parquet)",
+        ) from error
+    return [RawRow(f"{hub.path}, row {number}", dict(row)) for number, row in enumerate(rows)]

@@ -1,0 +1,107 @@
+"""The form of `suite.yaml` and of a task in a suite's data files, as pydantic models."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from harness.types import Scope
+
+IgnorableFault = Literal["missing-doctype", "missing-title"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Columns(_Strict):
+    """Which column of the data holds what."""
+
+    prompt: str = "prompt"
+    input: str = "input"
+    reference: str = "reference"
+
+
+class HubData(_Strict):
+    """A data set on the Hugging Face hub."""
+
+    path: str
+    revision: str = "main"
+    split: str = "train"
+
+
+class FileData(_Strict):
+    """Data files beside `suite.yaml`: either already split, or one set of rows that the harness splits."""
+
+    train: list[str] = Field(default_factory=list)
+    held_out: list[str] = Field(default_factory=list)
+    rows: list[str] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _either(self) -> FileData:
+        if self.rows and (self.train or self.held_out):
+            raise ValueError("give either `rows` (the harness splits them) or `train` and `held_out`, not both")
+        if not self.rows and not self.held_out:
+            raise ValueError("name at least one file under `held_out` or under `rows`")
+        return self
+
+
+class FixedSplit(_Strict):
+    """The split of a published data set by row number; it holds only for exactly that data set."""
+
+    of_rows: int = Field(gt=1)
+    """Number of rows the published data set has; other data are split by hash."""
+    train_rows: int = Field(gt=0)
+    """The first so many rows are for training, the rest is held out."""
+
+
+class SuiteFile(_Strict):
+    """`suite.yaml`."""
+
+    title: str
+    description: str = ""
+    license: str = ""
+    scope: Scope = "document"
+    ignore: frozenset[IgnorableFault] = frozenset()
+    hub: HubData | None = None
+    files: FileData | None = None
+    columns: Columns = Columns()
+    split: FixedSplit | None = None
+    held_out_share: float = Field(default=0.2, gt=0, lt=1)
+    default_held_out: int | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> SuiteFile:
+        if (self.hub is None) == (self.files is None):
+            raise ValueError("name the data by exactly one of `hub` and `files`")
+        return self
+
+
+class TaskRow(_Strict):
+    """One task in a data file, after the columns have been mapped to these names."""
+
+    id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+    prompt: str = Field(min_length=1)
+    input: str = ""
+    reference: str = ""
+    category: str = "other"
+    difficulty: Literal["", "easy", "medium", "hard"] = ""
+    scope: Scope | None = None
+    checks: tuple[dict[str, Any], ...] = ()
+
+    @field_validator("input", "reference", mode="before")
+    @classmethod
+    def _absent_is_empty(cls, value: object) -> object:
+        return "" if value is None else value
+
+    @field_validator("checks", mode="before")
+    @classmethod
+    def _check_checks(cls, value: object) -> object:
+        if not value:
+            return ()
+        if not isinstance(value, list | tuple):
+            raise ValueError("`checks` is a list")
+        from harness.suite.checks import parse_check
+
+        return tuple(parse_check(check) for check in value)

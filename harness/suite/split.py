@@ -1,0 +1,68 @@
+"""The held-out split: a property of the suite, the same on every machine and on every day."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+from harness.types import Task, sha256
+
+
+def split_hash(train: Iterable[Task], held_out: Iterable[Task]) -> str:
+    """Return the SHA-256 over what both parts hold: ids, prompts and references, so that a changed row changes it."""
+    digest = hashlib.sha256()
+    for part, tasks in (("train", train), ("held_out", held_out)):
+        for task in sorted(tasks, key=lambda task: task.id):
+            digest.update(f"{part}\0{task.id}\0{task.prompt_sha}\0{sha256(task.reference)}\n".encode())
+    return digest.hexdigest()
+
+
+def split_by_hash(tasks: Sequence[Task], held_out_share: float) -> tuple[tuple[Task, ...], tuple[Task, ...]]:
+    """Split into (train, held out), near-duplicates kept together.
+
+    A group of near-duplicates is held out when the SHA-256 of its least prompt hash, read as a number in [0, 1), is below
+    `held_out_share`. Adding or removing rows therefore never moves other rows, and order does not matter.
+    Where the draw would leave either part empty, the group with the lowest (or highest) number is moved there.
+    """
+    from harness.suite.leakage import groups
+
+    drawn = sorted((_draw(group), index, group) for index, group in enumerate(groups(tasks)))
+    held = [group for number, _, group in drawn if number < held_out_share]
+    kept = [group for number, _, group in drawn if number >= held_out_share]
+    if not held and len(kept) > 1:
+        held.append(kept.pop(0))
+    elif not kept and len(held) > 1:
+        kept.append(held.pop())
+    held_ids = {task.id for group in held for task in group}
+    return (
+        tuple(task for task in tasks if task.id not in held_ids),
+        tuple(task for task in tasks if task.id in held_ids),
+    )
+
+
+def _draw(group: Sequence[Task]) -> float:
+    return int(sha256(min(task.prompt_sha for task in group))[:13], 16) / 16**13
+
+
+def stratified(tasks: Sequence[Task], count: int | None) -> tuple[Task, ...]:
+    """Return a fixed part of `tasks`, each category in proportion, in the order of `tasks`; all of them for None.
+
+    Within a category tasks are taken by the hash of their prompt; categories get their shares by largest remainder.
+    A larger part holds every smaller part's categories in the same order of draw.
+    """
+    if count is None or count >= len(tasks):
+        return tuple(tasks)
+    by_category: dict[str, list[Task]] = {}
+    for task in tasks:
+        by_category.setdefault(task.category, []).append(task)
+    quota = {name: len(members) * count / len(tasks) for name, members in by_category.items()}
+    seats = {name: int(share) for name, share in quota.items()}
+    by_remainder = sorted(quota, key=lambda name: (seats[name] - quota[name], name))
+    for name in by_remainder[: count - sum(seats.values())]:
+        seats[name] += 1
+    chosen = {
+        task.id
+        for name, members in by_category.items()
+        for task in sorted(members, key=lambda task: task.prompt_sha)[: seats[name]]
+    }
+    return tuple(task for task in tasks if task.id in chosen)

@@ -1,0 +1,75 @@
+"""Training rows as tokens, and everything about them that a person should know before the training starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.errors import UsageError
+from harness.model.prompt import PromptRenderer
+from harness.types import Task, sha256
+
+IGNORED_LABEL = -100
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRow:
+    """One row as token ids; `labels` are `IGNORED_LABEL` over the prompt, so that only the answer is learnt."""
+
+    task: str
+    input_ids: list[int]
+    labels: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class DataReport:
+    """What is wrong with training rows, by task id."""
+
+    empty: tuple[str, ...]
+    duplicates: tuple[str, ...]
+    truncated: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        """Return one line per kind of fault, with its count and the first ids."""
+        kinds = (
+            (self.empty, "without an answer, left out"),
+            (self.duplicates, "equal to an earlier row, left out"),
+            (self.truncated, "longer than max_length, cut"),
+        )
+        return [
+            f"{len(ids)} training rows {words}: {', '.join(ids[:5])}{' …' if len(ids) > 5 else ''}"
+            for ids, words in kinds
+            if ids
+        ]
+
+
+def training_rows(
+    tasks: Sequence[Task], renderer: PromptRenderer, max_length: int | None
+) -> tuple[list[TrainingRow], DataReport]:
+    """Return the rows to train on, and a report of those that are left out or cut.
+
+    Raises:
+        UsageError: nothing is left to train on.
+    """
+    rows: list[TrainingRow] = []
+    empty, duplicates, truncated = [], [], []
+    seen: set[str] = set()
+    for task in tasks:
+        if not task.reference.strip():
+            empty.append(task.id)
+            continue
+        content = task.prompt_sha + sha256(task.reference)
+        if content in seen:
+            duplicates.append(task.id)
+            continue
+        seen.add(content)
+        prompt, answer = renderer.tokens(task), renderer.answer_tokens(task.reference)
+        if max_length is not None and len(prompt) + len(answer) > max_length:
+            truncated.append(task.id)
+        input_ids = (prompt + answer)[:max_length]
+        labels = ([IGNORED_LABEL] * len(prompt) + answer)[:max_length]
+        if any(label != IGNORED_LABEL for label in labels):
+            rows.append(TrainingRow(task.id, input_ids, labels))
+    if not rows:
+        raise UsageError("no training rows are left", "each needs a prompt and an answer that fit in max_length")
+    return rows, DataReport(tuple(empty), tuple(duplicates), tuple(truncated))

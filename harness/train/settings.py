@@ -1,0 +1,77 @@
+"""Settings of a training: the fields of SFTConfig and LoraConfig that a model file sets, checked by name."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from harness.errors import UsageError, did_you_mean
+from harness.model.load import Precision
+
+OWNED = ("output_dir", "seed", "data_seed", "report_to", "fp16", "bf16", "use_cpu", "completion_only_loss")
+"""Fields that the harness sets by itself: from the seed, the cache and the machine's precision."""
+
+
+def check_names(sft: dict[str, Any], lora: dict[str, Any]) -> None:
+    """Check that every name is a field of SFTConfig or LoraConfig.
+
+    Raises:
+        UsageError: a name is unknown, or is one that the harness sets; the hint names the nearest.
+    """
+    from peft import LoraConfig
+    from trl import SFTConfig
+
+    for section, values, config in (("sft", sft, SFTConfig), ("lora", lora, LoraConfig)):
+        known = {field.name for field in dataclasses.fields(config)}
+        for name in values:
+            if section == "sft" and name in OWNED:
+                raise UsageError(f"train.sft.{name} is set by the harness", "remove it from the model file")
+            if name not in known:
+                raise UsageError(f"train.{section} has no field '{name}'", did_you_mean(name, known))
+
+
+def sft_config(sft: dict[str, Any], precision: Precision, seed: int, output_dir: str) -> Any:
+    """Return the SFTConfig: the model file's fields over defaults that keep a training reproducible and quiet.
+
+    Raises:
+        UsageError: a value does not fit its field.
+    """
+    from trl import SFTConfig
+
+    values: dict[str, Any] = {
+        "max_length": 1024,
+        "logging_steps": 1,
+        "save_strategy": "steps",
+        "save_steps": 25,
+        "save_total_limit": 2,
+        "dataloader_pin_memory": precision.device == "cuda",
+        **sft,
+        "output_dir": output_dir,
+        "seed": seed,
+        "data_seed": seed,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "bf16": precision.dtype == "bfloat16",
+        "fp16": precision.dtype == "float16",
+        "use_cpu": precision.device == "cpu",
+    }
+    try:
+        return SFTConfig(**values)
+    except (TypeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(f"train.sft is not accepted by trl: {reason:.160}", "see trl's SFTConfig") from error
+
+
+def lora_config(lora: dict[str, Any]) -> Any:
+    """Return the LoraConfig of a causal language model.
+
+    Raises:
+        UsageError: a value does not fit its field.
+    """
+    from peft import LoraConfig
+
+    try:
+        return LoraConfig(**{"task_type": "CAUSAL_LM", **lora})
+    except (TypeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(f"train.lora is not accepted by peft: {reason:.160}", "see peft's LoraConfig") from error

@@ -1,0 +1,209 @@
+"""Supervised fine-tuning of a LoRA adapter with TRL's SFTTrainer; the result is cached by everything that decides it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from harness.cache import cache_folder, content_key, file_sha256, write_atomically
+from harness.model.load import LoadedModel
+from harness.model.prompt import PromptRenderer
+from harness.profile.schema import Training
+from harness.train.data import DataReport, TrainingRow, training_rows
+from harness.train.settings import check_names, lora_config, sft_config
+from harness.types import Task, TrainingCurvePoint
+
+ADAPTER_FILE = "adapter_model.safetensors"
+DECIDING_PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedAdapter:
+    """A finished adapter on disk, and how it came about."""
+
+    folder: Path
+    sha256: str
+    rows: int
+    tokens: int
+    steps: int
+    seconds: float
+    curve: tuple[TrainingCurvePoint, ...]
+    report: DataReport
+    from_cache: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What the training tells while it runs."""
+
+    step: int
+    steps: int
+    loss: float | None
+    tokens_per_second: float | None
+
+
+def adapter_key(loaded: LoadedModel, renderer: PromptRenderer, training: Training, rows: Sequence[TrainingRow]) -> str:
+    """Return the content key of the adapter that this training makes: never a name."""
+    return content_key(
+        {
+            "weights": loaded.weights.sha256,
+            "precision": asdict(loaded.precision),
+            "template": renderer.sha,
+            "seed": training.seed,
+            "sft": training.sft,
+            "lora": training.lora,
+            "rows": [[row.input_ids, row.labels] for row in rows],
+            "packages": {name: version(name) for name in DECIDING_PACKAGES},
+        }
+    )
+
+
+def train_adapter(
+    loaded: LoadedModel,
+    renderer: PromptRenderer,
+    training: Training,
+    tasks: Sequence[Task],
+    on_progress: Callable[[Progress], None] | None = None,
+    on_report: Callable[[DataReport], None] | None = None,
+) -> TrainedAdapter:
+    """Fine-tune an adapter on `tasks`, or return it from the cache; a training that was killed goes on from its last checkpoint.
+
+    Args:
+        loaded: The base weights; left as they were, without an adapter.
+        renderer: The profile's prompt renderer.
+        training: Settings of the model file.
+        tasks: Training rows; never held-out ones.
+        on_progress: Called after each logged step.
+        on_report: Called once before training with what is wrong in the data.
+
+    Raises:
+        UsageError: a setting is wrong or no rows are left.
+    """
+    check_names(training.sft, training.lora)
+    max_length = training.sft.get("max_length", 1024)
+    rows, report = training_rows(tasks, renderer, max_length)
+    if on_report:
+        on_report(report)
+    folder = cache_folder("adapters") / adapter_key(loaded, renderer, training, rows)[:32]
+    record_path = folder / "training.json"
+    if not record_path.exists():
+        _train(loaded, renderer, training, rows, folder, on_progress)
+        from_cache = False
+    else:
+        from_cache = True
+    record = json.loads(record_path.read_text(encoding="utf-8"))
+    return TrainedAdapter(
+        folder=folder,
+        sha256=file_sha256(folder / ADAPTER_FILE),
+        rows=len(rows),
+        tokens=record["tokens"],
+        steps=record["steps"],
+        seconds=record["seconds"],
+        curve=tuple(TrainingCurvePoint(**point) for point in record["curve"]),
+        report=report,
+        from_cache=from_cache,
+    )
+
+
+def _train(
+    loaded: LoadedModel,
+    renderer: PromptRenderer,
+    training: Training,
+    rows: Sequence[TrainingRow],
+    folder: Path,
+    on_progress: Callable[[Progress], None] | None,
+) -> None:
+    import torch
+    from datasets import Dataset
+    from trl import SFTTrainer
+
+    checkpoints = folder / "checkpoints"
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    precision = loaded.precision
+    dataset = Dataset.from_list([{"input_ids": row.input_ids, "labels": row.labels} for row in rows])
+    torch.manual_seed(training.seed)
+    recorder = _recorder(on_progress, checkpoints)
+    loaded.model.config.use_cache = False  # with a cache, packed rows see each other under sdpa
+    trainer = SFTTrainer(
+        model=loaded.model,
+        args=sft_config(training.sft, precision, training.seed, str(checkpoints)),
+        train_dataset=dataset,
+        processing_class=renderer.tokenizer,
+        peft_config=lora_config(training.lora),
+        callbacks=[recorder],
+    )
+    trainer.remove_callback(_printer())
+    _keep_trainable_parameters_in_float32(trainer.model)
+    started = time.monotonic()
+    last = _last_checkpoint(checkpoints)
+    trainer.train(resume_from_checkpoint=str(last) if last else None)
+    seconds = recorder.seconds_before + time.monotonic() - started
+    trainer.model.save_pretrained(str(folder), safe_serialization=True)
+    renderer.tokenizer.save_pretrained(str(folder))
+    record = {
+        "tokens": int(trainer.state.num_input_tokens_seen) or sum(len(row.input_ids) for row in rows),
+        "steps": trainer.state.global_step,
+        "seconds": round(seconds, 3),
+        "curve": [
+            {"step": entry["step"], "loss": entry["loss"]} for entry in trainer.state.log_history if "loss" in entry
+        ],
+    }
+    loaded.model = trainer.model.unload()
+    loaded.model.config.use_cache = True
+    loaded.model.eval()
+    write_atomically(folder / "training.json", json.dumps(record))
+    shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def _keep_trainable_parameters_in_float32(model: Any) -> None:
+    """TRL casts QLoRA adapters to bfloat16; fp16 mixed precision then fails to unscale them (trl#4901)."""
+    import torch
+
+    for parameter in model.parameters():
+        if parameter.requires_grad and parameter.dtype != torch.float32:
+            parameter.data = parameter.data.float()
+
+
+def _last_checkpoint(folder: Path) -> Path | None:
+    from transformers.trainer_utils import get_last_checkpoint
+
+    found = get_last_checkpoint(str(folder))
+    return Path(found) if found else None
+
+
+def _printer() -> Any:
+    from transformers.trainer_callback import PrinterCallback
+
+    return PrinterCallback
+
+
+def _recorder(on_progress: Callable[[Progress], None] | None, folder: Path) -> Any:
+    """Build the callback that reports progress and adds up the time of interrupted trainings."""
+    from transformers import TrainerCallback
+
+    class Recorder(TrainerCallback):  # type: ignore[misc]  # transformers ships no types for it
+        seconds_before = 0.0
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            clock = folder / "seconds"
+            self.seconds_before = float(clock.read_text()) if state.global_step and clock.exists() else 0.0
+            self.started = time.monotonic()
+            self.first_tokens = state.num_input_tokens_seen
+
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            write_atomically(folder / "seconds", str(self.seconds_before + time.monotonic() - self.started))
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+            if on_progress is None or not logs or "loss" not in logs:
+                return
+            tokens = state.num_input_tokens_seen - self.first_tokens
+            speed = tokens / max(time.monotonic() - self.started, 1e-9) if tokens else None
+            on_progress(Progress(state.global_step, state.max_steps, float(logs["loss"]), speed))
+
+    return Recorder()
