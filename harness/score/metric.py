@@ -1,4 +1,7 @@
-"""What a metric is, and what it may look at. A metric never sees a model, only what the model wrote and what was measured on it."""
+"""What a metric is, and what it may look at.
+
+A metric never sees a model, only what the model wrote and what was measured on it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from harness.types import Message, Page, Rendering, Score, Task
 
 @dataclass(frozen=True, slots=True)
 class NuReport:
-    """What the Nu Html Checker said of one page; CSS messages are kept apart because its CSS checker lags behind the standard."""
+    """What the Nu Html Checker said of one page; CSS messages apart, for its CSS checker lags behind the standard."""
 
     errors: tuple[Message, ...]
     css: tuple[Message, ...] = ()
@@ -19,7 +22,10 @@ class NuReport:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that is known of one page when it is scored. `rendering` or `nu` is None where it was not measured; the reason is in `why_not`."""
+    """All that is known of one page when it is scored.
+
+    `rendering` or `nu` is None where it was not measured; the reason is in `why_not`.
+    """
 
     task: Task
     completion: str
@@ -41,7 +47,7 @@ class Metric:
     scale: Literal["binary", "percent", "share"]
     """binary: 0 or 1, its mean is a share; percent: 0 to 100; share: 0 to 1."""
     score: Callable[[Evidence], Score | None]
-    """Returns None where the metric does not apply to the task (no reference, no checks): the metric is then absent from the row."""
+    """Returns None where the metric does not apply to the task (no reference, no checks): it is absent from the row."""
     description: str
     primary: bool = False
     corpus: Callable[[Sequence[float]], float] | None = None

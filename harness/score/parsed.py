@@ -1,0 +1,74 @@
+"""What the parsers say of a page and of its reference: found once, shared by all metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from harness.extract import extract
+from harness.score import guard
+from harness.score.facts import PageFacts
+from harness.score.guard import NotMeasured
+from harness.score.metric import Evidence
+from harness.score.wrap import as_document
+from harness.types import Message, Scope
+
+T = TypeVar("T")
+
+
+def page_facts(evidence: Evidence) -> PageFacts:
+    """Return the facts of the evidence's page.
+
+    Raises:
+        NotMeasured: the page could not be parsed within the limits.
+    """
+    page: PageFacts = _once(evidence, "facts", lambda: guard.facts(evidence.page.html, evidence.task.scope))
+    return page
+
+
+def tree_errors(evidence: Evidence) -> list[Message]:
+    """Return html5lib's tree construction errors of the page; a fragment is wrapped first.
+
+    Raises:
+        NotMeasured: the page could not be parsed within the limits.
+    """
+
+    def find() -> list[Message]:
+        document, offset = as_document(evidence.page.html, evidence.task.scope)
+        depth = page_facts(evidence).depth
+        found: list[Message] = guard.tree_errors(document, "missing-doctype" in evidence.task.ignore, depth)
+        return [Message(m.source, m.text, max((m.line or 1) - offset, 1), m.column, m.code) for m in found]
+
+    return _once(evidence, "tree_errors", find)
+
+
+def reference_html(reference: str, scope: Scope) -> str:
+    """The page inside a reference answer, cut out like a model's; the whole text where no page is in it."""
+    page = extract(reference, None, scope)
+    return page.html or reference
+
+
+@lru_cache(maxsize=1024)
+def reference_facts(reference: str, scope: Scope) -> PageFacts:
+    """The facts of a reference's page.
+
+    Raises:
+        NotMeasured: the reference could not be parsed within the limits.
+    """
+    found: PageFacts = guard.facts(reference_html(reference, scope), scope)
+    return found
+
+
+def _once(evidence: Evidence, name: str, find: Callable[[], T]) -> T:
+    """What `find` returns or the reason it could not, kept with the evidence."""
+    kept: dict[str, Any] = vars(evidence).setdefault("_parsed", {})
+    if name not in kept:
+        try:
+            kept[name] = find()
+        except NotMeasured as reason:
+            kept[name] = reason
+    if isinstance(kept[name], NotMeasured):
+        raise kept[name]
+    value: T = kept[name]
+    return value

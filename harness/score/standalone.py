@@ -1,0 +1,129 @@
+"""The similarity measures as `evaluate.Metric`s that work alone, without a run and without the network.
+
+`metric.compute(predictions=[...], references=[...])` takes pages as text (screenshots as bytes for `VisualSimilarity`)
+and returns {name: value of the corpus, "scores": value of each pair}. They are the same functions that a run uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import datasets
+import evaluate
+
+from harness.score import guard, similarity
+from harness.score.facts import PageFacts
+from harness.types import Score
+
+
+class _Similarity(evaluate.Metric):  # type: ignore[misc]
+    """Shared by all: one score per pair, and their mean or the corpus value."""
+
+    measure: str
+    feature = "string"
+    corpus: Callable[..., float] | None = None
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+
+    def _info(self) -> evaluate.MetricInfo:
+        value = datasets.Value(self.feature)
+        return evaluate.MetricInfo(
+            description=(self.__doc__ or "").strip(),
+            citation="",
+            inputs_description="predictions and references: one page each",
+            features=datasets.Features({"predictions": value, "references": value}),
+        )
+
+    def _compute(self, *, predictions: list[Any], references: list[Any]) -> dict[str, Any]:
+        scores = [self.pair(p, r) for p, r in zip(predictions, references, strict=True)]
+        values = [float(score.value or 0.0) for score in scores]
+        if self.corpus is not None:
+            columns = zip(*(score.counts or () for score in scores), strict=True)
+            total = type(self).corpus([sum(column) for column in columns])  # type: ignore[misc]
+        else:
+            total = sum(values) / len(values) if values else 0.0
+        return {self.measure: total, "scores": values}
+
+    def pair(self, prediction: Any, reference: Any) -> Score:
+        """The score of one pair."""
+        raise NotImplementedError
+
+
+class Bleu(_Similarity):
+    """Corpus BLEU of raw HTML (sacrebleu, 13a tokenizer), 0 to 100."""
+
+    measure = "bleu"
+    corpus = staticmethod(similarity.corpus_bleu)
+
+    def pair(self, prediction: str, reference: str) -> Score:
+        """Sentence BLEU with its counts."""
+        return similarity.bleu(prediction, reference)
+
+
+class BleuDom(_Similarity):
+    """Corpus BLEU over canonical DOM tokens, 0 to 100: quotes, attribute order and white space do not count."""
+
+    measure = "bleu_dom"
+    corpus = staticmethod(similarity.corpus_bleu)
+
+    def pair(self, prediction: str, reference: str) -> Score:
+        """Sentence BLEU with its counts."""
+        return similarity.bleu_tokens(_facts(prediction).dom_tokens, _facts(reference).dom_tokens)
+
+
+class Chrf(_Similarity):
+    """chrF2 of raw HTML (sacrebleu), mean over pairs, 0 to 100."""
+
+    measure = "chrf"
+
+    def pair(self, prediction: str, reference: str) -> Score:
+        """chrF2 of one pair."""
+        return similarity.chrf(prediction, reference)
+
+
+class TreeBleuF1(_Similarity):
+    """F1 over the sets of 1-height subtrees, mean over pairs, 0 to 100."""
+
+    measure = "tree_bleu_f1"
+
+    def pair(self, prediction: str, reference: str) -> Score:
+        """F1 of one pair."""
+        return similarity.tree_bleu_f1(_facts(prediction).families, _facts(reference).families)
+
+
+class TextSimilarity(_Similarity):
+    """Longest common sequence of visible words relative to both lengths, mean over pairs, 0 to 100."""
+
+    measure = "text_similarity"
+
+    def pair(self, prediction: str, reference: str) -> Score:
+        """Similarity of one pair."""
+        return similarity.sequence_similarity(_facts(prediction).words, _facts(reference).words)
+
+
+class TagSimilarity(_Similarity):
+    """Longest common sequence of tags relative to both lengths, mean over pairs, 0 to 100."""
+
+    measure = "tag_similarity"
+
+    def pair(self, prediction: str, reference: str) -> Score:
+        """Similarity of one pair."""
+        return similarity.sequence_similarity(_facts(prediction).tags, _facts(reference).tags)
+
+
+class VisualSimilarity(_Similarity):
+    """SSIM of two screenshots (PNG or WebP bytes), mean over pairs, 0 to 100."""
+
+    measure = "visual_similarity"
+    feature = "binary"
+
+    def pair(self, prediction: bytes, reference: bytes) -> Score:
+        """SSIM of one pair."""
+        return similarity.visual_similarity(prediction, reference)
+
+
+def _facts(html: str) -> PageFacts:
+    facts: PageFacts = guard.facts(html, "document")
+    return facts
