@@ -159,17 +159,18 @@ def score_page(evidence: Evidence) -> dict[str, Score]:
     A metric that does not apply to the task is absent. One that fails is null with the failure's name in its note,
     and the others are still there.
     """
-    scores: dict[str, Score] = {}
-    for candidate in METRICS:
-        try:
-            score = candidate.score(evidence)
-        except NotMeasured as reason:
-            score = Score(None, str(reason))
-        except Exception as error:
-            score = Score(None, f"the metric failed: {type(error).__name__}: {error}"[:300])
-        if score is not None:
-            scores[candidate.name] = score
-    return scores
+    scores = {candidate.name: score_metric(candidate, evidence) for candidate in METRICS}
+    return {name: score for name, score in scores.items() if score is not None}
+
+
+def score_metric(metric: Metric, evidence: Evidence) -> Score | None:
+    """Return one metric's score; a failure inside the metric is a null with a note, never an exception."""
+    try:
+        return metric.score(evidence)
+    except NotMeasured as reason:
+        return Score(None, str(reason))
+    except Exception as error:
+        return Score(None, f"the metric failed: {type(error).__name__}: {error}"[:300])
 
 
 def messages(evidence: Evidence) -> list[Message]:

@@ -1,0 +1,119 @@
+"""Near-duplicates between tasks: by what they ask, and by the page that answers them.
+
+Candidates come from MinHash with locality-sensitive hashing (datasketch); each is then confirmed by the exact Jaccard
+similarity of its shingles, so that the result does not depend on the hashing's luck.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Iterator, Sequence
+
+from harness.score.guard import NotMeasured
+from harness.score.parsed import reference_facts
+from harness.types import Task
+
+PROMPT_NGRAM = 3
+PROMPT_JACCARD = 0.5
+"""Two prompts that share half of their word 3-grams ask for nearly the same."""
+
+OUTPUT_NGRAM = 3
+OUTPUT_JACCARD = 0.5
+"""Two pages that share this much of their DOM 3-grams are nearly the same page."""
+
+MIN_OUTPUT_SHINGLES = 4
+"""Smaller pages (an empty skeleton) resemble one another by nature: they are told by their prompts alone."""
+
+_PERMUTATIONS = 128
+_SEED = 1
+_CANDIDATE_SLACK = 0.15
+"""The hashing looks for pairs somewhat less alike than wanted, so that it misses hardly any that are."""
+
+_WORD = re.compile(r"\w+")
+
+Shingles = frozenset[Hashable]
+
+
+def groups(tasks: Sequence[Task]) -> list[list[Task]]:
+    """Return all tasks in groups of near-duplicates (most of one task), in the order of their first task.
+
+    A split that keeps groups whole has no near-duplicate on both sides: a task is in a group if it resembles any other
+    of that group.
+    """
+    parent = list(range(len(tasks)))
+
+    def root(index: int) -> int:
+        while parent[index] != index:
+            parent[index] = parent[parent[index]]
+            index = parent[index]
+        return index
+
+    for first, second in _pairs(tasks):
+        low, high = sorted((root(first), root(second)))
+        parent[high] = low
+    grouped: dict[int, list[Task]] = {}
+    for index, task in enumerate(tasks):
+        grouped.setdefault(root(index), []).append(task)
+    return list(grouped.values())
+
+
+def flag(train: Sequence[Task], held_out: Sequence[Task]) -> dict[str, list[str]]:
+    """Return, for each held-out task that resembles a training row, the ids of those rows in order."""
+    tasks = [*train, *held_out]
+    flagged: dict[str, list[str]] = {}
+    for first, second in _pairs(tasks, boundary=len(train)):
+        flagged.setdefault(tasks[second].id, []).append(tasks[first].id)
+    return {task.id: sorted(flagged[task.id]) for task in held_out if task.id in flagged}
+
+
+def prompt_shingles(task: Task) -> Shingles:
+    """The word 3-grams of what the task asks; a shorter prompt is one shingle."""
+    words = _WORD.findall(f"{task.prompt} {task.input}".lower())
+    return _ngrams(words, PROMPT_NGRAM)
+
+
+def output_shingles(task: Task) -> Shingles:
+    """The DOM token 3-grams of the reference page; nothing for a page too small to tell, or too large to parse."""
+    if not task.reference:
+        return frozenset()
+    try:
+        tokens = reference_facts(task.reference, task.scope).dom_tokens
+    except NotMeasured:
+        return frozenset()
+    shingles = _ngrams(tokens, OUTPUT_NGRAM)
+    return shingles if len(shingles) >= MIN_OUTPUT_SHINGLES else frozenset()
+
+
+def _pairs(tasks: Sequence[Task], boundary: int | None = None) -> Iterator[tuple[int, int]]:
+    """Pairs of similar tasks (lower index first), each once; with `boundary` only pairs from both sides of it."""
+    by_prompt = [prompt_shingles(task) for task in tasks]
+    by_output = [output_shingles(task) for task in tasks]
+    found = set(_similar(by_prompt, PROMPT_JACCARD)) | set(_similar(by_output, OUTPUT_JACCARD))
+    for first, second in sorted(found):
+        if boundary is None or first < boundary <= second:
+            yield first, second
+
+
+def _similar(shingles: Sequence[Shingles], threshold: float) -> Iterator[tuple[int, int]]:
+    from datasketch import MinHash, MinHashLSH
+
+    index = MinHashLSH(threshold=threshold - _CANDIDATE_SLACK, num_perm=_PERMUTATIONS)
+    for position, own in enumerate(shingles):
+        if not own:
+            continue
+        sketch = MinHash(num_perm=_PERMUTATIONS, seed=_SEED)
+        sketch.update_batch([repr(shingle).encode("utf-8", "surrogatepass") for shingle in own])
+        for other in index.query(sketch):
+            if _jaccard(own, shingles[other]) >= threshold:
+                yield other, position
+        index.insert(position, sketch)
+
+
+def _jaccard(first: Shingles, second: Shingles) -> float:
+    return len(first & second) / len(first | second)
+
+
+def _ngrams(tokens: Sequence[str], n: int) -> Shingles:
+    if not tokens:
+        return frozenset()
+    return frozenset(tuple(tokens[i : i + n]) for i in range(max(1, len(tokens) - n + 1)))
