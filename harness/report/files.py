@@ -66,12 +66,16 @@ class RunFiles:
         for suite in self.suites:
             for name in as_dict(self.suite(suite).get("metrics")):
                 known.setdefault(name, {})
+            for metrics in as_dict(self.suite(suite).get("pairs")).values():
+                known |= {name: {} for name in as_dict(metrics) if name not in known}
+        primary = self.summary.get("primary")
         return {
             name: {
                 "label": str(facts.get("label") or name),
                 "kind": str(facts.get("kind") or "other"),
                 "scale": str(facts.get("scale") or "percent"),
-                "primary": bool(facts.get("primary")),
+                # The comparison has the last word: it puts another metric in the place of one that no tool measured.
+                "primary": name in primary if isinstance(primary, list) else bool(facts.get("primary")),
                 "description": str(facts.get("description") or ""),
                 "corpus": bool(facts.get("corpus")),
             }
@@ -90,7 +94,7 @@ class RunFiles:
     def pair(self, suite: str) -> str:
         """The pair that the suite's verdict speaks of, "base:tuned" where there is one; "" without any pair."""
         pairs = as_dict(self.suite(suite).get("pairs"))
-        named = as_dict(self.suite(suite).get("verdict")).get("pair")
+        named = as_dict(self.summary.get("verdict")).get("pair")
         if isinstance(named, str) and named in pairs:
             return named
         return "base:tuned" if "base:tuned" in pairs else next(iter(pairs), "")

@@ -14,7 +14,18 @@ from markupsafe import Markup
 from harness.report import numbers, safe, view
 
 _SCRIPTS = {
-    "report": ("base.js", "text.js", "diff.js", "store.js", "state.js", "cards.js", "parts.js", "detail.js", "report.js"),
+    "report": (
+        "base.js",
+        "highlight.js",
+        "diff.js",
+        "store.js",
+        "state.js",
+        "filters.js",
+        "cards.js",
+        "parts.js",
+        "detail.js",
+        "report.js",
+    ),
     "overview": ("base.js", "overview.js"),
 }
 

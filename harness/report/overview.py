@@ -53,8 +53,7 @@ def _run(run: RunFiles) -> Json:
         suites.append(
             {
                 "title": one_line(view.suite_title(run, suite)),
-                "headline": view.headline(run, suite),
-                "word": view.verdict_word(run, suite),
+                "headline": view.verdict(run, suite)["sentence"],
                 "changes": [
                     {"label": one_line(facts["label"], 30), **change}
                     for name, facts in run.metrics.items()

@@ -19,6 +19,7 @@ def write(run_dir: Path, *, single_file: bool = False) -> Path:
         "report",
         run=run,
         title=one_line(run.name),
+        verdict=_hero(view.verdict(run)),
         suites=[_suite(run, suite) for suite in run.suites],
         curves=[{**curve, "pictures": [Markup(p) for p in plots.training(curve)]} for curve in view.curves(run)],
         costs=view.costs(run),
@@ -43,9 +44,8 @@ def _suite(run: RunFiles, suite: str) -> Json:
         "name": suite,
         "title": one_line(view.suite_title(run, suite)),
         "measured": view.measured(run, suite),
-        "headline": view.headline(run, suite),
-        "word": view.verdict_word(run, suite),
-        "notes": view.verdict_notes(run, suite),
+        "verdict": _hero(view.verdict(run, suite)),
+        "figures": _figures(run, suite),
         "pair": [one_line(name) for name in (first, second)] if pair else [],
         "models": [{"name": one_line(name, 40), "control": run.is_control(name)} for name in view.suite_models(run, suite)],
         "forest": [Markup(plots.forest(rows, drawn, wide=wide)) for wide in (True, False)] if rows else [],
@@ -56,6 +56,23 @@ def _suite(run: RunFiles, suite: str) -> Json:
         "flagged": len(as_list(as_dict(about.get("leakage")).get("flagged"))),
         "held_out": number(about.get("held_out")),
     }
+
+
+def _hero(verdict: Json) -> Json:
+    """Split the sentence at its first colon: what it says in large letters, its numbers beneath."""
+    head, colon, numbers = verdict["sentence"].partition(": ")
+    return {**verdict, "head": head + ("." if colon else ""), "rest": numbers[:1].upper() + numbers[1:]}
+
+
+def _figures(run: RunFiles, suite: str) -> list[Json]:
+    """The primary metrics of the suite's pair: from what to what, and the difference."""
+    pair = run.pair(suite).split(":")
+    return [
+        {**row, "means": [cell["mean"] for name in pair for cell in row["cells"] if cell["model"] == name]}
+        for group in view.table(run, suite)
+        for row in group["rows"]
+        if row["primary"] and row["change"]
+    ]
 
 
 def _pairs(run: RunFiles, suite: str) -> list[Json]:

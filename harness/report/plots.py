@@ -89,17 +89,16 @@ _SHAPES = {"better": "^", "worse": "v", "open": "o"}
 
 
 def _forest_line(axes: Axes, place: int, label: str, row: Json | None, *, wide: bool, step: float) -> None:
-    left = (-0.37, axes.transAxes) if wide else (0.0, axes.transAxes)
-    blend = _blend(axes)
+    left, blend = -0.27 / 0.63 if wide else 0.0, _blend(axes)
     up = 0 if wide else -0.36
     if row is None:
-        axes.text(left[0], place + (0 if wide else 0.1), label, transform=blend, color=MUTED, fontsize=9.5, va="center")
+        axes.text(left, place + (0 if wide else 0.1), label, transform=blend, color=MUTED, fontsize=9.5, va="center")
         return
     weight = "bold" if row["primary"] else "normal"
     size = 10.5 if wide else 10
-    axes.text(left[0] + (0.02 if wide else 0), place + up, label, transform=blend, color=INK, fontsize=size,
+    axes.text(left + (0.015 if wide else 0), place + up, label, transform=blend, color=INK, fontsize=size,
               va="center", fontweight=weight)  # fmt: skip
-    axes.text(1.13 if wide else 1.0, place + up, row["text"], transform=blend, color=INK, fontsize=size, va="center",
+    axes.text(0.1 / 0.63 + 1 if wide else 1.0, place + up, row["text"], transform=blend, color=INK, fontsize=size, va="center",
               ha="right", fontweight=weight)  # fmt: skip
     colour = _COLOURS[row["way"]]
     if row["low"] is not None and row["high"] is not None:

@@ -26,12 +26,13 @@ def show(run_dir: Path, console: Console | None = None) -> None:
 
     run = read_run(run_dir)
     console = console or Console(highlight=False)
-    for place, suite in enumerate(run.suites):
-        if place:
-            console.print()
-        _suite(console, run, suite)
-    if not run.suites:
-        _line(console, "The run holds no measured suite yet.")
+    verdict = view.verdict(run)
+    _line(console, verdict["sentence"], style="bold")
+    for note in verdict["notes"]:
+        _line(console, note)
+    for suite in run.suites:
+        console.print()
+        _suite(console, run, suite, several=len(run.suites) > 1)
     page = run.directory / "index.html"
     console.print()
     if page.is_file():
@@ -40,13 +41,10 @@ def show(run_dir: Path, console: Console | None = None) -> None:
         _line(console, f"No page yet: type  python -m harness report {one_line(run.directory.name)}")
 
 
-def _suite(console: Console, run: RunFiles, suite: str) -> None:
-    title = one_line(view.suite_title(run, suite))
-    _line(console, view.headline(run, suite), style="bold")
-    for note in view.verdict_notes(run, suite):
-        _line(console, note)
-    console.print()
-    _line(console, f"{title}, {view.measured(run, suite)}", style="dim")
+def _suite(console: Console, run: RunFiles, suite: str, *, several: bool) -> None:
+    _line(console, f"{one_line(view.suite_title(run, suite))}, {view.measured(run, suite)}", style="bold")
+    if several:
+        _line(console, view.verdict(run, suite)["sentence"])
     _table(console, run, suite)
     for line in _leftovers(run, suite):
         _line(console, line, style="dim")

@@ -23,49 +23,40 @@ KINDS = {
 ARROWS = {"better": "▲", "worse": "▼", "open": "·"}
 
 
-def headline(run: RunFiles, suite: str) -> str:
-    """The sentence that answers the question for one suite: the verdict's own, else what the intervals say, plainly."""
-    sentence = as_dict(run.suite(suite).get("verdict")).get("sentence")
-    if isinstance(sentence, str) and sentence.strip():
-        return one_line(sentence)
-    pair = run.pair(suite)
-    if not pair:
-        return "No two models were compared on the same tasks, so there is no verdict."
-    first, _, second = pair.partition(":")
-    ways: dict[str, list[str]] = {"better": [], "worse": [], "open": []}
-    pairs = as_dict(as_dict(run.suite(suite).get("pairs")).get(pair))
-    primary = [name for name in pairs if run.metrics.get(name, {}).get("primary")] or list(pairs)
-    for name in primary:
-        ways[numbers.direction(pairs[name])].append(str(run.metrics[name]["label"]) if name in run.metrics else name)
-    said = [
-        f"{word} on {', '.join(ways[way])}"
-        for way, word in (("better", "better"), ("worse", "worse"), ("open", "not told apart"))
-        if ways[way]
-    ]
-    return one_line(f"{second} against {first}: {'; '.join(said) or 'nothing was measured on both'}.")
+def verdict(run: RunFiles, suite: str = "") -> Json:
+    """The comparison's verdict on the whole run, or on one suite: `{word, sentence, notes}`, as it was written.
+
+    Without one in the summary, the sentence says what the intervals of the primary metrics say, and the word is "".
+    """
+    if suite:
+        found = as_dict(as_dict(run.suite(suite).get("verdicts")).get(run.pair(suite))) or as_dict(run.suite(suite).get("verdict"))
+    else:
+        found = as_dict(run.summary.get("verdict"))
+        if not found and len(run.suites) == 1:
+            return verdict(run, run.suites[0])
+    sentence = one_line(found.get("sentence") or "")
+    notes = [found.get("gains"), found.get("fewshot"), *as_list(found.get("warnings"))]
+    return {
+        "word": one_line(found.get("word") or ""),
+        "sentence": sentence or _plain_words(run, [suite] if suite else run.suites),
+        "notes": [one_line(note) for note in notes if isinstance(note, str) and note.strip()],
+    }
 
 
-def verdict_word(run: RunFiles, suite: str) -> str:
-    """The verdict in one word as the comparison gave it, "" where it gave none."""
-    return one_line(as_dict(run.suite(suite).get("verdict")).get("word") or "")
-
-
-def verdict_notes(run: RunFiles, suite: str) -> list[str]:
-    """The further sentences of the verdict (form, content, few-shot, limits), in the comparison's order."""
-    verdict = as_dict(run.suite(suite).get("verdict"))
-    notes: list[str] = []
-    for key, value in verdict.items():
-        if key in ("word", "sentence", "pair"):
-            continue
-        if isinstance(value, dict):
-            value = value.get("sentence")
-            if isinstance(value, str) and value.strip():
-                notes.append(one_line(value))
-        elif isinstance(value, str) and " " in value.strip():
-            notes.append(one_line(value))
-        elif isinstance(value, list):
-            notes += [one_line(item) for item in value if isinstance(item, str) and " " in item.strip()]
-    return list(dict.fromkeys(notes))
+def _plain_words(run: RunFiles, suites: list[str]) -> str:
+    said = []
+    for suite in suites:
+        first, _, second = run.pair(suite).partition(":")
+        differences = as_dict(as_dict(run.suite(suite).get("pairs")).get(run.pair(suite)))
+        primary = [name for name in differences if run.metrics[name]["primary"]] or list(differences)
+        ways: dict[str, list[str]] = {"better": [], "worse": [], "open": []}
+        for name in primary:
+            ways[numbers.direction(differences[name])].append(run.metrics[name]["label"])
+        words = {"better": "better on", "worse": "worse on", "open": "not told apart on"}
+        parts = [f"{word} {', '.join(ways[way])}" for way, word in words.items() if ways[way]]
+        if parts:
+            said.append(f"{second} against {first}, {suite_title(run, suite)}: {'; '.join(parts)}.")
+    return one_line(" ".join(said) or "No two models were compared on the same tasks, so there is no verdict.")
 
 
 def suite_title(run: RunFiles, suite: str) -> str:
@@ -126,7 +117,7 @@ def change(difference: object, scale: str) -> Json | None:
         "p_adjusted": numbers.p_value(facts.get("p_adjusted")),
         "n": int(number(facts.get("n")) or 0),
         "dropped": int(number(facts.get("dropped")) or 0),
-        "detectable": numbers.mean(facts["minimal_detectable"], scale) if "minimal_detectable" in facts else "",
+        "detectable": numbers.mean(facts.get("detectable"), scale),
     }
 
 

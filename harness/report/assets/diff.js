@@ -1,1 +1,78 @@
-/* */
+// A page as lines that can be compared: one tag or text a line, white space evened out, indented by depth.
+const VOID = new Set("area base br col embed hr img input link meta source track wbr".split(" "));
+const MOST_LINES = 6000, MOST_EDITS = 1200, CONTEXT = 3;
+
+const canonicalLines = (html) => {
+  const lines = [];
+  let depth = 0;
+  for (const piece of html.replace(/\s+/g, " ").split(/(?=<)|(?<=>)/)) {
+    const text = piece.trim();
+    if (!text) continue;
+    const closing = text.startsWith("</");
+    if (closing) depth = Math.max(0, depth - 1);
+    lines.push("  ".repeat(Math.min(depth, 12)) + text);
+    const name = /^<([A-Za-z][^\s/>]*)/.exec(text)?.[1].toLowerCase();
+    if (name && !VOID.has(name) && !text.endsWith("/>")) depth++;
+  }
+  return lines;
+};
+
+// Myers 1986, "An O(ND) difference algorithm": [" " | "-" | "+", line]. Past the limits: everything out, everything in.
+const difference = (before, after) => {
+  let head = 0;
+  while (head < before.length && head < after.length && before[head] === after[head]) head++;
+  let tail = 0;
+  while (tail < before.length - head && tail < after.length - head && before.at(-1 - tail) === after.at(-1 - tail)) tail++;
+  const a = before.slice(head, before.length - tail), b = after.slice(head, after.length - tail);
+  const same = (lines) => lines.map((line) => [" ", line]);
+  return [...same(before.slice(0, head)), ...edits(a, b), ...same(before.slice(before.length - tail))];
+};
+
+const edits = (a, b) => {
+  const blunt = () => [...a.map((line) => ["-", line]), ...b.map((line) => ["+", line])];
+  if (a.length + b.length > MOST_LINES) return blunt();
+  const most = Math.min(a.length + b.length, MOST_EDITS), trace = [];
+  let reach = new Int32Array(2 * most + 3);
+  const zero = most + 1;
+  for (let d = 0; d <= most; d++) {
+    trace.push(reach.slice());
+    for (let k = -d; k <= d; k += 2) {
+      const down = k === -d || (k !== d && reach[zero + k - 1] < reach[zero + k + 1]);
+      let x = down ? reach[zero + k + 1] : reach[zero + k - 1] + 1;
+      while (x < a.length && x - k < b.length && a[x] === b[x - k]) x++;
+      reach[zero + k] = x;
+      if (x >= a.length && x - k >= b.length) return walkBack(a, b, trace, zero, d);
+    }
+  }
+  return blunt();
+};
+
+const walkBack = (a, b, trace, zero, last) => {
+  const out = [];
+  let x = a.length, y = b.length;
+  for (let d = last; d > 0; d--) {
+    const reach = trace[d], k = x - y;
+    const down = k === -d || (k !== d && reach[zero + k - 1] < reach[zero + k + 1]);
+    const fromK = down ? k + 1 : k - 1, fromX = reach[zero + fromK], fromY = fromX - fromK;
+    while (x > fromX && y > fromY && x > 0 && y > 0 && a[x - 1] === b[y - 1]) { out.push([" ", a[--x]]); y--; }
+    if (down) out.push(["+", b[--y]]);
+    else out.push(["-", a[--x]]);
+  }
+  while (x > 0 && y > 0) { out.push([" ", a[--x]]); y--; }
+  return out.reverse();
+};
+
+// Long equal stretches become one number: [" " | "-" | "+", line] or ["...", count].
+const folded = (lines) => {
+  const near = new Uint8Array(lines.length);
+  lines.forEach(([sign], index) => {
+    if (sign !== " ") near.fill(1, Math.max(0, index - CONTEXT), index + CONTEXT + 1);
+  });
+  const out = [];
+  lines.forEach((line, index) => {
+    if (near[index]) out.push(line);
+    else if (out.length && out.at(-1)[0] === "...") out.at(-1)[1]++;
+    else out.push(["...", 1]);
+  });
+  return out;
+};

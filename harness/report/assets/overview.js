@@ -1,1 +1,43 @@
-/* */
+// Two runs picked are laid beside each other.
+const { runs } = readJson("data");
+const boxes = [...document.querySelectorAll(".pick input")];
+const cell = (numbers, scale) => {
+  if (!numbers || !isNumber(numbers[0])) return "–";
+  const by = factor(scale), [mean, low, high] = numbers;
+  return [decimal(mean * by), isNumber(low) && isNumber(high) && h("small", {}, `${decimal(low * by)} to ${decimal(high * by)}`)];
+};
+const compare = () => {
+  const picked = boxes.filter((box) => box.checked).map((box) => runs[Number(box.value)]).reverse();
+  $("#compare").hidden = picked.length !== 2;
+  for (const box of boxes) box.disabled = picked.length === 2 && !box.checked;
+  if (picked.length !== 2) return;
+  const [a, b] = picked, parts = [];
+  for (const [name, left] of Object.entries(a.suites)) {
+    const right = b.suites[name];
+    if (!right) continue;
+    const models = a.models.filter((model) => b.models.includes(model));
+    const label = `${left.title}: ${a.name} and ${b.name}`;
+    const body = left.metrics.flatMap((metric) => {
+      const other = right.metrics.find((one) => one.name === metric.name);
+      const known = models.filter((model) => metric.models[model] && other?.models[model]);
+      return known.map((model, index) => {
+        const change = (other.models[model][0] - metric.models[model][0]) * factor(metric.scale);
+        const both = isNumber(metric.models[model][0]) && isNumber(other.models[model][0]);
+        return h("tr", {}, index === 0 && h("th", { scope: "rowgroup", rowspan: known.length }, metric.label), h("td", {}, model),
+          h("td", { class: "num" }, cell(metric.models[model], metric.scale)), h("td", { class: "num" }, cell(other.models[model], other.scale)),
+          h("td", { class: "num" }, both ? signed(change) : "–"));
+      });
+    });
+    parts.push(
+      left.split !== right.split && h("p", { class: "note gap" }, `${left.title}: the two runs did not measure the same rows.`),
+      h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, h("table", {}, h("caption", {}, left.title),
+        h("thead", {}, h("tr", {}, ["Metric", "Model"].map((head) => h("th", { scope: "col" }, head)), [a.name, b.name, "Difference"].map((head) => h("th", { scope: "col", class: "num" }, head)))),
+        h("tbody", {}, body))));
+  }
+  $("#compared").replaceChildren(...(parts.length ? parts.filter(Boolean) : [h("p", { class: "note" }, "The two runs share no suite.")]),
+    h("p", { class: "note" }, "Means with their own intervals; the difference has none, because two intervals side by side decide nothing. For the paired test type ", h("code", {}, `python -m harness compare ${a.folder} ${b.folder}`)));
+};
+for (const box of boxes) {
+  box.closest("label").hidden = runs.length < 2;
+  box.addEventListener("change", compare);
+}

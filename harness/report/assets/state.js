@@ -1,1 +1,62 @@
-/* */
+// What is asked of the gallery; it lives in the address after "#", so that a link holds it.
+const FLIP = 10; // points: from here on a task counts as better or worse, as in summary.json's flips
+const modelPlace = (name) => data.models.findIndex((model) => model.name === name);
+const pairNames = (data.suites.find((suite) => suite.pair)?.pair ?? "").split(":");
+const firstOr = (place, other) => (place >= 0 ? place : other);
+const DEFAULTS = {
+  q: "", suite: "", category: "", difficulty: "", change: "", outcome: "", check: "", sort: "task", metric: MEAN,
+  from: data.models[firstOr(modelPlace(pairNames[0]), 0)]?.name ?? "",
+  to: data.models[firstOr(modelPlace(pairNames[1]), Math.min(1, data.models.length - 1))]?.name ?? "",
+  show: "", task: "", view: "desktop",
+};
+const state = { ...DEFAULTS };
+
+const usualModels = () => {
+  const wanted = [state.from, state.to, "reference"].filter((name) => modelPlace(name) >= 0);
+  return wanted.length > 1 ? [...new Set(wanted)] : data.models.slice(0, 3).map((model) => model.name);
+};
+const shownModels = () => {
+  let names = usualModels();
+  if (state.show) {
+    try { names = JSON.parse(state.show).filter((name) => modelPlace(name) >= 0); } catch { /* a damaged link */ }
+  }
+  return data.models.map((_, place) => place).filter((place) => names.includes(data.models[place].name));
+};
+
+const readAddress = () => {
+  const hash = location.hash.slice(1);
+  if (hash && !hash.includes("=")) return false;
+  const given = new URLSearchParams(hash);
+  for (const key of Object.keys(DEFAULTS)) state[key] = given.get(key) ?? DEFAULTS[key];
+  return true;
+};
+const address = () => {
+  const given = new URLSearchParams();
+  for (const [key, value] of Object.entries(state)) if (value !== DEFAULTS[key]) given.set(key, value);
+  return "#" + given.toString();
+};
+const keepAddress = () => history.replaceState(null, "", address() === "#" ? location.pathname + location.search : address());
+const linkTo = (index) => "#" + new URLSearchParams({ task: keyOf(index) }).toString();
+
+const matching = () => {
+  const words = state.q.toLowerCase().split(/\s+/).filter(Boolean);
+  const from = modelPlace(state.from), to = modelPlace(state.to);
+  const [outcomeModel, outcome] = state.outcome.split(":").map(Number);
+  const [checkModel, check] = state.check.split(":").map(Number);
+  const found = [];
+  data.tasks.forEach((task, index) => {
+    if (state.suite && task.s !== state.suite) return;
+    if (state.category && task.c !== state.category) return;
+    if (state.difficulty && task.d !== state.difficulty) return;
+    if (words.some((word) => !task.find.includes(word))) return;
+    if (state.outcome && !answers(task, outcomeModel).some((answer) => answer[0] === outcome)) return;
+    if (state.check && !answers(task, checkModel).some((answer) => answer[4].includes(check))) return;
+    const change = changeOf(task, from, to, state.metric);
+    if (state.change === "better" && !(change >= FLIP - 1e-9)) return;
+    if (state.change === "worse" && !(change !== null && change <= -FLIP + 1e-9)) return;
+    if (state.change === "same" && !(change !== null && Math.abs(change) < FLIP - 1e-9)) return;
+    found.push({ index, change });
+  });
+  const rank = { loss: (item) => item.change ?? Infinity, gain: (item) => -(item.change ?? -Infinity), size: (item) => -Math.abs(item.change ?? 0) }[state.sort];
+  return rank ? found.sort((a, b) => rank(a) - rank(b) || a.index - b.index) : found;
+};
