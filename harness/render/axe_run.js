@@ -1,0 +1,7 @@
+axe.run(document, {
+  runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"],
+  resultTypes: ["violations"],
+  iframes: false,
+}).then((result) => result.violations.map(({ id, impact, help, nodes }) => ({
+  id, impact, help, nodes: nodes.slice(0, 10).map((node) => node.target.join(" ").slice(0, 200)), count: nodes.length,
+})))

@@ -1,0 +1,110 @@
+"""Renderings by content: the same page under the same browser and settings is never measured twice."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+from harness.render.browser import BrowserChoice, fonts_hash
+from harness.render.settings import (
+    CLOCK,
+    DESKTOP_WIDTH,
+    MAX_ELEMENTS,
+    MAX_HTML_BYTES,
+    PHONE_WIDTH,
+    RENDERER_VERSION,
+    SCREENSHOT_MAX_HEIGHT,
+    VIEWPORT_HEIGHT,
+    RenderRequest,
+    RenderSettings,
+)
+from harness.types import CheckResult, Rendering
+
+_PASSING: Final = frozenset({"unscored", "timeout", "crash"})
+"""Outcomes that another machine, or the same one on a quieter day, may not repeat: never kept."""
+
+
+class RenderCache:
+    """Files under `<folder>/renders/`: one JSON file for a rendering, screenshots by their own content."""
+
+    def __init__(self, folder: Path, settings: RenderSettings, browser: BrowserChoice) -> None:
+        self._folder = folder / "renders"
+        self._basis = json.dumps(
+            {
+                "renderer": RENDERER_VERSION,
+                "settings": settings.key(),
+                "browser": [browser.name, browser.version],
+                "fonts": fonts_hash(),
+                "viewport": [DESKTOP_WIDTH, PHONE_WIDTH, VIEWPORT_HEIGHT, SCREENSHOT_MAX_HEIGHT],
+                "limits": [MAX_HTML_BYTES, MAX_ELEMENTS],
+                "clock": CLOCK,
+            },
+            sort_keys=True,
+        )
+
+    def key(self, request: RenderRequest) -> str:
+        """Return the SHA-256, in hex, over all that decides the rendering; the request's own key does not."""
+        digest = hashlib.sha256(self._basis.encode())
+        digest.update(request.html.encode("utf-8", "surrogatepass") + b"\0")
+        digest.update(json.dumps(request.checks, sort_keys=True, default=str).encode())
+        return digest.hexdigest()
+
+    def load(self, request: RenderRequest) -> Rendering | None:
+        """Return the kept rendering, or None where there is none or its files are damaged."""
+        try:
+            record = json.loads(self._file(self.key(request)).read_text(encoding="utf-8"))
+            return _from_record(record, {name: self._shot(sha) for name, sha in record["screenshots"].items()})
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def store(self, request: RenderRequest, rendering: Rendering) -> None:
+        """Keep `rendering`, unless its outcome may pass; a full or read-only disk loses the entry, not the run."""
+        if rendering.outcome in _PASSING:
+            return
+        names = {name: hashlib.sha256(picture).hexdigest() for name, picture in rendering.screenshots.items()}
+        with contextlib.suppress(OSError):
+            for name, sha in names.items():
+                path = self._file(sha, ".png")
+                if not path.exists():
+                    _write(path, rendering.screenshots[name])
+            record = dataclasses.asdict(dataclasses.replace(rendering, screenshots={})) | {"screenshots": names}
+            _write(self._file(self.key(request)), json.dumps(record, ensure_ascii=True).encode())
+
+    def _file(self, digest: str, suffix: str = ".json") -> Path:
+        return self._folder / digest[:2] / (digest + suffix)
+
+    def _shot(self, sha: str) -> bytes:
+        picture = self._file(sha, ".png").read_bytes()
+        if hashlib.sha256(picture).hexdigest() != sha:
+            raise ValueError("damaged screenshot")
+        return picture
+
+
+def _from_record(record: dict[str, Any], screenshots: dict[str, bytes]) -> Rendering:
+    values = {field.name: record[field.name] for field in dataclasses.fields(Rendering)}
+    for name in ("errors", "console_errors", "blocked"):
+        values[name] = tuple(values[name])
+    if values["accessibility"] is not None:
+        values["accessibility"] = tuple(values["accessibility"])
+    if values["checks"] is not None:
+        values["checks"] = tuple(CheckResult(**check) for check in values["checks"])
+    return Rendering(**(values | {"screenshots": screenshots}))
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write whole or not at all: readers of the same cache see no half file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,127 @@
+// Runs in an isolated world: the page's scripts can't change what is called here. Only DOM clobbering reaches across
+// (a form control named "children" hides form.children), so every access goes through the prototypes.
+(async (part, limits) => {
+  const get = (proto, name) => {
+    const getter = Object.getOwnPropertyDescriptor(proto, name).get;
+    return (object) => getter.call(object);
+  };
+  const root = get(Document.prototype, "documentElement")(document);
+  const parentOf = get(Node.prototype, "parentElement");
+  const dataOf = get(CharacterData.prototype, "data");
+  const scrollWidth = get(Element.prototype, "scrollWidth");
+  const scrollHeight = get(Element.prototype, "scrollHeight");
+  const clientWidth = get(Element.prototype, "clientWidth");
+  const boxOf = (element) => Element.prototype.getBoundingClientRect.call(element);
+  const nameOf = get(Element.prototype, "localName");
+
+  const geometry = () => {
+    if (!root) return { overflow: 0, height: 0 };
+    // An element in quirks mode or in standards mode: the viewport's width is innerWidth, scrollbars are hidden.
+    return {
+      overflow: Math.max(0, scrollWidth(root) - window.innerWidth),
+      height: Math.ceil(Math.max(scrollHeight(root), boxOf(root).bottom + window.scrollY)),
+    };
+  };
+  if (part === "geometry") return geometry();
+
+  // Settle: two frames and the fonts, but never longer than the limit, for a page can starve frames and timers.
+  if (part === "settle") {
+    const frames = new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+    const late = new Promise((done) => setTimeout(done, limits.settle));
+    await Promise.race([Promise.all([frames, get(Document.prototype, "fonts")(document).ready]), late]);
+  }
+
+  const count = get(HTMLCollection.prototype, "length")(Document.prototype.getElementsByTagName.call(document, "*"));
+  const result = { ...geometry(), elements: count, text: "", faults: { clipped: 0, zero_size: 0, invisible: 0 } };
+  if (count > limits.elements || !root) return result;
+  const body = get(Document.prototype, "body")(document);
+  const textOf = get(HTMLElement.prototype, "innerText");
+  if (root instanceof HTMLElement) result.text = textOf(body || root).slice(0, limits.text);
+  result.html = get(Element.prototype, "outerHTML")(root);
+
+  const styles = new Map();
+  const styleOf = (element) => {
+    let style = styles.get(element);
+    if (!style) styles.set(element, (style = getComputedStyle(element)));
+    return style;
+  };
+  const parse = (color) => {
+    const parts = /^rgba?\(([\d.]+), ([\d.]+), ([\d.]+)(?:, ([\d.]+))?\)$/.exec(color);
+    return parts && [+parts[1], +parts[2], +parts[3], parts[4] === undefined ? 1 : +parts[4]];
+  };
+  // Names of colours that the computed style writes otherwise (oklch, color()) are left alone: never a false alarm.
+  const invisible = (element) => {
+    const color = parse(styleOf(element).webkitTextFillColor || styleOf(element).color);
+    if (!color) return false;
+    if (color[3] === 0) return styleOf(element).backgroundClip !== "text" && styleOf(element).textShadow === "none";
+    let opacity = 1;
+    let backdrop = null;
+    for (let at = element; at; at = parentOf(at)) {
+      const style = styleOf(at);
+      opacity *= +style.opacity;
+      if (opacity === 0) return true;
+      if (backdrop) continue;
+      if (style.backgroundImage !== "none" || style.position === "absolute" || style.position === "fixed") {
+        const own = parse(style.backgroundColor);
+        if (style.backgroundImage === "none" && own && own[3] === 1) backdrop = own;
+        else backdrop = "unknown"; // an image, or a place over something that is not an ancestor
+      } else {
+        const own = parse(style.backgroundColor);
+        if (!own) backdrop = "unknown";
+        else if (own[3] === 1) backdrop = own;
+        else if (own[3] > 0) backdrop = "unknown";
+      }
+    }
+    if (backdrop === "unknown" || color[3] < 1 || styleOf(element).textShadow !== "none") return false;
+    const behind = backdrop || [255, 255, 255, 1];
+    return color[0] === behind[0] && color[1] === behind[1] && color[2] === behind[2];
+  };
+  // Text that authors hide from eyes but keep for screen readers is no fault: a 1 px box, or a clip, taken out of the flow.
+  const readersOnly = (element) => {
+    for (let at = element; at && at !== body; at = parentOf(at)) {
+      const style = styleOf(at);
+      if (style.position !== "absolute" && style.position !== "fixed") continue;
+      if (style.clip !== "auto" || style.clipPath !== "none") return true;
+      const box = boxOf(at);
+      if (box.width <= 1 || box.height <= 1 || box.right <= 0 || box.bottom <= 0) return true;
+    }
+    return false;
+  };
+  const clipped = (element, box) => {
+    for (let at = element; at && at !== root && at !== body; at = parentOf(at)) {
+      const style = styleOf(at);
+      const x = style.overflowX === "hidden" || style.overflowX === "clip";
+      const y = style.overflowY === "hidden" || style.overflowY === "clip";
+      if (!x && !y) {
+        if (style.overflowX !== "visible") return false; // scrollable: the reader can reach it
+        continue;
+      }
+      const frame = boxOf(at);
+      if (x && (box.right > frame.right + 2 || box.left < frame.left - 2)) return true;
+      if (y && (box.bottom > frame.bottom + 2 || box.top < frame.top - 2)) return true;
+    }
+    return false;
+  };
+  const faulty = { clipped: new Set(), zero_size: new Set(), invisible: new Set() };
+  const walker = Document.prototype.createTreeWalker.call(document, body || root, NodeFilter.SHOW_TEXT);
+  const nextNode = () => TreeWalker.prototype.nextNode.call(walker);
+  const range = Document.prototype.createRange.call(document);
+  const skip = new Set(["script", "style", "noscript", "template", "title", "textarea", "option", "optgroup", "select",
+    "meter", "progress", "video", "audio", "canvas", "object", "iframe", "datalist"]);
+  for (let node = nextNode(), seen = 0; node && seen < limits.texts; node = nextNode()) {
+    if (!/\S/.test(dataOf(node))) continue;
+    seen += 1;
+    const element = parentOf(node);
+    if (!element || !(element instanceof HTMLElement) || skip.has(nameOf(element))) continue;
+    if (!Element.prototype.checkVisibility.call(element, { visibilityProperty: true })) continue;
+    if (readersOnly(element)) continue;
+    range.selectNodeContents(node);
+    const box = range.getBoundingClientRect();
+    const size = parseFloat(styleOf(element).fontSize);
+    if (size < 1 || box.width < 1 || box.height < 1) faulty.zero_size.add(element);
+    else if (clipped(element, box)) faulty.clipped.add(element);
+    if (invisible(element)) faulty.invisible.add(element);
+  }
+  for (const kind of Object.keys(faulty)) result.faults[kind] = faulty[kind].size;
+  return result;
+})

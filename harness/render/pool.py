@@ -1,0 +1,232 @@
+"""The browsers at work: who renders what, who is replaced when, and what is tried once more."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import psutil
+
+from harness.errors import HarnessError
+from harness.render.browser import BrowserChoice
+from harness.render.launch import Room, launch, wrapper
+from harness.render.memory import MemoryWatch
+from harness.render.settings import RenderRequest, RenderSettings, worker_count
+from harness.render.visit import BrowserGone, Visit
+from harness.types import Rendering
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser, Playwright
+
+_HEALTHY = 1.5
+"""Seconds in which an idle browser opens, fills and closes an empty page; past it the machine is slow, not the page."""
+
+
+class _Seat:
+    """One browser at work, replaced when it is worn or broken."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._browser: Browser | None = None
+        self._pages = 0
+
+    async def browser(self) -> Browser:
+        """Return the browser, a new one if the old one is worn out or dead."""
+        worn = self._pages >= self._pool.settings.pages_per_browser
+        if self._browser is None or worn or not self._browser.is_connected():
+            await self.dismiss()
+            self._browser = await self._pool.start_browser()
+            self._pages = 0
+        self._pages += 1
+        return self._browser
+
+    async def dismiss(self) -> None:
+        """Close the browser; one that does not close in time is killed."""
+        browser, self._browser = self._browser, None
+        if browser is None:
+            return
+        try:
+            await asyncio.wait_for(browser.close(), self._pool.settings.deadlines.close + 1)
+        except Exception:
+            self._pool.kill_strays()
+
+
+class Pool:
+    """As many browsers as the machine feeds, under one Playwright driver, in one event loop."""
+
+    def __init__(self, settings: RenderSettings, choice: BrowserChoice) -> None:
+        self.settings = settings
+        self._choice = choice
+        self._room: Room | None = None
+        self._program: str | None = None
+        self._playwright: Playwright | None = None
+        self._driver: psutil.Process | None = None
+        self._watch: MemoryWatch | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._seats: asyncio.Queue[_Seat] = asyncio.Queue()
+        self._all: list[_Seat] = []
+        self._alone = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Start the driver; browsers start with their first page.
+
+        Raises:
+            HarnessError: the driver does not start.
+        """
+        from playwright.async_api import async_playwright
+
+        self._room = Room()
+        self._program = await asyncio.to_thread(wrapper, self._room, self._choice, self.settings)
+        known = {child.pid for child in psutil.Process().children()}
+        with self._room.as_temporary_folder():
+            self._playwright = await asyncio.wait_for(async_playwright().start(), self.settings.deadlines.launch)
+        news = [child for child in psutil.Process().children() if child.pid not in known and _is_driver(child)]
+        if news:
+            self._driver = news[0]
+            self._watch = MemoryWatch(news[0].pid, self.settings)
+            self._watching = asyncio.create_task(self._watch.run())
+        for _ in range(worker_count(self.settings)):
+            seat = _Seat(self)
+            self._all.append(seat)
+            self._seats.put_nowait(seat)
+
+    async def start_browser(self) -> Browser:
+        """Start a browser behind all bolts; see `launch`."""
+        assert self._playwright is not None
+        return await launch(self._playwright, self._program, self.settings)
+
+    @property
+    def peak_memory(self) -> int:
+        """Largest resident memory of all browsers together so far, in bytes; 0 where it was not watched."""
+        return self._watch.peak if self._watch else 0
+
+    async def close(self) -> None:
+        """Stop everything and leave nothing behind."""
+        if self._watching is not None:
+            self._watching.cancel()
+        strays = self._family()
+        with contextlib.suppress(Exception):
+            await asyncio.gather(*(seat.dismiss() for seat in self._all))
+        if self._playwright is not None:
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(self._playwright.stop(), 5)
+        await asyncio.to_thread(_reap, strays)
+        if self._room is not None:
+            await asyncio.to_thread(self._room.clear)
+
+    def _family(self) -> list[psutil.Process]:
+        if self._driver is None:
+            return []
+        with contextlib.suppress(psutil.Error):
+            return [self._driver, *self._driver.children(recursive=True)]
+        return []
+
+    def kill_strays(self) -> None:
+        """Kill the browsers that no seat holds any more."""
+        if self._driver is None:
+            return
+        held = sum(1 for seat in self._all if seat._browser is not None)
+        with contextlib.suppress(psutil.Error):
+            browsers = self._driver.children()
+            if held == 0 or len(browsers) > held:
+                # The oldest are the strays: every seat's present browser started after the one it replaces.
+                for browser in sorted(browsers, key=lambda process: process.create_time())[: len(browsers) - held]:
+                    for process in (*browser.children(recursive=True), browser):
+                        with contextlib.suppress(psutil.Error):
+                            process.kill()
+
+    async def render(self, request: RenderRequest) -> Rendering:
+        """Return the rendering of one page; a fault of ours is `unscored` with the reason."""
+        seat = await self._seats.get()
+        try:
+            first = await self._attempts(seat, request)
+            if not self.settings.twice or first.outcome in ("unscored", "timeout", "crash", "too-large"):
+                return first
+            second = await self._attempts(seat, replace(request, checks=()))
+            return replace(first, stable=_same(first, second), seconds=first.seconds + second.seconds)
+        finally:
+            self._seats.put_nowait(seat)
+
+    async def _attempts(self, seat: _Seat, request: RenderRequest) -> Rendering:
+        said = ""
+        for last in (False, True):
+            kills = len(self._watch.kills) if self._watch else 0
+            try:
+                rendering = await self._visit(seat, request)
+            except BrowserGone as gone:
+                said = str(gone)
+                await seat.dismiss()
+                if last and self._killed_since(kills):
+                    return Rendering(outcome="crash", detail=self._killed_since(kills))
+                continue
+            except HarnessError as error:
+                return Rendering(outcome="unscored", detail=str(error))
+            except Exception as error:
+                said = f"{type(error).__name__}: {error}"
+                await seat.dismiss()
+                continue
+            if rendering.outcome == "crash" and self._killed_since(kills):
+                return replace(rendering, detail=self._killed_since(kills))
+            if rendering.outcome == "timeout" and not last and not await self._healthy(seat):
+                continue
+            return rendering
+        return Rendering(outcome="unscored", detail=f"the browser failed twice: {said}"[:300])
+
+    def _killed_since(self, count: int) -> str:
+        return "; ".join(self._watch.kills[count:][:1]) if self._watch else ""
+
+    async def _visit(self, seat: _Seat, request: RenderRequest) -> Rendering:
+        visit = Visit(await seat.browser(), request, self.settings)
+        try:
+            return await visit.run()
+        finally:
+            try:
+                await visit.close()
+            except BrowserGone:
+                # The page is measured, or its own failure is on its way up; only the browser has to go.
+                await seat.dismiss()
+
+    async def _healthy(self, seat: _Seat) -> bool:
+        """Whether an empty page is quick now: if so, a time-out was the page's own."""
+        started = time.perf_counter()
+        try:
+            async with asyncio.timeout(3 * _HEALTHY):
+                browser = await seat.browser()
+                started = time.perf_counter()
+                context = await browser.new_context()
+                page = await context.new_page()
+                await page.set_content("<p>")
+                await context.close()
+        except Exception:
+            await seat.dismiss()
+            return False
+        return time.perf_counter() - started < _HEALTHY
+
+
+def _same(first: Rendering, second: Rendering) -> bool:
+    return (first.outcome, first.dom_hash, first.visible_text, dict(first.screenshots)) == (
+        second.outcome,
+        second.dom_hash,
+        second.visible_text,
+        dict(second.screenshots),
+    )
+
+
+def _is_driver(process: psutil.Process) -> bool:
+    try:
+        return any("playwright" in part for part in process.cmdline())
+    except psutil.Error:
+        return False
+
+
+def _reap(processes: list[psutil.Process]) -> None:
+    """Kill what is still alive of `processes` after a moment's grace."""
+    with contextlib.suppress(psutil.Error):
+        _, alive = psutil.wait_procs(processes, timeout=1)
+        for process in alive:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(alive, timeout=3)

@@ -1,0 +1,157 @@
+"""The renderer as other modules call it: synchronous, from any thread, lazily fed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Coroutine, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from harness.render.browser import find_browser
+from harness.render.cache import RenderCache
+from harness.render.pool import Pool
+from harness.render.settings import RenderRequest, RenderSettings, worker_count
+from harness.types import Rendering
+
+T = TypeVar("T")
+OnDone = Callable[[RenderRequest, Rendering], None]
+
+
+class Renderer:
+    """Browsers that stay warm between calls.
+
+    Use it as a context manager. The browsers start with the first page that is not in the cache and are gone, with
+    their temporary files, when the block is left, however it is left.
+
+    Args:
+        settings: how pages are measured.
+        cache_dir: the folder under which renderings are kept by content; None keeps none.
+
+    Raises:
+        HarnessError: no browser was found.
+    """
+
+    def __init__(self, settings: RenderSettings | None = None, cache_dir: Path | None = None) -> None:
+        self.settings = settings or RenderSettings()
+        self.browser = find_browser()
+        self._cache = RenderCache(cache_dir, self.settings, self.browser) if cache_dir is not None else None
+        self._pool: Pool | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def render(self, requests: Iterable[RenderRequest], on_done: OnDone | None = None) -> dict[str, Rendering]:
+        """Measure pages and return their renderings by key.
+
+        `requests` is read only as fast as pages are finished. `on_done` is called in this thread as each finishes, in
+        no fixed order; with it the screenshots are handed there and left out of what is returned, so that thousands of
+        pages need little memory. A page never raises: a fault of ours is the outcome `unscored` with its reason.
+
+        Raises:
+            HarnessError: the browser cannot be started at all.
+        """
+        done: dict[str, Rendering] = {}
+        pending: dict[Future[Rendering], RenderRequest] = {}
+        window = 2 * worker_count(self.settings)
+
+        def finish(request: RenderRequest, rendering: Rendering) -> None:
+            if on_done is not None:
+                on_done(request, rendering)
+                rendering = replace(rendering, screenshots={})
+            done[request.key] = rendering
+
+        def drain() -> None:
+            finished, _ = wait(pending, return_when=FIRST_COMPLETED)
+            for future in finished:
+                request = pending.pop(future)
+                rendering = future.result()
+                if self._cache is not None:
+                    self._cache.store(request, rendering)
+                finish(request, rendering)
+
+        try:
+            for request in requests:
+                kept = self._cache.load(request) if self._cache is not None else None
+                if kept is not None:
+                    finish(request, kept)
+                    continue
+                pending[self._submit(self._started().render(request))] = request
+                while len(pending) >= window:
+                    drain()
+            while pending:
+                drain()
+        finally:
+            for future in pending:
+                future.cancel()
+        return done
+
+    def close(self) -> None:
+        """Stop the browsers; calling it again does nothing."""
+        with self._lock:
+            loop, thread, pool = self._loop, self._thread, self._pool
+            self._loop = self._thread = self._pool = None
+        if loop is None or thread is None:
+            return
+        if pool is not None:
+            with contextlib.suppress(Exception):
+                asyncio.run_coroutine_threadsafe(pool.close(), loop).result(timeout=30)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(timeout=10)
+
+    @property
+    def peak_memory(self) -> int:
+        """Largest resident memory of all browsers together so far, in bytes."""
+        return self._pool.peak_memory if self._pool else 0
+
+    def _started(self) -> Pool:
+        with self._lock:
+            if self._pool is None:
+                self._loop = asyncio.new_event_loop()
+                # A daemon: if the block is never left, the interpreter ends all the same and the janitor clears up.
+                self._thread = threading.Thread(target=_serve, args=(self._loop,), name="renderer", daemon=True)
+                self._thread.start()
+                pool = Pool(self.settings, self.browser)
+                self._pool = pool
+                asyncio.run_coroutine_threadsafe(pool.start(), self._loop).result(timeout=60)
+            return self._pool
+
+    def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        assert self._loop is not None
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        loop.run_until_complete(loop.shutdown_default_executor())
+    finally:
+        loop.close()
+
+
+def render_pages(
+    requests: Iterable[RenderRequest],
+    settings: RenderSettings | None = None,
+    on_done: OnDone | None = None,
+    cache_dir: Path | None = None,
+) -> dict[str, Rendering]:
+    """Measure pages with browsers of their own; see `Renderer.render`."""
+    with Renderer(settings, cache_dir) as renderer:
+        return renderer.render(requests, on_done)

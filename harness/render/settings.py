@@ -1,0 +1,102 @@
+"""What a caller asks of the renderer, and the limits that every page lives under."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+RENDERER_VERSION: Final = 1
+"""Raised whenever the same page could come out differently; part of the cache key."""
+
+DESKTOP_WIDTH: Final = 1280
+PHONE_WIDTH: Final = 375
+VIEWPORT_HEIGHT: Final = 800
+SCREENSHOT_MAX_HEIGHT: Final = 8_000
+"""CSS px; a page of 400,000 px breaks full-page screenshots."""
+
+MAX_HTML_BYTES: Final = 5_000_000
+MAX_ELEMENTS: Final = 50_000
+"""Past either limit a page is `too-large`."""
+
+MAX_ERRORS: Final = 50
+"""Errors, console errors and blocked URLs that are kept per page."""
+MAX_TEXT: Final = 200_000
+"""Characters of visible text that are kept per page."""
+
+CLOCK: Final = "2025-01-15T12:00:00Z"
+"""What a page reads as the time of its loading; from there the clock goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class RenderRequest:
+    """One page to measure. `key` names it in the result; `checks` went through `harness.suite.checks.parse_check`."""
+
+    key: str
+    html: str
+    checks: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Longest waits in seconds. Their sum bounds a page at under 10 s."""
+
+    load: float = 3.0
+    settle: float = 0.3
+    measure: float = 2.0
+    screenshot: float = 2.0
+    axe: float = 4.0
+    page: float = 7.0
+    """The whole visit without the task checks."""
+    check_action: float = 1.0
+    """One action or one expectation of a task check."""
+    checks: float = 15.0
+    """All task checks of a page together."""
+    close: float = 1.5
+    """Closing a page's context; past it the browser is killed."""
+    launch: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class RenderSettings:
+    """How pages are measured."""
+
+    axe: bool = True
+    screenshots: bool = True
+    twice: bool = False
+    """Render each page a second time and compare pixels and DOM: sets `Rendering.stable`."""
+    workers: int | None = None
+    """Browsers at work at once; None sizes it to the machine."""
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    renderer_memory: int = 1_200
+    """MiB that one page's process may hold before it is killed."""
+    browser_memory: int = 3_000
+    """MiB that one browser with all its processes may hold before it is killed."""
+    heap_memory: int = 256
+    """MiB of JavaScript heap per page."""
+    pages_per_browser: int = 150
+    """A browser is replaced after so many pages."""
+    namespace: bool = True
+    """Run the browser in its own network namespace where the kernel allows it."""
+
+    def key(self) -> dict[str, Any]:
+        """Return what can change a measured value: everything but the amount of concurrency."""
+        values = asdict(self)
+        for name in ("workers", "pages_per_browser", "namespace"):
+            del values[name]
+        return values
+
+
+def worker_count(settings: RenderSettings) -> int:
+    """Return how many browsers work at once: as asked, else one per usable core, at most 8, and at least 2.
+
+    Two on a single core still help, because a page waits for its frame while another one computes.
+    """
+    if settings.workers is not None:
+        return max(1, settings.workers)
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS and Windows
+        cores = os.cpu_count() or 1
+    return max(2, min(8, cores))

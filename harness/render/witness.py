@@ -1,0 +1,101 @@
+"""What the browser reports of a page while it lives, and the one document that it is served."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from harness.render.settings import MAX_ERRORS
+
+if TYPE_CHECKING:
+    from playwright.async_api import BrowserContext, ConsoleMessage, Dialog, Page, Request, Route, WebSocket
+
+_LINE = 300
+# A script, a stylesheet or data that never came can break a page's own code; a missing picture can't.
+_BREAKS_CODE = frozenset({"script", "fetch", "xhr", "websocket", "eventsource", "other", "stylesheet", "manifest"})
+
+
+class Witness:
+    """Serves one document at one origin, refuses every other request, and keeps what was said.
+
+    Attach it to a fresh context before the page is opened.
+    """
+
+    def __init__(self, url: str, html: str) -> None:
+        self.url = url
+        self._html = html.encode("utf-8", "replace")  # a lone surrogate is no character in any encoding
+        self._served = False
+        self.errors: list[str] = []
+        self.console_errors: list[str] = []
+        self.blocked: list[str] = []
+        self.code_blocked = False
+        """Whether something was refused that scripts may have needed."""
+        self.left_for = ""
+        """Where the page tried to go, or empty."""
+        self.left = asyncio.Event()
+        self.crashed = False
+
+    async def attach(self, context: BrowserContext) -> None:
+        """Take over the context's requests and events."""
+        await context.route("**/*", self._answer)
+        context.on("page", self._opened)
+
+    def serve_again(self) -> None:
+        """Let the next navigation of the main frame have the document once more."""
+        self._served = False
+
+    def watch(self, page: Page) -> None:
+        """Listen to the main page."""
+        page.on("pageerror", lambda error: _keep(self.errors, str(error)))
+        page.on("console", self._console)
+        page.on("crash", self._crash)
+        page.on("websocket", self._websocket)
+        page.on("dialog", self._dialog)
+
+    async def _answer(self, route: Route, request: Request) -> None:
+        with contextlib.suppress(Exception):  # the page may be gone by now
+            main = request.is_navigation_request() and request.frame.parent_frame is None
+            if main and not self._served and request.url == self.url:
+                self._served = True
+                await route.fulfill(status=200, content_type="text/html; charset=utf-8", body=self._html)
+            elif main:
+                # "No content" keeps the page as it stands; an aborted navigation would replace it by an error page.
+                self.left_for = self.left_for or request.url[:_LINE]
+                self.left.set()
+                await route.fulfill(status=204, body="")
+            else:
+                if not request.url.endswith("/favicon.ico"):
+                    self.refuse(request.url, request.resource_type)
+                await route.abort("internetdisconnected")
+
+    def refuse(self, url: str, kind: str) -> None:
+        """Keep the URL of a refused request."""
+        _keep(self.blocked, url)
+        self.code_blocked = self.code_blocked or kind in _BREAKS_CODE
+
+    async def _opened(self, page: Page) -> None:
+        """Close whatever the page opens; a page of our own is opened by the visit and has no opener."""
+        with contextlib.suppress(Exception):
+            if await page.opener() is not None:
+                await page.close()
+
+    def _console(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            _keep(self.console_errors, message.text)
+
+    def _crash(self, _page: Page) -> None:
+        self.crashed = True
+
+    def _websocket(self, socket: WebSocket) -> None:
+        self.refuse(socket.url, "websocket")
+
+    async def _dialog(self, dialog: Dialog) -> None:
+        with contextlib.suppress(Exception):
+            await dialog.dismiss()
+
+
+def _keep(lines: list[str], line: str) -> None:
+    line = line[:_LINE]
+    if len(lines) < MAX_ERRORS and line not in lines:
+        lines.append(line)
