@@ -120,25 +120,34 @@ def _estimate(quantity: Quantity, pivot: Pivot | None, resampler: Resampler) -> 
     whole = SeededPivot(pivot, quantity.by_seed) if quantity.by_seed else pivot
     low, high = whole.bounds()
     method = "studentised bootstrap over tasks" + (", t over trainings" if quantity.by_seed else "")
-    half = 0.0
-    if pivot.se == 0:
-        half = (quantity.ceiling - quantity.floor) * unseen_share(n)
-        low, high = min(low, pivot.estimate - half), max(high, pivot.estimate + half)
-        method = "no spread: share of unseen tasks"
+    unseen = 0.0
+    if not quantity.terms and (pivot.se == 0 or not np.isfinite(high)):
+        low, high = few_bounds(quantity.values, quantity.floor, quantity.ceiling)
+        unseen = (high - low) / 2
+        method = "Clopper-Pearson over the tasks that differ at all"
     low, high = max(low, quantity.floor), min(high, quantity.ceiling)
     if not quantity.difference:
         return Estimated(n, pivot.estimate, low, high, method=method)
     sd = pivot.se * n**0.5
     dz = pivot.estimate / sd if sd else None
     effect = {"name": "cohen_dz", "value": dz} if dz is not None else None
-    detectable = _detectable(whole, n, half)
+    detectable = _detectable(whole, n, unseen)
     p = 1.0 if pivot.se == 0 else whole.p_value()
     return Estimated(n, pivot.estimate, low, high, p, effect, detectable, method)
 
 
-def unseen_share(n: int, alpha: float = ALPHA) -> float:
-    """Return the largest share of tasks that may behave otherwise although `n` of `n` agreed (Clopper and Pearson)."""
-    return float(1 - (alpha / 2) ** (1 / n))
+def few_bounds(values: Floats, floor: float, ceiling: float, alpha: float = ALPHA) -> tuple[float, float]:
+    """Return an interval of the mean where hardly any task leaves the commonest value, so that no spread is known.
+
+    At most a share U of all tasks leaves it (Clopper and Pearson's upper limit), each at most to the end of the range:
+    wide, but true whatever the rare values are.
+    """
+    from statsmodels.stats.proportion import proportion_confint
+
+    distinct, counts = np.unique(values, return_counts=True)
+    common = float(distinct[counts.argmax()])
+    share = float(proportion_confint(len(values) - counts.max(), len(values), alpha=alpha, method="beta")[1])
+    return common - (common - floor) * share, common + (ceiling - common) * share
 
 
 def _detectable(pivot: Pivot | SeededPivot, n: int, unseen: float) -> float | None:

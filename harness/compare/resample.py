@@ -60,7 +60,9 @@ class Resampler:
 class Pivot:
     """An estimate with its standard error and the bootstrap distribution of its t statistic.
 
-    `t` holds the sorted (θ* − θ̂) / se* of all replicates (Efron and Tibshirani 1993, section 12.5).
+    `t` holds the sorted |θ* − θ̂| / se* of all replicates. The interval is symmetric about the estimate: the symmetric
+    bootstrap-t of Hall (1988, "On symmetric bootstrap confidence intervals", JRSS B 50), whose coverage error is of
+    order n⁻². Its two-tailed sibling was tried and fell to 89 % where most differences are 0 (docs/statistics.md).
     """
 
     estimate: float
@@ -71,25 +73,18 @@ class Pivot:
         """Return the two-sided 1 − alpha interval; infinite where the replicates had no spread."""
         if self.se == 0:
             return self.estimate, self.estimate
-        low, high = _order_statistics(self.t, alpha)
-        return self.estimate - high * self.se, self.estimate - low * self.se
+        # The (B + 1) rule: the rank that keeps the level exact for as many replicates as there are.
+        rank = max(1, int(np.floor((len(self.t) + 1) * alpha + 1e-9)))
+        half = float(self.t[len(self.t) - rank]) * self.se
+        return self.estimate - half, self.estimate + half
 
     def p_value(self, null: float = 0.0) -> float:
         """Return the two-sided p-value of `null` as the true value: the smallest alpha whose interval leaves it out."""
         if self.se == 0:
             return 1.0
-        observed = (self.estimate - null) / self.se
-        count = len(self.t)
-        above = count - int(np.searchsorted(self.t, observed, side="left"))
-        below = int(np.searchsorted(self.t, observed, side="right"))
-        return min(1.0, 2 * (min(above, below) + 1) / (count + 1))
-
-
-def _order_statistics(ordered: Floats, alpha: float) -> tuple[float, float]:
-    """Return the alpha/2 and 1 − alpha/2 order statistics, by the (B + 1) rule, the outer one where between two."""
-    count = len(ordered)
-    rank = max(1, int(np.floor((count + 1) * alpha / 2 + 1e-9)))
-    return float(ordered[rank - 1]), float(ordered[count - rank])
+        observed = abs(self.estimate - null) / self.se
+        reached = len(self.t) - int(np.searchsorted(self.t, observed, side="left"))
+        return (reached + 1) / (len(self.t) + 1)
 
 
 def mean_pivots(samples: Sequence[Floats], resampler: Resampler) -> list[Pivot]:
@@ -112,13 +107,12 @@ def mean_pivots(samples: Sequence[Floats], resampler: Resampler) -> list[Pivot]:
 
 
 def studentise(shifts: Floats, variances: Floats, variance: float) -> Floats:
-    """Return the sorted t statistics of replicates from their shifts θ* − θ̂ and squared standard errors.
+    """Return the sorted |t| of replicates from their shifts θ* − θ̂ and squared standard errors.
 
-    A replicate without spread has an infinite t, with the sign of its shift: it says that so few tasks carry the
-    difference that the interval cannot be bounded on that side.
+    A replicate without spread has an infinite t: so few tasks carry the difference that it can miss them all.
     """
     flat = variances <= _FLAT * variance
-    t = np.where(flat, np.where(shifts == 0, 0.0, np.copysign(np.inf, shifts)), 0.0)
-    np.divide(shifts, np.sqrt(np.where(flat, 1.0, variances)), out=t, where=~flat)
+    t = np.where(flat & (shifts != 0), np.inf, 0.0)
+    np.divide(np.abs(shifts), np.sqrt(np.where(flat, 1.0, variances)), out=t, where=~flat)
     t.sort()
     return t

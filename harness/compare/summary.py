@@ -38,8 +38,8 @@ def summarise(
     """Return the content of summary.json: means, paired differences, flips and the verdict.
 
     `rows` are rows of samples.jsonl, `scorers` the manifest's mapping of that name, `tasks` gives category and
-    difficulty by (suite, task), `pairs` which models to hold against each other (first, second; trainings of one model by their
-    family's name), `leaked` the flagged held-out tasks by suite, for a second reckoning without them. The same
+    difficulty by (suite, task), `pairs` which models to hold against each other (first, second; trainings of one model
+    by their family's name), `leaked` the flagged held-out tasks by suite, for a second reckoning without them. The same
     arguments give the same result, bit for bit, in whatever order the rows come.
     """
     rows = sorted(rows, key=lambda row: (row["suite"], row["task"], row["model"], row["sample"]))
@@ -161,7 +161,6 @@ class _Work:
             "parts": self._parts(table),
             "outcomes": {model: dict(sorted(count.items())) for model, count in table.outcomes.items()},
             "finish_reasons": {model: dict(sorted(count.items())) for model, count in table.finish_reasons.items()},
-            "closed": {model: {"closed": yes, "rows": n} for model, (yes, n) in table.closed.items()},
         }
 
     def numbers(self, table: Table) -> dict[str, Any]:

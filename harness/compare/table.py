@@ -59,8 +59,6 @@ class Table:
     """By (model, metric); a metric that applies to none of a model's rows is absent."""
     outcomes: dict[str, Counter[str]] = field(default_factory=dict)
     finish_reasons: dict[str, Counter[str]] = field(default_factory=dict)
-    closed: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Rows whose page was found and has its end, and all rows, by model."""
 
 
 def build_table(
@@ -82,10 +80,6 @@ def build_table(
         at = position[row["task"]], column[row["model"]]
         table.outcomes.setdefault(model, Counter())[row.get("outcome") or "unscored"] += 1
         table.finish_reasons.setdefault(model, Counter())[row.get("finish_reason") or "none"] += 1
-        extraction = row.get("extraction") or {}
-        found, all_rows = table.closed.get(model, (0, 0))
-        whole = extraction.get("kind", "none") != "none" and not extraction.get("truncated")
-        table.closed[model] = (found + whole, all_rows + 1)
         for metric, score in row["scores"].items():
             if metric not in scorers:
                 continue

@@ -1,0 +1,112 @@
+"""What `compare` does, as plain functions that return exit codes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.compare.gate import Check, gate, read_rules
+from harness.compare.runs import (
+    AcrossRuns,
+    Run,
+    choose_model,
+    compare_runs,
+    find_run,
+    freeze,
+    load_run,
+    split_reference,
+)
+from harness.compare.verdict import plain, points, signed
+from harness.compare.writers import junit, markdown, write_text
+from harness.errors import EXIT_DONE, EXIT_GATE
+
+Say = Callable[[str], object]
+_MOST_DIFFERENCES = 40
+
+
+def run_compare_command(
+    left: str,
+    right: str | None = None,
+    *,
+    gate_rules: str | None = None,
+    junit_file: Path | None = None,
+    markdown_file: Path | None = None,
+    reports: Path = Path("reports"),
+    frozen: Path = Path("baselines/scores"),
+    seed: int = 0,
+    replicates: int = 10_000,
+    say: Say = print,
+) -> int:
+    """Compare `RUN[:MODEL]` with `RUN[:MODEL]` (second minus first) and print it.
+
+    `right` left out means: within the run `left`, base against its model (`tuned` unless named). `gate_rules` None is
+    no gate, "" the default rule, else rules as `harness.compare.gate.read_rules` takes them.
+    Returns 0, or 100 where a rule of the gate does not hold.
+
+    Raises:
+        UsageError: a run, model or rule does not exist, or nothing can be compared.
+        HarnessError: a file is damaged.
+    """
+    rules = None if gate_rules is None else read_rules(gate_rules)
+    first, first_model, second, second_model = _sides(left, right, reports, frozen)
+    result = compare_runs(first, first_model, second, second_model, seed=seed, replicates=replicates)
+    checks = gate(result.summary, rules, result.pair) if rules is not None else []
+    for line in describe(result, second.manifest.get("scorers", {}), checks):
+        say(line)
+    if junit_file is not None:
+        write_text(junit_file, junit(checks))
+    if markdown_file is not None:
+        scorers = second.manifest.get("scorers", {})
+        write_text(markdown_file, markdown(result.summary, scorers, result.pair, checks, result.manifest_differences))
+    return EXIT_DONE if all(check.passed for check in checks) else EXIT_GATE
+
+
+def run_freeze_command(
+    name: str, target: Path | None = None, *, reports: Path = Path("reports"), frozen: Path = Path("baselines/scores")
+) -> Path:
+    """Write the scores of the run called `name` to `target` (baselines/scores/NAME.json); return the file."""
+    run = load_run(find_run(name, reports, frozen))
+    return freeze(run, target or frozen / f"{run.name}.json")
+
+
+def _sides(left: str, right: str | None, reports: Path, frozen: Path) -> tuple[Run, str, Run, str]:
+    name, model = split_reference(left)
+    first = load_run(find_run(name, reports, frozen))
+    if right is None:
+        return first, choose_model(first, "base"), first, choose_model(first, model)
+    other, other_model = split_reference(right)
+    path = find_run(other, reports, frozen)
+    second = first if path.resolve() == first.path.resolve() else load_run(path)
+    return first, choose_model(first, model), second, choose_model(second, other_model)
+
+
+def describe(result: AcrossRuns, scorers: Mapping[str, Mapping[str, Any]], checks: Sequence[Check] = ()) -> list[str]:
+    """Return the comparison as lines of text: what differs first, then the verdict, the numbers and the gate."""
+    lines = []
+    if result.manifest_differences:
+        lines.append("What differs between the runs:")
+        for entry in result.manifest_differences[:_MOST_DIFFERENCES]:
+            lines.append(f"  {entry['key']}: {entry['left']} → {entry['right']}")
+        more = len(result.manifest_differences) - _MOST_DIFFERENCES
+        lines += [f"  and {more} more"] if more > 0 else []
+    lines += [f"Left out, {why}: {metric}" for metric, why in result.left_out_metrics.items()]
+    if result.left_out_tasks:
+        lines.append(f"Left out: {result.left_out_tasks} tasks that only one side answered, or with another prompt")
+    verdict = result.summary["verdicts"][result.pair]
+    lines += [verdict["sentence"], verdict["gains"], *verdict["warnings"]]
+    for suite, content in result.summary["suites"].items():
+        lines.append(f"{suite}, {content['tasks']} tasks (points; ★ primary, p after Holm):")
+        for metric, entry in content["pairs"][result.pair].items():
+            if entry["difference"] is None:
+                continue
+            by = points(str(scorers[metric]["scale"]))
+            p = entry["p_adjusted"] if entry["primary"] else entry["p"]
+            lines.append(
+                f"  {'★' if entry['primary'] else ' '} {metric:18} {signed(entry['difference'] * by):>7}"
+                f"  ({plain(entry['low'] * by)} to {plain(entry['high'] * by)})  p {p:.3g}"
+            )
+    for check in checks:
+        where = f" on {check.suite}" if check.suite else ""
+        lines.append(f"{'held' if check.passed else 'FAILED'}: {check.rule}: {check.metric}{where}, {check.detail}")
+    return ["".join(char if char.isprintable() else "�" for char in line) for line in lines]

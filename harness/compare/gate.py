@@ -1,0 +1,163 @@
+"""Rules that a comparison must keep, for continuous integration."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.compare.resample import ALPHA
+from harness.compare.verdict import BETTER, MIXED, NO_DIFFERENCE, TOO_FEW, WORSE
+from harness.errors import UsageError, did_you_mean
+
+DEFAULT_RULES = ("no primary worse",)
+WORDS = (BETTER, WORSE, MIXED, NO_DIFFERENCE, TOO_FEW)
+_OPERATORS: dict[str, Callable[[float, float], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "<": operator.lt,
+    "==": operator.eq,
+}
+_OF_MEAN = {"mean", "mean_low", "mean_high", "unscored"}
+_OF_PAIR = {"difference", "low", "high", "p", "p_adjusted", "n", "dropped"}
+_NO_WORSE = re.compile(r"no (\w+)(?:@([\w-]+))? worse")
+_VERDICT = re.compile(r"verdict(?:@([\w-]+))? is (not )?([a-z ]+)")
+_NUMBER = re.compile(r"(\w+)(?:@([\w-]+))? (\w+) *(>=|<=|==|>|<) *([-+]?\d+(?:\.\d+)?)")
+
+
+@dataclass(frozen=True)
+class Check:
+    """Whether one rule held for one suite and metric."""
+
+    rule: str
+    suite: str
+    metric: str
+    passed: bool
+    detail: str
+
+
+def read_rules(text: str | None) -> tuple[str, ...]:
+    """Return the rules of `--gate`: none is the default rule, else a YAML file (a list, or `rules:`) or "rule; rule".
+
+    Raises:
+        UsageError: the file is no list of rules.
+    """
+    if not text or not text.strip():
+        return DEFAULT_RULES
+    path = Path(text)
+    if path.suffix in {".yaml", ".yml"}:
+        return _rules_of_file(path)
+    return tuple(rule.strip() for rule in text.split(";") if rule.strip())
+
+
+def _rules_of_file(path: Path) -> tuple[str, ...]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise UsageError(f"the rules {path} cannot be read: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+    rules = content.get("rules") if isinstance(content, Mapping) else content
+    if not isinstance(rules, list) or not rules or not all(isinstance(rule, str) for rule in rules):
+        raise UsageError(f"{path} holds no list of rules", "write a list, one rule a line: - no primary worse")
+    return tuple(rules)
+
+
+def gate(summary: Mapping[str, Any], rules: Sequence[str] = DEFAULT_RULES, pair: str | None = None) -> list[Check]:
+    """Hold a summary against the rules and return one check for each rule, suite and metric that it speaks of.
+
+    What was not measured never passes. `pair` defaults to the pair of the summary's verdict.
+
+    Raises:
+        UsageError: a rule is not understood, or the summary compares no models.
+    """
+    pair = pair or (summary.get("verdict") or {}).get("pair")
+    if not pair or pair not in summary.get("pairs", ()):
+        raise UsageError(
+            "there is no pair of models to hold the gate against", did_you_mean(pair or "", summary["pairs"])
+        )
+    return [check for rule in rules for check in _apply(rule.strip(), summary, pair)]
+
+
+def _apply(rule: str, summary: Mapping[str, Any], pair: str) -> list[Check]:
+    if match := _NO_WORSE.fullmatch(rule):
+        return _no_worse(rule, match[1], match[2], summary, pair)
+    if match := _VERDICT.fullmatch(rule):
+        return [_verdict_is(rule, match, summary, pair)]
+    if match := _NUMBER.fullmatch(rule):
+        return _number(rule, match, summary, pair)
+    hint = "write `no primary worse`, `verdict is better` or `conforming difference >= 0.05`"
+    raise UsageError(f"the rule '{rule}' is not understood", hint)
+
+
+def _suites(summary: Mapping[str, Any], wanted: str | None) -> dict[str, Mapping[str, Any]]:
+    suites = summary["suites"]
+    if wanted is None:
+        return dict(suites)
+    if wanted not in suites:
+        raise UsageError(f"a rule names the suite '{wanted}'", did_you_mean(wanted, suites))
+    return {wanted: suites[wanted]}
+
+
+def _known_metric(metric: str, summary: Mapping[str, Any]) -> None:
+    known = {name for suite in summary["suites"].values() for name in suite["metrics"]}
+    if metric not in known:
+        raise UsageError(f"a rule names the metric '{metric}'", did_you_mean(metric, known))
+
+
+def _no_worse(rule: str, metric: str, suite: str | None, summary: Mapping[str, Any], pair: str) -> list[Check]:
+    primary = metric == "primary"
+    if not primary:
+        _known_metric(metric, summary)
+    checks = []
+    for name, content in _suites(summary, suite).items():
+        for found, entry in content["pairs"].get(pair, {}).items():
+            if not (entry["primary"] if primary else found == metric):
+                continue
+            p = entry["p_adjusted"] if primary else entry["p"]
+            worse = p is not None and p <= ALPHA and entry["difference"] < 0
+            detail = _words(entry, p) if p is not None else "not measured"
+            checks.append(Check(rule, name, found, p is not None and not worse, detail))
+    return checks or [Check(rule, suite or "", metric, False, "not measured")]
+
+
+def _verdict_is(rule: str, match: re.Match[str], summary: Mapping[str, Any], pair: str) -> Check:
+    suite, negated, word = match[1], bool(match[2]), match[3].strip()
+    if word not in WORDS:
+        raise UsageError(f"a rule names the verdict '{word}'", did_you_mean(word, WORDS))
+    verdicts = summary["verdicts"] if suite is None else _suites(summary, suite)[suite]["verdicts"]
+    verdict = verdicts[pair]
+    return Check(rule, suite or "", "verdict", (verdict["word"] == word) != negated, verdict["sentence"])
+
+
+def _number(rule: str, match: re.Match[str], summary: Mapping[str, Any], pair: str) -> list[Check]:
+    metric, suite, field, sign, limit = match[1], match[2], match[3], match[4], float(match[5])
+    if field not in _OF_MEAN | _OF_PAIR:
+        raise UsageError(f"a rule asks for '{field}'", did_you_mean(field, _OF_MEAN | _OF_PAIR))
+    _known_metric(metric, summary)
+    second = pair.partition(":")[2]
+    checks = []
+    for name, content in _suites(summary, suite).items():
+        if field in _OF_MEAN:
+            entry = content["metrics"].get(metric, {}).get(second)
+        else:
+            entry = content["pairs"].get(pair, {}).get(metric)
+        if entry is None:
+            continue
+        value = entry[field.removeprefix("mean_")]
+        held = value is not None and _OPERATORS[sign](value, limit)
+        checks.append(Check(rule, name, metric, held, f"{field} {'not measured' if value is None else f'{value:.4g}'}"))
+    return checks or [Check(rule, suite or "", metric, False, "not measured")]
+
+
+def _words(entry: Mapping[str, Any], p: float) -> str:
+    return (
+        f"difference {entry['difference']:+.4g} (95 % interval {entry['low']:.4g} to {entry['high']:.4g}), "
+        f"p {p:.3g}, {entry['n']} tasks"
+    )

@@ -1,0 +1,240 @@
+"""Runs and frozen scores read from files, and one held against another."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.compare.seeds import family
+from harness.compare.summary import SCHEMA, summarise
+from harness.errors import HarnessError, UsageError, did_you_mean
+from harness.types import Row
+
+_NOT_DECIDING = {"schema", "run", "started", "finished", "command", "arguments"}
+"""Keys of a manifest that name a run or its time and decide no number."""
+_NOT_DECIDING_OF_MODELS = {"cost", "curve", "seconds"}
+_KEPT_OF_ROWS = ("schema", "suite", "task", "model", "sample", "prompt_sha", "scores", "notes", "counts")
+_KEPT_OF_TASKS = ("suite", "task", "category", "difficulty", "prompt_sha")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as its files tell it."""
+
+    name: str
+    path: Path
+    manifest: Mapping[str, Any]
+    rows: list[Row]
+    tasks: dict[tuple[str, str], Mapping[str, Any]]
+
+    @property
+    def models(self) -> list[str]:
+        """The models that answered, trainings of one model under one name."""
+        return list(dict.fromkeys(family(row["model"]) for row in self.rows))
+
+
+def load_run(path: Path) -> Run:
+    """Read a run's folder, or a file of frozen scores (see `freeze`).
+
+    Raises:
+        UsageError: there is no run, or it has not finished.
+        HarnessError: a file is torn or of a newer schema.
+    """
+    if path.is_file():
+        frozen = _object(path, path.read_text("utf-8"))
+        _check_schema(path, frozen)
+        name = str(frozen["manifest"].get("run", path.stem))
+        return Run(name, path, frozen["manifest"], frozen["rows"], _by_task(frozen["tasks"]))
+    manifest_path, samples = path / "manifest.json", path / "samples.jsonl"
+    if not manifest_path.is_file():
+        raise UsageError(f"{path} is no run: it has no manifest.json", "name a folder that `run` wrote")
+    if not samples.is_file():
+        raise UsageError(
+            f"the run {path.name} is not finished: it has no samples.jsonl", "call `run` again to finish it"
+        )
+    manifest = _object(manifest_path, manifest_path.read_text("utf-8"))
+    _check_schema(manifest_path, manifest)
+    tasks_path = path / "tasks.jsonl"
+    found = _by_task(_lines(tasks_path)) if tasks_path.is_file() else {}
+    return Run(str(manifest.get("run") or path.name), path, manifest, list(_lines(samples)), found)
+
+
+def find_run(name: str, reports: Path = Path("reports"), frozen: Path = Path("baselines/scores")) -> Path:
+    """Return where the run called `name` lies: a path, a folder under `reports`, or a file of frozen scores.
+
+    Raises:
+        UsageError: there is none; names what is there.
+    """
+    candidates = [Path(name), reports / name, frozen / f"{name}.json"]
+    for candidate in candidates:
+        if name and candidate.exists():
+            return candidate
+    known = [path.parent.name for path in reports.glob("*/manifest.json")] + [
+        path.stem for path in frozen.glob("*.json")
+    ]
+    raise UsageError(f"there is no run '{name}'", did_you_mean(name, known))
+
+
+def split_reference(text: str) -> tuple[str, str]:
+    """Return (run, model) of `RUN[:MODEL]`; a drive letter or a path with a colon that exists is not split."""
+    if Path(text).exists():
+        return text, ""
+    run, colon, model = text.rpartition(":")
+    return (run, model) if colon else (text, "")
+
+
+def choose_model(run: Run, wanted: str) -> str:
+    """Return the model to compare: the named one; else `tuned`, else the only one.
+
+    Raises:
+        UsageError: the run has no such model, or several and none is named.
+    """
+    if wanted:
+        if wanted not in run.models:
+            raise UsageError(f"the run {run.name} has no model '{wanted}'", did_you_mean(wanted, run.models))
+        return wanted
+    if "tuned" in run.models:
+        return "tuned"
+    if len(run.models) == 1:
+        return run.models[0]
+    raise UsageError(f"the run {run.name} has several models", f"name one: {run.name}:{run.models[0]}")
+
+
+@dataclass(frozen=True)
+class AcrossRuns:
+    """Two models of two runs (or of one), compared on what both measured in the same way."""
+
+    pair: str
+    manifest_differences: list[dict[str, Any]]
+    """What decides numbers and differs: `{key, left, right}`."""
+    left_out_metrics: dict[str, str]
+    left_out_tasks: int
+    summary: dict[str, Any]
+
+
+def compare_runs(
+    left: Run, left_model: str, right: Run, right_model: str, *, seed: int = 0, replicates: int = 10_000
+) -> AcrossRuns:
+    """Compare right's model with left's, only over tasks with the same prompt and scorers of the same version.
+
+    Raises:
+        UsageError: nothing is left to compare.
+    """
+    same_run = left.path.resolve() == right.path.resolve()
+    if same_run and left_model == right_model:
+        raise UsageError("both sides name the same model of the same run", "name two models: RUN:base RUN:tuned")
+    scorers, left_out = _common_scorers(left, right)
+    prompts = [
+        {(r["suite"], r["task"]): r["prompt_sha"] for r in run.rows if family(r["model"]) == model}
+        for run, model in ((left, left_model), (right, right_model))
+    ]
+    shared = {key for key in prompts[0].keys() & prompts[1].keys() if prompts[0][key] == prompts[1][key]}
+    if not shared or not scorers:
+        what = "task with the same prompt" if scorers else "scorer of the same version"
+        raise UsageError(f"{left.name}:{left_model} and {right.name}:{right_model} share no {what}")
+    labels = (left_model, right_model) if same_run else (f"{left_model}@{left.name}", f"{right_model}@{right.name}")
+    if labels[0] == labels[1]:
+        labels = (f"{labels[0]} (1)", f"{labels[1]} (2)")
+    rows = [
+        {**row, "model": label + row["model"][len(model) :], "scores": _only(row["scores"], scorers)}
+        for run, model, label in ((left, left_model, labels[0]), (right, right_model, labels[1]))
+        for row in run.rows
+        if family(row["model"]) == model and (row["suite"], row["task"]) in shared
+    ]
+    tasks = {**left.tasks, **right.tasks}
+    leaked: dict[str, set[str]] = {}
+    for run in (left, right):
+        for suite, about in run.manifest.get("suites", {}).items():
+            leaked.setdefault(suite, set()).update((about.get("leakage") or {}).get("flagged", ()))
+    summary = summarise(rows, scorers, tasks=tasks, pairs=[labels], seed=seed, replicates=replicates, leaked=leaked)
+    differences = [] if same_run else manifest_differences(left, right, left_model, right_model)
+    return AcrossRuns(
+        ":".join(labels), differences, left_out, len(prompts[0].keys() | prompts[1].keys()) - len(shared), summary
+    )
+
+
+def manifest_differences(left: Run, right: Run, left_model: str = "", right_model: str = "") -> list[dict[str, Any]]:
+    """List what decides the numbers and differs between two manifests; of the models only the two named."""
+
+    def flat(run: Run, model: str) -> dict[str, Any]:
+        manifest = {key: value for key, value in run.manifest.items() if key not in _NOT_DECIDING | {"models"}}
+        models = run.manifest.get("models", {})
+        about: Mapping[str, Any] = next((facts for name, facts in models.items() if family(name) == model), {})
+        return dict(_leaves({**manifest, "model": {"name": model, **about}}))
+
+    sides = flat(left, left_model), flat(right, right_model)
+    keys = sorted(sides[0].keys() | sides[1].keys())
+    return [
+        {"key": key, "left": sides[0].get(key), "right": sides[1].get(key)}
+        for key in keys
+        if sides[0].get(key) != sides[1].get(key)
+    ]
+
+
+def freeze(run: Run, target: Path) -> Path:
+    """Write what a later comparison needs of a run, without prompts, answers and pages; return the file.
+
+    Scores by task are kept, not only means, so that the comparison is paired.
+    """
+    rows = [_only(row, _KEPT_OF_ROWS) for row in run.rows]
+    tasks = [_only(task, _KEPT_OF_TASKS) for task in run.tasks.values()]
+    content = {"schema": SCHEMA, "manifest": dict(run.manifest), "tasks": tasks, "rows": rows}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(content, ensure_ascii=False, sort_keys=True, indent=None) + "\n", "utf-8")
+    return target
+
+
+def _common_scorers(left: Run, right: Run) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the scorers of the same version on both sides, and why others are left out."""
+    ours, theirs = left.manifest.get("scorers", {}), right.manifest.get("scorers", {})
+    common, left_out = {}, {}
+    for metric in dict.fromkeys([*ours, *theirs]):
+        if metric not in ours or metric not in theirs:
+            left_out[metric] = f"only {left.name if metric in ours else right.name} has it"
+        elif ours[metric].get("version") != theirs[metric].get("version"):
+            left_out[metric] = f"version {ours[metric].get('version')} against {theirs[metric].get('version')}"
+        else:
+            common[metric] = theirs[metric]
+    return common, left_out
+
+
+def _by_task(tasks: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], Mapping[str, Any]]:
+    return {(task["suite"], task["task"]): task for task in tasks}
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if key not in _NOT_DECIDING_OF_MODELS:
+                yield from _leaves(inner, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, value
+
+
+def _only(mapping: Mapping[str, Any], keys: Any) -> dict[str, Any]:
+    return {key: mapping[key] for key in mapping if key in keys}
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield _object(path, line, number)
+
+
+def _object(path: Path, text: str, line: int = 1) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise HarnessError(f"{path} is damaged at line {line}: {error}", "call `run` again to write it anew") from None
+    if not isinstance(value, dict):
+        raise HarnessError(f"{path} is damaged at line {line}: no JSON object")
+    return value
+
+
+def _check_schema(path: Path, content: Mapping[str, Any]) -> None:
+    if content.get("schema", SCHEMA) > SCHEMA:
+        raise HarnessError(f"{path} is of schema {content['schema']}, newer than this harness", "update the harness")

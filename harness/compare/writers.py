@@ -1,0 +1,117 @@
+"""What a build server reads: JUnit XML of the gate's checks, and Markdown for a pull request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from harness.compare.gate import Check
+from harness.compare.verdict import plain, points, signed
+
+
+def printable(text: object) -> str:
+    """Return text on one line without control characters: names come from files that anybody can write."""
+    return "".join(char if char.isprintable() else "�" for char in " ".join(str(text).split()))
+
+
+def junit(checks: Sequence[Check], name: str = "compare") -> str:
+    """Return the checks as JUnit XML: one test case for each, a failure where it did not hold."""
+    failures = sum(not check.passed for check in checks)
+    root = ElementTree.Element("testsuites", tests=str(len(checks)), failures=str(failures))
+    suites: dict[str, ElementTree.Element] = {}
+    for check in checks:
+        label = printable(check.suite or name)
+        if label not in suites:
+            of_suite = [c for c in checks if printable(c.suite or name) == label]
+            failed = sum(not c.passed for c in of_suite)
+            counts: dict[str, str] = {
+                "tests": str(len(of_suite)),
+                "failures": str(failed),
+                "errors": "0",
+                "skipped": "0",
+            }
+            suites[label] = ElementTree.SubElement(root, "testsuite", name=label, tests=str(len(of_suite)), failures=str(failed), errors="0", skipped="0")
+        title = f"{printable(check.metric)}: {printable(check.rule)}"
+        case = ElementTree.SubElement(suites[label], "testcase", classname=f"{name}.{label}", name=title)
+        if check.passed:
+            ElementTree.SubElement(case, "system-out").text = printable(check.detail)
+        else:
+            ElementTree.SubElement(case, "failure", message=printable(check.detail), type="gate")
+    ElementTree.indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def markdown(
+    summary: Mapping[str, Any],
+    scorers: Mapping[str, Mapping[str, Any]],
+    pair: str,
+    checks: Sequence[Check] = (),
+    differences: Sequence[Mapping[str, Any]] = (),
+) -> str:
+    """Return the comparison for a pull request: verdict, gate, the table of differences, what else differs."""
+    verdict = summary["verdicts"][pair]
+    lines = [f"**{cell(verdict['sentence'])}**", "", cell(verdict["gains"]), ""]
+    lines += [f"> {cell(warning)}" for warning in verdict["warnings"]] + [""] * bool(verdict["warnings"])
+    for check in checks:
+        mark = "✅" if check.passed else "❌"
+        where = f" ({cell(check.suite)})" if check.suite else ""
+        lines.append(f"- {mark} {cell(check.rule)}: {cell(check.metric)}{where}, {cell(check.detail)}")
+    lines += [""] * bool(checks)
+    first, _, second = pair.partition(":")
+    for suite, content in summary["suites"].items():
+        lines += [
+            f"### {cell(suite)}",
+            "",
+            f"| metric | {cell(first)} | {cell(second)} | difference | 95 % interval | p |",
+        ]
+        lines.append("|---|---:|---:|---:|---:|---:|")
+        for metric, entry in content["pairs"].get(pair, {}).items():
+            lines.append(_row(metric, scorers[metric], content["metrics"][metric], entry, first, second))
+        lines.append("")
+    lines.append("★ primary: the verdict rests on these, p after Holm. The others are exploratory and not corrected.")
+    if differences:
+        lines += [
+            "",
+            "<details><summary>What differs between the runs</summary>",
+            "",
+            "| key | left | right |",
+            "|---|---|---|",
+        ]
+        lines += [f"| {cell(d['key'])} | {cell(d['left'])} | {cell(d['right'])} |" for d in differences]
+        lines += ["", "</details>"]
+    return "\n".join(lines) + "\n"
+
+
+def _row(
+    metric: str,
+    scorer: Mapping[str, Any],
+    means: Mapping[str, Mapping[str, Any]],
+    entry: Mapping[str, Any],
+    first: str,
+    second: str,
+) -> str:
+    by = points(str(scorer["scale"]))
+    label = cell(scorer.get("label") or metric) + (" ★" if entry["primary"] else "")
+    sides = [means.get(model, {}).get("mean") for model in (first, second)]
+    shown = ["–" if value is None else plain(value * by) for value in sides]
+    if entry["difference"] is None:
+        return f"| {label} | {shown[0]} | {shown[1]} | – | – | – |"
+    p = entry["p_adjusted"] if entry["primary"] else entry["p"]
+    interval = f"{plain(entry['low'] * by)} to {plain(entry['high'] * by)}"
+    return f"| {label} | {shown[0]} | {shown[1]} | {signed(entry['difference'] * by)} | {interval} | {p:.3g} |"
+
+
+def cell(value: object) -> str:
+    """Return a value safe inside a Markdown table and as HTML: names and values come from files."""
+    text = printable(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    for char in "\\|`*_[]":
+        text = text.replace(char, "\\" + char)
+    return text
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file, with the folders that lead to it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, "utf-8")
