@@ -14,6 +14,7 @@ from harness.report.safe import one_line, script_json
 def write(run_dir: Path, *, single_file: bool = False) -> Path:
     """Write the page of one run; see `harness.report.write_report`."""
     run = read_run(run_dir)
+    labels = {name: facts["label"] for name, facts in run.metrics.items()}
     light, packed, pictures = payload.gallery(run, inline=single_file)
     text = markup.render(
         "report",
@@ -21,7 +22,7 @@ def write(run_dir: Path, *, single_file: bool = False) -> Path:
         title=one_line(run.name),
         verdict=_hero(view.verdict(run)),
         suites=[_suite(run, suite) for suite in run.suites],
-        curves=[{**curve, "pictures": [Markup(p) for p in plots.training(curve)]} for curve in view.curves(run)],
+        curves=[{**curve, "pictures": [Markup(p) for p in plots.training(curve, labels)]} for curve in view.curves(run)],
         costs=view.costs(run),
         facts=[(title, [(key, _fact(value)) for key, value in items]) for title, items in view.facts(run)],
         started=one_line(run.manifest.get("started") or ""),

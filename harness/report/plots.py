@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -115,7 +115,7 @@ def _blend(axes: Axes) -> Any:
 
 
 def lines(series: Sequence[tuple[str, Sequence[tuple[float, float]]]], title: str, x: str, y: str,
-          *, ticks: Sequence[str] = (), zero: bool = True) -> str:  # fmt: skip
+          *, ticks: Sequence[str] = (), zero: bool = True, named: bool = False) -> str:  # fmt: skip
     """Draw lines over a common axis, each with its own colour and mark; "" where no line has a point.
 
     Args:
@@ -125,6 +125,7 @@ def lines(series: Sequence[tuple[str, Sequence[tuple[float, float]]]], title: st
         y: the vertical axis' name.
         ticks: names for x = 0, 1, 2 ... where they are not numbers.
         zero: let the vertical axis begin at 0.
+        named: write a line's name beside it even where it is the only one.
     """
     series = [(name, sorted(points)) for name, points in series if points]
     if not series:
@@ -134,7 +135,8 @@ def lines(series: Sequence[tuple[str, Sequence[tuple[float, float]]]], title: st
         colour = SERIES[index % len(SERIES)]
         axes.plot([p[0] for p in points], [p[1] for p in points], color=colour, linewidth=1.9,
                   marker=_MARKS[index % len(_MARKS)], markersize=4 if len(points) < 60 else 0)  # fmt: skip
-        axes.text(1.015, points[-1][1], one_line(name, 22), transform=_blend(axes), color=INK, fontsize=9, va="center")
+        if len(series) > 1 or named:
+            axes.text(1.015, points[-1][1], one_line(name, 22), transform=_blend(axes), color=INK, fontsize=9, va="center")
     if zero:
         axes.set_ylim(bottom=0)
     if ticks:
@@ -145,27 +147,30 @@ def lines(series: Sequence[tuple[str, Sequence[tuple[float, float]]]], title: st
     axes.tick_params(colors=MUTED, labelsize=9, length=0, pad=5)
     axes.grid(axis="y", color=GRID, linewidth=0.7)
     axes.set_axisbelow(True)
-    figure.subplots_adjust(left=0.10, right=0.72, top=0.88, bottom=0.19)
+    figure.subplots_adjust(left=0.08, right=0.76 if len(series) > 1 or named else 0.98, top=0.88, bottom=0.19)
     said = "; ".join(f"{one_line(name)} from {points[0][1]:.3g} to {points[-1][1]:.3g}" for name, points in series)
     return _svg(figure, title, said)
 
 
-def training(curve: Json) -> list[str]:
-    """Draw one training's loss, and the scores that were watched beside it, each kind of unit in a picture of its own."""
+def training(curve: Json, labels: Mapping[str, str] | None = None) -> list[str]:
+    """Draw one training's loss, and the scores that were watched beside it, each kind of unit in a picture of its own.
+
+    `labels` gives the metrics' names for readers.
+    """
     points = [point for point in curve["points"] if number(point.get("step")) is not None]
     loss = [(float(p["step"]), value) for p in points if (value := number(p.get("loss"))) is not None]
     watched: dict[str, list[tuple[float, float]]] = {}
     for point in points:
         for name, value in as_dict(point.get("scores")).items():
             if (found := number(value)) is not None:
-                watched.setdefault(str(name), []).append((float(point["step"]), found))
+                watched.setdefault((labels or {}).get(str(name), str(name)), []).append((float(point["step"]), found))
     name = one_line(curve["model"], 40)
     pictures = [lines([("loss", loss)], f"Training loss of {name} by step", "step", "training loss")]
     losses = {key: value for key, value in watched.items() if "loss" in key}
     small = {k: v for k, v in watched.items() if k not in losses and all(0 <= y <= 1 for _, y in v)}
     large = {key: value for key, value in watched.items() if key not in losses and key not in small}
     for group, unit in ((losses, "loss on held-back rows"), (large, "points of 100"), (small, "share")):
-        pictures.append(lines(list(group.items()), f"{unit} of {name} while training, by step", "step", unit))
+        pictures.append(lines(list(group.items()), f"{unit.capitalize()} of {name} while training, by step", "step", unit, named=True))
     return [picture for picture in pictures if picture]
 
 

@@ -28,7 +28,7 @@ def show(run_dir: Path, console: Console | None = None) -> None:
     console = console or Console(highlight=False)
     verdict = view.verdict(run)
     _line(console, verdict["sentence"], style="bold")
-    for note in verdict["notes"]:
+    for note in filter(None, [verdict["gains"], *verdict["notes"]]):
         _line(console, note)
     for suite in run.suites:
         console.print()

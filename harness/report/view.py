@@ -24,7 +24,7 @@ ARROWS = {"better": "▲", "worse": "▼", "open": "·"}
 
 
 def verdict(run: RunFiles, suite: str = "") -> Json:
-    """The comparison's verdict on the whole run, or on one suite: `{word, sentence, notes}`, as it was written.
+    """The comparison's verdict on the whole run, or on one suite: `{word, sentence, gains, notes}`, as it was written.
 
     Without one in the summary, the sentence says what the intervals of the primary metrics say, and the word is "".
     """
@@ -35,10 +35,11 @@ def verdict(run: RunFiles, suite: str = "") -> Json:
         if not found and len(run.suites) == 1:
             return verdict(run, run.suites[0])
     sentence = one_line(found.get("sentence") or "")
-    notes = [found.get("gains"), found.get("fewshot"), *as_list(found.get("warnings"))]
+    notes = [found.get("fewshot"), *as_list(found.get("warnings"))]
     return {
         "word": one_line(found.get("word") or ""),
         "sentence": sentence or _plain_words(run, [suite] if suite else run.suites),
+        "gains": one_line(found.get("gains") or ""),
         "notes": [one_line(note) for note in notes if isinstance(note, str) and note.strip()],
     }
 

@@ -23,7 +23,7 @@ const column = (task, texts, model, view) => {
   const page = answer?.page ?? "";
   const element = h("section", { class: "answer", "aria-label": name },
     h("h3", {}, name, light && outcomeTag(data.words[light[0]])),
-    h("div", { class: `view ${view}` },
+    h("div", { class: `view as-${view}` },
       !answer ? h("p", { class: "nothing" }, "no answer")
         : view === "code" ? codeView(page, answer.messages ?? [], name)
         : view === "diff" ? diffView(texts.reference, page, name)
@@ -66,12 +66,13 @@ const draw = async () => {
       h("button", { type: "button", class: "quiet", id: "detail-close", "aria-label": "Close", on: { click: () => dialog.close() } }, "✕")),
     h("header", {},
       h("p", { class: "meta" }, [task.s, task.c, task.d].filter(Boolean).join(" · "), h("a", { href: linkTo(index) }, h("code", {}, task.id)), changeBadge(changeOf(task, modelPlace(state.from), modelPlace(state.to), state.metric))),
-      h("h2", { id: "detail-title" }, texts.prompt || task.p || "(no prompt)"),
+      h("h2", { id: "detail-title", tabindex: "-1", autofocus: true }, texts.prompt || task.p || "(no prompt)"),
       texts.input && h("pre", { class: "input", tabindex: "0", "aria-label": "Input" }, texts.input)),
     h("div", { class: "answers" }, models.map((model) => column(task, texts, model, state.view))),
     h("h3", {}, "Scores of this task"), scoreTable(task, models));
   dialog.style.setProperty("--columns", Math.max(1, models.length));
-  if (focused && focused !== "detail") document.getElementById(focused)?.focus({ preventScroll: true });
+  const again = focused?.startsWith("view-") ? `view-${state.view}` : focused || "detail-title";
+  if (dialog.open) (document.getElementById(again) ?? $("#detail-title")).focus({ preventScroll: true });
 };
 
 const showDetail = async () => {
