@@ -144,21 +144,19 @@ class _Walk:
                 if name and name not in DOCUMENT_LEVEL:
                     self.tokens.append(f"</{name}>")
             elif isinstance(child, turbohtml.Text | turbohtml.CData):
-                self._text(child.data, name, seen, raw)
+                self._text(child.data, seen, raw)
             elif isinstance(child, turbohtml.Element):
                 stack.append(self._element(child, seen))
             elif isinstance(child, turbohtml.DocumentFragment):  # what a <template> holds
                 stack.append(("", iter(child.children), False, raw))
 
-    def _text(self, data: str, parent: str, seen: bool, raw: bool) -> None:
+    def _text(self, data: str, seen: bool, raw: bool) -> None:
         # Code is cut at punctuation, so that its layout does not count; prose is cut at white space alone.
         words = _CODE_TOKEN.findall(data) if raw else data.split()
         self.text = self.text or bool(words)
         self.tokens.extend(words)
         if seen:
             self.words.extend(words)
-        if parent == "title" and words:
-            self.title = True
 
     def _element(self, element: Any, seen: bool) -> tuple[str, Iterator[Any], bool, bool]:
         name = element.tag
@@ -172,6 +170,8 @@ class _Walk:
         family = tuple(child.tag for child in children if isinstance(child, turbohtml.Element))
         if family and name != "html":
             self.families.add((name, *family))
+        if name == "title" and element.namespace == turbohtml.Namespace.HTML and element.text.strip():
+            self.title = True
         hidden = name in UNSEEN_ELEMENTS or "hidden" in attributes
         return name, iter(children), seen and not hidden, name in ("script", "style")
 

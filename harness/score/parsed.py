@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -38,7 +39,9 @@ def tree_errors(evidence: Evidence) -> list[Message]:
         document, offset = as_document(evidence.page.html, evidence.task.scope)
         depth = page_facts(evidence).depth
         found: list[Message] = guard.tree_errors(document, "missing-doctype" in evidence.task.ignore, depth)
-        return [Message(m.source, m.text, max((m.line or 1) - offset, 1), m.column, m.code) for m in found]
+        # What is found in the wrapper's end belongs to the fragment's last line.
+        lines = evidence.page.html.count("\n") + 1
+        return [replace(m, line=min(max((m.line or 1) - offset, 1), lines)) for m in found] if offset else found
 
     return _once(evidence, "tree_errors", find)
 

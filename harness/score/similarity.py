@@ -45,7 +45,7 @@ def corpus_bleu(sums: Sequence[float]) -> float:
     correct, total = numbers[2 : 2 + _BLEU_ORDER], numbers[2 + _BLEU_ORDER :]
     if not any(total):
         return 0.0
-    score = BLEU.compute_bleu(correct=correct, total=total, sys_len=numbers[0], ref_len=numbers[1])
+    score = BLEU.compute_bleu(correct=correct, total=total, sys_len=numbers[0], ref_len=numbers[1], smooth_method="exp")
     return float(score.score)
 
 

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness import judge
+from harness.errors import HarnessError
+from harness.types import Rendering
+
+GOOD = '<!DOCTYPE html><html lang="en"><head><title>T</title></head><body><p>Hi</p></body></html>'
+
+
+class Browser:
+    """Stands in for the renderer: every page is fine. The real one has its own tests."""
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+
+    def render(self, requests: object) -> dict[str, Rendering]:
+        pages = list(requests)  # type: ignore[call-overload]
+        self.calls.append(len(pages))
+        return {r.key: Rendering("ok", accessibility=(), overflow={"1280": 0}) for r in pages}
+
+
+@pytest.fixture
+def browser(monkeypatch: pytest.MonkeyPatch) -> Browser:
+    stand_in = Browser()
+    monkeypatch.setattr(judge, "_renderer", lambda stack: (stand_in, ""))
+    monkeypatch.setattr(judge.nu, "find_nu", lambda: None)
+    return stand_in
+
+
+def run(*paths: Path) -> tuple[int, list[dict[str, object]]]:
+    lines: list[str] = []
+    code = judge.judge_files(paths, lines.append, json=True)
+    return code, [json.loads(line) for line in lines]
+
+
+def test_a_good_file(browser: Browser, tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text(GOOD, encoding="utf-8")
+    code, (row,) = run(tmp_path / "a.html")
+    assert code == 0
+    assert set(row) == {"file", "outcome", "scores", "notes", "messages"}
+    assert row["outcome"] == "ok"
+    assert row["scores"]["well_formed"] == 1  # type: ignore[index]
+    assert row["scores"]["conforming"] is None  # type: ignore[index]
+    assert "not installed" in row["notes"]["conforming"]  # type: ignore[index]
+
+
+def test_bad_files_get_a_line_and_cost_no_other_its_measure(browser: Browser, tmp_path: Path) -> None:
+    files = {
+        "1.html": b"",
+        "2.html": b"  \n ",
+        "3.html": b"\x89PNG\0\0\0binary",
+        "4.html": GOOD.encode(),
+        "6.html": GOOD.replace("Hi", "é").encode("latin-1"),
+        "7.html": GOOD.encode("utf-16"),
+        "8.html": b"no markup at all",
+    }
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "5.html").mkdir()
+    (tmp_path / "loop.html").symlink_to(tmp_path / "loop.html")
+    code, rows = run(*(tmp_path / f"{i}.html" for i in range(1, 10)), tmp_path / "loop.html")
+    assert code == 1
+    said = {Path(str(row["file"])).name: row.get("error", row.get("outcome")) for row in rows}
+    assert said.pop("loop.html")
+    assert said == {
+        "1.html": "the file is empty",
+        "2.html": "the file is empty",
+        "3.html": "not a text file",
+        "4.html": "ok",
+        "5.html": "no .html or .htm file in this folder",
+        "6.html": "ok",
+        "7.html": "ok",
+        "8.html": "blank",
+        "9.html": "there is no such file",
+    }
+
+
+def test_a_folder_of_many_files_is_taken_in_batches(browser: Browser, tmp_path: Path) -> None:
+    for index in range(2 * judge._BATCH + 3):
+        (tmp_path / f"{index:03}.htm").write_text(GOOD, encoding="utf-8")
+    code, rows = run(tmp_path)
+    assert code == 0
+    assert len(rows) == 2 * judge._BATCH + 3
+    assert [row["file"] for row in rows] == sorted(str(row["file"]) for row in rows)
+    assert browser.calls == [judge._BATCH, judge._BATCH, 3]
+
+
+def test_text_for_people_names_faults_and_cannot_steer_the_terminal(browser: Browser, tmp_path: Path) -> None:
+    path = tmp_path / "evil\x1b[31m.html"
+    path.write_text("<!DOCTYPE html><title>\x1b]0;owned\x07</title><p></b\x1b[2J>", encoding="utf-8")
+    lines: list[str] = []
+    judge.judge_files([path], lines.append)
+    (text,) = lines
+    assert "\x1b" not in text
+    assert "\x07" not in text
+    assert "fails: Well-formed" in text
+    assert "[html5lib]" in text
+
+
+def test_without_a_browser_the_rest_is_still_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import harness.render
+
+    def none_there(*_: object) -> None:
+        raise HarnessError("no browser was found", "install chromium")
+
+    monkeypatch.setattr(harness.render, "Renderer", none_there)
+    monkeypatch.setattr(judge.nu, "find_nu", lambda: None)
+    (tmp_path / "a.html").write_text(GOOD, encoding="utf-8")
+    code, (row,) = run(tmp_path / "a.html")
+    assert code == 1
+    assert row["outcome"] == "unscored"
+    assert row["scores"]["well_formed"] == 1  # type: ignore[index]
+    assert "no browser was found" in row["notes"]["renders"]  # type: ignore[index]
+
+
+def test_nothing_to_judge_is_not_done(tmp_path: Path, browser: Browser) -> None:
+    assert run()[0] == 1
