@@ -1,21 +1,43 @@
-// Before any script of the page, in its own world: a clock that starts at the same instant for every page, and a limit
-// on console floods, which would drown the pipe to the browser. A convenience, never the boundary.
+// Before any script of the page, in its own world: a clock that starts at the same instant for every page, and limits on
+// what floods the pipe to the browser or the machine's cores. A convenience, never the boundary: a page that gets around
+// it is stopped by the witness, the deadlines and the memory watch.
 (() => {
-  const NativeDate = Date;
-  const offset = START - NativeDate.now();
-  const now = () => NativeDate.now() + offset;
-  const Fixed = new Proxy(NativeDate, {
-    construct: (target, args, newTarget) => Reflect.construct(target, args.length ? args : [now()], newTarget),
-    apply: () => new NativeDate(now()).toString(),
-    get: (target, name) => (name === "now" ? now : Reflect.get(target, name)),
-  });
-  NativeDate.prototype.constructor = Fixed;
-  globalThis.Date = Fixed;
-  let left = 200;
-  for (const name of ["log", "info", "debug", "warn", "error", "trace", "dir", "table", "assert", "group", "count", "clear"]) {
-    const native = console[name].bind(console);
-    console[name] = (...args) => {
-      if (left-- > 0) native(...args);
+  const guard = (START) => {
+    const NativeDate = Date;
+    const offset = START - NativeDate.now();
+    const now = () => NativeDate.now() + offset;
+    const Fixed = new Proxy(NativeDate, {
+      construct: (target, args, newTarget) => Reflect.construct(target, args.length ? args : [now()], newTarget),
+      apply: () => new NativeDate(now()).toString(),
+      get: (target, name) => (name === "now" ? now : Reflect.get(target, name)),
+    });
+    NativeDate.prototype.constructor = Fixed;
+    globalThis.Date = Fixed;
+    const limit = (object, names, most) => {
+      let left = most;
+      for (const name of names) {
+        const native = object[name];
+        object[name] = function (...args) {
+          return left-- > 0 ? Reflect.apply(native, this, args) : undefined;
+        };
+      }
     };
-  }
+    const says = ["log", "info", "debug", "warn", "error", "trace", "dir", "dirxml", "table", "assert", "group"];
+    limit(console, [...says, "groupCollapsed", "groupEnd", "count", "clear", "timeEnd", "timeLog"], 200);
+    if (globalThis.History) limit(History.prototype, ["pushState", "replaceState"], 200);
+  };
+  guard(START);
+  if (!globalThis.Worker) return;
+  // Only blob: and data: workers can start at all without a network; theirs is a world of its own, guarded likewise.
+  let left = 4;
+  const NativeWorker = Worker;
+  const text = `(${guard})(${START});`;
+  globalThis.Worker = new Proxy(NativeWorker, {
+    construct: (target, [url, options], newTarget) => {
+      if (left-- <= 0) return Reflect.construct(target, ["data:text/javascript,"], newTarget);
+      if (options?.type === "module" || !/^(blob|data):/.test(url)) return Reflect.construct(target, [url, options], newTarget);
+      const guarded = new Blob([`${text}importScripts(${JSON.stringify(String(url))});`], { type: "text/javascript" });
+      return Reflect.construct(target, [URL.createObjectURL(guarded), options], newTarget);
+    },
+  });
 })();

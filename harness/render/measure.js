@@ -15,14 +15,26 @@
   const nameOf = get(Element.prototype, "localName");
 
   const geometry = () => {
-    if (!root) return { overflow: 0, height: 0 };
+    if (!root) return { url: location.href, overflow: 0, height: 0 };
     // An element in quirks mode or in standards mode: the viewport's width is innerWidth, scrollbars are hidden.
     return {
+      url: location.href,
       overflow: Math.max(0, scrollWidth(root) - window.innerWidth),
       height: Math.ceil(Math.max(scrollHeight(root), boxOf(root).bottom + window.scrollY)),
     };
   };
   if (part === "geometry") return geometry();
+
+  if (part === "ready") {
+    const state = get(Document.prototype, "readyState");
+    if (state(document) !== "complete") await new Promise((done) => addEventListener("load", done, { once: true }));
+    return { url: location.href };
+  }
+
+  const count = () =>
+    get(HTMLCollection.prototype, "length")(Document.prototype.getElementsByTagName.call(document, "*"));
+  // Counted first: the layout of a huge document can take longer than anyone waits.
+  if (count() > limits.elements) return { url: location.href, overflow: 0, height: 0, elements: count(), text: "", faults: {} };
 
   // Settle: two frames and the fonts, but never longer than the limit, for a page can starve frames and timers.
   if (part === "settle") {
@@ -31,9 +43,8 @@
     await Promise.race([Promise.all([frames, get(Document.prototype, "fonts")(document).ready]), late]);
   }
 
-  const count = get(HTMLCollection.prototype, "length")(Document.prototype.getElementsByTagName.call(document, "*"));
-  const result = { ...geometry(), elements: count, text: "", faults: { clipped: 0, zero_size: 0, invisible: 0 } };
-  if (count > limits.elements || !root) return result;
+  const result = { ...geometry(), elements: count(), text: "", faults: { clipped: 0, zero_size: 0, invisible: 0 } };
+  if (result.elements > limits.elements || !root) return result;
   const body = get(Document.prototype, "body")(document);
   const textOf = get(HTMLElement.prototype, "innerText");
   if (root instanceof HTMLElement) result.text = textOf(body || root).slice(0, limits.text);

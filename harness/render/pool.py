@@ -31,6 +31,7 @@ class _Seat:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._browser: Browser | None = None
+        self._process: psutil.Process | None = None
         self._pages = 0
 
     async def browser(self) -> Browser:
@@ -38,7 +39,7 @@ class _Seat:
         worn = self._pages >= self._pool.settings.pages_per_browser
         if self._browser is None or worn or not self._browser.is_connected():
             await self.dismiss()
-            self._browser = await self._pool.start_browser()
+            self._browser, self._process = await self._pool.start_browser()
             self._pages = 0
         self._pages += 1
         return self._browser
@@ -51,7 +52,15 @@ class _Seat:
         try:
             await asyncio.wait_for(browser.close(), self._pool.settings.deadlines.close + 1)
         except Exception:
-            self._pool.kill_strays()
+            self.kill()
+
+    def kill(self) -> None:
+        """Kill the browser with all its processes."""
+        if self._process is not None:
+            with contextlib.suppress(psutil.Error):
+                for process in (self._process, *self._process.children(recursive=True)):
+                    with contextlib.suppress(psutil.Error):
+                        process.kill()
 
 
 class Pool:
@@ -68,7 +77,7 @@ class Pool:
         self._watching: asyncio.Task[None] | None = None
         self._seats: asyncio.Queue[_Seat] = asyncio.Queue()
         self._all: list[_Seat] = []
-        self._alone = asyncio.Lock()
+        self._starting = asyncio.Lock()
 
     async def start(self) -> None:
         """Start the driver; browsers start with their first page.
@@ -93,10 +102,19 @@ class Pool:
             self._all.append(seat)
             self._seats.put_nowait(seat)
 
-    async def start_browser(self) -> Browser:
-        """Start a browser behind all bolts; see `launch`."""
+    async def start_browser(self) -> tuple[Browser, psutil.Process | None]:
+        """Start a browser behind all bolts (see `launch`) and find its process."""
         assert self._playwright is not None
-        return await launch(self._playwright, self._program, self.settings)
+        async with self._starting:
+            known = {process.pid for process in self._browsers()}
+            browser = await launch(self._playwright, self._program, self.settings)
+            news = [process for process in self._browsers() if process.pid not in known]
+        return browser, news[0] if news else None
+
+    def _browsers(self) -> list[psutil.Process]:
+        with contextlib.suppress(psutil.Error):
+            return self._driver.children() if self._driver else []
+        return []
 
     @property
     def peak_memory(self) -> int:
@@ -123,20 +141,6 @@ class Pool:
         with contextlib.suppress(psutil.Error):
             return [self._driver, *self._driver.children(recursive=True)]
         return []
-
-    def kill_strays(self) -> None:
-        """Kill the browsers that no seat holds any more."""
-        if self._driver is None:
-            return
-        held = sum(1 for seat in self._all if seat._browser is not None)
-        with contextlib.suppress(psutil.Error):
-            browsers = self._driver.children()
-            if held == 0 or len(browsers) > held:
-                # The oldest are the strays: every seat's present browser started after the one it replaces.
-                for browser in sorted(browsers, key=lambda process: process.create_time())[: len(browsers) - held]:
-                    for process in (*browser.children(recursive=True), browser):
-                        with contextlib.suppress(psutil.Error):
-                            process.kill()
 
     async def render(self, request: RenderRequest) -> Rendering:
         """Return the rendering of one page; a fault of ours is `unscored` with the reason."""
@@ -179,7 +183,7 @@ class Pool:
         return "; ".join(self._watch.kills[count:][:1]) if self._watch else ""
 
     async def _visit(self, seat: _Seat, request: RenderRequest) -> Rendering:
-        visit = Visit(await seat.browser(), request, self.settings)
+        visit = Visit(await seat.browser(), request, self.settings, seat.kill)
         try:
             return await visit.run()
         finally:

@@ -22,6 +22,8 @@ MAX_ELEMENTS: Final = 50_000
 
 MAX_ERRORS: Final = 50
 """Errors, console errors and blocked URLs that are kept per page."""
+MAX_EVENTS: Final = 1_000
+"""Requests, console messages, errors, navigations or windows of one page; past it the page is `too-large`."""
 MAX_TEXT: Final = 200_000
 """Characters of visible text that are kept per page."""
 

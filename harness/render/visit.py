@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -52,7 +52,11 @@ class BrowserGone(Exception):
 def _script(name: str) -> str:
     text = (_FOLDER / name).read_text(encoding="utf-8")
     started = int(datetime.fromisoformat(CLOCK).timestamp() * 1000)
-    return text.replace("START", str(started)) if name == "guard.js" else text
+    return (
+        text.replace("guard(START);", f"guard({started});").replace("${START}", str(started))
+        if name == "guard.js"
+        else text
+    )
 
 
 @functools.cache
@@ -70,13 +74,16 @@ def origin(request: RenderRequest) -> str:
 class Visit:
     """Opens one page in a context of its own, measures it, and runs its task checks."""
 
-    def __init__(self, browser: Browser, request: RenderRequest, settings: RenderSettings) -> None:
+    def __init__(
+        self, browser: Browser, request: RenderRequest, settings: RenderSettings, kill: Callable[[], None]
+    ) -> None:
         self._browser = browser
+        self._kill = kill
         self._request = request
         self._settings = settings
         self._limits = settings.deadlines
         self._context: BrowserContext | None = None
-        self._witness = Witness(origin(request), request.html)
+        self._witness = Witness(origin(request), request.html, kill)
         self._facts = Facts()
         self._parts: dict[str, Any] = {}
         self._page_now: Page | None = None
@@ -153,9 +160,7 @@ class Visit:
         self._witness.watch(page)
         cdp = await self._own(context.new_cdp_session(page), "opening a session")
         # Scripts see one clock; it is set before any script of any document.
-        await self._own(
-            cdp.send("Page.addScriptToEvaluateOnNewDocument", {"source": _script("guard.js")}), "preparing the page"
-        )
+        await self._own(page.add_init_script(_script("guard.js")), "preparing the page")
         self._page_now, self._cdp = page, cdp
         return page
 
@@ -170,10 +175,10 @@ class Visit:
         page = await self._open()
         cdp = self._cdp
         assert cdp is not None
-        with contextlib.suppress(_Ended):
+        with contextlib.suppress(_Ended, _Destroyed):
             await self._load(page)
-            room = await self._page(self._world(cdp), self._limits.measure, "measuring")
-            self._parts["desktop"] = measured = await self._evaluate(cdp, room, "settle", self._limits.measure)
+            room, measured = await self._ready(cdp)
+            self._parts["desktop"] = measured
             if measured["elements"] > MAX_ELEMENTS:
                 self._facts.too_large = f"{measured['elements']} elements"
                 return
@@ -182,7 +187,7 @@ class Visit:
             if self._settings.axe:
                 await self._accessibility(cdp, room)
             await self._page(self._resize(cdp, PHONE_WIDTH), self._limits.measure, "resizing")
-            phone = await self._evaluate(cdp, room, "geometry", self._limits.measure)
+            phone = await self._evaluate(cdp, room, "geometry", self._limits.measure, "measuring")
             self._parts["phone"] = phone
             if self._settings.screenshots:
                 await self._shoot(cdp, "phone", PHONE_WIDTH, phone["height"])
@@ -190,30 +195,29 @@ class Visit:
     async def _load(self, page: Page) -> None:
         from playwright.async_api import TimeoutError as PlaywrightTimeout
 
-        async def until_loaded() -> None:
-            await page.goto(self._witness.url, wait_until="commit", timeout=self._limits.load * 1000)
-            loaded = asyncio.ensure_future(page.wait_for_load_state("load", timeout=self._limits.load * 1000))
-            left = asyncio.ensure_future(self._witness.left.wait())
-            try:
-                # A page that goes away while it loads may never report the end of its loading.
-                await asyncio.wait({loaded, left}, return_when=asyncio.FIRST_COMPLETED)
-                if not loaded.done():
-                    await asyncio.wait({loaded}, timeout=self._limits.settle)
-                if loaded.done():
-                    loaded.result()
-            finally:
-                for task in (loaded, left):
-                    task.cancel()
-                    with contextlib.suppress(BaseException):
-                        task.exception()
-
         try:
             async with asyncio.timeout(self._limits.load):
-                await until_loaded()
+                await page.goto(self._witness.url, wait_until="commit", timeout=self._limits.load * 1000)
         except (PlaywrightTimeout, TimeoutError):
-            raise Stalled(f"not loaded within {self._limits.load:g} s") from None
+            raise Stalled(f"no document within {self._limits.load:g} s") from None
         except Exception as error:
             self._ended(error)
+
+    async def _ready(self, cdp: CDPSession) -> tuple[int, dict[str, Any]]:
+        """Wait until the document is loaded and settled; return the isolated world and what was measured there.
+
+        A page that writes or navigates itself anew destroys the world; then the new document is waited for.
+        """
+        end = time.monotonic() + self._limits.load
+        for last in (False, False, False, True):
+            try:
+                room = await self._page(self._world(cdp), self._limits.load, "loading")
+                await self._evaluate(cdp, room, "ready", max(0.1, end - time.monotonic()), "loading")
+                return room, await self._evaluate(cdp, room, "settle", self._limits.measure, "measuring")
+            except _Destroyed:
+                if last or time.monotonic() > end:
+                    raise Stalled("its document is replaced again and again") from None
+        raise AssertionError("unreachable")
 
     async def _page(self, step: Awaitable[T], limit: float, what: str) -> T:
         """Await a step that the page has to answer."""
@@ -222,8 +226,6 @@ class Visit:
                 return await step
         except TimeoutError:
             raise Stalled(f"no answer within {limit:g} s while {what}") from None
-        except _Ended:
-            raise
         except Exception as error:
             self._ended(error)
             raise AssertionError("unreachable") from error
@@ -233,10 +235,13 @@ class Visit:
         if self._witness.crashed or "crash" in str(error).lower():
             self._facts.crash = "its process ended"
             raise _Ended from None
+        if self._witness.flood:
+            self._facts.too_large = self._witness.flood
+            raise _Ended from None
         if not self._browser.is_connected():
             raise BrowserGone(_first_line(error)) from error
-        if self._witness.left_for:
-            raise _Ended from None
+        if "context" in str(error) or "navigat" in str(error) or "world" in str(error):
+            raise _Destroyed from None
         raise BrowserGone(_first_line(error)) from error
 
     async def _world(self, cdp: CDPSession) -> int:
@@ -244,10 +249,9 @@ class Visit:
         made = await cdp.send(
             "Page.createIsolatedWorld", {"frameId": tree["frameTree"]["frame"]["id"], "worldName": "measure"}
         )
-        self._facts.final_url = str(tree["frameTree"]["frame"]["url"])
         return int(made["executionContextId"])
 
-    async def _evaluate(self, cdp: CDPSession, room: int, part: str, limit: float) -> dict[str, Any]:
+    async def _evaluate(self, cdp: CDPSession, room: int, part: str, limit: float, what: str) -> dict[str, Any]:
         limits = {
             "settle": int(self._limits.settle * 1000),
             "elements": MAX_ELEMENTS,
@@ -265,10 +269,12 @@ class Visit:
                 },
             ),
             limit,
-            "measuring",
+            what,
         )
         value = said.get("result", {}).get("value")
-        if not isinstance(value, dict):
+        if isinstance(value, dict):
+            self._facts.final_url = str(value.get("url", ""))
+        else:
             raise Stalled(f"the measuring failed: {_exception(said)}")
         return value
 
@@ -322,17 +328,19 @@ class Visit:
         if page is not None and self._cdp is not None:
             try:
                 await self._page(self._resize(self._cdp, DESKTOP_WIDTH), self._limits.measure, "resizing")
-            except (Stalled, _Ended):
+            except (Stalled, _Ended, _Destroyed):
                 page = None
         return await CheckRunner(page, self._fresh, self._limits).run(self._request.checks)
 
     async def _fresh(self) -> Page:
         """Open the document anew in a new context: no state is left of what was there before."""
         await self.close()
-        self._witness = Witness(self._witness.url, self._request.html)
+        self._witness = Witness(self._witness.url, self._request.html, self._kill)
         page = await self._open()
-        with contextlib.suppress(_Ended):
+        with contextlib.suppress(_Ended, _Destroyed, Stalled):
             await self._load(page)
+            assert self._cdp is not None
+            await self._ready(self._cdp)
         return page
 
     async def _rendering(self, started: float) -> Rendering:
@@ -376,6 +384,10 @@ class Visit:
 
 class _Ended(Exception):
     """The page ended by itself; the facts say how."""
+
+
+class _Destroyed(Exception):
+    """The document in which something was measured is gone."""
 
 
 def _first_line(error: BaseException) -> str:

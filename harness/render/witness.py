@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from harness.render.settings import MAX_ERRORS
+from harness.render.settings import MAX_ERRORS, MAX_EVENTS
 
 if TYPE_CHECKING:
-    from playwright.async_api import BrowserContext, ConsoleMessage, Dialog, Page, Request, Route, WebSocket
+    from playwright.async_api import BrowserContext, ConsoleMessage, Dialog, Error, Page, Request, Route, WebSocket
 
 _LINE = 300
 # A script, a stylesheet or data that never came can break a page's own code; a missing picture can't.
@@ -22,7 +23,7 @@ class Witness:
     Attach it to a fresh context before the page is opened.
     """
 
-    def __init__(self, url: str, html: str) -> None:
+    def __init__(self, url: str, html: str, kill: Callable[[], None]) -> None:
         self.url = url
         self._html = html.encode("utf-8", "replace")  # a lone surrogate is no character in any encoding
         self._served = False
@@ -33,27 +34,28 @@ class Witness:
         """Whether something was refused that scripts may have needed."""
         self.left_for = ""
         """Where the page tried to go, or empty."""
-        self.left = asyncio.Event()
         self.crashed = False
+        self.flood = ""
+        """What the page sent more of than anyone can read; its browser was killed for it."""
+        self._kill = kill
+        self._counts: Counter[str] = Counter()
 
     async def attach(self, context: BrowserContext) -> None:
         """Take over the context's requests and events."""
         await context.route("**/*", self._answer)
         context.on("page", self._opened)
 
-    def serve_again(self) -> None:
-        """Let the next navigation of the main frame have the document once more."""
-        self._served = False
-
     def watch(self, page: Page) -> None:
         """Listen to the main page."""
-        page.on("pageerror", lambda error: _keep(self.errors, str(error)))
+        page.on("pageerror", self._error)
+        page.on("framenavigated", lambda _frame: self._count("navigations"))
         page.on("console", self._console)
         page.on("crash", self._crash)
         page.on("websocket", self._websocket)
         page.on("dialog", self._dialog)
 
     async def _answer(self, route: Route, request: Request) -> None:
+        self._count("requests")
         with contextlib.suppress(Exception):  # the page may be gone by now
             main = request.is_navigation_request() and request.frame.parent_frame is None
             if main and not self._served and request.url == self.url:
@@ -62,7 +64,6 @@ class Witness:
             elif main:
                 # "No content" keeps the page as it stands; an aborted navigation would replace it by an error page.
                 self.left_for = self.left_for or request.url[:_LINE]
-                self.left.set()
                 await route.fulfill(status=204, body="")
             else:
                 if not request.url.endswith("/favicon.ico"):
@@ -76,11 +77,24 @@ class Witness:
 
     async def _opened(self, page: Page) -> None:
         """Close whatever the page opens; a page of our own is opened by the visit and has no opener."""
+        self._count("windows")
         with contextlib.suppress(Exception):
             if await page.opener() is not None:
                 await page.close()
 
+    def _count(self, what: str) -> None:
+        """Stop a page that floods the pipe to its browser: all that the browser still says queues behind that."""
+        self._counts[what] += 1
+        if self._counts[what] > MAX_EVENTS and not self.flood:
+            self.flood = f"more than {MAX_EVENTS} {what}"
+            self._kill()
+
+    def _error(self, error: Error) -> None:
+        self._count("uncaught errors")
+        _keep(self.errors, str(error))
+
     def _console(self, message: ConsoleMessage) -> None:
+        self._count("console messages")
         if message.type == "error":
             _keep(self.console_errors, message.text)
 
