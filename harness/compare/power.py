@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from functools import lru_cache
+
 import numpy as np
 
 from harness.compare.resample import ALPHA
@@ -15,19 +18,24 @@ def power_mean(difference: float, sd: float, n: int, alpha: float = ALPHA) -> fl
 
     if sd == 0:
         return 1.0 if difference else alpha
-    return float(TTestPower().power(abs(difference) / sd, n, alpha))
+    value = float(TTestPower().power(abs(difference) / sd, n, alpha))
+    # scipy's noncentral t has no digits left many standard errors out, where the power is 1.
+    return 1.0 if math.isnan(value) else value
 
 
 def detectable_mean(sd: float, n: int, alpha: float = ALPHA, power: float = POWER) -> float:
-    """Return the smallest mean difference that the paired t test finds with `power`, in units of `sd`."""
+    """Return the smallest mean difference that the paired t test finds with `power`; infinite for one task."""
+    return sd * _detectable_effect(n, alpha, power) if n > 1 else float("inf")
+
+
+@lru_cache(maxsize=1024)
+def _detectable_effect(n: int, alpha: float, power: float) -> float:
     from scipy.optimize import brentq
 
-    if n < 2 or sd == 0:
-        return float("inf") if n < 2 else 0.0
-    high = 1.0
+    high = 2 / n**0.5
     while power_mean(high, 1.0, n, alpha) < power:
-        high *= 2
-    return sd * float(brentq(lambda effect: power_mean(effect, 1.0, n, alpha) - power, 1e-9, high, xtol=1e-6))
+        high *= 1.5
+    return float(brentq(lambda effect: power_mean(effect, 1.0, n, alpha) - power, 1e-9, high, xtol=1e-6))
 
 
 def power_mcnemar(up: float, down: float, n: int, alpha: float = ALPHA) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 from harness.compare import flips as flip
 from harness.compare.corpus import CorpusFunction, corpus_function
 from harness.compare.estimate import Estimated, Quantity, difference_of, estimate_all, mean_of
+from harness.compare.multiplicity import adjust_for_primaries, holm
 from harness.compare.resample import ALPHA, Resampler
 from harness.compare.seeds import family, spread
 from harness.compare.table import Table, build_table
@@ -104,29 +105,6 @@ def primary_metrics(rows: Sequence[Row], scorers: Scorers) -> list[str]:
         measured = any(row["scores"].get("conforming") is not None for row in rows)
         marked = marked if measured else ["well_formed" if m == "conforming" else m for m in marked]
     return marked
-
-
-def adjust_for_primaries(suites: Mapping[str, Mapping[str, Any]]) -> None:
-    """Set `p_adjusted` by Holm over the primary metrics of all suites, for each pair of models by itself."""
-    for pair in dict.fromkeys(pair for content in suites.values() for pair in content["pairs"]):
-        entries = [
-            entry
-            for content in suites.values()
-            for entry in content["pairs"].get(pair, {}).values()
-            if entry["primary"]
-        ]
-        holm(entries)
-
-
-def holm(entries: Sequence[dict[str, Any]]) -> None:
-    """Set `p_adjusted` of each entry that has a `p` by Holm's correction over all of them (statsmodels)."""
-    from statsmodels.stats.multitest import multipletests
-
-    tested = [entry for entry in entries if entry["p"] is not None]
-    if tested:
-        adjusted = multipletests([entry["p"] for entry in tested], alpha=ALPHA, method="holm")[1]
-        for entry, p in zip(tested, adjusted, strict=True):
-            entry["p_adjusted"] = float(p)
 
 
 def _has_counts(rows: Sequence[Row], metric: str) -> bool:
@@ -309,4 +287,4 @@ def _main_verdict(verdicts: Mapping[str, Any], pairs: Sequence[Pair]) -> dict[st
     return main
 
 
-__all__ = ["adjust_for_primaries", "default_pairs", "holm", "primary_metrics", "summarise"]
+__all__ = ["default_pairs", "primary_metrics", "summarise"]
