@@ -1,0 +1,121 @@
+"""Ballots, the questions put to a voter, and the append-only file of votes."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.errors import HarnessError
+from harness.types import Row
+
+Choice = Literal["left", "right", "tie", "both-bad"]
+CHOICES: tuple[Choice, ...] = ("left", "right", "tie", "both-bad")
+VOTES_FILE = "votes.jsonl"
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Ballot:
+    """Two answers to one task, sides already shuffled; the voter never learns which model stands where."""
+
+    suite: str
+    task: str
+    prompt: str
+    input: str
+    prompt_sha: str
+    left: Row
+    right: Row
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Suite and task."""
+        return self.suite, self.task
+
+
+def ballots_of(
+    rows: Sequence[Row],
+    tasks: Mapping[tuple[str, str], Mapping[str, Any]],
+    pair: tuple[str, str],
+    *,
+    seed: int,
+    suite: str | None = None,
+) -> list[Ballot]:
+    """Return one ballot for each task that both models answered differently, in random order with random sides.
+
+    The first sample of each model stands for it. Equal pages are left out: there is nothing to choose.
+    """
+    answers: dict[tuple[str, str], dict[str, Row]] = {}
+    for row in rows:
+        if row["model"] in pair and row["sample"] == 0 and suite in (None, row["suite"]):
+            answers.setdefault((row["suite"], row["task"]), {})[row["model"]] = row
+    shuffled = random.Random(seed)
+    ballots = []
+    for key, sides in sorted(answers.items()):
+        if len(sides) < 2 or sides[pair[0]].get("page") == sides[pair[1]].get("page"):
+            continue
+        left, right = shuffled.sample([sides[pair[0]], sides[pair[1]]], 2)
+        task = tasks.get(key, {})
+        prompt, given = str(task.get("prompt", "")), str(task.get("input") or "")
+        ballots.append(Ballot(*key, prompt, given, str(left.get("prompt_sha", "")), left, right))
+    shuffled.shuffle(ballots)
+    return ballots
+
+
+def vote_of(ballot: Ballot, choice: Choice, voter: str, time: str) -> dict[str, Any]:
+    """Return the line that is written for one vote: which model stood where, and which was chosen."""
+    chosen = {"left": ballot.left["model"], "right": ballot.right["model"]}.get(choice, choice)
+    return {
+        "schema": SCHEMA,
+        "time": time,
+        "voter": voter,
+        "suite": ballot.suite,
+        "task": ballot.task,
+        "prompt_sha": ballot.prompt_sha,
+        "left": ballot.left["model"],
+        "right": ballot.right["model"],
+        "chosen": chosen,
+    }
+
+
+def append_vote(path: Path, vote: Mapping[str, Any]) -> None:
+    """Append one vote and see it onto the disk before returning.
+
+    Raises:
+        HarnessError: the file cannot be written (disk full, read-only).
+    """
+    line = json.dumps(vote, ensure_ascii=False).encode("utf-8") + b"\n"
+    try:
+        with path.open("ab+") as file:
+            if file.tell() and not _ends_with_newline(file):
+                line = b"\n" + line
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise HarnessError(f"the vote could not be written to {path}: {error.strerror}") from None
+
+
+def _ends_with_newline(file: Any) -> bool:
+    file.seek(-1, os.SEEK_END)
+    return bool(file.read(1) == b"\n")
+
+
+def read_votes(run_dir: Path) -> list[dict[str, Any]]:
+    """Return the votes of a run in the order they were given; torn lines are dropped, no file is no votes."""
+    path = run_dir / VOTES_FILE
+    if not path.is_file():
+        return []
+    votes = []
+    for line in path.read_bytes().split(b"\n"):
+        try:
+            vote = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(vote, dict) and {"suite", "task", "left", "right", "chosen"} <= vote.keys():
+            votes.append(vote)
+    return votes
