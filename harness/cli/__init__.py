@@ -1,0 +1,48 @@
+"""The command line. Each command imports what it needs when it runs, so that `--help` appears at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+
+from harness.cli.app import app
+from harness.errors import EXIT_FAILED, HarnessError
+
+
+def main() -> None:
+    """Run the command line and exit; a user's mistake is one line on stderr and never a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError):  # a code page without some letter must not end a run
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    _quiet_libraries()
+    try:
+        app()
+    except HarnessError as error:
+        print(f"error: {_one_line(str(error))}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        print(f"error: {_one_line(str(error))}", file=sys.stderr)
+        sys.exit(EXIT_FAILED)
+
+
+def _one_line(text: str) -> str:
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+
+
+def _quiet_libraries() -> None:
+    """Progress bars and advice of libraries would tear the harness' own progress apart."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    if not sys.warnoptions:
+        import warnings
+
+        warnings.simplefilter("ignore")

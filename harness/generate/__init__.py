@@ -1,0 +1,1 @@
+"""Completions: decoding, stopping, the store."""

@@ -163,9 +163,7 @@ class _Run:
         if self.settings.temperature == 0:
             return logits.argmax(dim=-1)
         shares = torch.softmax(logits.double() / self.settings.temperature, dim=-1).cpu()
-        drawn = [
-            torch.multinomial(share, 1, generator=row.generator) for share, row in zip(shares, rows, strict=True)
-        ]
+        drawn = [torch.multinomial(share, 1, generator=row.generator) for share, row in zip(shares, rows, strict=True)]
         return torch.cat(drawn).to(self.device)
 
     def _generator(self, prompt: Prompt) -> torch.Generator | None:
@@ -189,7 +187,7 @@ class _Run:
         return cache
 
 
-def _common_prefix(sequences: Sequence[Sequence[int]]) -> int:
+def _common_prefix(sequences: Sequence[tuple[int, ...]]) -> int:
     shortest = min(len(sequence) for sequence in sequences) - 1
     low, high = min(sequences), max(sequences)
     for position in range(shortest):

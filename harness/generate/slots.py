@@ -1,6 +1,6 @@
 """A key-value cache with one slot a row: finished rows leave and waiting prompts enter without moving the others.
 
-Every row fills its slot from position 0, so no row is padded for another's sake; the mask hides what lies behind a row's end.
+Every row fills its slot from position 0, so no row is padded for another's sake; the mask hides what lies past it.
 """
 
 from __future__ import annotations
@@ -109,8 +109,8 @@ def slot_attention(
 ) -> tuple[torch.Tensor, None]:
     """Attend with grouped queries without copying keys for every query head.
 
-    One new position: the query heads that share a key head stand as the rows of one small product. Whole prompts go through
-    transformers' own sdpa.
+    One new position: the query heads that share a key head stand as the rows of one small product. Whole prompts go
+    through transformers' own sdpa.
     """
     if query.shape[2] != 1 or attention_mask is None:
         attended, _ = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)

@@ -13,7 +13,7 @@ LOOP_PERIODS = 64
 """Longest block, in tokens, whose repetition counts as a loop."""
 LOOP_REPEATS = 8
 LOOP_TOKENS = 160
-"""A loop is a block repeated verbatim at least LOOP_REPEATS times over at least LOOP_TOKENS tokens. See docs/generation.md."""
+"""A loop is a block repeated verbatim LOOP_REPEATS times or more over at least LOOP_TOKENS: docs/generation.md."""
 LOOP_CHECK_EVERY = 16
 
 

@@ -1,0 +1,1 @@
+"""Weights, precision and prompts of a model."""

@@ -49,14 +49,25 @@ def choose_precision(quantization: Quantization, dtype: DType) -> Precision:
 
 @dataclass
 class LoadedModel:
-    """A model in memory with its tokenizer. Adapters sit beside the same base weights and are switched, never merged."""
+    """A model with its tokenizer. Adapters sit beside the same base weights and are switched, never merged."""
 
-    model: Any
     tokenizer: Any
     weights: LocalWeights
     precision: Precision
+    _model: Any = None
     adapters: dict[str, str] = field(default_factory=dict)
     """SHA-256 of each loaded adapter → its name inside the PEFT model."""
+
+    @property
+    def model(self) -> Any:
+        """The model; loaded when first asked for, so that a run whose answers are all cached never waits for it."""
+        if self._model is None:
+            self._model = _load_base(self.weights, self.precision)
+        return self._model
+
+    @model.setter
+    def model(self, model: Any) -> None:
+        self._model = model
 
     @contextlib.contextmanager
     def adapter(self, folder: Path | None, sha256: str | None) -> Iterator[Any]:
@@ -107,14 +118,18 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def load_model(weights: Weights, precision: Precision) -> LoadedModel:
-    """Load base weights for inference or as the frozen part of training.
+    """Fetch base weights and their tokenizer; the model itself is loaded on first use.
 
     Raises:
-        HarnessError: the weights cannot be had or do not load.
+        HarnessError: the weights cannot be had.
     """
+    local = fetch_weights(weights)
+    return LoadedModel(load_tokenizer(local.folder), local, precision)
+
+
+def _load_base(local: LocalWeights, precision: Precision) -> Any:
     from transformers import AutoModelForCausalLM
 
-    local = fetch_weights(weights)
     settings: dict[str, Any] = {"dtype": precision.torch_dtype, "attn_implementation": "sdpa"}
     if precision.device == "cuda":
         settings["device_map"] = {"": 0}
@@ -125,8 +140,7 @@ def load_model(weights: Weights, precision: Precision) -> LoadedModel:
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise HarnessError(f"the model in {local.folder} does not load: {reason:.160}", "check the folder") from error
-    model.eval()
-    return LoadedModel(model, load_tokenizer(local.folder), local, precision)
+    return model.eval()
 
 
 def nf4_config(precision: Precision) -> Any:

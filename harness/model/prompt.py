@@ -36,7 +36,9 @@ class PromptRenderer:
             environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
             return environment.from_string(self.template).render(prompt=task.prompt.strip(), input=task.input.strip())
         except jinja2.TemplateError as error:
-            raise UsageError(f"the profile's prompt template is wrong: {error}", "it may use prompt and input") from error
+            raise UsageError(
+                f"the profile's prompt template is wrong: {error}", "it may use prompt and input"
+            ) from error
 
     def text(self, task: Task, examples: Sequence[Task] = ()) -> str:
         """Return the whole prompt for a task, `examples` answered before it."""
@@ -55,7 +57,7 @@ class PromptRenderer:
         return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
 
     def tokens(self, task: Task, examples: Sequence[Task] = ()) -> list[int]:
-        """Return the prompt's token ids; the chat template brings its own special tokens, plain text gets the tokenizer's."""
+        """Return the prompt's token ids; a chat template brings its own special tokens, plain text the tokenizer's."""
         text = self.text(task, examples)
         return list(self.tokenizer(text, add_special_tokens=not self.chat)["input_ids"])
 
@@ -68,8 +70,8 @@ class PromptRenderer:
 def few_shot_examples(train: Sequence[Task], count: int) -> tuple[Task, ...]:
     """Return `count` training tasks to stand before a prompt: fixed, of different categories, of about median length.
 
-    Only training rows are taken. The length keeps the prompt affordable and the examples typical; categories are taken in
-    order of the hash of their name, so that nobody chose them for their effect.
+    Only training rows are taken. The length keeps the prompt affordable and the examples typical; categories are taken
+    in order of the hash of their name, so that nobody chose them for their effect.
     """
     if not train or count == 0:
         return ()

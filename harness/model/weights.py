@@ -1,4 +1,4 @@
-"""Brings base weights onto this machine as a folder of safetensors with their tokenizer, and says what they are by content."""
+"""Brings base weights onto this machine as a folder of safetensors with their tokenizer, and hashes them."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def packaged_file(gguf: PackagedGguf) -> Path:
 
 
 def _convert_packaged(gguf: PackagedGguf) -> Path:
-    """A model loaded from GGUF can be neither trained nor quantised nor saved, so it is rebuilt as plain float32 once."""
+    """A model loaded from GGUF can be neither trained nor quantised nor saved: it is rebuilt as float32 once."""
     source = packaged_file(gguf)
     folder = cache_folder("weights") / f"{gguf.sha256[:16]}-{CONVERTED_FORM}"
     if folder.is_dir():

@@ -1,0 +1,1 @@
+"""Profiles and model files: what is measured."""

@@ -1,0 +1,1 @@
+"""Task suites: files, validation, split, leakage, checks."""

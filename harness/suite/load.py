@@ -108,7 +108,9 @@ def validate(model: type[Model], content: Any, place: str) -> Model:
             hint = did_you_mean(str(fault["loc"][-1]), _known_keys(model, fault["loc"][:-1]))
             raise UsageError(f"{place}: there is no key '{key}'", hint) from None
         problem = fault["msg"].removeprefix("Value error, ")
-        raise UsageError(f"{place}: {key + ': ' if key else ''}{problem}", f"see docs/suites.md; got {fault['input']!r:.60}") from None
+        raise UsageError(
+            f"{place}: {key + ': ' if key else ''}{problem}", f"see docs/suites.md; got {fault['input']!r:.60}"
+        ) from None
 
 
 def _known_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:

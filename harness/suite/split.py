@@ -20,8 +20,8 @@ def split_hash(train: Iterable[Task], held_out: Iterable[Task]) -> str:
 def split_by_hash(tasks: Sequence[Task], held_out_share: float) -> tuple[tuple[Task, ...], tuple[Task, ...]]:
     """Split into (train, held out), near-duplicates kept together.
 
-    A group of near-duplicates is held out when the SHA-256 of its least prompt hash, read as a number in [0, 1), is below
-    `held_out_share`. Adding or removing rows therefore never moves other rows, and order does not matter.
+    A group of near-duplicates is held out when the SHA-256 of its least prompt hash, read as a number in [0, 1), is
+    below `held_out_share`. Adding or removing rows therefore never moves other rows, and order does not matter.
     Where the draw would leave either part empty, the group with the lowest (or highest) number is moved there.
     """
     from harness.suite.leakage import groups

@@ -1,0 +1,1 @@
+"""Fine-tuning: settings, rows as tokens, and the trainer."""

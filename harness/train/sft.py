@@ -1,4 +1,4 @@
-"""Supervised fine-tuning of a LoRA adapter with TRL's SFTTrainer; the result is cached by everything that decides it."""
+"""Fine-tunes a LoRA adapter with TRL's SFTTrainer; the result is cached by everything that decides it."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def train_adapter(
     on_progress: Callable[[Progress], None] | None = None,
     on_report: Callable[[DataReport], None] | None = None,
 ) -> TrainedAdapter:
-    """Fine-tune an adapter on `tasks`, or return it from the cache; a training that was killed goes on from its last checkpoint.
+    """Fine-tune an adapter, or return it from the cache; a killed training goes on from its last checkpoint.
 
     Args:
         loaded: The base weights; left as they were, without an adapter.

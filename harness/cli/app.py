@@ -1,0 +1,155 @@
+"""The commands and their options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from harness import __version__
+
+if TYPE_CHECKING:
+    from harness.profile.schema import Quantization
+
+app = typer.Typer(
+    name="harness",
+    help="Settles whether a fine-tuned model really writes better HTML.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+suites_app = typer.Typer(help="List, check and make task suites.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(suites_app, name="suites")
+
+ProfileOption = Annotated[
+    Optional[str],  # noqa: UP045  # typer reads the annotation at run time
+    typer.Option("--profile", help="A folder under baselines/. Default: llama-2-7b with a GPU, else smollm2-135m."),
+]
+DataOption = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--data", help="SUITE=FILE: read a suite's rows from a JSONL, JSON, CSV or Parquet file."),
+]
+QuantizationOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--quantization", help="none or nf4 (4 bit by bitsandbytes); default: the profile's."),
+]
+
+
+@app.callback(invoke_without_command=True)
+def _top(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"harness {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    models: Annotated[
+        str, typer.Option(help="Model files of the profile, profile/model paths, or model and adapter folders.")
+    ] = "base,base-fewshot,tuned",
+    profile: ProfileOption = None,
+    suites: Annotated[
+        Optional[str], typer.Option(help="Names or folders of suites. Default: the profile's.")  # noqa: UP045
+    ] = None,
+    data: DataOption = None,
+    limit: Annotated[Optional[int], typer.Option(help="Measure so many held-out tasks, stratified.")] = None,  # noqa: UP045
+    full: Annotated[bool, typer.Option("--full", help="Measure all held-out tasks.")] = False,
+    name: Annotated[Optional[str], typer.Option(help="Name of the run; default: date and hash.")] = None,  # noqa: UP045
+    samples: Annotated[int, typer.Option(min=1, help="Completions for each task; needs --temperature.")] = 1,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
+    seeds: Annotated[int, typer.Option(min=1, help="Fine-tune so many times with different seeds.")] = 1,
+    quantization: QuantizationOption = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Generate anew what the store already holds.")] = False,
+) -> None:
+    """Fine-tune, generate, score, compare and report. The same command again goes on where it was."""
+    from harness.request import RunRequest, parse_data_options
+    from harness.run import run as run_all
+
+    run_all(
+        RunRequest(
+            models=_words(models, "--models"),
+            profile=profile,
+            suites=_words(suites, "--suites") if suites is not None else (),
+            data=parse_data_options(data or []),
+            limit=limit,
+            full=full,
+            name=name,
+            samples=samples,
+            temperature=temperature,
+            seeds=seeds,
+            fresh=fresh,
+            quantization=_quantization(quantization),
+        )
+    )
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What the page should be.")],
+    model: Annotated[str, typer.Option(help="A model file of the profile, or a model or adapter folder.")] = "tuned",
+    profile: ProfileOption = None,
+    data: DataOption = None,
+    input_file: Annotated[
+        Optional[Path], typer.Option("--input", help="A page to be changed, put beside the prompt.")  # noqa: UP045
+    ] = None,
+    out: Annotated[Optional[Path], typer.Option("--out", help="Write the page to this file.")] = None,  # noqa: UP045
+    open_page: Annotated[
+        bool, typer.Option("--open", help="Render it in the closed browser and show the screenshot.")
+    ] = False,
+    quantization: QuantizationOption = None,
+) -> None:
+    """Write the page for one prompt, as a user of the model gets it."""
+    from harness.cli.generate import generate_page
+
+    generate_page(
+        prompt,
+        model=model,
+        profile=profile,
+        data=data or [],
+        input_file=input_file,
+        out=out,
+        open_page=open_page,
+        quantization=_quantization(quantization),
+    )
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine has, what is missing, and what to type to get it."""
+    from harness.cli.doctor import examine
+
+    raise typer.Exit(examine())
+
+
+@suites_app.command("list")
+def suites_list() -> None:
+    """List the suites under tasks/."""
+    from harness.cli.suites import list_suites
+
+    list_suites()
+
+
+def _words(text: str, option: str) -> tuple[str, ...]:
+    words = tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+    if not words:
+        from harness.errors import UsageError
+
+        raise UsageError(f"{option} is empty", "name at least one, separated by commas")
+    return words
+
+
+def _quantization(word: str | None) -> Quantization | None:
+    if word is None:
+        return None
+    if word == "none":
+        return "none"
+    if word == "nf4":
+        return "nf4"
+    from harness.errors import UsageError, did_you_mean
+
+    raise UsageError(f"there is no quantization '{word}'", did_you_mean(word, ["none", "nf4"]))

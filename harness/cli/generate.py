@@ -1,0 +1,85 @@
+"""`generate`: the page for one prompt."""
+
+from __future__ import annotations
+
+import tempfile
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from harness.errors import HarnessError, UsageError
+from harness.extract import extract
+from harness.profile.schema import Quantization
+from harness.progress import Narrator
+from harness.request import RunRequest, parse_data_options, resolve
+from harness.run import prepare
+from harness.types import Page, Task
+
+
+def generate_page(
+    prompt: str,
+    *,
+    model: str,
+    profile: str | None,
+    data: Sequence[str],
+    input_file: Path | None,
+    out: Path | None,
+    open_page: bool,
+    quantization: Quantization | None,
+) -> None:
+    """Generate one page; print it, or write it to `out`, and show its screenshot if asked.
+
+    Raises:
+        UsageError: a word means nothing or a file is missing.
+        HarnessError: the model wrote no page, or it cannot be shown.
+    """
+    if not prompt.strip():
+        raise UsageError("the prompt is empty", 'for example: generate "A page with a login form"')
+    narrator = Narrator(Console(stderr=True))
+    request = RunRequest(models=(model,), profile=profile, data=parse_data_options(data), quantization=quantization)
+    resolved = resolve(request, models_only=True)
+    contender = prepare(resolved, narrator)[-1]
+    task = Task(id="generate", prompt=prompt, input=_read(input_file))
+    with narrator.stage(f"{model} answers"):
+        completion = contender.generator.complete([task])[0]
+    page = extract(completion.text, completion.finish_reason)
+    if page.kind == "none":
+        raise HarnessError(f"the model wrote no page but: {completion.text.strip():.200}", "try another prompt")
+    if page.truncated:
+        narrator.say(f"the page is cut off: the model ended by '{completion.finish_reason}'")
+    if out is not None:
+        out.write_text(page.html, encoding="utf-8", errors="surrogatepass")
+        narrator.say(f"written to {out}")
+    else:
+        Console().print(page.html, markup=False, highlight=False, soft_wrap=True)
+    if open_page:
+        _show(page, narrator)
+
+
+def _read(path: Path | None) -> str:
+    if path is None:
+        return ""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UsageError(f"there is no file {path}", "check the path after --input") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} is not UTF-8 text", "save it as UTF-8") from None
+
+
+def _show(page: Page, narrator: Narrator) -> None:
+    """Show a picture, not the page: what a model wrote is not opened in the user's own browser."""
+    from harness.render import RenderRequest, render_pages
+
+    rendering = render_pages([RenderRequest("page", page.html)])["page"]
+    narrator.say(f"in the browser: {rendering.outcome} {rendering.detail}".rstrip())
+    picture = rendering.screenshots.get("desktop")
+    if picture is None:
+        raise HarnessError(f"there is no picture of this page: {rendering.outcome}", rendering.detail)
+    suffix = ".png" if picture.startswith(b"\x89PNG") else ".webp"
+    with tempfile.NamedTemporaryFile(prefix="page-", suffix=suffix, delete=False) as file:
+        file.write(picture)
+    narrator.say(f"screenshot: {file.name}")
+    webbrowser.open(Path(file.name).as_uri())

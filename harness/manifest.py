@@ -1,0 +1,186 @@
+"""The manifest: everything that decides a run's numbers, and what the run cost."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from harness import __version__
+from harness.environment import git_state, hardware, package_versions, peak_memory_bytes
+from harness.generate.local import Generator
+from harness.model.weights import describe
+from harness.profile.load import ModelSpec
+from harness.profile.schema import Training
+from harness.request import Resolved
+from harness.train.sft import TrainedAdapter
+from harness.types import Row
+
+
+class Contender(Protocol):
+    """A model that is ready to answer."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """Where it is described."""
+
+    @property
+    def generator(self) -> Generator:
+        """How it answers."""
+
+    @property
+    def trained(self) -> TrainedAdapter | None:
+        """Its adapter, if it was trained here."""
+
+    @property
+    def training(self) -> Training | None:
+        """The settings of that training."""
+
+
+def build_manifest(resolved: Resolved, models: Iterable[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+    """Return the manifest at the begin of a run, as in docs/files.md."""
+    from harness.render.browser import find_browser, fonts_hash
+    from harness.score.registry import scorer_manifest, tool_versions
+
+    file = resolved.profile.file
+    by_name = dict(models)
+    first = next(iter(by_name.values()))
+    browser = find_browser()
+    seeds = sorted({entry["training"]["seed"] for entry in by_name.values() if entry["training"]})
+    return {
+        "schema": 1,
+        "run": resolved.run_name,
+        "harness": __version__,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "finished": None,
+        "command": ["python", "-m", "harness", *sys.argv[1:]],
+        "arguments": resolved.request.deciding(),
+        "profile": {
+            "name": resolved.profile.name,
+            "title": file.title,
+            "why": resolved.profile.why,
+            "weights": describe(file.weights),
+            "quantization": first["quantization"],
+            "dtype": first["dtype"],
+            "template_sha": first["template_sha"],
+            "max_new_tokens": file.max_new_tokens,
+        },
+        "models": by_name | {name: _control() for name in resolved.controls},
+        "suites": {part.suite.name: _suite_entry(part) for part in resolved.measured},
+        "scorers": scorer_manifest(),
+        "tools": {
+            **tool_versions(),
+            "browser": f"{browser.name} {browser.version}",
+            "fonts": fonts_hash(),
+        },
+        "packages": package_versions(),
+        "hardware": hardware(),
+        "git": git_state(),
+        "seeds": seeds,
+    }
+
+
+def deciding_part(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what must be equal for finished rows to be kept on resume: models, data and scorers."""
+    models = {
+        name: {key: value for key, value in entry.items() if key not in ("training", "cost", "batch_size")}
+        for name, entry in manifest["models"].items()
+    }
+    suites = {
+        name: {key: suite[key] for key in ("revision", "split_hash", "scope", "ignore")}
+        for name, suite in manifest["suites"].items()
+    }
+    return {
+        "models": models,
+        "suites": suites,
+        "scorers": {name: scorer["version"] for name, scorer in manifest["scorers"].items()},
+        "tools": manifest["tools"],
+        "schema": manifest["schema"],
+    }
+
+
+def model_entry(contender: Contender, rows: Sequence[Row] = ()) -> tuple[str, dict[str, Any]]:
+    """Return a model's name and its entry; its cost is known once there are rows."""
+    generator = contender.generator
+    precision = generator.loaded.precision
+    own = [row["timing"] for row in rows if row["model"] == generator.name]
+    seconds = sum(timing["generate_s"] for timing in own)
+    tokens = sum(timing["completion_tokens"] for timing in own)
+    entry: dict[str, Any] = {
+        "kind": contender.spec.kind,
+        "family": contender.spec.name,
+        "description": contender.spec.file.description,
+        "weights": str(contender.spec.profile.file.weights),
+        "weights_sha256": generator.loaded.weights.sha256,
+        "adapter_sha256": generator.adapter_sha256,
+        "quantization": precision.quantization,
+        "dtype": precision.dtype,
+        "device": precision.device,
+        "template_sha": generator.renderer.sha,
+        "examples": [example.id for example in generator.examples],
+        "backend": "transformers",
+        "batch_size": generator.settings.batch_size,
+        "generation": generator.settings.deciding() | {"samples": generator.settings.samples},
+        "training": _training_entry(contender),
+        "cost": {
+            "seconds": round(seconds, 3),
+            "completion_tokens": tokens,
+            "tokens_per_second": round(tokens / seconds, 1) if seconds else None,
+            "peak_memory_bytes": peak_memory_bytes(),
+        },
+    }
+    return generator.name, entry
+
+
+def _training_entry(contender: Contender) -> dict[str, Any] | None:
+    trained, training = contender.trained, contender.training
+    if trained is None or training is None:
+        return None
+    return {
+        "suite": training.suite or contender.spec.profile.file.training_suite,
+        "rows": trained.rows,
+        "seed": training.seed,
+        "steps": trained.steps,
+        "seconds": trained.seconds,
+        "tokens": trained.tokens,
+        "settings": {"sft": training.sft, "lora": training.lora},
+        "data": asdict(trained.report),
+        "curve": [asdict(point) for point in trained.curve],
+    }
+
+
+def _control() -> dict[str, Any]:
+    return {
+        "kind": "control",
+        "family": None,
+        "weights_sha256": None,
+        "adapter_sha256": None,
+        "quantization": None,
+        "dtype": None,
+        "template_sha": None,
+        "backend": None,
+        "batch_size": None,
+        "generation": None,
+        "training": None,
+        "cost": None,
+    }
+
+
+def _suite_entry(part: Any) -> dict[str, Any]:
+    from harness.suite.leakage import flag
+
+    suite = part.suite
+    flagged = flag(suite.train, part.tasks)
+    return {
+        "title": suite.title,
+        "revision": suite.revision,
+        "split_hash": suite.split_hash,
+        "scope": suite.scope,
+        "ignore": sorted(suite.ignore),
+        "train": len(suite.train),
+        "held_out": len(suite.held_out),
+        "measured": len(part.tasks),
+        "leakage": {"flagged": sorted(flagged), "near": flagged},
+    }

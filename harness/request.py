@@ -1,0 +1,163 @@
+"""What the user asked `run` to do, and everything that can be refused before the work begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from harness.cache import content_key, file_sha256
+from harness.errors import UsageError, did_you_mean
+from harness.profile.load import ModelSpec, Profile, load_profile, model_names, resolve_model
+from harness.profile.schema import Quantization
+from harness.suite.load import find_suite, load_suite
+from harness.suite.split import stratified
+from harness.types import CONTROL_NAMES, Suite, Task
+
+DEFAULT_MODELS = ("base", "base-fewshot", "tuned")
+FEW_SHOT_BASE = "base-fewshot"
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """The arguments of `run`."""
+
+    models: tuple[str, ...] = DEFAULT_MODELS
+    profile: str | None = None
+    suites: tuple[str, ...] = ()
+    data: Mapping[str, Path] = field(default_factory=dict)
+    limit: int | None = None
+    full: bool = False
+    name: str | None = None
+    samples: int = 1
+    temperature: float = 0.0
+    seeds: int = 1
+    fresh: bool = False
+    quantization: Quantization | None = None
+
+    def deciding(self) -> dict[str, object]:
+        """Return the arguments that decide the result, with data files by content; the run's name is made of them."""
+        deciding = asdict(replace(self, name=None, fresh=False, data={}))
+        deciding["data"] = {suite: file_sha256(path) for suite, path in self.data.items()}
+        return deciding
+
+
+@dataclass(frozen=True)
+class MeasuredSuite:
+    """A suite and the part of its held-out tasks that this run measures."""
+
+    suite: Suite
+    tasks: tuple[Task, ...]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A request in which every word means something that exists."""
+
+    request: RunRequest
+    profile: Profile
+    specs: tuple[ModelSpec, ...]
+    controls: tuple[str, ...]
+    measured: tuple[MeasuredSuite, ...]
+    training_suites: Mapping[str, Suite]
+    run_name: str
+
+
+def resolve(request: RunRequest, *, models_only: bool = False) -> Resolved:
+    """Resolve profile, models and suites and read all data; with `models_only` no suite is to be measured.
+
+    Raises:
+        UsageError: a word means nothing, or the words do not fit together.
+    """
+    _check(request)
+    profile = load_profile(request.profile)
+    if request.quantization is not None:
+        profile = replace(profile, file=profile.file.model_copy(update={"quantization": request.quantization}))
+    suite_names = [] if models_only else list(dict.fromkeys(request.suites or profile.file.suites))
+    for name in request.data:
+        find_suite(name)
+    suites = {find_suite(name).name: _load(name, request.data) for name in suite_names}
+    words = [word for word in request.models if word not in CONTROL_NAMES]
+    if not words:
+        raise UsageError("--models names only controls", "name at least one model, such as base")
+    specs = [resolve_model(word, profile) for word in words]
+    tuned = any(spec.kind == "tuned" for spec in specs)
+    if tuned and not models_only and FEW_SHOT_BASE not in words and FEW_SHOT_BASE in model_names(profile):
+        specs.insert(len([spec for spec in specs if spec.kind == "base"]), resolve_model(FEW_SHOT_BASE, profile))
+    taken = [spec.name for spec in specs]
+    for name in taken:
+        if taken.count(name) > 1:
+            raise UsageError(f"two models are called '{name}'", "rename one of the folders")
+    return Resolved(
+        request=request,
+        profile=profile,
+        specs=tuple(specs),
+        controls=CONTROL_NAMES,
+        measured=tuple(MeasuredSuite(suite, _measured_part(suite, request)) for suite in suites.values()),
+        training_suites=_training_suites(specs, suites, request.data),
+        run_name=request.name or _default_name(request, profile),
+    )
+
+
+def training_suite_name(spec: ModelSpec) -> str:
+    """Return the name of the suite whose training part this model learns from or takes its examples from."""
+    return (spec.file.train.suite if spec.file.train else None) or spec.profile.file.training_suite
+
+
+def _check(request: RunRequest) -> None:
+    if request.samples > 1 and request.temperature == 0:
+        raise UsageError("--samples needs --temperature above 0", "greedy samples would all be equal: try 0.7")
+    if request.limit is not None and request.limit < 2:
+        raise UsageError("--limit must be at least 2", "a comparison needs more than one task")
+    if request.name is not None and not _is_folder_name(request.name):
+        raise UsageError(f"'{request.name}' cannot be the name of a run", "use letters, digits, '.', '_' and '-'")
+
+
+def _is_folder_name(name: str) -> bool:
+    return name[:1].isalnum() and all(letter.isalnum() or letter in "._-" for letter in name) and len(name) <= 100
+
+
+def _load(name: str, data: Mapping[str, Path]) -> Suite:
+    location = find_suite(name)
+    suite = load_suite(location, data.get(location.name))
+    for part, tasks in (("training", suite.train), ("held-out", suite.held_out)):
+        if not tasks:
+            raise UsageError(f"suite {suite.name} has no {part} tasks", "add rows to its data")
+    return suite
+
+
+def _training_suites(
+    specs: Sequence[ModelSpec], measured: Mapping[str, Suite], data: Mapping[str, Path]
+) -> dict[str, Suite]:
+    """Return the suites that models learn from. One that is measured anyway is not read twice."""
+    needed = [find_suite(training_suite_name(spec)).name for spec in specs if spec.file.train or spec.file.few_shot]
+    return {name: measured.get(name) or _load(name, data) for name in dict.fromkeys(needed)}
+
+
+def _measured_part(suite: Suite, request: RunRequest) -> tuple[Task, ...]:
+    count = request.limit or (None if request.full else suite.default_held_out)
+    return stratified(suite.held_out, count)
+
+
+def _default_name(request: RunRequest, profile: Profile) -> str:
+    deciding = {**request.deciding(), "profile": profile.name}
+    return f"{datetime.now(UTC):%Y-%m-%d}-{content_key(deciding)[:8]}"
+
+
+def parse_data_options(options: Sequence[str]) -> dict[str, Path]:
+    """Parse `--data SUITE=FILE`.
+
+    Raises:
+        UsageError: an option has another form, or the file is missing.
+    """
+    data = {}
+    for option in options:
+        name, equals, path = option.partition("=")
+        if not equals or not name or not path:
+            raise UsageError(f"--data {option} is not SUITE=FILE", "for example --data html_alpaca=rows.jsonl")
+        if not Path(path).is_file():
+            near = [file.name for file in Path(path).parent.glob("*")] if Path(path).parent.is_dir() else []
+            raise UsageError(f"there is no data file {path}", did_you_mean(Path(path).name, near) if near else "")
+        data[name] = Path(path)
+    return data

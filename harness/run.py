@@ -1,0 +1,312 @@
+"""`run`: the one module that knows the whole way, from the suite to the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import chain, combinations
+from pathlib import Path
+from typing import Any
+
+from harness.cache import cache_folder
+from harness.generate.local import Generator
+from harness.generate.settings import GenerationSettings
+from harness.manifest import build_manifest, deciding_part, model_entry
+from harness.model.load import LoadedModel, choose_precision, load_model
+from harness.model.prompt import PromptRenderer, few_shot_examples
+from harness.profile.load import ModelSpec
+from harness.profile.schema import Training
+from harness.progress import Narrator
+from harness.request import MeasuredSuite, Resolved, RunRequest, resolve, training_suite_name
+from harness.rundir import REPORTS_FOLDER, RunFolder, row_key
+from harness.suite.split import stratified
+from harness.train.data import DataReport
+from harness.train.sft import Progress, TrainedAdapter, train_adapter
+from harness.types import Completion, Row, Suite, Task
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A model that is ready to answer: its generator, and what its training saw."""
+
+    spec: ModelSpec
+    generator: Generator
+    trained: TrainedAdapter | None = None
+    training: Training | None = None
+    trained_on: frozenset[str] = frozenset()
+    """`prompt_sha` of every row that the model has seen: it gets no score on them."""
+
+
+def run(request: RunRequest, narrator: Narrator | None = None, reports: Path = REPORTS_FOLDER) -> Path:
+    """Train, generate, score, compare and report; return the run's folder.
+
+    Called again with the same arguments it goes on where it was, and does no finished work twice.
+
+    Raises:
+        UsageError: the request does not fit together.
+        HarnessError: something on this machine is missing or broken.
+    """
+    from harness.render.browser import find_browser
+
+    narrator = narrator or Narrator()
+    resolved = resolve(request)
+    find_browser()
+    profile = resolved.profile
+    narrator.say(f"profile {profile.name}: {profile.why}")
+    with RunFolder(resolved.run_name, reports) as folder:
+        narrator.say(f"run {folder.name}")
+        contenders = prepare(resolved, narrator)
+        manifest = build_manifest(resolved, [model_entry(contender) for contender in contenders])
+        finished = {row_key(row): row for row in folder.begin(manifest, deciding_part(manifest))}
+        rows = _measure(resolved, contenders, folder, finished, narrator)
+        return _finish(resolved, contenders, folder, manifest, rows, narrator)
+
+
+def prepare(resolved: Resolved, narrator: Narrator) -> list[Contender]:
+    """Load weights once for each profile, and train what has to be trained."""
+    loaded: dict[str, LoadedModel] = {}
+    contenders: list[Contender] = []
+    for spec in resolved.specs:
+        file = spec.profile.file
+        precision = choose_precision(resolved.request.quantization or file.quantization, file.dtype)
+        key = f"{file.weights}|{precision}"
+        if key not in loaded:
+            with narrator.stage(f"weights {file.weights}"):
+                loaded[key] = load_model(file.weights, precision)
+        contenders += _contenders(spec, loaded[key], resolved, narrator)
+    return contenders
+
+
+def _contenders(spec: ModelSpec, loaded: LoadedModel, resolved: Resolved, narrator: Narrator) -> list[Contender]:
+    file, request = spec.profile.file, resolved.request
+    renderer = PromptRenderer(file.prompt, file.chat, loaded.tokenizer)
+    settings = GenerationSettings(
+        file.max_new_tokens, file.batch_size, temperature=request.temperature, samples=request.samples
+    )
+    learnt_from = resolved.training_suites.get(training_suite_name(spec))
+    if spec.file.train is not None:
+        assert learnt_from is not None
+        return [
+            _train(spec, name, training, loaded, renderer, settings, learnt_from, narrator)
+            for name, training in _seeded(spec.name, spec.file.train, request.seeds)
+        ]
+    examples = few_shot_examples(learnt_from.train, spec.file.few_shot) if learnt_from else ()
+    adapter = Path(spec.file.adapter) if spec.file.adapter else None
+    generator = Generator(
+        name=spec.name,
+        loaded=loaded,
+        renderer=renderer,
+        settings=settings,
+        adapter_folder=adapter,
+        adapter_sha256=_adapter_sha256(adapter),
+        examples=examples,
+    )
+    return [Contender(spec, generator, trained_on=frozenset(task.prompt_sha for task in examples))]
+
+
+def _seeded(name: str, training: Training, seeds: int) -> list[tuple[str, Training]]:
+    if seeds == 1:
+        return [(name, training)]
+    return [
+        (f"{name}#seed{training.seed + number}", training.model_copy(update={"seed": training.seed + number}))
+        for number in range(seeds)
+    ]
+
+
+def _train(
+    spec: ModelSpec,
+    name: str,
+    training: Training,
+    loaded: LoadedModel,
+    renderer: PromptRenderer,
+    settings: GenerationSettings,
+    suite: Suite,
+    narrator: Narrator,
+) -> Contender:
+    tasks = stratified(suite.train, training.rows)
+    with narrator.stage(f"training {name} on {len(tasks)} rows of {suite.name}") as stage:
+
+        def show(progress: Progress) -> None:
+            stage.total(progress.steps)
+            loss = "" if progress.loss is None else f"loss {progress.loss:.3f}"
+            speed = "" if progress.tokens_per_second is None else f", {progress.tokens_per_second:.0f} tokens/s"
+            stage.advance(f"{loss}{speed}", to=progress.step)
+
+        def tell(report: DataReport) -> None:
+            for line in report.lines():
+                narrator.say(f"  {line}")
+
+        trained = train_adapter(
+            loaded,
+            renderer,
+            training,
+            tasks,
+            on_progress=show,
+            on_report=tell,
+        )
+        if trained.from_cache:
+            stage.note = "from the cache"
+    generator = Generator(
+        name=name,
+        loaded=loaded,
+        renderer=renderer,
+        settings=settings,
+        adapter_folder=trained.folder,
+        adapter_sha256=trained.sha256,
+    )
+    return Contender(spec, generator, trained, training, frozenset(task.prompt_sha for task in tasks))
+
+
+def _adapter_sha256(folder: Path | None) -> str | None:
+    from harness.cache import file_sha256
+    from harness.train.sft import ADAPTER_FILE
+
+    return file_sha256(folder / ADAPTER_FILE) if folder else None
+
+
+def _measure(
+    resolved: Resolved,
+    contenders: Sequence[Contender],
+    folder: RunFolder,
+    finished: dict[tuple[str, str, str, int], Row],
+    narrator: Narrator,
+) -> list[Row]:
+    """Generate and score everything; rows that are in the journal with the same completion are kept."""
+    from harness.render import Renderer
+    from harness.score.controls import control_completions
+
+    answered: list[tuple[MeasuredSuite, list[tuple[Task, Completion]], dict[str, frozenset[str]]]] = []
+    for measured in resolved.measured:
+        work: list[tuple[Task, Completion]] = []
+        by_id = {task.id: task for task in measured.tasks}
+        for contender in contenders:
+            completions = _generate(contender, measured, resolved.request.fresh, narrator)
+            work += [(by_id[done.task], done) for done in completions]
+        controls = control_completions(measured.suite, measured.tasks, resolved.controls)
+        work += [(by_id[done.task], done) for done in controls]
+        seen = {contender.generator.name: contender.trained_on for contender in contenders}
+        answered.append((measured, work, seen))
+    rows: list[Row] = []
+    with Renderer(cache_dir=cache_folder("renders")) as renderer:
+        for measured, work, seen in answered:
+            rows += _score(measured, work, seen, renderer, folder, finished, narrator)
+    return rows
+
+
+def _generate(contender: Contender, measured: MeasuredSuite, fresh: bool, narrator: Narrator) -> list[Completion]:
+    name = contender.generator.name
+    count = len(measured.tasks) * contender.generator.settings.samples
+    with narrator.stage(f"{name} answers {measured.suite.name}", count) as stage:
+        tokens, seconds, cached = 0, 0.0, 0
+
+        def show(completion: Completion, stored: bool) -> None:
+            nonlocal tokens, seconds, cached
+            cached += stored
+            if not stored:
+                tokens, seconds = tokens + completion.completion_tokens, seconds + completion.seconds
+            speed = f"{tokens / seconds:.0f} tokens/s" if seconds else ""
+            stage.advance(speed or f"{cached} from the store")
+
+        return contender.generator.complete(measured.tasks, fresh=fresh, on_done=show)
+
+
+def _score(
+    measured: MeasuredSuite,
+    work: Sequence[tuple[Task, Completion]],
+    seen: dict[str, frozenset[str]],
+    renderer: Any,
+    folder: RunFolder,
+    finished: dict[tuple[str, str, str, int], Row],
+    narrator: Narrator,
+) -> list[Row]:
+    from harness.scoring import Scorer, refuse
+
+    suite = measured.suite.name
+    kept, missing, refused = [], [], []
+    for task, done in work:
+        row = finished.get((suite, task.id, done.model, done.sample))
+        if row is not None and row["completion"] == done.text and row["prompt_sha"] == task.prompt_sha:
+            kept.append(row)
+        elif task.prompt_sha in seen.get(done.model, frozenset()):
+            refused.append(refuse(task, suite, done, "the model was trained on this row"))
+        else:
+            missing.append((task, done))
+    if refused:
+        folder.append(refused)
+    scorer = Scorer(suite, renderer, folder.write_shot)
+    fresh_rows: list[Row] = []
+    with narrator.stage(f"checking and rendering {suite}", len(missing)) as stage:
+        if kept:
+            stage.note = f"{len(kept)} more from the journal"
+        for rows in scorer.rows(missing, on_page=stage.advance):
+            folder.append(rows)
+            fresh_rows += rows
+    return [*kept, *refused, *fresh_rows]
+
+
+def _finish(
+    resolved: Resolved,
+    contenders: Sequence[Contender],
+    folder: RunFolder,
+    manifest: dict[str, Any],
+    rows: list[Row],
+    narrator: Narrator,
+) -> Path:
+    """Write the run's files, the comparison and the report, and print the answer."""
+    from harness.compare import summarise
+    from harness.report import print_report, write_index, write_report
+
+    tasks = list(_task_lines(resolved.measured))
+    rows = sorted(rows, key=row_key)
+    with narrator.stage("comparing and reporting"):
+        folder.write_lines("tasks.jsonl", tasks)
+        folder.write_lines("samples.jsonl", rows)
+        leaked = {name: suite["leakage"]["flagged"] for name, suite in manifest["suites"].items()}
+        summary = summarise(
+            rows,
+            manifest["scorers"],
+            tasks={(task["suite"], task["task"]): task for task in tasks},
+            pairs=_pairs(contenders),
+            leaked=leaked,
+        )
+        folder.write_json("summary.json", summary)
+        manifest["models"] |= dict(model_entry(contender, rows) for contender in contenders)
+        manifest["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
+        folder.write_json("manifest.json", manifest)
+        write_report(folder.path)
+        write_index(folder.path.parent)
+    print_report(folder.path, narrator.console)
+    return folder.path
+
+
+def _pairs(contenders: Sequence[Contender]) -> list[tuple[str, str]]:
+    """Return the pairs to compare, the one that answers the question first.
+
+    Each tuned model is held against base and against the few-shot base; then the bases against each other. Where
+    nothing was tuned, every two models are compared.
+    """
+    names = list(dict.fromkeys(contender.spec.name for contender in contenders))
+    kinds = {contender.spec.name: contender.spec.kind for contender in contenders}
+    untuned = [name for name in names if kinds[name] != "tuned"]
+    tuned = [name for name in names if kinds[name] == "tuned"]
+    if not tuned or not untuned:
+        return list(combinations(names, 2))
+    return [*((base, name) for name in tuned for base in untuned), *combinations(untuned, 2)]
+
+
+def _task_lines(measured: Sequence[MeasuredSuite]) -> Iterator[dict[str, Any]]:
+    for part, task in chain.from_iterable(((part, task) for task in part.tasks) for part in measured):
+        yield {
+            "schema": 1,
+            "suite": part.suite.name,
+            "task": task.id,
+            "prompt": task.prompt,
+            "input": task.input,
+            "reference": task.reference,
+            "category": task.category,
+            "difficulty": task.difficulty,
+            "scope": task.scope,
+            "ignore": sorted(task.ignore),
+            "prompt_sha": task.prompt_sha,
+        }

@@ -1,0 +1,126 @@
+"""The folder of a run: one process at a time, an append-only journal, whole files written at once."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from harness.cache import content_key, write_atomically
+from harness.errors import HarnessError
+from harness.jsonl import append_lines, dump_lines, read_lines
+from harness.types import Row
+
+REPORTS_FOLDER = Path("reports")
+SCHEMA = 1
+
+
+def row_key(row: Mapping[str, Any]) -> tuple[str, str, str, int]:
+    """Return what makes a row unique in a run, and the order of samples.jsonl."""
+    return str(row["suite"]), str(row["task"]), str(row["model"]), int(row["sample"])
+
+
+class RunFolder:
+    """`reports/<run>/`, held by a lock while the run works on it."""
+
+    def __init__(self, name: str, reports: Path = REPORTS_FOLDER) -> None:
+        self.name = name
+        self.path = reports / name
+        self._lock: IO[str] | None = None
+
+    def __enter__(self) -> RunFolder:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise HarnessError(f"{self.path} cannot be written: {error.strerror}", "check the permissions") from error
+        if not _try_lock(self._lock):
+            self._lock.close()
+            raise HarnessError(
+                f"another process works on the run {self.name}", "wait for it, or give this one another --name"
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._lock:
+            self._lock.close()
+
+    @property
+    def journal(self) -> Path:
+        """The append-only file of finished rows."""
+        return self.path / "journal.jsonl"
+
+    def begin(self, manifest: dict[str, Any], deciding: Mapping[str, Any]) -> list[Row]:
+        """Write the manifest and return the rows that are already finished.
+
+        Rows of a run with the same name whose numbers were decided by something else (other weights, scorers, tools or
+        data) are not mixed in: their journal is kept beside the new one under a number.
+        """
+        manifest["deciding"] = content_key(deciding)
+        before = self.read_manifest()
+        if before is not None and before.get("deciding") != manifest["deciding"] and self.journal.exists():
+            number = 1 + len(list(self.path.glob("journal-*.jsonl")))
+            self.journal.replace(self.path / f"journal-{number}.jsonl")
+        elif before is not None:
+            manifest["started"] = before["started"]
+        self.write_json("manifest.json", manifest)
+        return read_lines(self.journal)
+
+    def append(self, rows: Sequence[Row]) -> None:
+        """Append finished rows to the journal; they are on disk when this returns."""
+        append_lines(self.journal, list(rows))
+
+    def read_manifest(self) -> dict[str, Any] | None:
+        """Return the manifest of this folder, or None."""
+        try:
+            content = json.loads((self.path / "manifest.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return content if isinstance(content, dict) else None
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Write a JSON file whole or not at all."""
+        self._write(name, json.dumps(content, indent=1, ensure_ascii=True, sort_keys=False).encode() + b"\n")
+
+    def write_lines(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write a JSON Lines file whole or not at all."""
+        self._write(name, dump_lines(list(rows)))
+
+    def write_shot(self, picture: bytes, name: str) -> str:
+        """Write a screenshot under a name made of its content, once; return its path relative to the run."""
+        (self.path / "shots").mkdir(exist_ok=True)
+        if not (self.path / "shots" / name).exists():
+            self._write(f"shots/{name}", picture)
+        return f"shots/{name}"
+
+    def _write(self, name: str, content: bytes) -> None:
+        try:
+            write_atomically(self.path / name, content)
+        except OSError as error:
+            raise HarnessError(
+                f"{self.path / name} cannot be written: {error.strerror}", "make room, then run the same command again"
+            ) from error
+
+
+def _try_lock(stream: IO[str]) -> bool:
+    """The kernel frees the lock when the process ends, however it ends."""
+    if os.name == "nt":
+        import msvcrt
+
+        try:
+            msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+        except OSError:
+            return False
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
