@@ -127,7 +127,7 @@ def _markdown(run: RunFiles, folder: Path) -> Path:
         lines = [
             f"## {markdown(view.suite_title(run, suite))}",
             "",
-            f"**{markdown(view.verdict(run, suite)["sentence"])}**",
+            f"**{markdown(view.verdict(run, suite)['sentence'])}**",
             "",
             f"{view.measured(run, suite)}; means with 95 % intervals; primary metrics in bold.",
             "",

@@ -1,6 +1,7 @@
 // A list of any length: only the cards near the window exist.
 const cards = $("#cards");
 const AHEAD = 2;
+const narrow = matchMedia("(max-width: 46rem)"); // there the answers scroll sideways, and keys must reach them
 let items = [];
 let alive = new Map();
 let current = -1;
@@ -32,11 +33,11 @@ const makeCard = (position) => {
   const { index, change } = items[position], task = data.tasks[index];
   const suite = data.suites.length > 1 ? data.suites.find((one) => one.name === task.s)?.title : "";
   const models = shownModels();
-  const card = h("article", { class: "card", role: "listitem", "aria-posinset": position + 1, "aria-setsize": items.length, "data-position": position },
+  const card = h("div", { class: "card", role: "listitem", "aria-posinset": position + 1, "aria-setsize": items.length, "data-position": position },
     h("header", {},
       h("p", { class: "meta" }, [suite, task.c, task.d].filter(Boolean).join(" · "), h("code", {}, task.id), changeBadge(change)),
       h("p", { class: "ask" }, h("a", { href: linkTo(index), on: { focus: () => { current = position; } } }, task.p || "(no prompt)"))),
-    h("div", { class: "strip" }, models.map((model) => {
+    h("div", { class: "strip", ...(narrow.matches ? { tabindex: "0", role: "group", "aria-label": `Answers to ${task.id}` } : {}) }, models.map((model) => {
       const answer = answers(task, model)[0];
       return h("figure", {},
         h("figcaption", {}, h("span", { class: "name" }, data.models[model].name), answer && outcomeTag(data.words[answer[0]])),

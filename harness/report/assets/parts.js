@@ -19,7 +19,7 @@ const liveFrame = (html, name) => {
   rule.httpEquiv = "Content-Security-Policy";
   rule.content = NO_NETWORK;
   (page.head ?? page.documentElement).prepend(rule, quiet);
-  const frame = h("iframe", { sandbox: "", referrerpolicy: "no-referrer", title: `The page of ${name}, live, without scripts and network`, loading: "lazy" });
+  const frame = h("iframe", { sandbox: "", referrerpolicy: "no-referrer", title: `The page of ${name}, live, without scripts and network` });
   frame.srcdoc = live.createHTML(`<!doctype html>${page.documentElement.outerHTML}`);
   return frame;
 };

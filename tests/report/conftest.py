@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.report import write_index, write_report
+from tests.report.synthetic import make_run
+
+AXE = Path(__file__).parents[2] / "harness/render/vendor/axe-core/axe.min.js"
+
+
+@pytest.fixture(scope="session")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One made-up run with its page, and the list of runs above it."""
+    reports = tmp_path_factory.mktemp("reports")
+    run = make_run(reports / "2026-03-14-a1b2", tasks=60)
+    make_run(reports / "2026-03-12-77aa", tasks=24, seed=3, started="2026-03-12T10:00:00+01:00", pictures=False)
+    write_report(run)
+    write_report(reports / "2026-03-12-77aa")
+    write_index(reports)
+    return run
+
+
+@pytest.fixture(scope="session")
+def launch() -> Iterator[Callable[..., Any]]:
+    """Starts a real Chromium with further arguments; all are closed at the end."""
+    from playwright.sync_api import sync_playwright
+
+    found = os.environ.get("HARNESS_CHROMIUM") or shutil.which("chromium-headless-shell") or shutil.which("chromium")
+    root = hasattr(os, "geteuid") and os.geteuid() == 0
+    with sync_playwright() as playwright:
+        path = found or playwright.chromium.executable_path
+        if not Path(path).exists():
+            pytest.skip("no Chromium here: install chromium, or name one in HARNESS_CHROMIUM")
+        browsers = []
+
+        def start(*arguments: str) -> Any:
+            browsers.append(playwright.chromium.launch(executable_path=path, args=[*arguments, *(["--no-sandbox"] if root else [])]))
+            return browsers[-1]
+
+        yield start
+        for browser in browsers:
+            browser.close()
+
+
+@pytest.fixture(scope="session")
+def browser(launch: Callable[..., Any]) -> Any:
+    return launch()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """A desktop page that fails the test on any script error."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    yield page
+    context.close()
+    assert not errors

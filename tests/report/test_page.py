@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.report import write_report
+from tests.report.conftest import AXE
+
+
+def address(run_dir: Path, rest: str = "") -> str:
+    return (run_dir / "index.html").as_uri() + rest
+
+
+def rows(run_dir: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run_dir / "samples.jsonl").read_text().splitlines()]
+
+
+def shown(page: Any) -> str:
+    return str(page.locator("#shown").evaluate("(e) => e.firstChild.textContent"))
+
+
+def to_gallery(page: Any) -> None:
+    page.evaluate("document.querySelector('#gallery').scrollIntoView({behavior: 'instant'})")
+    page.wait_for_selector(".card")
+
+
+def axe(page: Any) -> list[str]:
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run(document, {iframes: false}).then((r) => r.violations)")
+    return [f"{one['id']}: {[node['target'] for node in one['nodes'][:3]]}" for one in found]
+
+
+def test_the_verdict_comes_first_and_a_picture_follows(page: Any, run_dir: Path) -> None:
+    sentence = json.loads((run_dir / "summary.json").read_text())["verdict"]["sentence"]
+    page.goto(address(run_dir))
+    first = page.locator("main h2").first
+    assert sentence.startswith(first.inner_text().removesuffix("."))
+    picture = page.locator("figure.plot svg:visible").first
+    assert picture.get_attribute("role") == "img"
+    assert "paired differences with 95 % intervals" in (picture.locator("title").text_content() or "")
+    assert re.search(r"BLEU, DOM \+\d", picture.locator("desc").text_content() or "")
+
+
+def test_search_and_filters_agree_with_the_rows(page: Any, run_dir: Path) -> None:
+    page.goto(address(run_dir))
+    assert shown(page) == "60 tasks"
+    page.fill("#filter-q", "porto")
+    assert shown(page) == "10 of 60 tasks"
+    page.click("#reset")
+    page.select_option("#filter-category", "forms")
+    assert shown(page) == "10 of 60 tasks"
+    page.click("#reset")
+    blank = {row["task"] for row in rows(run_dir) if row["model"] == "base" and row["outcome"] == "blank"}
+    group = page.locator('#filter-outcome optgroup[label="base"] option', has_text="blank")
+    assert f"({len(blank)})" in group.inner_text()
+    page.select_option("#filter-outcome", group.get_attribute("value"))
+    assert shown(page).startswith(f"{len(blank)} of")
+    page.click("#reset")
+    flips = json.loads((run_dir / "summary.json").read_text())["suites"]["html_starter"]["flips"]["base:tuned"]
+    page.select_option("#filter-metric", "conforming")
+    for change, side in (("better", "gained"), ("worse", "lost")):
+        page.select_option("#filter-change", change)
+        count = len(flips["conforming"][side])
+        assert shown(page).startswith(f"{count} of") if count else page.locator("#cards .empty").is_visible()
+    page.click("#reset")
+    failed = {r["task"] for r in rows(run_dir) if r["model"] == "tuned" and any(not c["passed"] and "label" in c["why"] for c in r["checks"])}
+    option = page.locator('#filter-check optgroup[label="tuned"] option', has_text="each field has a label")
+    page.select_option("#filter-check", option.get_attribute("value"))
+    assert shown(page).startswith(f"{len(failed)} of")
+
+
+def test_order_by_loss(page: Any, run_dir: Path) -> None:
+    page.goto(address(run_dir, "#sort=loss&metric=bleu_dom"))
+    to_gallery(page)
+    scores = {(r["task"], r["model"]): r["scores"]["bleu_dom"] for r in rows(run_dir)}
+    tasks = sorted({task for task, _ in scores}, key=lambda task: (scores[task, "tuned"] - scores[task, "base"], task))
+    assert page.locator(".card .meta code").first.inner_text() == tasks[0]
+    assert page.locator("#filter-sort").input_value() == "loss"
+
+
+def test_only_cards_near_the_window_exist(page: Any, run_dir: Path) -> None:
+    page.goto(address(run_dir))
+    page.evaluate("document.querySelector('#facts').scrollIntoView({behavior: 'instant'})")
+    page.wait_for_function("document.querySelector('.card[aria-posinset=\"60\"]')")
+    assert page.locator(".card").count() < 12
+    assert page.locator(".card").last.get_attribute("aria-setsize") == "60"
+
+
+def test_deep_link_opens_the_task_and_back_closes_it(page: Any, run_dir: Path) -> None:
+    row = next(r for r in rows(run_dir) if r["model"] == "base" and r["messages"])
+    page.goto(address(run_dir, f"#task={row['task']}&view=code"))
+    page.wait_for_selector("dialog[open] .code")
+    section = page.locator('section.answer[aria-label="base"]')
+    line = row["messages"][0]["line"]
+    assert section.locator(f'[data-line="{line}"] + .said').first.inner_text().startswith("nu Stray end tag")
+    code = section.locator(".line code").all_inner_texts()
+    assert "\n".join(code) == row["page"]
+    page.keyboard.press("Escape")
+    page.wait_for_selector("dialog:not([open])", state="attached")
+    page.wait_for_function("!location.hash.includes('task=')")
+
+
+def test_keyboard(page: Any, run_dir: Path) -> None:
+    page.goto(address(run_dir))
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    assert page.evaluate("document.activeElement.closest('.card').getAttribute('aria-posinset')") == "2"
+    page.keyboard.press("k")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("dialog[open]")
+    first = page.url
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("(was) => location.href !== was", arg=first)
+    page.keyboard.press("k")
+    page.wait_for_function("(was) => location.href === was", arg=first)
+    page.keyboard.press("4")
+    page.wait_for_selector(".code.diff")
+    assert "view=diff" in page.url
+    page.keyboard.press("Escape")
+    page.wait_for_selector("dialog:not([open])", state="attached")
+    page.keyboard.press("/")
+    page.keyboard.type("jk")
+    assert page.locator("#filter-q").input_value() == "jk"
+
+
+def test_difference_from_the_reference_is_empty_for_the_reference(page: Any, run_dir: Path) -> None:
+    page.goto(address(run_dir))
+    to_gallery(page)
+    task = page.locator(".card .meta code").first.inner_text()
+    page.goto(address(run_dir, f"#task={task}&view=diff"))
+    page.wait_for_selector("dialog[open]")
+    assert "the same as the reference" in page.locator('section.answer[aria-label="reference"]').inner_text()
+    assert page.locator('section.answer[aria-label="base"] .plus, section.answer[aria-label="base"] .minus').count() > 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("rest", ["", "#task", "#task&view=code", "#task&view=diff", "index"])
+def test_axe_finds_nothing(browser: Any, run_dir: Path, scheme: str, rest: str) -> None:
+    page = browser.new_page(color_scheme=scheme, viewport={"width": 1280, "height": 900})
+    task = next(r["task"] for r in rows(run_dir) if r["messages"])
+    page.goto((run_dir.parent / "index.html").as_uri() if rest == "index" else address(run_dir, rest.replace("#task", f"#task={task}")))
+    if rest.startswith("#"):
+        page.wait_for_selector("dialog[open] .findings")
+    elif not rest:
+        to_gallery(page)
+    assert axe(page) == []
+    page.close()
+
+
+def test_axe_finds_nothing_on_a_phone_and_nothing_sticks_out(browser: Any, run_dir: Path) -> None:
+    page = browser.new_page(viewport={"width": 375, "height": 800})
+    page.goto(address(run_dir))
+    to_gallery(page)
+    assert axe(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") == 375
+    page.close()
+
+
+def test_dark_mode_follows_the_system_and_the_button(browser: Any, run_dir: Path) -> None:
+    page = browser.new_page(color_scheme="dark")
+    page.goto(address(run_dir))
+    paper = "getComputedStyle(document.body).backgroundColor"
+    assert page.evaluate(paper) == "rgb(20, 22, 26)"
+    page.click("#theme")
+    assert page.evaluate(paper) == "rgb(251, 250, 248)"
+    line = page.evaluate("getComputedStyle(document.querySelector('.plot .wide text')).fill")
+    assert line != "rgb(0, 0, 0)"
+    page.close()
+
+
+def test_print_holds_cards_and_no_controls(page: Any, run_dir: Path) -> None:
+    page.goto(address(run_dir, "#category=forms"))
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator(".card").count() == 10
+    assert not page.locator("#filters").is_visible()
+    tops = page.evaluate("[...document.querySelectorAll('.card')].map((c) => c.getBoundingClientRect().top)")
+    assert tops == sorted(tops) and len(set(tops)) == 10
+    assert page.pdf(format="A4").startswith(b"%PDF")
+
+
+def test_single_file_holds_its_pictures(page: Any, run_dir: Path, tmp_path: Path) -> None:
+    path = write_report(run_dir, single_file=True)
+    alone = path.rename(tmp_path / "mail.html")
+    page.goto(alone.as_uri() + "#q=porto")
+    page.evaluate("document.querySelector('#cards').scrollIntoView({behavior: 'instant'})")
+    page.wait_for_function("[...document.querySelectorAll('.card img')].some((i) => i.naturalWidth > 0)")
+    assert page.evaluate("[...document.querySelectorAll('.card img')].every((i) => i.src.startsWith('data:image/webp;'))")
+
+
+def test_two_runs_are_laid_side_by_side(page: Any, run_dir: Path) -> None:
+    page.goto((run_dir.parent / "index.html").as_uri())
+    names = page.locator(".card-run h2").all_inner_texts()
+    assert names == ["2026-03-14-a1b2", "2026-03-12-77aa"]
+    for box in page.locator(".pick input").all():
+        box.check()
+    assert page.locator("#compared thead th").all_inner_texts()[2:4] == names[::-1]
+    assert page.locator("#compared tbody tr").count() > 10
+    page.click(".card-run h2 a >> nth=0")
+    page.wait_for_url("**/2026-03-14-a1b2/index.html")
+
+
+def test_a_run_writes_the_same_page_twice(run_dir: Path) -> None:
+    before = (run_dir / "index.html").read_bytes()
+    assert write_report(run_dir).read_bytes() == before

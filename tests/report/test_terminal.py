@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from syrupy.assertion import SnapshotAssertion
+
+from harness.errors import HarnessError, UsageError
+from harness.report import print_report
+from harness.report.safe import one_line
+from tests.report.synthetic import make_run
+
+
+def printed(run: Path, *, encoding: str = "utf-8", width: int = 80, color: bool = False) -> str:
+    target = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="")
+    print_report(run, Console(file=target, width=width, no_color=not color, force_terminal=color))
+    target.flush()
+    return str(target.buffer.getvalue().decode(encoding))  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("reports") / "run", tasks=36, pictures=False, seed=11)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "cp1252"])
+def test_snapshot(run: Path, encoding: str, snapshot: SnapshotAssertion) -> None:
+    text = printed(run, encoding=encoding)
+    assert all(len(line) <= 80 for line in text.splitlines())
+    assert text == snapshot
+
+
+def test_the_first_line_is_the_verdict(run: Path) -> None:
+    sentence = json.loads((run / "summary.json").read_text())["verdict"]["sentence"]
+    assert printed(run, width=400).splitlines()[0] == sentence
+
+
+def test_colour_only_where_it_is_wanted(run: Path) -> None:
+    assert "\x1b[" not in printed(run)
+    assert "\x1b[" in printed(run, color=True)
+
+
+def test_all_models_show_where_there_is_room(run: Path) -> None:
+    text = printed(run, width=160)
+    assert "reference" in text and "shuffled" in text and "more model" not in text
+
+
+def test_a_run_that_is_only_begun(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"run": "begun", "models": {}}')
+    assert printed(tmp_path).startswith("No two models were compared")
+
+
+def test_no_run_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="holds no run"):
+        printed(tmp_path)
+
+
+def test_a_damaged_file_is_named_with_its_line(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("{}")
+    (tmp_path / "samples.jsonl").write_text('{"a": 1}\n{"a"\n')
+    with pytest.raises(HarnessError, match=r"samples\.jsonl, line 2"):
+        printed(tmp_path)
+
+
+def test_one_line_keeps_words_and_drops_controls() -> None:
+    assert one_line("a\x1b[31m\n b\u202e\u200bc") == "a[31m bc"
+    assert one_line("abcdefgh", 6) == "abc..."
