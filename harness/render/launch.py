@@ -35,6 +35,7 @@ _SWITCHES = (
     "--host-resolver-rules=MAP * ~NOTFOUND",
     "--force-webrtc-ip-handling-policy=disable_non_proxied_udp",
     "--webrtc-ip-handling-policy=disable_non_proxied_udp",
+    "--no-proxy-server",
     "--dns-prefetch-disable",
     "--no-pings",
     "--disable-background-networking",
