@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 
@@ -42,6 +43,8 @@ def _quiet_libraries() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    # bitsandbytes warns at import that an optional speed-up could not be fetched from a hub
+    logging.getLogger("bitsandbytes").setLevel(logging.CRITICAL)
     if not sys.warnoptions:
         import warnings
 

@@ -119,6 +119,79 @@ def generate(
 
 
 @app.command()
+def judge(
+    pages: Annotated[list[Path], typer.Argument(help="HTML files, or folders of them.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Measure any HTML files with the page scorers; no model is needed."""
+    from harness.judge import judge_files
+
+    raise typer.Exit(judge_files(pages, typer.echo, as_json))
+
+
+@app.command()
+def compare(
+    left: Annotated[str, typer.Argument(metavar="RUN[:MODEL]", help="A run or a frozen summary.")],
+    right: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(metavar="RUN[:MODEL]", help="Left out: within one run, base against tuned."),
+    ] = None,
+    gate: Annotated[bool, typer.Option("--gate", help="Exit with 100 when a rule does not hold.")] = False,
+    rules: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Rules of the gate, or a file of them. Default: no primary metric is worse."),
+    ] = None,
+    junit: Annotated[Optional[Path], typer.Option(help="Write the gate as JUnit XML.")] = None,  # noqa: UP045
+    markdown: Annotated[Optional[Path], typer.Option(help="Write a Markdown summary.")] = None,  # noqa: UP045
+    freeze: Annotated[
+        bool, typer.Option("--freeze", help="Keep the scores of LEFT under baselines/scores/ instead.")
+    ] = False,
+) -> None:
+    """Compare two models task by task, within a run or across runs."""
+    from harness.compare.command import run_compare_command, run_freeze_command
+
+    if freeze:
+        typer.echo(f"written to {run_freeze_command(left)}")
+        return
+    code = run_compare_command(
+        left,
+        right,
+        gate_rules=(rules or "") if gate or rules is not None else None,
+        junit_file=junit,
+        markdown_file=markdown,
+        say=typer.echo,
+    )
+    raise typer.Exit(code)
+
+
+@app.command()
+def report(
+    run_name: Annotated[str, typer.Argument(metavar="RUN", help="A folder under reports/.")],
+    single_file: Annotated[bool, typer.Option("--single-file", help="One file for mail, pictures inside.")] = False,
+    export: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Also write csv, parquet, latex, markdown, model-card (separated by commas)."),
+    ] = None,
+) -> None:
+    """Write a run's report again, print its answer, and export its numbers."""
+    from harness.cli.report import report_run
+
+    report_run(run_name, single_file=single_file, formats=_words(export, "--export") if export is not None else ())
+
+
+@app.command()
+def vote(
+    run_name: Annotated[str, typer.Argument(metavar="RUN", help="A folder under reports/.")],
+    pair: Annotated[str, typer.Option(help="The two models, separated by a comma.")] = "base,tuned",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")] = 0,
+) -> None:
+    """Judge pairs of pages blindly in the browser; the report then shows the agreement of people and metrics."""
+    from harness.cli.report import vote_on_run
+
+    vote_on_run(run_name, pair=_words(pair, "--pair"), port=port)
+
+
+@app.command()
 def doctor() -> None:
     """Say what this machine has, what is missing, and what to type to get it."""
     from harness.cli.doctor import examine

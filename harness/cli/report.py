@@ -1,0 +1,63 @@
+"""`report` and `vote`: what can be done with a finished run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from harness.errors import UsageError, did_you_mean
+from harness.report import export, print_report, write_index, write_report
+from harness.rundir import REPORTS_FOLDER
+
+
+def report_run(name: str, *, single_file: bool, formats: Sequence[str]) -> None:
+    """Write the report of a run again, print its answer and write its exports.
+
+    Raises:
+        UsageError: there is no such run or format.
+    """
+    folder = find_run_folder(name)
+    written = [write_report(folder)]
+    if single_file:
+        written = [write_report(folder, single_file=True)]
+    written += export(folder, formats) if formats else []
+    write_index(folder.parent)
+    console = Console()
+    print_report(folder, console)
+    for path in written:
+        console.print(f"written to {path}", markup=False, highlight=False)
+
+
+def vote_on_run(name: str, *, pair: Sequence[str], port: int) -> None:
+    """Serve the blind voting page of a run until Ctrl-C.
+
+    Raises:
+        UsageError: there is no such run, or the pair is not two models.
+    """
+    from harness.vote import serve_votes
+
+    if len(pair) != 2:
+        raise UsageError("--pair takes two models", "for example --pair base,tuned")
+    console = Console()
+    count = serve_votes(
+        find_run_folder(name),
+        port,
+        pair=(pair[0], pair[1]),
+        say=lambda line: console.print(str(line), markup=False, highlight=False),
+    )
+    console.print(f"{count} votes kept", highlight=False)
+
+
+def find_run_folder(name: str, reports: Path = REPORTS_FOLDER) -> Path:
+    """Return the folder of a run given by its name or path.
+
+    Raises:
+        UsageError: there is none; the hint names the nearest.
+    """
+    for folder in (reports / name, Path(name)):
+        if (folder / "manifest.json").is_file():
+            return folder
+    known = [file.parent.name for file in reports.glob("*/manifest.json")]
+    raise UsageError(f"there is no run '{name}'", did_you_mean(name, known))
