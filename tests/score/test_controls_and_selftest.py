@@ -18,7 +18,8 @@ TOPICS = ("bread", "trees", "boats", "rivers", "clocks", "maps", "tea", "chess")
 
 def page(topic: str) -> str:
     return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head><title>About {topic}</title></head>\n<body>\n<main><h1>All about {topic}</h1>'
+        f'<!DOCTYPE html>\n<html lang="en">\n<head><title>About {topic}</title></head>\n<body>\n<main>'
+        f"<h1>All about {topic}</h1>"
         f'<p class="lead">Here is <b>what <i>people say</i></b> about {topic}.</p>\n<ul><li>{topic} one</li>'
         f"<li>{topic} two</li></ul></main>\n</body>\n</html>"
     )

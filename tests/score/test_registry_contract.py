@@ -11,10 +11,28 @@ from harness.score import registry
 from harness.score.metric import Evidence, Metric
 from harness.types import Score, Task
 
-ORDER = (
-    "extracted parses well_formed conforming lxml_clean doctype titled closed bleu bleu_dom chrf tree_bleu_f1"
-    " text_similarity tag_similarity visual_similarity renders accessible overflow_free checks_must checks_all"
-).split()
+ORDER = [
+    "extracted",
+    "parses",
+    "well_formed",
+    "conforming",
+    "lxml_clean",
+    "doctype",
+    "titled",
+    "closed",
+    "bleu",
+    "bleu_dom",
+    "chrf",
+    "tree_bleu_f1",
+    "text_similarity",
+    "tag_similarity",
+    "visual_similarity",
+    "renders",
+    "accessible",
+    "overflow_free",
+    "checks_must",
+    "checks_all",
+]
 
 
 def test_metrics_stand_in_the_order_of_tables() -> None:

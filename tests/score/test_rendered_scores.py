@@ -20,7 +20,7 @@ def score(text: str = "<p>x</p>", rendering: Rendering | None = None, why: str =
 
 
 def seen(outcome: Outcome = "ok", passed: tuple[bool, ...] = (True, True), **more: Any) -> Rendering:
-    checks = tuple(CheckResult("why", "must", p) for p in passed) + (CheckResult("why", "should", False),)
+    checks = (*(CheckResult("why", "must", p) for p in passed), CheckResult("why", "should", False))
     return Rendering(outcome, **{"accessibility": (), "overflow": {"1280": 0, "375": 0}, "checks": checks, **more})
 
 
