@@ -153,7 +153,8 @@ def few_bounds(values: Floats, floor: float, ceiling: float, alpha: float = ALPH
 def _detectable(pivot: Pivot | SeededPivot, n: int, unseen: float) -> float | None:
     """Return the smallest difference found with 80 % power; over trainings, half the interval plus z(0.8) · se."""
     if isinstance(pivot, Pivot):
-        return (detectable_mean(pivot.se * n**0.5, n) if n > 1 else None) if pivot.se else unseen
+        found = detectable_mean(pivot.se * n**0.5, n) if pivot.se else unseen
+        return found if np.isfinite(found) else None
     low, high = pivot.bounds()
     if pivot.se == 0:
         return unseen

@@ -10,6 +10,8 @@ import numpy as np
 from harness.compare.resample import ALPHA
 
 POWER = 0.8
+_FEWEST = 5
+"""Below this many tasks the t test finds hardly anything, and the noncentral t distribution loses its digits."""
 
 
 def power_mean(difference: float, sd: float, n: int, alpha: float = ALPHA) -> float:
@@ -24,8 +26,8 @@ def power_mean(difference: float, sd: float, n: int, alpha: float = ALPHA) -> fl
 
 
 def detectable_mean(sd: float, n: int, alpha: float = ALPHA, power: float = POWER) -> float:
-    """Return the smallest mean difference that the paired t test finds with `power`; infinite for one task."""
-    return sd * _detectable_effect(n, alpha, power) if n > 1 else float("inf")
+    """Return the smallest mean difference that the paired t test finds with `power`; infinite below 5 tasks."""
+    return sd * _detectable_effect(n, alpha, power) if n >= _FEWEST else float("inf")
 
 
 @lru_cache(maxsize=1024)

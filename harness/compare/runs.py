@@ -183,7 +183,7 @@ def freeze(run: Run, target: Path) -> Path:
     tasks = [_only(task, _KEPT_OF_TASKS) for task in run.tasks.values()]
     content = {"schema": SCHEMA, "manifest": dict(run.manifest), "tasks": tasks, "rows": rows}
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(content, ensure_ascii=False, sort_keys=True, indent=None) + "\n", "utf-8")
+    target.write_text(json.dumps(content, ensure_ascii=False) + "\n", "utf-8")
     return target
 
 

@@ -1,0 +1,121 @@
+"""Made-up rows as `run` writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from harness.types import Row, sha256
+
+SCORERS: dict[str, dict[str, Any]] = {
+    "extracted": {
+        "version": 1,
+        "label": "Page found",
+        "kind": "form",
+        "scale": "binary",
+        "primary": False,
+        "corpus": False,
+    },
+    "well_formed": {
+        "version": 1,
+        "label": "Well-formed",
+        "kind": "form",
+        "scale": "binary",
+        "primary": False,
+        "corpus": False,
+    },
+    "conforming": {
+        "version": 1,
+        "label": "Conforming",
+        "kind": "form",
+        "scale": "binary",
+        "primary": True,
+        "corpus": False,
+    },
+    "checks_must": {
+        "version": 1,
+        "label": "Checks",
+        "kind": "content",
+        "scale": "share",
+        "primary": True,
+        "corpus": False,
+    },
+    "chrf": {
+        "version": 1,
+        "label": "chrF",
+        "kind": "similarity",
+        "scale": "percent",
+        "primary": False,
+        "corpus": False,
+    },
+    "bleu_dom": {
+        "version": 1,
+        "label": "DOM BLEU",
+        "kind": "similarity",
+        "scale": "percent",
+        "primary": True,
+        "corpus": True,
+    },
+}
+
+CATEGORIES = ("form", "table", "text")
+
+
+def make_rows(
+    tasks: int,
+    models: Sequence[str] = ("base", "tuned"),
+    *,
+    gain: float = 0.0,
+    samples: int = 1,
+    seed: int = 0,
+    suite: str = "starter",
+) -> list[Row]:
+    """Rows as `run` writes them; every model but base passes with `gain` more probability."""
+    random = np.random.default_rng(seed)
+    rows: list[Row] = []
+    for number in range(tasks):
+        task, length = f"{suite}-{number:04d}", int(random.integers(40, 300))
+        for model in models:
+            chance = 0.4 + (0 if model == "base" else gain)
+            for sample in range(samples):
+                totals = [length - order for order in range(4)]
+                shares = (chance * random.beta(8, 2, 4)).cumprod()
+                correct = [int(total * share) for total, share in zip(totals, shares, strict=True)]
+                rows.append(
+                    {
+                        "schema": 1,
+                        "suite": suite,
+                        "task": task,
+                        "model": model,
+                        "sample": sample,
+                        "prompt_sha": sha256(task),
+                        "scores": {
+                            "extracted": 1,
+                            "well_formed": int(random.random() < chance),
+                            "conforming": int(random.random() < chance),
+                            "checks_must": float(random.binomial(4, chance)) / 4,
+                            "chrf": float(100 * random.beta(3 * chance, 3 * (1 - chance))),
+                            "bleu_dom": 50.0,
+                        },
+                        "counts": {"bleu_dom": [length, length, *correct, *totals]},
+                        "outcome": "ok",
+                        "finish_reason": "eos",
+                    }
+                )
+    return rows
+
+
+def make_tasks(rows: Sequence[Row]) -> dict[tuple[str, str], dict[str, Any]]:
+    return {
+        (row["suite"], row["task"]): {
+            "suite": row["suite"],
+            "task": row["task"],
+            "prompt": f"Write {row['task']}",
+            "category": CATEGORIES[int(row["task"][-4:]) % 3],
+            "difficulty": "easy" if int(row["task"][-4:]) % 2 else "hard",
+            "prompt_sha": row["prompt_sha"],
+        }
+        for row in rows
+    }

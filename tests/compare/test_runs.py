@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from compare_data import SCORERS, make_rows
+
+from harness.compare.command import run_compare_command, run_freeze_command
+from harness.compare.gate import DEFAULT_RULES, gate, read_rules
+from harness.compare.runs import choose_model, compare_runs, find_run, load_run, split_reference
+from harness.compare.writers import cell, junit, markdown, printable
+from harness.errors import EXIT_DONE, EXIT_GATE, HarnessError, UsageError
+
+WriteRun = Callable[..., Path]
+
+
+def test_the_same_model_across_runs_is_compared_task_by_task(write_run: WriteRun) -> None:
+    first = load_run(write_run("monday", make_rows(40)))
+    second = load_run(write_run("tuesday", make_rows(40, gain=0.4)))
+    result = compare_runs(first, "tuned", second, "tuned", replicates=999)
+    assert result.pair == "tuned@monday:tuned@tuesday"
+    assert result.summary["verdicts"][result.pair]["word"] == "better"
+    assert result.summary["suites"]["starter"]["pairs"][result.pair]["conforming"]["n"] == 40
+    assert not result.manifest_differences
+
+
+def test_what_decides_numbers_and_differs_is_listed(write_run: WriteRun) -> None:
+    rows = make_rows(10)
+    first = load_run(write_run("a", rows, tools={"browser": "155"}, profile={"name": "small"}))
+    second = load_run(write_run("b", rows, tools={"browser": "156"}, profile={"name": "small"}))
+    result = compare_runs(first, "tuned", second, "tuned", replicates=99)
+    assert result.manifest_differences == [{"key": "tools.browser", "left": "155", "right": "156"}]
+
+
+def test_tasks_with_another_prompt_are_left_out(write_run: WriteRun) -> None:
+    changed = make_rows(30)
+    for row in changed[:10]:
+        row["prompt_sha"] = "another"
+    result = compare_runs(
+        load_run(write_run("a", make_rows(30))), "tuned", load_run(write_run("b", changed)), "tuned", replicates=99
+    )
+    assert result.left_out_tasks == 5
+    assert result.summary["suites"]["starter"]["tasks"] == 25
+
+
+def test_metrics_of_another_version_are_left_out(write_run: WriteRun) -> None:
+    newer = {**SCORERS, "conforming": {**SCORERS["conforming"], "version": 2}}
+    del newer["chrf"]
+    rows = make_rows(10)
+    first, second = load_run(write_run("a", rows)), load_run(write_run("b", rows, scorers=newer))
+    result = compare_runs(first, "tuned", second, "tuned", replicates=99)
+    assert result.left_out_metrics == {"conforming": "version 1 against 2", "chrf": "only a has it"}
+    assert "conforming" not in result.summary["suites"]["starter"]["metrics"]
+
+
+def test_two_models_of_one_run(write_run: WriteRun, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    write_run("r", make_rows(40, gain=0.4))
+    code = run_compare_command("r:base", "r:tuned", reports=tmp_path / "reports", replicates=999)
+    assert code == EXIT_DONE
+    assert capsys.readouterr().out.startswith("tuned beats base on starter: ")
+
+
+def test_several_trainings_are_one_model(write_run: WriteRun) -> None:
+    run = load_run(write_run("r", make_rows(30, ("base", "tuned#seed0", "tuned#seed1"), gain=0.3)))
+    assert run.models == ["base", "tuned"]
+    result = compare_runs(run, "base", run, "tuned", replicates=99)
+    assert result.summary["trainings"] == {"base": 1, "tuned": 2}
+
+
+def test_usage_errors_are_one_line_that_helps(write_run: WriteRun, tmp_path: Path) -> None:
+    reports = tmp_path / "reports"
+    run = load_run(write_run("monday", make_rows(4)))
+    with pytest.raises(UsageError, match="did you mean 'monday'"):
+        find_run("mnday", reports, tmp_path)
+    with pytest.raises(UsageError, match="did you mean 'tuned'"):
+        choose_model(run, "tunde")
+    with pytest.raises(UsageError, match="several models"):
+        choose_model(load_run(write_run("x", make_rows(4, ("one", "two")))), "")
+    with pytest.raises(UsageError, match="same model of the same run"):
+        compare_runs(run, "base", run, "base")
+    with pytest.raises(UsageError, match="share no task"):
+        compare_runs(run, "base", load_run(write_run("other", make_rows(4, suite="other"))), "base")
+    with pytest.raises(UsageError, match="no run"):
+        load_run(tmp_path)
+    (run.path / "samples.jsonl").unlink()
+    with pytest.raises(UsageError, match="not finished"):
+        load_run(run.path)
+
+
+def test_damage_and_newer_files_are_named(write_run: WriteRun) -> None:
+    folder = write_run("r", make_rows(4))
+    (folder / "samples.jsonl").write_text('{"a": 1}\n{"torn', "utf-8")
+    with pytest.raises(HarnessError, match=r"samples.jsonl is damaged at line 2"):
+        load_run(folder)
+    (folder / "manifest.json").write_text('{"schema": 99}', "utf-8")
+    with pytest.raises(HarnessError, match="newer than this harness"):
+        load_run(folder)
+
+
+def test_references() -> None:
+    assert split_reference("run:tuned") == ("run", "tuned")
+    assert split_reference("run") == ("run", "")
+    assert split_reference("a/b:c:tuned") == ("a/b:c", "tuned")
+
+
+def test_frozen_scores_compare_like_the_run_they_come_from(write_run: WriteRun, tmp_path: Path) -> None:
+    write_run("old", make_rows(40))
+    new = load_run(write_run("new", make_rows(40, gain=0.3)))
+    frozen = run_freeze_command("old", reports=tmp_path / "reports", frozen=tmp_path / "scores")
+    assert frozen == tmp_path / "scores" / "old.json"
+    assert "Write starter" not in frozen.read_text("utf-8")
+    from_run = compare_runs(load_run(tmp_path / "reports" / "old"), "tuned", new, "tuned", replicates=99)
+    from_frozen = compare_runs(load_run(frozen), "tuned", new, "tuned", replicates=99)
+    assert json.dumps(from_run.summary["suites"]["starter"]["pairs"]) == json.dumps(
+        from_frozen.summary["suites"]["starter"]["pairs"]
+    )
+    assert find_run("old", tmp_path / "nowhere", tmp_path / "scores") == frozen
+
+
+@pytest.fixture
+def summaries(write_run: WriteRun) -> dict[str, dict[str, object]]:
+    better = load_run(write_run("better", make_rows(64, gain=0.4)))
+    return {
+        "better": compare_runs(better, "base", better, "tuned", replicates=999).summary,
+        "worse": compare_runs(better, "tuned", better, "base", replicates=999).summary,
+    }
+
+
+@pytest.mark.parametrize(
+    ("rule", "better", "worse"),
+    [
+        ("no primary worse", True, False),
+        ("no conforming worse", True, False),
+        ("no conforming@starter worse", True, False),
+        ("verdict is better", True, False),
+        ("verdict is not worse", True, False),
+        ("verdict@starter is worse", False, True),
+        ("conforming difference >= 0.05", True, False),
+        ("bleu_dom low > -1", True, False),
+        ("conforming mean >= 0.99", False, False),
+        ("conforming unscored == 0", True, True),
+    ],
+)
+def test_rules(summaries: dict[str, dict[str, object]], rule: str, better: bool, worse: bool) -> None:
+    for name, expected in (("better", better), ("worse", worse)):
+        assert all(check.passed for check in gate(summaries[name], [rule])) is expected
+
+
+def test_what_was_not_measured_never_passes(write_run: WriteRun) -> None:
+    rows = make_rows(20)
+    for row in rows:
+        row["scores"]["checks_must"] = None
+    run = load_run(write_run("r", rows))
+    summary = compare_runs(run, "base", run, "tuned", replicates=99).summary
+    failed = [check for check in gate(summary) if not check.passed]
+    assert [(check.metric, check.detail) for check in failed] == [("checks_must", "not measured")]
+    assert not gate(summary, ["checks_must mean >= 0"])[0].passed
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ("tuned must win", "not understood"),
+        ("no conformin worse", "did you mean 'conforming'"),
+        ("conforming diference > 0", "did you mean 'difference'"),
+        ("conforming@startr low > 0", "did you mean 'starter'"),
+        ("verdict is beter", "did you mean 'better'"),
+    ],
+)
+def test_rules_that_mean_nothing_are_refused(summaries: dict[str, dict[str, object]], rule: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        gate(summaries["better"], [rule])
+
+
+def test_rules_are_read_from_text_and_yaml(tmp_path: Path) -> None:
+    assert read_rules("") == read_rules(None) == DEFAULT_RULES
+    assert read_rules("verdict is better; no chrf worse") == ("verdict is better", "no chrf worse")
+    file = tmp_path / "gate.yaml"
+    file.write_text("rules:\n  - no primary worse\n  - conforming low > -0.05\n", "utf-8")
+    assert read_rules(str(file)) == ("no primary worse", "conforming low > -0.05")
+    file.write_text("rules: [", "utf-8")
+    with pytest.raises(UsageError, match="no YAML"):
+        read_rules(str(file))
+    file.write_text("rules: {}", "utf-8")
+    with pytest.raises(UsageError, match="no list of rules"):
+        read_rules(str(file))
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_rules(str(tmp_path / "none.yaml"))
+
+
+def test_the_gates_exit_code_and_files(write_run: WriteRun, tmp_path: Path) -> None:
+    write_run("good", make_rows(64, gain=0.4))
+    lines: list[str] = []
+    options = {"reports": tmp_path / "reports", "replicates": 999, "say": lines.append}
+    files = {"junit_file": tmp_path / "out" / "gate.xml", "markdown_file": tmp_path / "out" / "gate.md"}
+    assert run_compare_command("good", gate_rules="", **files, **options) == EXIT_DONE
+    assert run_compare_command("good:tuned", "good:base", gate_rules="", **files, **options) == EXIT_GATE
+    root = ElementTree.parse(files["junit_file"]).getroot()
+    assert int(root.attrib["failures"]) == len(root.findall(".//failure")) > 0
+    assert int(root.attrib["tests"]) == len(root.findall(".//testcase")) == 3
+    text = files["markdown_file"].read_text("utf-8")
+    assert text.startswith("**base is worse than tuned on starter")
+    assert "| Conforming ★ |" in text
+    assert any(line.startswith("FAILED: no primary worse: conforming on starter") for line in lines)
+
+
+def test_names_from_files_cannot_break_out_of_the_reports(write_run: WriteRun) -> None:
+    rows = make_rows(20, ("base", "tuned"), suite="a|b<script>\x1b[31m\x00")
+    run = load_run(write_run("r", rows))
+    result = compare_runs(run, "base", run, "tuned", replicates=99)
+    xml = junit(gate(result.summary))
+    ElementTree.fromstring(xml)
+    text = markdown(result.summary, SCORERS, result.pair)
+    assert "<script>" not in text
+    assert "\x1b" not in text + xml
+    assert cell("a|`b`") == "a\\|\\`b\\`"
+    assert printable("a\nb\x07") == "a b�"

@@ -1,0 +1,268 @@
+from __future__ import annotations
+
+import http.client
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import HarnessError, UsageError
+from harness.types import Row, sha256
+from harness.vote import agreement, ballots_of, read_votes
+from harness.vote.ballots import append_vote
+from harness.vote.server import VoteServer, make_server
+
+HOSTILE = "<script>document.title='owned'</script><h1>Hello</h1>"
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c63f8cfc0f01f000500"
+    "01ff89993d1d0000000049454e44ae426082"
+)
+
+
+def make_rows(tasks: int = 6) -> list[Row]:
+    return [
+        {
+            "suite": "starter",
+            "task": f"t{number}",
+            "model": model,
+            "sample": 0,
+            "prompt_sha": sha256(f"t{number}"),
+            "page": f"{HOSTILE}{model[0] * 3}{number}",
+            "scores": {"conforming": int(model == "tuned"), "chrf": 10.0 * number, "renders": None},
+            "shots": {"desktop": f"shots/{model}.png"},
+        }
+        for number in range(tasks)
+        for model in ("base", "tuned")
+    ]
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    (folder / "shots").mkdir(parents=True)
+    for model in ("base", "tuned"):
+        (folder / "shots" / f"{model}.png").write_bytes(PNG)
+    rows = make_rows()
+    (folder / "manifest.json").write_text(json.dumps({"schema": 1, "run": "run"}), "utf-8")
+    (folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    tasks = [{"suite": "starter", "task": f"t{n}", "prompt": f"Write page {n}", "input": ""} for n in range(6)]
+    (folder / "tasks.jsonl").write_text("".join(json.dumps(task) + "\n" for task in tasks), "utf-8")
+    return folder
+
+
+@pytest.fixture
+def server(run_dir: Path) -> Iterator[VoteServer]:
+    with make_server(run_dir, voter="ann", seed=1) as running:
+        thread = threading.Thread(target=running.serve_forever, daemon=True)
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+def ask(server: VoteServer, path: str, body: Any = None, **headers: str) -> tuple[int, bytes, dict[str, str]]:
+    port = server.server_address[1]
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    sent = {"Host": f"127.0.0.1:{port}", **{name.replace("_", "-"): value for name, value in headers.items()}}
+    if body is not None:
+        sent.setdefault("Content-Type", "application/json")
+    method = "GET" if body is None else "POST"
+    connection.request(method, path, None if body is None else json.dumps(body), sent)
+    answer = connection.getresponse()
+    return answer.status, answer.read(), {name.lower(): value for name, value in answer.getheaders()}
+
+
+def of(server: VoteServer, path: str) -> str:
+    return f"/{server.token}/{path}"
+
+
+def test_listens_on_loopback_alone(server: VoteServer) -> None:
+    assert server.server_address[0] == "127.0.0.1"
+    assert len(server.token) >= 32
+
+
+def test_voting_to_the_end_writes_every_vote(server: VoteServer, run_dir: Path) -> None:
+    chosen = []
+    for choice in ("left", "right", "tie", "both-bad", "left", "right"):
+        ballot = json.loads(ask(server, of(server, "next"))[1])
+        status, _, _ = ask(server, of(server, "vote"), {"id": ballot["id"], "choice": choice})
+        assert status == 200
+        chosen.append(choice)
+    assert json.loads(ask(server, of(server, "next"))[1]) == {"id": None, "done": 6, "total": 6}
+    votes = read_votes(run_dir)
+    assert {vote["task"] for vote in votes} == {f"t{n}" for n in range(6)}
+    for vote, choice in zip(votes, chosen, strict=True):
+        assert vote["chosen"] == (vote[choice] if choice in ("left", "right") else choice)
+        assert vote["voter"] == "ann"
+
+
+def test_a_ballot_does_not_say_who_wrote_what(server: VoteServer) -> None:
+    text = ask(server, of(server, "next"))[1].decode()
+    assert "tuned" not in text
+    assert "base" not in text
+
+
+def test_sides_are_shuffled(run_dir: Path) -> None:
+    tasks: dict[tuple[str, str], dict[str, Any]] = {}
+    rows = make_rows(200)
+    ballots = ballots_of(rows, tasks, ("base", "tuned"), seed=0)
+    left = sum(ballot.left["model"] == "base" for ballot in ballots)
+    assert 70 < left < 130
+    assert [b.task for b in ballots] != sorted(b.task for b in ballots)
+
+
+def test_equal_pages_are_not_put_to_a_vote() -> None:
+    rows = [{**row, "page": "same"} if row["task"] == "t0" else row for row in make_rows()]
+    assert "t0" not in {ballot.task for ballot in ballots_of(rows, {}, ("base", "tuned"), seed=0)}
+
+
+def test_a_voter_goes_on_where_they_stopped(server: VoteServer, run_dir: Path) -> None:
+    ballot = json.loads(ask(server, of(server, "next"))[1])
+    ask(server, of(server, "vote"), {"id": ballot["id"], "choice": "tie"})
+    with make_server(run_dir, voter="ann") as again:
+        assert json.loads(json.dumps(again.next_ballot()))["done"] == 1
+    with make_server(run_dir, voter="bob") as other:
+        assert other.next_ballot()["done"] == 0
+
+
+def test_a_wrong_token_or_host_sees_nothing(server: VoteServer) -> None:
+    assert ask(server, "/wrong/next")[0] == 403
+    assert ask(server, "/")[0] == 403
+    assert ask(server, of(server, "next"), Host="evil.example")[0] == 403
+    assert ask(server, of(server, "next"), Host="127.0.0.1:1")[0] == 403
+
+
+@pytest.mark.parametrize(
+    "body", [{"id": "nobody", "choice": "left"}, {"choice": "left"}, [], {"id": [], "choice": "left"}, "x"]
+)
+def test_what_is_no_vote_is_refused(server: VoteServer, run_dir: Path, body: Any) -> None:
+    assert ask(server, of(server, "vote"), body)[0] == 400
+    ballot = json.loads(ask(server, of(server, "next"))[1])["id"]
+    assert ask(server, of(server, "vote"), {"id": ballot, "choice": "tuned"})[0] == 400
+    assert ask(server, of(server, "vote"), {"id": ballot, "choice": "left"}, Content_Type="text/plain")[0] == 400
+    assert ask(server, of(server, "vote"), {"id": ballot, "choice": "left", "pad": "x" * 5000})[0] == 400
+    assert read_votes(run_dir) == []
+
+
+def test_the_page_may_load_nothing_from_elsewhere(server: VoteServer) -> None:
+    status, body, headers = ask(server, of(server, ""))
+    policy = headers["content-security-policy"]
+    assert status == 200
+    assert "default-src 'none'" in policy
+    assert "unsafe-inline" not in policy
+    assert "http://" not in body.decode()
+    assert headers["cache-control"] == "no-store"
+    assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_screenshots_come_from_the_runs_folder_alone(server: VoteServer, run_dir: Path) -> None:
+    ballot = json.loads(ask(server, of(server, "next"))[1])["id"]
+    status, body, headers = ask(server, of(server, f"shot/{ballot}/left"))
+    assert (status, body, headers["content-type"]) == (200, PNG, "image/png")
+    secret = run_dir.parent / "secret.png"
+    secret.write_bytes(b"secret")
+    (run_dir / "shots" / "link.png").symlink_to(secret)
+    for name in ("../secret.png", "shots/../../secret.png", str(secret), "shots/link.png", "manifest.json", 3):
+        server.ballots[ballot].left["shots"] = {"desktop": name}
+        assert ask(server, of(server, f"shot/{ballot}/left"))[0] == 404
+    assert ask(server, of(server, "shot/nobody/left"))[0] == 404
+    assert ask(server, of(server, f"shot/{ballot}/../left"))[0] == 404
+
+
+def test_a_torn_line_is_dropped_and_never_joined(tmp_path: Path) -> None:
+    vote = {"suite": "s", "task": "t", "left": "base", "right": "tuned", "chosen": "tie"}
+    path = tmp_path / "votes.jsonl"
+    append_vote(path, vote)
+    with path.open("ab") as file:
+        file.write(b'{"suite": "s", "ta')
+    append_vote(path, vote)
+    assert read_votes(tmp_path) == [vote, vote]
+
+
+def test_a_vote_that_cannot_be_written_is_not_counted(server: VoteServer, run_dir: Path) -> None:
+    (run_dir / "votes.jsonl").mkdir()
+    ballot = json.loads(ask(server, of(server, "next"))[1])["id"]
+    status, body, _ = ask(server, of(server, "vote"), {"id": ballot, "choice": "left"})
+    assert status == 507
+    assert b"could not be written" in body
+    assert json.loads(ask(server, of(server, "next"))[1])["id"] == ballot
+    with pytest.raises(HarnessError, match="could not be written"):
+        append_vote(run_dir / "votes.jsonl", {})
+
+
+def test_mistakes_are_one_line(run_dir: Path) -> None:
+    with pytest.raises(UsageError, match="no two models"):
+        make_server(run_dir, pair=("base", "nobody"))
+    with pytest.raises(UsageError, match="no task"):
+        make_server(run_dir, suite="other")
+    with make_server(run_dir) as running, pytest.raises(UsageError, match="port"):
+        make_server(run_dir, port=running.server_address[1])
+
+
+def vote_for(task: str, chosen: str, voter: str = "ann", left: str = "base", right: str = "tuned") -> dict[str, Any]:
+    return {"suite": "starter", "task": task, "left": left, "right": right, "chosen": chosen, "voter": voter}
+
+
+def test_win_rate_and_agreement() -> None:
+    votes = [vote_for("t0", "tuned"), vote_for("t1", "tuned", left="tuned", right="base"), vote_for("t2", "base")]
+    votes += [vote_for("t3", "tie"), vote_for("t4", "both-bad")]
+    found = agreement(votes, make_rows())["base:tuned"]
+    assert (found["votes"], found["decided"], found["ties"], found["both_bad"]) == (5, 3, 1, 1)
+    assert found["win_rate"] == pytest.approx(2 / 3)
+    assert 0 < found["low"] < 2 / 3 < found["high"] < 1
+    assert found["metrics"]["conforming"]["agreement"] == pytest.approx(2 / 3)
+    assert found["metrics"]["chrf"] == {"n": 0, "silent": 3, "agreement": None, "low": None, "high": None}
+    assert found["metrics"]["renders"]["silent"] == 3
+
+
+def test_the_last_vote_of_a_voter_counts() -> None:
+    votes = [vote_for("t0", "base"), vote_for("t0", "tuned")]
+    assert agreement(votes, make_rows())["base:tuned"]["win_rate"] == 1.0
+
+
+def test_several_voters_on_one_task_are_not_several_tasks() -> None:
+    votes = [vote_for(f"t{n}", "tuned" if n % 3 else "base") for n in range(6)]
+    crowd = [{**vote, "voter": name} for vote in votes for name in ("ann", "bob", "cem", "dee")]
+    alone, many = (agreement(given, make_rows())["base:tuned"] for given in (votes, crowd))
+    assert many["voters"] == 4
+    assert many["win_rate"] == alone["win_rate"]
+    assert many["high"] - many["low"] > 0.8 * (alone["high"] - alone["low"])
+
+
+def test_no_votes_are_no_agreement() -> None:
+    assert agreement([], make_rows()) == {}
+
+
+@pytest.mark.skipif(
+    not (shutil.which("chromium") or shutil.which("chromium-headless-shell")), reason="no Chromium on this machine"
+)
+def test_the_page_in_a_browser_takes_keys_and_runs_nothing_of_an_answer(server: VoteServer, run_dir: Path) -> None:
+    from playwright.sync_api import sync_playwright
+
+    path = shutil.which("chromium-headless-shell") or shutil.which("chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        page = browser.new_page()
+        problems: list[str] = []
+        page.on("console", lambda message: problems.append(message.text))
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.goto(server.url)
+        page.get_by_text("0 of 6 judged").wait_for()
+        assert page.locator("#prompt").text_content().startswith("Write page")
+        page.keyboard.press("c")
+        assert HOSTILE in page.locator("#left-code").text_content()
+        assert page.locator("img:visible").count() == 2
+        page.wait_for_function("document.querySelector('#left-image').naturalWidth === 1")
+        for done, key in enumerate(("ArrowLeft", "ArrowRight", "ArrowDown", "x", "1"), 1):
+            page.keyboard.press(key)
+            page.get_by_text(f"{done} of 6 judged").wait_for()
+        page.get_by_role("button", name="B is better").click()
+        page.get_by_text("All judged").wait_for()
+        assert page.title() == "Which page is better?"
+        assert problems == []
+        browser.close()
+    assert len(read_votes(run_dir)) == 6
