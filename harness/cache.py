@@ -6,8 +6,8 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -72,15 +72,15 @@ def files_sha256(paths: list[Path]) -> str:
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a whole file or nothing: a reader, or a run after a crash, never sees half of it."""
     data = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = _beside(path)
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with temporary.open("xb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -88,7 +88,8 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 def finished_folder(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder that becomes `folder` when the block ends well, and vanishes when it does not."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    temporary = _beside(folder)
+    temporary.mkdir()
     try:
         yield temporary
         if folder.exists():
@@ -97,3 +98,8 @@ def finished_folder(folder: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _beside(path: Path) -> Path:
+    """Return a free name in the same folder. Unlike tempfile's, what is made there can be read by whom umask allows."""
+    return path.parent / f".{path.name}.{secrets.token_hex(6)}"
