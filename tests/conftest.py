@@ -1,0 +1,208 @@
+"""What several test folders share: a cache of the session's own, the embedded model, and a tiny model of Llama's shape."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from harness.model.load import LoadedModel
+    from harness.profile.load import Profile
+
+ROOT = Path(__file__).parents[1]
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the user's cache out of the tests; HARNESS_TEST_CACHE names one that lasts from session to session."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "HARNESS_VNU_JAR" not in os.environ:
+            from harness.score.nu import find_nu
+
+            checker = find_nu()  # it may lie in the user's cache, which is out of sight from here on
+            if checker is not None:
+                patch.setenv("HARNESS_VNU_JAR", str(checker.jar))
+        patch.setenv("HARNESS_CACHE", os.environ.get("HARNESS_TEST_CACHE") or str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache for one test."""
+    folder = tmp_path / "own-cache"
+    monkeypatch.setenv("HARNESS_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def embedded_profile() -> Profile:
+    from harness.profile.load import load_profile
+
+    return load_profile("smollm2-135m", ROOT / "baselines")
+
+
+@pytest.fixture(scope="session")
+def embedded_folder(embedded_profile: Profile) -> Path:
+    """The embedded model, converted once in a session."""
+    from harness.errors import HarnessError
+    from harness.model.weights import fetch_weights
+
+    try:
+        return fetch_weights(embedded_profile.file.weights).folder
+    except HarnessError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def embedded(embedded_folder: Path) -> LoadedModel:
+    """The embedded model in fp32. Tests leave it without an adapter switched on."""
+    return _load(embedded_folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(embedded_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model of Llama's shape with the embedded tokenizer and no chat template: small enough to train in a second."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("tiny-llama")
+    tokenizer = AutoTokenizer.from_pretrained(embedded_folder)
+    tokenizer.chat_template = None
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(11)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=2048,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def tiny(tiny_folder: Path) -> LoadedModel:
+    """The tiny model in fp32, new for each test."""
+    return _load(tiny_folder)
+
+
+def _load(folder: Path) -> LoadedModel:
+    from harness.model.load import Precision, load_model
+    from harness.profile.schema import Weights
+
+    return load_model(Weights(folder=str(folder)), Precision("none", "float32", "cpu"))
+
+
+TINY_PROFILE = """\
+title: Tiny
+weights: {{folder: {weights}}}
+prompt: |-
+  Write a page: {{{{ prompt }}}}{{% if input %}} {{{{ input }}}}{{% endif %}}
+chat: false
+dtype: float32
+max_new_tokens: 24
+batch_size: 2
+training_suite: small
+suites: [small]
+"""
+TINY_TUNED = """\
+train:
+  sft: {max_steps: 4, save_steps: 1, per_device_train_batch_size: 2, learning_rate: 1.0e-2, gradient_checkpointing: false}
+  lora: {r: 4, target_modules: all-linear}
+"""
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with the repository's own tasks/ and baselines/."""
+    for name in ("tasks", "baselines"):
+        shutil.copytree(ROOT / name, tmp_path / "work" / name)
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "work"
+
+
+@pytest.fixture
+def tiny_workplace(workplace: Path, tiny_folder: Path) -> Path:
+    """A working folder with the profile `tiny` and the suite `small`: eight training and six held-out tasks."""
+    profile = workplace / "baselines" / "tiny"
+    profile.mkdir()
+    (profile / "profile.yaml").write_text(TINY_PROFILE.format(weights=tiny_folder))
+    (profile / "base.yaml").write_text("description: As made.\n")
+    (profile / "base-fewshot.yaml").write_text("few_shot: 2\n")
+    (profile / "tuned.yaml").write_text(TINY_TUNED)
+    make_suite(workplace / "tasks" / "small", train=8, held_out=6)
+    return workplace
+
+
+SUBJECTS = (
+    ("bakery", "the opening hours of a bakery", "<table><tr><th>Day</th></tr><tr><td>Monday</td></tr></table>"),
+    ("garden", "five vegetables that grow in the shade", "<ol><li>Spinach</li><li>Kale</li><li>Cress</li></ol>"),
+    ("letter", "an answer to a letter from a lawyer", "<article><h2>Dear Madam</h2><p>Thank you.</p></article>"),
+    ("search", "one field to look for a train", "<form><label>From <input name=from></label></form>"),
+    ("poem", "a poem about rain in four lines", "<pre>Rain falls\non tin</pre>"),
+    ("film", "credits of a film with its director", "<dl><dt>Director</dt><dd>Anna Berg</dd></dl>"),
+    ("quote", "what Ada said about engines", "<blockquote>It weaves</blockquote>"),
+    ("code", "a shell command that lists files", "<p>Type <kbd>ls</kbd> and press <kbd>Enter</kbd></p>"),
+    ("museum", "entrance fees for children and adults", "<ul><li>Adults: 9</li><li>Children: free</li></ul>"),
+    ("menu", "links to three parts of a shop", "<nav><a href=a>Shoes</a> <a href=b>Hats</a></nav>"),
+    ("alarm", "a warning that the lift is broken", "<div role=alert><strong>Out of order</strong></div>"),
+    ("map", "the way from the station to the hall", "<section><h2>Way</h2><p>Left, then right.</p></section>"),
+    ("score", "how the match between two clubs ended", "<p><b>3</b> to <b>1</b></p><footer>Full time</footer>"),
+    ("recipe", "how to boil an egg for six minutes", "<main><h1>Egg</h1><p>Wait <time>6m</time></p></main>"),
+)
+
+
+def make_suite(folder: Path, train: int, held_out: int) -> None:
+    """Write a suite of tasks that do not resemble one another, already split."""
+    import yaml
+
+    folder.mkdir(parents=True)
+    rows = [
+        {
+            "id": name,
+            "category": "even" if number % 2 == 0 else "odd",
+            "prompt": f"Show {what}.",
+            "reference": f'<!DOCTYPE html><html lang="en"><head><title>{name}</title></head><body>{body}</body></html>',
+        }
+        for number, (name, what, body) in enumerate(SUBJECTS[: train + held_out])
+    ]
+    (folder / "suite.yaml").write_text("title: Small\nfiles: {train: [train.yaml], held_out: [held_out.yaml]}\n")
+    (folder / "train.yaml").write_text(yaml.safe_dump(rows[:train]))
+    (folder / "held_out.yaml").write_text(yaml.safe_dump(rows[train:]))
+
+
+CommandLine = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> CommandLine:
+    """Runs the command line in this process; returns exit code, stdout and stderr."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        from harness.cli import main
+
+        monkeypatch.setattr("sys.argv", ["harness", *arguments])
+        capsys.readouterr()
+        code: Any = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code or 0
+        said = capsys.readouterr()
+        return int(code), said.out, said.err
+
+    return call
