@@ -38,13 +38,17 @@ def flat_rows(run: RunFiles) -> list[Json]:
         timing, extraction = as_dict(row.get("timing")), as_dict(row.get("extraction"))
         flat: Json = {name: _text(row.get(name)) for name in ("suite", "task", "model")}
         flat["sample"] = int(number(row.get("sample")) or 0)
-        flat |= {name: _text(task.get(name)) for name in ("category", "difficulty", "scope", "prompt", "input", "reference")}
+        flat |= {
+            name: _text(task.get(name)) for name in ("category", "difficulty", "scope", "prompt", "input", "reference")
+        }
         flat |= {name: _text(row.get(name)) for name in ("completion", "page", "finish_reason", "outcome")}
         flat["extraction"] = _text(extraction.get("kind"))
         flat["truncated"] = bool(extraction["truncated"]) if "truncated" in extraction else None
         flat |= {f"score_{name}": number(scores.get(name)) for name in metrics}
         flat |= {f"note_{name}": _text(notes.get(name)) for name in metrics}
-        flat |= {name: number(timing.get(name)) for name in ("generate_s", "render_s", "prompt_tokens", "completion_tokens")}
+        flat |= {
+            name: number(timing.get(name)) for name in ("generate_s", "render_s", "prompt_tokens", "completion_tokens")
+        }
         rows.append(flat)
     return rows
 
@@ -92,9 +96,10 @@ def _latex(run: RunFiles, folder: Path) -> Path:
         models, pair = view.suite_models(run, suite), run.pair(suite)
         first, _, second = pair.partition(":")
         heads = [latex(model) for model in models] + ([rf"$\Delta$ {latex(second)} $-$ {latex(first)}"] if pair else [])
+        title = latex(view.suite_title(run, suite))
         lines = [
             r"\begin{table}\centering",
-            rf"\caption{{{latex(view.suite_title(run, suite))}: means with 95\,\% intervals, {latex(view.measured(run, suite))}.}}",
+            rf"\caption{{{title}: means with 95\,\% intervals, {latex(view.measured(run, suite))}.}}",
             rf"\begin{{tabular}}{{l{'r' * len(heads)}}}",
             r"\toprule",
             " & ".join(["Metric", *heads]) + r" \\",
@@ -110,7 +115,9 @@ def _latex(run: RunFiles, folder: Path) -> Path:
                 lines.append(" & ".join(cells) + r" \\")
         lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
         parts.append("\n".join(lines))
-    return _write(folder / "tables.tex", "% needs the package booktabs; * marks a primary metric\n" + "\n\n".join(parts))
+    return _write(
+        folder / "tables.tex", "% needs the package booktabs; * marks a primary metric\n" + "\n\n".join(parts)
+    )
 
 
 def _math(value: str, interval: str) -> str:
@@ -123,7 +130,9 @@ def _markdown(run: RunFiles, folder: Path) -> Path:
     for suite in run.suites:
         models, pair = view.suite_models(run, suite), run.pair(suite)
         first, _, second = pair.partition(":")
-        heads = [markdown(model) for model in models] + ([f"{markdown(second)} {numbers.MINUS} {markdown(first)}"] if pair else [])
+        heads = [markdown(model) for model in models] + (
+            [f"{markdown(second)} {numbers.MINUS} {markdown(first)}"] if pair else []
+        )
         lines = [
             f"## {markdown(view.suite_title(run, suite))}",
             "",
@@ -141,7 +150,9 @@ def _markdown(run: RunFiles, folder: Path) -> Path:
                 cells += [f"{cell['mean']}{_brackets(cell['interval'])}" for cell in row["cells"]]
                 if pair:
                     change = row["change"]
-                    cells.append(f"{change['arrow']} {change['difference']}{_brackets(change['interval'])}" if change else "–")
+                    cells.append(
+                        f"{change['arrow']} {change['difference']}{_brackets(change['interval'])}" if change else "–"
+                    )
                 lines.append("| " + " | ".join(cells) + " |")
         parts.append("\n".join(lines))
     return _write(folder / "tables.md", "\n\n".join(parts))
@@ -155,7 +166,10 @@ def _model_card(run: RunFiles, folder: Path) -> Path:
     """Metadata of the hub's model cards (`model-index`), written by huggingface_hub itself."""
     from huggingface_hub import EvalResult, ModelCardData
 
-    tuned = next((name for name in run.models if as_dict(as_dict(run.manifest.get("models")).get(name)).get("kind") == "tuned"), "")
+    tuned = next(
+        (name for name in run.models if as_dict(as_dict(run.manifest.get("models")).get(name)).get("kind") == "tuned"),
+        "",
+    )
     tuned = tuned or next((run.pair(suite).partition(":")[2] for suite in run.suites if run.pair(suite)), "")
     results = []
     for suite in run.suites:
@@ -177,7 +191,9 @@ def _model_card(run: RunFiles, folder: Path) -> Path:
                     metric_type=one_line(name),
                     metric_name=one_line(facts["label"]),
                     metric_value=round(mean * numbers.factor(facts["scale"]), 4),
-                    metric_config=None if low is None or high is None else f"95 % interval {numbers.interval(estimate, facts['scale'])}",
+                    metric_config=None
+                    if low is None or high is None
+                    else f"95 % interval {numbers.interval(estimate, facts['scale'])}",
                 )
             )
     if not results:

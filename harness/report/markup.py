@@ -63,7 +63,7 @@ def _asset(name: str) -> str:
 
 
 def render(name: str, **context: Any) -> str:
-    """Render a template of this package. Everything put in is escaped, but SVG and JSON that this package wrote itself."""
+    """Render a template of this package; all that is put in is escaped but the package's own SVG and JSON."""
     import jinja2
 
     environment = jinja2.Environment(

@@ -53,7 +53,7 @@ def _run(run: RunFiles) -> Json:
         suites.append(
             {
                 "title": one_line(view.suite_title(run, suite)),
-                "headline": view.verdict(run, suite)["sentence"],
+                "headline": view.verdict(run, suite)["sentence"].partition(": ")[0],
                 "changes": [
                     {"label": one_line(facts["label"], 30), **change}
                     for name, facts in run.metrics.items()
@@ -118,7 +118,9 @@ def _trends(runs: list[RunFiles]) -> list[Json]:
         {
             "title": one_line(titles[key]),
             "picture": Markup(
-                plots.lines(list(series.items()), f"{titles[key]} over the runs", "run, by date", "points of 100", ticks=ticks)
+                plots.lines(
+                    list(series.items()), f"{titles[key]} over the runs", "run, by date", "points of 100", ticks=ticks
+                )
             ),
         }
         for key, series in found.items()

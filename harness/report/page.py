@@ -6,7 +6,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from harness.report import markup, payload, plots, view
+from harness.report import making, markup, payload, plots, view
 from harness.report.files import Json, RunFiles, as_dict, as_list, number, read_run
 from harness.report.safe import one_line, script_json
 
@@ -22,9 +22,11 @@ def write(run_dir: Path, *, single_file: bool = False) -> Path:
         title=one_line(run.name),
         verdict=_hero(view.verdict(run)),
         suites=[_suite(run, suite) for suite in run.suites],
-        curves=[{**curve, "pictures": [Markup(p) for p in plots.training(curve, labels)]} for curve in view.curves(run)],
-        costs=view.costs(run),
-        facts=[(title, [(key, _fact(value)) for key, value in items]) for title, items in view.facts(run)],
+        curves=[
+            {**curve, "pictures": [Markup(p) for p in plots.training(curve, labels)]} for curve in making.curves(run)
+        ],
+        costs=making.costs(run),
+        facts=[(title, [(key, _fact(value)) for key, value in items]) for title, items in making.facts(run)],
         started=one_line(run.manifest.get("started") or ""),
         finished=run.manifest.get("finished"),
         profile=as_dict(run.manifest.get("profile")),
@@ -48,7 +50,9 @@ def _suite(run: RunFiles, suite: str) -> Json:
         "verdict": _hero(view.verdict(run, suite)),
         "figures": _figures(run, suite),
         "pair": [one_line(name) for name in (first, second)] if pair else [],
-        "models": [{"name": one_line(name, 40), "control": run.is_control(name)} for name in view.suite_models(run, suite)],
+        "models": [
+            {"name": one_line(name, 40), "control": run.is_control(name)} for name in view.suite_models(run, suite)
+        ],
         "forest": [Markup(plots.forest(rows, drawn, wide=wide)) for wide in (True, False)] if rows else [],
         "table": view.table(run, suite),
         "pairs": _pairs(run, suite),

@@ -26,7 +26,9 @@ def gallery(run: RunFiles, *, inline: bool) -> tuple[str, list[str], Json]:
     for row in run.rows:
         by_task.setdefault((str(row.get("suite")), str(row.get("task"))), []).append(row)
     known = {(str(task.get("suite")), str(task.get("task"))): task for task in run.tasks}
-    keys = sorted({**known, **by_task}, key=lambda key: (run.suites.index(key[0]) if key[0] in run.suites else 99, key[1]))
+    keys = sorted(
+        {**known, **by_task}, key=lambda key: (run.suites.index(key[0]) if key[0] in run.suites else 99, key[1])
+    )
     whys: dict[str, int] = {}
     words: dict[str, int] = {}
     entries, packed, chunk = [], [], []
@@ -56,7 +58,10 @@ def gallery(run: RunFiles, *, inline: bool) -> tuple[str, list[str], Json]:
     light = {
         "suites": [{"name": name, "title": _title(run, name), "pair": run.pair(name)} for name in run.suites],
         "models": [{"name": name, "control": run.is_control(name)} for name in models],
-        "metrics": [{"name": name, **{k: facts[k] for k in ("label", "scale", "primary", "kind")}} for name, facts in run.metrics.items()],
+        "metrics": [
+            {"name": name, **{k: facts[k] for k in ("label", "scale", "primary", "kind")}}
+            for name, facts in run.metrics.items()
+        ],
         "whys": list(whys),
         "words": list(words),
         "chunk": CHUNK,

@@ -67,7 +67,7 @@ def forest(rows: Sequence[Json], title: str, *, wide: bool = True) -> str:
     axes.set_ylim(len(slots) - 0.35, -0.6)
     axes.axvline(0, color=INK, linewidth=1)
     for place, (label, row) in enumerate(slots):
-        _forest_line(axes, place, label, row, wide=wide, step=step)
+        _forest_line(axes, place, label, row, wide=wide)
     axes.set_yticks([])
     axes.set_xlabel("Difference in points of 100, with 95 % interval", color=MUTED, fontsize=9.5 if wide else 9)
     axes.tick_params(axis="x", colors=MUTED, labelsize=9.5 if wide else 9, length=0, pad=6)
@@ -88,7 +88,7 @@ _COLOURS = {"better": BETTER, "worse": WORSE, "open": OPEN}
 _SHAPES = {"better": "^", "worse": "v", "open": "o"}
 
 
-def _forest_line(axes: Axes, place: int, label: str, row: Json | None, *, wide: bool, step: float) -> None:
+def _forest_line(axes: Axes, place: int, label: str, row: Json | None, *, wide: bool) -> None:
     left, blend = -0.27 / 0.63 if wide else 0.0, _blend(axes)
     up = 0 if wide else -0.36
     if row is None:
@@ -98,8 +98,9 @@ def _forest_line(axes: Axes, place: int, label: str, row: Json | None, *, wide: 
     size = 10.5 if wide else 10
     axes.text(left + (0.015 if wide else 0), place + up, label, transform=blend, color=INK, fontsize=size,
               va="center", fontweight=weight)  # fmt: skip
-    axes.text(0.1 / 0.63 + 1 if wide else 1.0, place + up, row["text"], transform=blend, color=INK, fontsize=size, va="center",
-              ha="right", fontweight=weight)  # fmt: skip
+    right = 1 + 0.1 / 0.63 if wide else 1.0
+    axes.text(right, place + up, row["text"], transform=blend, color=INK, fontsize=size, va="center", ha="right",
+              fontweight=weight)  # fmt: skip
     colour = _COLOURS[row["way"]]
     if row["low"] is not None and row["high"] is not None:
         axes.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=3 if row["primary"] else 1.8,
@@ -131,14 +132,14 @@ def lines(series: Sequence[tuple[str, Sequence[tuple[float, float]]]], title: st
     if not series:
         return ""
     figure, axes = _figure((5.2, 2.7))
-    for index, (name, points) in enumerate(series):
+    for index, (_, points) in enumerate(series):
         colour = SERIES[index % len(SERIES)]
         axes.plot([p[0] for p in points], [p[1] for p in points], color=colour, linewidth=1.9,
                   marker=_MARKS[index % len(_MARKS)], markersize=4 if len(points) < 60 else 0)  # fmt: skip
-        if len(series) > 1 or named:
-            axes.text(1.015, points[-1][1], one_line(name, 22), transform=_blend(axes), color=INK, fontsize=9, va="center")
     if zero:
         axes.set_ylim(bottom=0)
+    if len(series) > 1 or named:
+        _names(axes, [(name, points[-1][1]) for name, points in series])
     if ticks:
         shown = range(0, len(ticks), max(1, len(ticks) // 6))
         axes.set_xticks(list(shown), [one_line(ticks[index], 12) for index in shown])
@@ -150,6 +151,15 @@ def lines(series: Sequence[tuple[str, Sequence[tuple[float, float]]]], title: st
     figure.subplots_adjust(left=0.08, right=0.76 if len(series) > 1 or named else 0.98, top=0.88, bottom=0.19)
     said = "; ".join(f"{one_line(name)} from {points[0][1]:.3g} to {points[-1][1]:.3g}" for name, points in series)
     return _svg(figure, title, said)
+
+
+def _names(axes: Axes, ends: Sequence[tuple[str, float]]) -> None:
+    """Write names right of their lines' ends, pushed apart where they would cover each other."""
+    low, high = axes.get_ylim()
+    gap, before = (high - low) * 0.075, low - (high - low)
+    for name, value in sorted(ends, key=lambda end: end[1]):
+        before = max(value, before + gap)
+        axes.text(1.015, before, one_line(name, 22), transform=_blend(axes), color=INK, fontsize=9, va="center")
 
 
 def training(curve: Json, labels: Mapping[str, str] | None = None) -> list[str]:
@@ -170,7 +180,11 @@ def training(curve: Json, labels: Mapping[str, str] | None = None) -> list[str]:
     small = {k: v for k, v in watched.items() if k not in losses and all(0 <= y <= 1 for _, y in v)}
     large = {key: value for key, value in watched.items() if key not in losses and key not in small}
     for group, unit in ((losses, "loss on held-back rows"), (large, "points of 100"), (small, "share")):
-        pictures.append(lines(list(group.items()), f"{unit.capitalize()} of {name} while training, by step", "step", unit, named=True))
+        pictures.append(
+            lines(
+                list(group.items()), f"{unit.capitalize()} of {name} while training, by step", "step", unit, named=True
+            )
+        )
     return [picture for picture in pictures if picture]
 
 
@@ -196,7 +210,9 @@ def _svg(figure: Figure, title: str, description: str) -> str:
         text.set_parse_math(False)  # type: ignore[attr-defined]
     with mpl.rc_context(settings), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a label in a script that DejaVu lacks: the page's own fonts draw it
-        FigureCanvasSVG(figure).print_svg(target, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        FigureCanvasSVG(figure).print_svg(
+            target, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+        )
     return _themed(target.getvalue(), title, description)
 
 
@@ -205,7 +221,7 @@ _XLINK = "{http://www.w3.org/1999/xlink}href"
 
 
 def _themed(svg: bytes, title: str, description: str) -> str:
-    """Let the drawing inherit the page: colours by variables, its font, no style rules, ids of its own, a text in its place."""
+    """Let the drawing inherit the page's colours and font, without style rules, with its own ids and a text."""
     root = etree.fromstring(svg, etree.XMLParser(resolve_entities=False, no_network=True))
     key = f"plot-{hashlib.sha256(svg).hexdigest()[:10]}"
     for element in list(root.iter()):
@@ -227,7 +243,7 @@ def _themed(svg: bytes, title: str, description: str) -> str:
             elif value.startswith("url(#"):
                 element.set(name, f"url(#{key}-{value[5:]}")
     for name in ("width", "height", "version"):
-        root.attrib.pop(name, None)
+        root.attrib.pop(name, "")
     root.set("role", "img")
     root.set("aria-labelledby", f"{key}-t {key}-d")
     root.set("stroke-linejoin", "round")

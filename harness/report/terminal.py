@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _STYLES = {"better": "blue", "worse": "bold yellow", "open": "dim"}
-_PLAIN = {"▲": "+", "▼": "-", "·": "~", "−": "-", "–": "-", "\u202f": " ", "★": "*", "Δ": "diff", "→": "->"}
+_PLAIN = {"▲": "+", "▼": "-", "●": "~", "−": "-", "–": "-", "\u202f": " ", "★": "*", "Δ": "diff", "→": "->"}
 
 
 def show(run_dir: Path, console: Console | None = None) -> None:
@@ -68,7 +68,7 @@ def _suite(console: Console, run: RunFiles, suite: str, *, several: bool) -> Non
 
 
 def _table(console: Console, run: RunFiles, suite: str) -> None:
-    """Models beside each other while they fit, always the pair of the verdict; means, then the difference with its interval."""
+    """Models beside each other while they fit, always the verdict's pair; means, then difference and interval."""
     pair = [name for name in run.pair(suite).split(":") if name]
     models = [model for model in view.suite_models(run, suite) if model in pair]
     others = [model for model in view.suite_models(run, suite) if model not in pair]
@@ -93,7 +93,7 @@ def _table(console: Console, run: RunFiles, suite: str) -> None:
     hidden = len(models + others) - len(shown)
     notes = ["★ primary: the verdict rests on these. Percent, or points of 100."]
     if pair:
-        notes.append("▲ better, ▼ worse, · not told apart from no difference.")
+        notes.append("▲ better, ▼ worse, ● not told apart from no difference.")
     if hidden:
         notes.append(f"{hidden} more model{'s' if hidden > 1 else ''} in the page.")
     _line(console, " ".join(notes), style="dim")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, get_args
+from typing import get_args
 
 from harness.report import numbers
 from harness.report.files import Json, RunFiles, as_dict, as_list, number
@@ -20,7 +20,7 @@ KINDS = {
     "render": "In the browser",
     "other": "Other",
 }
-ARROWS = {"better": "▲", "worse": "▼", "open": "·"}
+ARROWS = {"better": "▲", "worse": "▼", "open": "●"}
 
 
 def verdict(run: RunFiles, suite: str = "") -> Json:
@@ -29,7 +29,9 @@ def verdict(run: RunFiles, suite: str = "") -> Json:
     Without one in the summary, the sentence says what the intervals of the primary metrics say, and the word is "".
     """
     if suite:
-        found = as_dict(as_dict(run.suite(suite).get("verdicts")).get(run.pair(suite))) or as_dict(run.suite(suite).get("verdict"))
+        found = as_dict(as_dict(run.suite(suite).get("verdicts")).get(run.pair(suite))) or as_dict(
+            run.suite(suite).get("verdict")
+        )
     else:
         found = as_dict(run.summary.get("verdict"))
         if not found and len(run.suites) == 1:
@@ -157,7 +159,7 @@ def forest_rows(run: RunFiles, suite: str) -> list[Json]:
 
 
 def funnel(run: RunFiles, suite: str) -> list[Json]:
-    """Per model, how many answers are left after each tier of validity; an unmeasured tier leaves, and is counted apart.
+    """Per model, how many answers are left after each tier of validity; the unmeasured are counted apart.
 
     Each tier counts only answers that passed all tiers before it, so that the steps can only fall.
     """
@@ -186,7 +188,7 @@ def funnel(run: RunFiles, suite: str) -> list[Json]:
 
 
 def outcomes(run: RunFiles, suite: str) -> Json:
-    """`{columns: [outcome], rows: [{model, total, cells: [{outcome, count, share}]}]}`: only outcomes that occur, `ok` always."""
+    """`{columns, rows: [{model, total, cells: [{outcome, count, share}]}]}`: only outcomes that occur, `ok` always."""
     counted: dict[str, Counter[str]] = {}
     given = as_dict(run.suite(suite).get("outcomes"))
     for model in suite_models(run, suite):
@@ -250,57 +252,3 @@ def _mean(scores: list[Json], name: str) -> float | None:
 
 def _rows(run: RunFiles, suite: str, model: str) -> list[Json]:
     return [row for row in run.rows if row.get("suite") == suite and row.get("model") == model]
-
-
-def costs(run: RunFiles) -> list[Json]:
-    """What each model's answers and training took, for those that a model wrote."""
-    rows = []
-    for model in run.models:
-        facts = as_dict(as_dict(run.manifest.get("models")).get(model))
-        cost, training = as_dict(facts.get("cost")), as_dict(facts.get("training"))
-        if cost or training:
-            rows.append(
-                {
-                    "model": model,
-                    "seconds": numbers.seconds(cost.get("seconds")),
-                    "tokens": numbers.count(cost.get("completion_tokens")),
-                    "speed": numbers.count(cost.get("tokens_per_second")),
-                    "memory": numbers.size(cost.get("peak_memory_bytes")),
-                    "training": numbers.seconds(training.get("seconds")) if training else "–",
-                    "training_rows": numbers.count(training.get("rows")) if training else "–",
-                    "training_tokens": numbers.count(training.get("tokens")) if training else "–",
-                }
-            )
-    return rows
-
-
-def curves(run: RunFiles) -> list[Json]:
-    """Training curves of the trained models: `{model, points: [{step, loss, scores}]}`."""
-    found = []
-    for model in run.models:
-        training = as_dict(as_dict(as_dict(run.manifest.get("models")).get(model)).get("training"))
-        points = [point for point in as_list(training.get("curve")) if isinstance(point, dict)]
-        if points:
-            found.append({"model": model, "suite": training.get("suite"), "points": points})
-    return found
-
-
-def facts(run: RunFiles) -> list[tuple[str, list[tuple[str, Any]]]]:
-    """What decided the numbers, as titled lists of name and value, for the page's last section."""
-    manifest = run.manifest
-    profile = as_dict(manifest.get("profile"))
-    groups: list[tuple[str, list[tuple[str, Any]]]] = [
-        (
-            "Run",
-            [(key, manifest.get(key)) for key in ("run", "harness", "started", "finished", "command", "seeds")]
-            + [(f"git {key}", value) for key, value in as_dict(manifest.get("git")).items()],
-        ),
-        ("Profile", list(profile.items())),
-    ]
-    for model, about in as_dict(manifest.get("models")).items():
-        kept = [(k, v) for k, v in as_dict(about).items() if k not in ("training", "cost") and v not in (None, {}, [])]
-        training = {k: v for k, v in as_dict(as_dict(about).get("training")).items() if k != "curve"}
-        groups.append((f"Model {model}", kept + ([("training", training)] if training else [])))
-    groups += [(f"Suite {suite}", list(as_dict(about).items())) for suite, about in as_dict(manifest.get("suites")).items()]
-    groups += [(title, list(as_dict(manifest.get(title.lower())).items())) for title in ("Tools", "Packages", "Hardware")]
-    return [(one_line(title), items) for title, items in groups if items]

@@ -40,7 +40,9 @@ def launch() -> Iterator[Callable[..., Any]]:
         browsers = []
 
         def start(*arguments: str) -> Any:
-            browsers.append(playwright.chromium.launch(executable_path=path, args=[*arguments, *(["--no-sandbox"] if root else [])]))
+            browsers.append(
+                playwright.chromium.launch(executable_path=path, args=[*arguments, *(["--no-sandbox"] if root else [])])
+            )
             return browsers[-1]
 
         yield start

@@ -14,7 +14,15 @@ from typing import Any
 from harness.compare.summary import summarise
 
 MODELS = ("base", "base-fewshot", "tuned", "reference", "shuffled")
-SKILL = {"base": 0.25, "base-fewshot": 0.6, "tuned": 0.82, "reference": 1.0, "nearest": 0.7, "prompt": 0.1, "empty": 0.0}
+SKILL = {
+    "base": 0.25,
+    "base-fewshot": 0.6,
+    "tuned": 0.82,
+    "reference": 1.0,
+    "nearest": 0.7,
+    "prompt": 0.1,
+    "empty": 0.0,
+}
 METRICS: dict[str, tuple[str, str, str, bool]] = {
     "extracted": ("HTML found", "form", "binary", False),
     "parses": ("Parses", "form", "binary", False),
@@ -33,10 +41,26 @@ METRICS: dict[str, tuple[str, str, str, bool]] = {
     "overflow_free": ("Fits the phone", "render", "binary", False),
 }
 TOPICS = (
-    ("forms", "a sign-up form", "Create {a} with name, e-mail and password fields, labels for each, and a button that says 'Join'."),
-    ("tables", "a price table", "Write {a} for three plans with a caption, column headings and the monthly price of each."),
-    ("text", "an article page", "Make {a} about the city of Porto with a heading, two paragraphs and a list of three sights."),
-    ("navigation", "a navigation bar", "Build {a} with links to Home, Work, About and Contact, the current page marked."),
+    (
+        "forms",
+        "a sign-up form",
+        "Create {a} with name, e-mail and password fields, labels for each, and a button that says 'Join'.",
+    ),
+    (
+        "tables",
+        "a price table",
+        "Write {a} for three plans with a caption, column headings and the monthly price of each.",
+    ),
+    (
+        "text",
+        "an article page",
+        "Make {a} about the city of Porto with a heading, two paragraphs and a list of three sights.",
+    ),
+    (
+        "navigation",
+        "a navigation bar",
+        "Build {a} with links to Home, Work, About and Contact, the current page marked.",
+    ),
     ("media", "a picture gallery", "Design {a} of six images in a grid, each with a caption and alternative text."),
     ("layout", "a profile card", "Generate {a} for a photographer with a name, a short line and two links."),
 )
@@ -66,7 +90,7 @@ def page(category: str, seed: int, skill: float) -> str:
             (
                 body.replace("</li>", "").replace("</label>", ""),
                 body[: int(len(body) * 0.6)],
-                body.replace("<h1>", "<h1><h2>").replace('required', 'required="required" required'),
+                body.replace("<h1>", "<h1><h2>").replace("required", 'required="required" required'),
                 "<p>" + "Lorem ipsum dolor sit amet. " * 8 + "</p>",
             )
         )
@@ -144,7 +168,21 @@ def make_run(
                 if length:
                     filler = "".join(rng.choices("abcdefgh <div class=row></div> ", k=max(0, length - len(text))))
                     text = html = html + f"\n<!-- {filler} -->"
-                rows.append(_row(suite, task, model, sample, text, text if completion else html, skill, rng, directory, pictures, screenshot))
+                rows.append(
+                    _row(
+                        suite,
+                        task,
+                        model,
+                        sample,
+                        text,
+                        text if completion else html,
+                        skill,
+                        rng,
+                        directory,
+                        pictures,
+                        screenshot,
+                    )
+                )
     rows.sort(key=lambda row: (row["suite"], row["task"], row["model"], row["sample"]))
     all_tasks.sort(key=lambda task: task["task"])
     _write(directory / "tasks.jsonl", all_tasks)
@@ -164,7 +202,11 @@ def _row(suite: str, task: str, model: str, sample: int, text: str, html: str, s
     scores: dict[str, float | None] = {}
     for name, (_, _, scale, _) in METRICS.items():
         level = min(1.0, max(0.0, rng.gauss(skill if good else skill - 0.3, 0.15)))
-        scores[name] = {"binary": float(rng.random() < level), "share": round(level * 4) / 4, "percent": round(100 * level, 2)}[scale]
+        scores[name] = {
+            "binary": float(rng.random() < level),
+            "share": round(level * 4) / 4,
+            "percent": round(100 * level, 2),
+        }[scale]
     for before, after in (("extracted", "parses"), ("parses", "well_formed"), ("well_formed", "conforming")):
         scores[after] = min(scores[before] or 0.0, scores[after] or 0.0)
     notes: dict[str, str] = {}
@@ -176,7 +218,12 @@ def _row(suite: str, task: str, model: str, sample: int, text: str, html: str, s
         {"source": "lxml", "text": "Opening and ending tag mismatch: h2 line 14 and h1", "line": 14, "column": 20, "code": "ERR_TAG_NAME_MISMATCH"},
     ]  # fmt: skip
     checks = [
-        {"why": "the form needs a button that says Join", "level": "must", "passed": bool(good), "detail": "" if good else "no button named 'Join'"},
+        {
+            "why": "the form needs a button that says Join",
+            "level": "must",
+            "passed": bool(good),
+            "detail": "" if good else "no button named 'Join'",
+        },
         {"why": "each field has a label", "level": "must", "passed": rng.random() < skill, "detail": "2 of 3 fields"},
         {"why": "the page has a main heading", "level": "should", "passed": rng.random() < skill, "detail": ""},
     ]
@@ -211,7 +258,14 @@ def _manifest(run: str, suite: str, models: Sequence[str], tasks: int, started: 
     rng = random.Random(1)
     curve = [{"step": step, "loss": round(0.5 + 1.6 * 0.94**step + rng.uniform(-0.04, 0.04), 3),
               "scores": {"bleu_dom": round(20 + 40 * (1 - 0.93**step), 1)} if step % 10 == 0 else {}} for step in range(1, 61)]  # fmt: skip
-    kinds = {"base": "base", "base-fewshot": "few-shot", "tuned": "tuned", "reference": "control", "shuffled": "control", "nearest": "control"}
+    kinds = {
+        "base": "base",
+        "base-fewshot": "few-shot",
+        "tuned": "tuned",
+        "reference": "control",
+        "shuffled": "control",
+        "nearest": "control",
+    }
     return {
         "schema": 1, "run": run, "harness": "1.0.0", "started": started, "finished": started.replace("T09", "T10"),
         "command": "python -m harness run --models base,tuned", "arguments": {"models": list(models)}, "seeds": [0],

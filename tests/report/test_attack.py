@@ -1,7 +1,9 @@
+# ruff: noqa: E501
 """Completions, prompts, names that attack the report: nothing runs, nothing leaves."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import socket
@@ -67,22 +69,47 @@ ATTACKS = (
 def attacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run in which everything that someone else can write is an attack."""
     assert len(ATTACKS) == 40
-    run = make_run(tmp_path_factory.mktemp("attack") / "run", tasks=40, models=("base", "tuned"), completion=lambda model, number: ATTACKS[number])
+    run = make_run(
+        tmp_path_factory.mktemp("attack") / "run",
+        tasks=40,
+        models=("base", "tuned"),
+        completion=lambda model, number: ATTACKS[number],
+    )
     manifest = json.loads((run / "manifest.json").read_text())
     tasks = [json.loads(line) for line in (run / "tasks.jsonl").read_text().splitlines()]
     rows = [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]
     names = {"base": "base" + ATTACKS[0], "tuned": ATTACKS[1] + ATTACKS[37]}
-    identity = {task["task"]: ATTACKS[place] for place, task in enumerate(tasks)}
+    identity = {row["task"]: row["completion"] for row in rows}
     suite = "suite" + ATTACKS[5]
     for task in tasks:
         attack = identity[task["task"]]
-        task |= {"suite": suite, "task": attack, "prompt": attack, "input": attack, "reference": attack, "category": attack, "difficulty": attack}
+        task |= {
+            "suite": suite,
+            "task": attack,
+            "prompt": attack,
+            "input": attack,
+            "reference": attack,
+            "category": attack,
+            "difficulty": attack,
+        }
     for row in rows:
         attack = identity[row["task"]]
-        row |= {"suite": suite, "task": attack, "model": names[row["model"]], "outcome": attack, "notes": {"bleu": attack}, "finish_reason": attack}
+        row |= {
+            "suite": suite,
+            "task": attack,
+            "model": names[row["model"]],
+            "outcome": attack,
+            "notes": {"bleu": attack},
+            "finish_reason": attack,
+        }
         row["messages"] = [{"source": attack, "text": attack, "line": 1, "column": 1, "code": attack}]
         row["checks"] = [{"why": attack, "level": "must", "passed": False, "detail": attack}]
-        row["render"] |= {"detail": attack, "errors": [attack], "blocked": [attack], "accessibility": [{"id": attack, "help": attack, "impact": attack, "nodes": 1}]}
+        row["render"] |= {
+            "detail": attack,
+            "errors": [attack],
+            "blocked": [attack],
+            "accessibility": [{"id": attack, "help": attack, "impact": attack, "nodes": 1}],
+        }
         row["shots"] = {"desktop": f"{BEACON}.png", "phone": "shots/../../../secret.webp"}
     old = json.loads((run / "summary.json").read_text())
     inner = old["suites"].pop("html_starter")
@@ -90,12 +117,23 @@ def attacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
         inner["metrics"][metric] = {names[model]: estimate for model, estimate in models.items()}
     inner["pairs"] = {"base:tuned": inner["pairs"]["base:tuned"]}
     old |= {"suites": {suite: {"metrics": inner["metrics"], "pairs": inner["pairs"]}}}
-    old["verdict"] |= {"sentence": ATTACKS[1] + ": " + ATTACKS[37], "gains": ATTACKS[2], "fewshot": ATTACKS[3], "warnings": list(ATTACKS)}
+    old["verdict"] |= {
+        "sentence": ATTACKS[1] + ": " + ATTACKS[37],
+        "gains": ATTACKS[2],
+        "fewshot": ATTACKS[3],
+        "warnings": list(ATTACKS),
+    }
     manifest["models"] = {names[name]: facts for name, facts in manifest["models"].items()}
     manifest["suites"] = {suite: manifest["suites"]["html_starter"] | {"title": ATTACKS[1], "revision": ATTACKS[6]}}
     for facts in manifest["scorers"].values():
         facts |= {"label": ATTACKS[7], "description": ATTACKS[34]}
-    manifest |= {"run": ATTACKS[1] + ATTACKS[37], "command": ATTACKS[0], "tools": {ATTACKS[0]: ATTACKS[1]}, "started": ATTACKS[4], "hardware": {"cpu": ATTACKS[3]}}
+    manifest |= {
+        "run": ATTACKS[1] + ATTACKS[37],
+        "command": ATTACKS[0],
+        "tools": {ATTACKS[0]: ATTACKS[1]},
+        "started": ATTACKS[4],
+        "hardware": {"cpu": ATTACKS[3]},
+    }
     manifest["profile"] = dict.fromkeys(manifest["profile"], ATTACKS[5])
     for name, value in (("manifest.json", manifest), ("summary.json", old)):
         (run / name).write_text(json.dumps(value))
@@ -143,10 +181,8 @@ def _prove(page: Any, heard: list[bytes]) -> None:
     """The listener hears what a page sends, else its silence would prove nothing."""
     from playwright.sync_api import Error
 
-    try:
+    with contextlib.suppress(Error):
         page.goto(f"http://{HOST}/proof", timeout=5000)
-    except Error:
-        pass
     assert any(b"proof" in line for line in heard)
     page.close()
     heard.clear()
@@ -155,10 +191,10 @@ def _prove(page: Any, heard: list[bytes]) -> None:
 def test_nothing_runs_and_nothing_leaves(attacked: Path, watched: tuple[Any, list[bytes]]) -> None:
     browser, heard = watched
     page = browser.new_page(viewport={"width": 1200, "height": 900})
-    asked: list[str] = []
+    answered: list[str] = []
     errors: list[str] = []
     dialogs: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    page.on("requestfinished", lambda request: answered.append(request.url.partition("#")[0]))
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
     page.goto((attacked / "index.html").as_uri())
@@ -181,10 +217,11 @@ def test_nothing_runs_and_nothing_leaves(attacked: Path, watched: tuple[Any, lis
     page.wait_for_timeout(300)
     assert page.evaluate("window.pwned") is None and page.title() == title and "pwned" not in title[:5]
     assert page.locator("iframe:not([sandbox=''])").count() == 0
-    assert page.evaluate("document.querySelectorAll('script').length") == page.evaluate("document.querySelectorAll('script[type], body > script:last-of-type').length")
+    assert page.evaluate("document.querySelectorAll('script').length") == page.evaluate(
+        "document.querySelectorAll('script[type], body > script:last-of-type').length"
+    )
     folder = attacked.as_uri()
-    assert [url for url in asked if not url.startswith((folder, "about:", "data:"))] == []
-    assert [url for url in asked if url.startswith(folder) and "index.html" not in url] == []
+    assert set(answered) <= {f"{folder}/index.html"}
     assert errors == [] and dialogs == [] and heard == []
     page.goto((attacked.parent / "index.html").as_uri())
     assert page.evaluate("window.pwned") is None and heard == []
@@ -204,7 +241,9 @@ def test_a_click_in_the_live_view_leads_nowhere(attacked: Path, watched: tuple[A
 
 
 def test_the_live_view_shows_styles_and_runs_no_script(browser: Any, tmp_path: Path) -> None:
-    html = "<!doctype html><style>p{color:rgb(1,2,3)}</style><p>styled</p><script>document.body.textContent='ran'</script>"
+    html = (
+        "<!doctype html><style>p{color:rgb(1,2,3)}</style><p>styled</p><script>document.body.textContent='ran'</script>"
+    )
     run = make_run(tmp_path / "run", tasks=6, models=("base", "tuned"), pictures=False, completion=lambda *_: html)
     write_report(run)
     page = browser.new_page()
@@ -223,7 +262,9 @@ def test_no_escape_sequence_reaches_a_terminal(attacked: Path, encoding: str) ->
     print_report(attacked, Console(file=target, width=80, no_color=True))
     target.flush()
     text = target.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
-    assert not [sign for sign in text if (ord(sign) < 32 and sign != "\n") or 127 <= ord(sign) < 160 or sign in "\u202e\u2028"]
+    assert not [
+        sign for sign in text if (ord(sign) < 32 and sign != "\n") or 127 <= ord(sign) < 160 or sign in "\u202e\u2028"
+    ]
     assert ":warning:" in text or "warning" in text
     assert all(len(line) <= 80 for line in text.splitlines())
 
@@ -231,7 +272,9 @@ def test_no_escape_sequence_reaches_a_terminal(attacked: Path, encoding: str) ->
 def test_exports_carry_no_commands(attacked: Path, tmp_path: Path) -> None:
     import csv
 
-    paths = {path.name: path for path in export(attacked, ["csv", "parquet", "latex", "markdown", "model-card"], tmp_path)}
+    paths = {
+        path.name: path for path in export(attacked, ["csv", "parquet", "latex", "markdown", "model-card"], tmp_path)
+    }
     with paths["samples.csv"].open(encoding="utf-8", newline="") as file:
         cells = [cell for row in csv.DictReader(file) for name, cell in row.items() if not name.startswith("score_")]
     assert not [cell for cell in cells if cell[:1] in "=@+\t" and cell]

@@ -67,7 +67,11 @@ def test_search_and_filters_agree_with_the_rows(page: Any, run_dir: Path) -> Non
         count = len(flips["conforming"][side])
         assert shown(page).startswith(f"{count} of") if count else page.locator("#cards .empty").is_visible()
     page.click("#reset")
-    failed = {r["task"] for r in rows(run_dir) if r["model"] == "tuned" and any(not c["passed"] and "label" in c["why"] for c in r["checks"])}
+    failed = {
+        r["task"]
+        for r in rows(run_dir)
+        if r["model"] == "tuned" and any(not c["passed"] and "label" in c["why"] for c in r["checks"])
+    }
     option = page.locator('#filter-check optgroup[label="tuned"] option', has_text="each field has a label")
     page.select_option("#filter-check", option.get_attribute("value"))
     assert shown(page).startswith(f"{len(failed)} of")
@@ -142,7 +146,11 @@ def test_difference_from_the_reference_is_empty_for_the_reference(page: Any, run
 def test_axe_finds_nothing(browser: Any, run_dir: Path, scheme: str, rest: str) -> None:
     page = browser.new_page(color_scheme=scheme, viewport={"width": 1280, "height": 900})
     task = next(r["task"] for r in rows(run_dir) if r["messages"])
-    page.goto((run_dir.parent / "index.html").as_uri() if rest == "index" else address(run_dir, rest.replace("#task", f"#task={task}")))
+    page.goto(
+        (run_dir.parent / "index.html").as_uri()
+        if rest == "index"
+        else address(run_dir, rest.replace("#task", f"#task={task}"))
+    )
     if rest.startswith("#"):
         page.wait_for_selector("dialog[open] .findings")
     elif not rest:
@@ -189,7 +197,9 @@ def test_single_file_holds_its_pictures(page: Any, run_dir: Path, tmp_path: Path
     page.goto(alone.as_uri() + "#q=porto")
     page.evaluate("document.querySelector('#cards').scrollIntoView({behavior: 'instant'})")
     page.wait_for_function("[...document.querySelectorAll('.card img')].some((i) => i.naturalWidth > 0)")
-    assert page.evaluate("[...document.querySelectorAll('.card img')].every((i) => i.src.startsWith('data:image/webp;'))")
+    assert page.evaluate(
+        "[...document.querySelectorAll('.card img')].every((i) => i.src.startsWith('data:image/webp;'))"
+    )
 
 
 def test_two_runs_are_laid_side_by_side(page: Any, run_dir: Path) -> None:

@@ -25,6 +25,7 @@ const refresh = (keep = true) => {
 const follow = () => {
   if (!readAddress()) return;
   refresh(false);
+  if (!state.task && !dialog.open && location.hash) $("#gallery").scrollIntoView();
   showDetail();
 };
 

@@ -1,0 +1,67 @@
+"""How the numbers came about: training, cost, and everything that decided them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.report import numbers
+from harness.report.files import Json, RunFiles, as_dict, as_list
+from harness.report.safe import one_line
+
+
+def costs(run: RunFiles) -> list[Json]:
+    """What each model's answers and training took, for those that a model wrote."""
+    rows = []
+    for model in run.models:
+        facts = as_dict(as_dict(run.manifest.get("models")).get(model))
+        cost, training = as_dict(facts.get("cost")), as_dict(facts.get("training"))
+        if cost or training:
+            rows.append(
+                {
+                    "model": model,
+                    "seconds": numbers.seconds(cost.get("seconds")),
+                    "tokens": numbers.count(cost.get("completion_tokens")),
+                    "speed": numbers.count(cost.get("tokens_per_second")),
+                    "memory": numbers.size(cost.get("peak_memory_bytes")),
+                    "training": numbers.seconds(training.get("seconds")) if training else "–",
+                    "training_rows": numbers.count(training.get("rows")) if training else "–",
+                    "training_tokens": numbers.count(training.get("tokens")) if training else "–",
+                }
+            )
+    return rows
+
+
+def curves(run: RunFiles) -> list[Json]:
+    """Training curves of the trained models: `{model, points: [{step, loss, scores}]}`."""
+    found = []
+    for model in run.models:
+        training = as_dict(as_dict(as_dict(run.manifest.get("models")).get(model)).get("training"))
+        points = [point for point in as_list(training.get("curve")) if isinstance(point, dict)]
+        if points:
+            found.append({"model": model, "suite": training.get("suite"), "points": points})
+    return found
+
+
+def facts(run: RunFiles) -> list[tuple[str, list[tuple[str, Any]]]]:
+    """What decided the numbers, as titled lists of name and value, for the page's last section."""
+    manifest = run.manifest
+    profile = as_dict(manifest.get("profile"))
+    groups: list[tuple[str, list[tuple[str, Any]]]] = [
+        (
+            "Run",
+            [(key, manifest.get(key)) for key in ("run", "harness", "started", "finished", "command", "seeds")]
+            + [(f"git {key}", value) for key, value in as_dict(manifest.get("git")).items()],
+        ),
+        ("Profile", list(profile.items())),
+    ]
+    for model, about in as_dict(manifest.get("models")).items():
+        kept = [(k, v) for k, v in as_dict(about).items() if k not in ("training", "cost") and v not in (None, {}, [])]
+        training = {k: v for k, v in as_dict(as_dict(about).get("training")).items() if k != "curve"}
+        groups.append((f"Model {model}", kept + ([("training", training)] if training else [])))
+    groups += [
+        (f"Suite {suite}", list(as_dict(about).items())) for suite, about in as_dict(manifest.get("suites")).items()
+    ]
+    groups += [
+        (title, list(as_dict(manifest.get(title.lower())).items())) for title in ("Tools", "Packages", "Hardware")
+    ]
+    return [(one_line(title), items) for title, items in groups if items]
