@@ -51,6 +51,7 @@ def main() -> None:
         "metrics": len(scorers),
         "import_s": round(imported, 2),
         "first_s": round(times[0][0], 2),
+        "first_cpu_s": round(times[0][1], 2),
         "best_s": round(min(wall for wall, _ in times), 2),
         "best_cpu_s": round(min(cpu for _, cpu in times), 2),
         "limit_s": LIMIT_S,

@@ -27,3 +27,20 @@ def corpus_bleu(sums: Floats) -> Floats:
         score = 100 * penalty * np.exp(precision)
     nothing = missing.all(axis=-1) | (total == 0).any(axis=-1) | (system <= 0)
     return np.asarray(np.where(nothing, 0.0, score), dtype=np.float64)
+
+
+def bleu_gradient(sums: Floats) -> Floats:
+    """Return ∂BLEU/∂sums, shape like `sums`; 0 where the smoothing holds an order up, or where BLEU is 0.
+
+    With log BLEU = min(0, 1 − ref/sys) + ¼ Σ (log correct_n − log total_n).
+    """
+    system, reference = sums[..., 0], sums[..., 1]
+    correct, total = sums[..., 2 : 2 + ORDER], sums[..., 2 + ORDER : STATISTICS]
+    short = (system < reference) & (system > 0)
+    out = np.zeros_like(sums)
+    np.divide(reference, system**2, out=out[..., 0], where=short)
+    np.divide(-1.0, system, out=out[..., 1], where=short)
+    np.divide(1 / ORDER, correct, out=out[..., 2 : 2 + ORDER], where=correct > 0)
+    np.divide(-1 / ORDER, total, out=out[..., 2 + ORDER :], where=total > 0)
+    out *= corpus_bleu(sums)[..., None]
+    return out

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.compare.bleu import corpus_bleu
+from harness.compare.bleu import bleu_gradient, corpus_bleu
 from harness.compare.resample import Floats, Pivot, Resampler, mean_pivots, studentise
 
 Term = tuple[float, Floats]
@@ -17,16 +17,16 @@ _STEP = 1e-4
 
 @dataclass(frozen=True)
 class CorpusFunction:
-    """A function of summed statistics, shape (..., p) → (...); `fast` where many sums cost about as much as one."""
+    """A function of summed statistics, shape (..., p) → (...), with its gradient where many sums cost little more."""
 
     value: Callable[[Floats], Floats]
-    fast: bool
+    gradient: Callable[[Floats], Floats] | None = None
 
 
 def corpus_function(metric: str) -> CorpusFunction:
     """Return the corpus function of a metric: BLEU's own for both BLEU metrics, else what the registry names."""
     if metric in {"bleu", "bleu_dom"}:
-        return CorpusFunction(corpus_bleu, fast=True)
+        return CorpusFunction(corpus_bleu, bleu_gradient)
     from harness.score.registry import metric as registered
 
     single = registered(metric).corpus
@@ -36,10 +36,10 @@ def corpus_function(metric: str) -> CorpusFunction:
     def value(sums: Floats) -> Floats:
         return np.asarray(np.apply_along_axis(lambda row: float(single(row.tolist())), -1, sums))
 
-    return CorpusFunction(value, fast=False)
+    return CorpusFunction(value)
 
 
-def gradient(function: Callable[[Floats], Floats], sums: Floats) -> Floats:
+def numeric_gradient(function: Callable[[Floats], Floats], sums: Floats) -> Floats:
     """Return ∂f/∂sums by central differences of a relative step, shape like `sums`; 0 where a sum is 0."""
     out = np.zeros_like(sums)
     for column in range(sums.shape[-1]):
@@ -67,12 +67,13 @@ def corpus_pivot(terms: Sequence[Term], function: CorpusFunction, resampler: Res
     """
     n = len(terms[0][1])
     estimate = corpus_value(terms, function)
+    slope = function.gradient or (lambda sums: numeric_gradient(function.value, sums))
     influence = np.zeros(n)
     for factor, counts in terms:
-        influence += factor * (counts @ gradient(function.value, counts.sum(axis=0)))
+        influence += factor * (counts @ slope(counts.sum(axis=0)))
     scale = n / max(n - 1, 1)
     variance = scale * float(((influence - influence.mean()) ** 2).sum())
-    if not function.fast:
+    if function.gradient is None:
         return mean_pivots([estimate + n * (influence - influence.mean())], resampler)[0]
     shifts = np.empty(resampler.replicates)
     variances = np.empty(resampler.replicates)
@@ -81,7 +82,7 @@ def corpus_pivot(terms: Sequence[Term], function: CorpusFunction, resampler: Res
         for factor, counts in terms:
             sums = weights @ counts
             values += factor * function.value(sums)
-            influences += factor * (gradient(function.value, sums) @ counts.T)
+            influences += factor * (slope(sums) @ counts.T)
         centre = np.einsum("bn,bn->b", weights, influences) / n
         influences -= centre[:, None]
         shifts[where] = values - estimate
