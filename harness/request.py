@@ -100,9 +100,13 @@ def resolve(request: RunRequest, *, models_only: bool = False) -> Resolved:
     )
 
 
-def training_suite_name(spec: ModelSpec) -> str:
-    """Return the name of the suite whose training part this model learns from or takes its examples from."""
-    return (spec.file.train.suite if spec.file.train else None) or spec.profile.file.training_suite
+def training_suite_name(spec: ModelSpec, specs: Sequence[ModelSpec]) -> str:
+    """Return the name of the suite whose training part this model learns from or takes its examples from.
+
+    A few-shot model takes its examples from where the first trained model of the run learns: both know the same.
+    """
+    trainings = [other.file.train for other in ([spec] if spec.file.train else specs) if other.file.train]
+    return (trainings[0].suite if trainings else None) or spec.profile.file.training_suite
 
 
 def _check(request: RunRequest) -> None:
@@ -131,7 +135,9 @@ def _training_suites(
     specs: Sequence[ModelSpec], measured: Mapping[str, Suite], data: Mapping[str, Path]
 ) -> dict[str, Suite]:
     """Return the suites that models learn from. One that is measured anyway is not read twice."""
-    needed = [find_suite(training_suite_name(spec)).name for spec in specs if spec.file.train or spec.file.few_shot]
+    needed = [
+        find_suite(training_suite_name(spec, specs)).name for spec in specs if spec.file.train or spec.file.few_shot
+    ]
     return {name: measured.get(name) or _load(name, data) for name in dict.fromkeys(needed)}
 
 

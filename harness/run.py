@@ -20,6 +20,7 @@ from harness.profile.schema import Training
 from harness.progress import Narrator
 from harness.request import MeasuredSuite, Resolved, RunRequest, resolve, training_suite_name
 from harness.rundir import REPORTS_FOLDER, RunFolder, row_key
+from harness.suite.load import find_suite
 from harness.suite.split import stratified
 from harness.train.data import DataReport
 from harness.train.sft import Progress, TrainedAdapter, train_adapter
@@ -84,7 +85,7 @@ def _contenders(spec: ModelSpec, loaded: LoadedModel, resolved: Resolved, narrat
     settings = GenerationSettings(
         file.max_new_tokens, file.batch_size, temperature=request.temperature, samples=request.samples
     )
-    learnt_from = resolved.training_suites.get(training_suite_name(spec))
+    learnt_from = resolved.training_suites.get(find_suite(training_suite_name(spec, resolved.specs)).name)
     if spec.file.train is not None:
         assert learnt_from is not None
         return [

@@ -38,6 +38,7 @@ def _one_line(text: str) -> str:
 
 def _quiet_libraries() -> None:
     """Progress bars and advice of libraries would tear the harness' own progress apart."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
