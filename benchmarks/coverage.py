@@ -3,8 +3,8 @@
     python benchmarks/coverage.py [--experiments 10000] [--replicates 1999] [--only PARTS] [--json]
 
 Prints Markdown tables (coverage, false alarms and power in percent), or one JSON object a line. PARTS are continuous,
-yes-no, bleu, seeds, gate and power, separated by commas. All experiments of a chunk share one resampling, as all
-metrics of a run do. Some minutes on one core.
+yes-no, bleu, seeds, gate, power and methods, separated by commas. All experiments of a chunk share one resampling, as
+all metrics of a run do. About ten minutes on one core.
 """
 
 from __future__ import annotations
@@ -217,9 +217,60 @@ def power(random: Random, experiments: int, replicates: int) -> Iterator[dict[st
             yield {"part": "power", "cell": name, "n": n, "stated": stated, "found": found_count / experiments}
 
 
+def methods(random: Random, experiments: int, replicates: int) -> Iterator[dict[str, object]]:
+    """The candidates for the interval of a mean difference at n = 64, on the same resamples."""
+    cases: dict[str, Pairs] = {
+        "skewed to the top": skewed_high,
+        "Beta(1, 9) − Beta(0.1, 0.9)": lambda r, n, e: r.beta(1, 9, (n, e)) - r.beta(0.1, 0.9, (n, e)),
+        "exponential": lambda r, n, e: r.exponential(size=(n, e)) - 1,
+        "80 % of differences 0": lambda r, n, e: np.where(r.random((n, e)) < 0.2, r.normal(size=(n, e)), 0.0),
+        "share of 4 checks, 70 % of tasks always solved": mostly_equal,
+    }
+    n, limit, tail = 64, stats.t.ppf(0.975, 63), max(1, int((replicates + 1) * 0.025))
+    for name, draw in cases.items():
+        held = np.zeros(4)
+        for size in _chunks(experiments):
+            values = draw(random, n, size)
+            centre, se = values.mean(axis=0), stats.sem(values, axis=0)
+            deviations = values - centre
+            sums = Resampler(int(random.integers(2**31)), replicates).sums(
+                np.concatenate([deviations, deviations**2], 1)
+            )
+            shifts = sums[:, :size] / n
+            spreads = np.sqrt(np.maximum((sums[:, size:] / n - shifts**2) / (n - 1), 1e-18))
+            t, observed = np.sort(shifts / spreads, axis=0), centre / se
+            two_tails = (t[tail - 1] <= observed) & (observed <= t[-tail])
+            symmetric = np.abs(observed) <= np.sort(np.abs(t), axis=0)[-2 * tail]
+            # BCa (Efron 1987): 0 is held where its rank among the replicates lies between the corrected quantiles.
+            below = (shifts < 0).mean(axis=0) + (shifts == 0).mean(axis=0) / 2
+            bias = stats.norm.ppf(below)
+            acceleration = (deviations**3).sum(axis=0) / (6 * (deviations**2).sum(axis=0) ** 1.5)
+            ends = [stats.norm.cdf(bias + (bias + z) / (1 - acceleration * (bias + z))) for z in (-1.96, 1.96)]
+            rank = (shifts <= -centre).mean(axis=0)
+            bca = (ends[0] <= rank) & (rank <= ends[1])
+            held += [np.sum(np.abs(observed) <= limit), bca.sum(), two_tails.sum(), symmetric.sum()]
+        t_share, bca_share, tails_share, symmetric_share = (float(share) for share in held / experiments)
+        yield {
+            "part": "methods",
+            "cell": name,
+            "t": t_share,
+            "BCa": bca_share,
+            "bootstrap-t, two tails": tails_share,
+            "bootstrap-t, symmetric": symmetric_share,
+        }
+
+
 _bonett_price = lru_cache(maxsize=None)(bonett_price)
 _mcnemar = lru_cache(maxsize=None)(mcnemar_exact)
-PARTS = {"continuous": continuous, "yes-no": yes_no, "bleu": bleu, "seeds": seeds, "gate": gate, "power": power}
+PARTS = {
+    "continuous": continuous,
+    "yes-no": yes_no,
+    "bleu": bleu,
+    "seeds": seeds,
+    "gate": gate,
+    "power": power,
+    "methods": methods,
+}
 
 
 def _chunks(experiments: int, size: int = CHUNK) -> Iterator[int]:
