@@ -1,4 +1,4 @@
-"""What several test folders share: a cache of the session's own, the embedded model, and a tiny model of Llama's shape."""
+"""What several test folders share: a cache of the session's own, the embedded model, and a tiny Llama."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def embedded(embedded_folder: Path) -> LoadedModel:
 
 @pytest.fixture(scope="session")
 def tiny_folder(embedded_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random model of Llama's shape with the embedded tokenizer and no chat template: small enough to train in a second."""
+    """A random model of Llama's shape with the embedded tokenizer and no chat template, trained in a second."""
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
@@ -121,7 +121,12 @@ suites: [small]
 """
 TINY_TUNED = """\
 train:
-  sft: {max_steps: 4, save_steps: 1, per_device_train_batch_size: 2, learning_rate: 1.0e-2, gradient_checkpointing: false}
+  sft:
+    max_steps: 4
+    save_steps: 1
+    per_device_train_batch_size: 2
+    learning_rate: 1.0e-2
+    gradient_checkpointing: false
   lora: {r: 4, target_modules: all-linear}
 """
 
