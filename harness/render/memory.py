@@ -9,7 +9,7 @@ import psutil
 
 from harness.render.settings import RenderSettings
 
-_PERIOD = 0.2
+_PERIOD = 0.25
 _MIB = 1024 * 1024
 
 
@@ -26,26 +26,24 @@ class MemoryWatch:
         """Largest resident memory of all browsers together, in bytes."""
 
     async def run(self) -> None:
-        """Look every 0.2 s until cancelled."""
+        """Look every 0.25 s until cancelled."""
         while True:
             await asyncio.sleep(_PERIOD)
             with contextlib.suppress(psutil.Error):
                 self._look()
 
     def _look(self) -> None:
+        browsers: dict[int, list[psutil.Process]] = {}
+        root_of = {self._driver_pid: 0}
+        # One walk over the process table, parents before children: three would cost more than the pages' Python.
+        for process in psutil.Process(self._driver_pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                parent = process.ppid()
+                root_of[process.pid] = process.pid if parent == self._driver_pid else root_of.get(parent, 0)
+                browsers.setdefault(root_of[process.pid], []).append(process)
         total = 0
-        for browser in psutil.Process(self._driver_pid).children():
-            held = 0
-            members = [browser, *browser.children(recursive=True)]
-            for process in members:
-                with contextlib.suppress(psutil.Error):
-                    # Shared pages (program text, V8 snapshot) count in each process; ~60 MiB, well inside the limits.
-                    resident = process.memory_info().rss
-                    if resident > self._page_limit and "--type=renderer" in process.cmdline():
-                        process.kill()
-                        self.kills.append(f"the page's process held {resident // _MIB} MiB")
-                    else:
-                        held += resident
+        for members in browsers.values():
+            held = sum(self._weigh(process) for process in members)
             total += held
             if held > self._browser_limit:
                 self.kills.append(f"the browser held {held // _MIB} MiB")
@@ -53,3 +51,14 @@ class MemoryWatch:
                     with contextlib.suppress(psutil.Error):
                         process.kill()
         self.peak = max(self.peak, total)
+
+    def _weigh(self, process: psutil.Process) -> int:
+        """Return the resident memory of one process in bytes; a page's process over its limit is killed."""
+        with contextlib.suppress(psutil.Error):
+            # Shared pages (program text, V8 snapshot) count in each process; ~60 MiB, well inside the limits.
+            resident = int(process.memory_info().rss)
+            if resident <= self._page_limit or "--type=renderer" not in process.cmdline():
+                return resident
+            process.kill()
+            self.kills.append(f"the page's process held {resident // _MIB} MiB")
+        return 0

@@ -91,9 +91,9 @@ class RenderSettings:
 
 
 def worker_count(settings: RenderSettings) -> int:
-    """Return how many browsers work at once: as asked, else one per usable core, at most 8, and at least 2.
+    """Return how many browsers work at once: as asked, else one more than the usable cores, at most 9.
 
-    Two on a single core still help, because a page waits for its frame while another one computes.
+    The one more fills the time in which a page waits for its frame and computes nothing.
     """
     if settings.workers is not None:
         return max(1, settings.workers)
@@ -101,4 +101,4 @@ def worker_count(settings: RenderSettings) -> int:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS and Windows
         cores = os.cpu_count() or 1
-    return max(2, min(8, cores))
+    return min(8, cores) + 1

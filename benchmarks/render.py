@@ -1,0 +1,149 @@
+"""Pages per second of the renderer, beside a fresh browser per page and beside the limit of one reused page.
+
+    python benchmarks/render.py [--pages N] [--rounds R] [--json FILE]
+
+All ways render the same pages (the references of tasks/html_starter) on the same machine, in turns, `--rounds` times;
+the median counts. Ratios hold from machine to machine, the absolute figures do not.
+
+- `fresh`: a browser for each page and one screenshot, the way existing benchmarks do it; with full Chromium where it is
+  installed, and with the renderer's own browser.
+- `limit`: one reused page, `set_content` and both screenshots, no isolation, the best of 1 to 3 pages at once.
+- `renderer`: everything measured, both viewports and screenshots, axe off; then with axe, and with each safety feature
+  and each measure left out in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import yaml
+from playwright.async_api import Browser, async_playwright
+
+from harness.render import Renderer, RenderRequest, RenderSettings, visit
+from harness.render.browser import find_browser, network_namespace
+from harness.render.settings import DESKTOP_WIDTH, PHONE_WIDTH, VIEWPORT_HEIGHT
+
+ROOT = Path(__file__).parents[1]
+
+
+def references(count: int) -> list[str]:
+    files = sorted((ROOT / "tasks" / "html_starter").glob("*/*.yaml"))
+    pages = [task["reference"] for file in files for task in yaml.safe_load(file.read_text(encoding="utf-8"))]
+    if not pages:
+        raise SystemExit("tasks/html_starter holds no pages")
+    return (pages * (count // len(pages) + 1))[:count]
+
+
+async def fresh(pages: list[str], program: str | None) -> float:
+    started = time.perf_counter()
+    async with async_playwright() as playwright:
+        for html in pages:
+            browser = await playwright.chromium.launch(executable_path=program, chromium_sandbox=False)
+            page = await browser.new_page(viewport={"width": DESKTOP_WIDTH, "height": VIEWPORT_HEIGHT})
+            await page.set_content(html)
+            await page.screenshot()
+            await browser.close()
+    return len(pages) / (time.perf_counter() - started)
+
+
+async def limit(pages: list[str], program: str | None, at_once: int) -> float:
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=program, chromium_sandbox=False)
+        todo = iter(pages)
+        started = time.perf_counter()
+        await asyncio.gather(*(_reuse(browser, todo) for _ in range(at_once)))
+        spent = time.perf_counter() - started
+        await browser.close()
+    return len(pages) / spent
+
+
+async def _reuse(browser: Browser, todo: Iterator[str]) -> None:
+    page = await browser.new_page()
+    for html in todo:
+        await page.set_content(html)
+        for width in (DESKTOP_WIDTH, PHONE_WIDTH):
+            await page.set_viewport_size({"width": width, "height": VIEWPORT_HEIGHT})
+            await page.screenshot()
+
+
+def measured(pages: list[str], settings: RenderSettings) -> float:
+    with Renderer(settings) as renderer:
+        renderer.render(RenderRequest(f"warm {n}", "<p>warm") for n in range(4))
+        started = time.perf_counter()
+        done = renderer.render((RenderRequest(str(n), html) for n, html in enumerate(pages)), lambda *_: None)
+        spent = time.perf_counter() - started
+    wrong = [rendering for rendering in done.values() if rendering.outcome in ("unscored", "timeout", "crash")]
+    if wrong:
+        raise SystemExit(f"{len(wrong)} pages were not measured, first: {wrong[0].outcome} {wrong[0].detail}")
+    return len(pages) / spent
+
+
+def without_guard(pages: list[str], settings: RenderSettings) -> float:
+    kept = visit._script
+    visit._script = lambda name: "0" if name == "guard.js" else kept(name)
+    try:
+        return measured(pages, settings)
+    finally:
+        visit._script = kept
+
+
+def without_namespace(pages: list[str], settings: RenderSettings) -> float:
+    return measured(pages, replace(settings, namespace=False))
+
+
+def without_recycling(pages: list[str], settings: RenderSettings) -> float:
+    return measured(pages, replace(settings, pages_per_browser=10**9))
+
+
+def without_screenshots(pages: list[str], settings: RenderSettings) -> float:
+    return measured(pages, replace(settings, screenshots=False))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pages", type=int, default=60)
+    parser.add_argument("--fresh-pages", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    pages = references(options.pages)
+    choice = find_browser()
+    full = next((path for name in ("chromium", "google-chrome") if (path := shutil.which(name))), choice.path)
+    off, on = RenderSettings(axe=False), RenderSettings(axe=True)
+    ways: dict[str, Callable[[], float]] = {
+        "fresh, full browser": lambda: asyncio.run(fresh(pages[: options.fresh_pages], full)),
+        "fresh, same browser": lambda: asyncio.run(fresh(pages[: options.fresh_pages], choice.path)),
+        **{f"limit, {n} at once": (lambda n=n: asyncio.run(limit(pages, choice.path, n))) for n in (1, 2, 3)},
+        "renderer": lambda: measured(pages, off),
+        "renderer with axe": lambda: measured(pages, on),
+        "renderer - namespace": lambda: without_namespace(pages, off),
+        "renderer - guard script": lambda: without_guard(pages, off),
+        "renderer - recycling": lambda: without_recycling(pages, off),
+        "renderer - screenshots": lambda: without_screenshots(pages, off),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(options.rounds):
+        for name, way in ways.items():
+            rates[name].append(way())
+            print(f"  {name:26} {rates[name][-1]:7.2f} pages/s", file=sys.stderr, flush=True)
+    middle = {name: statistics.median(values) for name, values in rates.items()}
+    best = max(value for name, value in middle.items() if name.startswith("limit"))
+    print(f"{choice.name} {choice.version}; {network_namespace()[1]}; {options.pages} pages, {options.rounds} rounds")
+    base = middle["fresh, full browser"]
+    for name, value in middle.items():
+        print(f"{name:26} {value:7.2f} pages/s {value / best:6.2f} x limit {value / base:7.1f} x fresh")
+    if options.json:
+        options.json.write_text(json.dumps({"rates": rates, "median": middle, "browser": choice.version}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
