@@ -39,7 +39,9 @@ class Contender(Protocol):
         """The settings of that training."""
 
 
-def build_manifest(resolved: Resolved, models: Iterable[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+def build_manifest(
+    resolved: Resolved, models: Iterable[tuple[str, dict[str, Any]]], trials: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
     """Return the manifest at the begin of a run, as in docs/files.md."""
     from harness.render.browser import find_browser, fonts_hash
     from harness.score.registry import scorer_manifest, tool_versions
@@ -70,6 +72,7 @@ def build_manifest(resolved: Resolved, models: Iterable[tuple[str, dict[str, Any
         "models": by_name | {name: _control() for name in resolved.controls},
         "suites": {part.suite.name: _suite_entry(part) for part in resolved.measured},
         "scorers": scorer_manifest(),
+        "self_test": trials,
         "tools": {
             **tool_versions(),
             "browser": f"{browser.name} {browser.version}",
@@ -96,6 +99,7 @@ def deciding_part(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "models": models,
         "suites": suites,
         "scorers": {name: scorer["version"] for name, scorer in manifest["scorers"].items()},
+        "refused": {name: sorted(trial["refused"]) for name, trial in manifest["self_test"].items()},
         "tools": manifest["tools"],
         "schema": manifest["schema"],
     }

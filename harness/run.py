@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain, combinations
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.cache import cache_folder
 from harness.generate.local import Generator
@@ -25,6 +25,9 @@ from harness.suite.split import stratified
 from harness.train.data import DataReport
 from harness.train.sft import Progress, TrainedAdapter, train_adapter
 from harness.types import Completion, Row, Suite, Task
+
+if TYPE_CHECKING:
+    from harness.scoring import Scorer
 
 
 @dataclass(frozen=True)
@@ -58,10 +61,24 @@ def run(request: RunRequest, narrator: Narrator | None = None, reports: Path = R
     with RunFolder(resolved.run_name, reports) as folder:
         narrator.say(f"run {folder.name}")
         contenders = prepare(resolved, narrator)
-        manifest = build_manifest(resolved, [model_entry(contender) for contender in contenders])
+        trials = _self_test(resolved, narrator)
+        manifest = build_manifest(resolved, [model_entry(contender) for contender in contenders], trials)
         finished = {row_key(row): row for row in folder.begin(manifest, deciding_part(manifest))}
-        rows = _measure(resolved, contenders, folder, finished, narrator)
+        rows = _measure(resolved, contenders, folder, finished, trials, narrator)
         return _finish(resolved, contenders, folder, manifest, rows, narrator)
+
+
+def _self_test(resolved: Resolved, narrator: Narrator) -> dict[str, dict[str, Any]]:
+    """Let every metric prove itself on references and their mutants of each suite before its numbers are given."""
+    from harness.score.selftest import self_test
+
+    trials = {}
+    with narrator.stage("metrics prove themselves on spoilt references", len(resolved.measured)) as stage:
+        for measured in resolved.measured:
+            report = self_test(measured.tasks)
+            trials[measured.suite.name] = report.as_dict()
+            stage.advance("all hold" if not report.refused else f"refused: {', '.join(report.refused)}")
+    return trials
 
 
 def prepare(resolved: Resolved, narrator: Narrator) -> list[Contender]:
@@ -171,11 +188,13 @@ def _measure(
     contenders: Sequence[Contender],
     folder: RunFolder,
     finished: dict[tuple[str, str, str, int], Row],
+    trials: Mapping[str, Mapping[str, Any]],
     narrator: Narrator,
 ) -> list[Row]:
     """Generate and score everything; rows that are in the journal with the same completion are kept."""
     from harness.render import Renderer
     from harness.score.controls import control_completions
+    from harness.scoring import Scorer
 
     answered: list[tuple[MeasuredSuite, list[tuple[Task, Completion]], dict[str, frozenset[str]]]] = []
     for measured in resolved.measured:
@@ -191,7 +210,8 @@ def _measure(
     rows: list[Row] = []
     with Renderer(cache_dir=cache_folder("renders")) as renderer:
         for measured, work, seen in answered:
-            rows += _score(measured, work, seen, renderer, folder, finished, narrator)
+            scorer = Scorer(measured.suite.name, renderer, folder.write_shot, trials[measured.suite.name]["refused"])
+            rows += _score(scorer, work, seen, folder, finished, narrator)
     return rows
 
 
@@ -213,17 +233,16 @@ def _generate(contender: Contender, measured: MeasuredSuite, fresh: bool, narrat
 
 
 def _score(
-    measured: MeasuredSuite,
+    scorer: Scorer,
     work: Sequence[tuple[Task, Completion]],
-    seen: dict[str, frozenset[str]],
-    renderer: Any,
+    seen: Mapping[str, frozenset[str]],
     folder: RunFolder,
     finished: dict[tuple[str, str, str, int], Row],
     narrator: Narrator,
 ) -> list[Row]:
-    from harness.scoring import Scorer, refuse
+    from harness.scoring import refuse
 
-    suite = measured.suite.name
+    suite = scorer.suite
     kept, missing, refused = [], [], []
     for task, done in work:
         row = finished.get((suite, task.id, done.model, done.sample))
@@ -235,7 +254,6 @@ def _score(
             missing.append((task, done))
     if refused:
         folder.append(refused)
-    scorer = Scorer(suite, renderer, folder.write_shot)
     fresh_rows: list[Row] = []
     with narrator.stage(f"checking and rendering {suite}", len(missing)) as stage:
         if kept:

@@ -13,6 +13,7 @@ from harness.render import Renderer, RenderRequest
 from harness.score.metric import Evidence, NuReport
 from harness.score.nu import check_pages, find_nu
 from harness.score.registry import METRICS, messages, score_page
+from harness.score.wrap import as_document
 from harness.types import CONTROL_NAMES, Completion, Page, Rendering, Row, Score, Task, sha256
 
 CHUNK = 48
@@ -33,6 +34,8 @@ class Scorer:
     suite: str
     renderer: Renderer
     write_shot: ShotWriter
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """Metrics that did not prove themselves on this suite, and why: their numbers are not given."""
     references: dict[str, Rendering] = field(default_factory=dict)
     """Renderings of references by task id, kept for the visual similarity of later pages."""
 
@@ -51,7 +54,7 @@ class Scorer:
         reports = _check(pages, [task.scope for task, _ in chunk])
         self._render_references([task for task, _ in chunk])
         requests = {
-            _request_key(page.html, task): RenderRequest(_request_key(page.html, task), page.html, task.checks)
+            _request_key(page.html, task): _request(page.html, task)
             for (task, _), page in zip(chunk, pages, strict=True)
             if page.kind != "none"
         }
@@ -79,9 +82,7 @@ class Scorer:
             return
         cut = {task_id: extract(task.reference, "eos", task.scope).html for task_id, task in missing.items()}
         requests = {
-            _request_key(html, missing[task_id]): RenderRequest(
-                _request_key(html, missing[task_id]), html, missing[task_id].checks
-            )
+            _request_key(html, missing[task_id]): _request(html, missing[task_id])
             for task_id, html in cut.items()
             if html
         }
@@ -93,7 +94,7 @@ class Scorer:
 
     def _row(self, evidence: Evidence, completion: Completion) -> Row:
         task, page, rendering = evidence.task, evidence.page, evidence.rendering
-        scores = score_page(evidence)
+        scores = score_page(evidence) | {name: Score(None, why) for name, why in self.refused.items()}
         outcome = rendering.outcome if rendering is not None else "blank"
         return {
             "schema": 1,
@@ -172,7 +173,12 @@ def _check(pages: Sequence[Page], scopes: Sequence[Any]) -> list[NuReport | None
 
 def _request_key(html: str, task: Task) -> str:
     """Equal pages with equal checks are rendered once. The key, a host name, says nothing of the model."""
-    return "p" + sha256(f"{html}\0{task.id if task.checks else ''}")[:24]
+    return "p" + sha256(f"{html}\0{task.scope}\0{task.id if task.checks else ''}")[:24]
+
+
+def _request(html: str, task: Task) -> RenderRequest:
+    """A fragment is shown inside a conforming document: what the task did not ask for is not held against it."""
+    return RenderRequest(_request_key(html, task), as_document(html, task.scope)[0], task.checks)
 
 
 def _digest(picture: bytes) -> str:
