@@ -1,6 +1,8 @@
 # make run   sets everything up and measures the embedded model, before and after fine-tuning
 # make test  sets everything up and passes the tests
-PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3 || echo python3)
+# the first Python that starts and is new enough; tools/setup.py says so where there is none
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && exit; done; echo python3)
 VENV := $(or $(HARNESS_VENV),.venv)
 BIN := $(VENV)/bin
 ARGS ?=
