@@ -207,6 +207,43 @@ def suites_list() -> None:
     list_suites()
 
 
+@suites_app.command("check")
+def suites_check(
+    suite: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(metavar="[SUITE]", help="A name or folder. Default: all whose rows are on this disk."),
+    ] = None,
+    data: DataOption = None,
+    limit: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="Test the metrics on so many tasks; the rest is checked of all."),
+    ] = None,
+    json_file: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--json", help="Also write the findings to this file."),
+    ] = None,
+) -> None:
+    """Check references, checks, split and metrics of a suite; exit with 1 when there are tasks to mend."""
+    from harness.cli.suites import check_suites
+
+    raise typer.Exit(check_suites(suite, data=data or [], limit=limit, json_file=json_file))
+
+
+@suites_app.command("new")
+def suites_new(
+    name: Annotated[str, typer.Argument(help="The suite's name; a folder of that name is made.")],
+    source: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--from", metavar="FILE|HUB-ID", help="A JSONL, JSON, CSV, Parquet or YAML file, or a hub id."),
+    ] = None,
+    folder: Annotated[Path, typer.Option("--to", help="Where the suite's folder is made.")] = Path("tasks"),
+) -> None:
+    """Write a commented suite.yaml, from a data file with its columns guessed, or with two tasks to begin from."""
+    from harness.cli.suites import new_suite
+
+    new_suite(name, source, folder)
+
+
 def _words(text: str, option: str) -> tuple[str, ...]:
     words = tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
     if not words:

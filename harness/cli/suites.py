@@ -1,12 +1,24 @@
-"""`suites list`."""
+"""`suites list`, `suites check` and `suites new`."""
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from harness.errors import HarnessError
+from harness.errors import EXIT_DONE, EXIT_FAILED, HarnessError
 from harness.suite.load import find_suites, load_suite, load_suite_file
+
+if TYPE_CHECKING:
+    from harness.suite.findings import SuiteCheck, Tier
+
+_SHOWN_IDS = 12
+_SHOWN_REASONS = 3
 
 
 def list_suites() -> None:
@@ -25,3 +37,173 @@ def list_suites() -> None:
     if not table.row_count:
         raise HarnessError("there are no suites under tasks/", "run the harness in the folder that holds tasks/")
     Console().print(table)
+
+
+def check_suites(
+    name: str | None,
+    *,
+    data: Sequence[str] = (),
+    limit: int | None = None,
+    json_file: Path | None = None,
+    console: Console | None = None,
+) -> int:
+    """Check one suite, or every suite whose data are on this disk; return 0 when nothing is to mend, else 1.
+
+    `limit` bounds the tasks of the metrics' self-test; everything else is checked of all tasks. `json_file` gets the
+    findings as one JSON object, by suite.
+
+    Raises:
+        UsageError: a suite, file or task is wrong.
+        HarnessError: the suite's data or the browser are not there.
+    """
+    import json
+
+    from harness.cache import write_atomically
+    from harness.progress import Narrator
+    from harness.request import parse_data_options
+    from harness.suite.check import check_suite
+    from harness.suite.load import find_suite
+
+    console = console or Console()
+    files = parse_data_options(data)
+    for given in files:
+        find_suite(given)
+    locations = [find_suite(name)] if name else find_suites()
+    if not locations:
+        raise HarnessError("there are no suites under tasks/", "run the harness in the folder that holds tasks/")
+    found: dict[str, SuiteCheck] = {}
+    for location in locations:
+        rows = files.get(location.name)
+        if name is None and rows is None and load_suite_file(location).hub is not None:
+            console.print(Text(f"{location.name}: its rows are on the hub, so it is only checked when named\n"))
+            continue
+        suite = load_suite(location, rows)
+        console.print(Text(f"{location.name}: {len(suite.train)} training and {len(suite.held_out)} held-out tasks"))
+        found[location.name] = check_suite(suite, Narrator(console), limit)
+        print_check(found[location.name], console)
+    if json_file is not None:
+        write_atomically(
+            json_file, json.dumps({name: check.as_dict() for name, check in found.items()}, indent=1) + "\n"
+        )
+        console.print(Text(f"written to {json_file}"))
+    return EXIT_DONE if all(check.sound for check in found.values()) else EXIT_FAILED
+
+
+def print_check(check: SuiteCheck, console: Console) -> None:
+    """Print what was found, at most 80 columns wide where the terminal is; tasks to mend come last."""
+    console.print()
+    console.print(_tiers(check))
+    _unmeasured(check, console)
+    if check.checked:
+        _line(console, f"{check.checks} checks in {check.checked} tasks")
+        _ids(console, "  references that fail their own", list(check.reference_fails))
+        for control, tasks in check.passed_by.items():
+            _ids(console, f"  solved by '{control}'", tasks)
+    if check.held_out_without_checks:
+        _line(console, f"held-out tasks without checks: {check.held_out_without_checks} of {check.held_out}")
+    if check.without_reference:
+        _line(console, f"tasks without a reference: {check.without_reference}; similarity is not measured for them")
+    for part, name in (("train", "training"), ("held_out", "held-out")):
+        doubles = sum(len(group) - 1 for group in check.near[part])
+        _line(console, f"near-duplicates among {name} tasks: {doubles or 'none'}")
+    _ids(console, "held-out tasks that resemble training rows", list(check.leaked))
+    _self_test(check, console)
+    console.print()
+    _mend(check, console)
+
+
+def _tiers(check: SuiteCheck) -> Table:
+    from harness.score import registry
+
+    ignores = any(tier.strict != tier.passed for tier in check.tiers)
+    columns = ("references", "hold", "of", *(("with doctype and title",) if ignores else ()))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index else "left", no_wrap=True)
+    for tier in check.tiers:
+        cells = (str(tier.passed), str(tier.measured), *((str(tier.strict),) if ignores else ()))
+        table.add_row(registry.metric(tier.name).label, *(cells if tier.measured else ("not measured", "0")))
+    return table
+
+
+def _unmeasured(check: SuiteCheck, console: Console) -> None:
+    for tier in check.tiers:
+        reasons: dict[str, list[str]] = {}
+        for task, why in tier.unmeasured.items():
+            reasons.setdefault(why, []).append(task)
+        for why, tasks in reasons.items():
+            _ids(console, f"{_label(tier)} not measured ({why})", tasks)
+
+
+def _label(tier: Tier) -> str:
+    from harness.score import registry
+
+    return registry.metric(tier.name).label
+
+
+def _self_test(check: SuiteCheck, console: Console) -> None:
+    from harness.score import registry
+
+    tested = check.self_test
+    metrics = {trial.metric for trial in tested.trials if trial.measured}
+    pairs = sum(trial.measured for trial in tested.trials)
+    _line(
+        console,
+        f"self-test: {len(metrics)} metrics, {tested.tasks} references, {pairs} comparisons with spoilt answers",
+    )
+    for name, why in tested.refused.items():
+        _line(console, f"  refused: {registry.metric(name).label}: {why}")
+    if tested.untested:
+        _line(console, f"  nothing to test with: {', '.join(registry.metric(name).label for name in tested.untested)}")
+
+
+def _mend(check: SuiteCheck, console: Console) -> None:
+    mend: Mapping[str, Sequence[str]] = check.mend
+    if not mend:
+        if check.sound:
+            _line(console, "Nothing to mend.")
+        return
+    _line(console, f"Tasks to mend: {len(mend)}", style="bold")
+    for task, reasons in mend.items():
+        _line(console, f"  {task}")
+        for reason in reasons[:_SHOWN_REASONS]:
+            _line(console, reason, indent=4)
+        if len(reasons) > _SHOWN_REASONS:
+            _line(console, f"… and {len(reasons) - _SHOWN_REASONS} more", indent=4)
+
+
+def _ids(console: Console, words: str, tasks: Sequence[str]) -> None:
+    more = f" … and {len(tasks) - _SHOWN_IDS} more" if len(tasks) > _SHOWN_IDS else ""
+    listed = f": {', '.join(tasks[:_SHOWN_IDS])}{more}" if tasks else ""
+    _line(console, f"{words}: {len(tasks) or 'none'}{listed}")
+
+
+def _line(console: Console, text: str, indent: int = 0, style: str = "") -> None:
+    """Print one paragraph; what a suite's pages wrote cannot move the terminal's cursor."""
+    from rich.padding import Padding
+
+    shown = "".join(" " if unicodedata.category(letter) in ("Cc", "Cf", "Cs") else letter for letter in text)
+    line = Text(shown, style=style)
+    console.print(Padding(line, (0, 0, 0, indent), expand=False) if indent else line)
+
+
+def new_suite(name: str, source: str | None, folder: Path) -> None:
+    """Make the suite `name` and say what to do next.
+
+    Raises:
+        UsageError: the name, the source or its columns do not do, or there is a suite of that name already.
+    """
+    from harness.suite.load import TASKS_FOLDER
+    from harness.suite.new import make_suite
+
+    made = make_suite(name, source, folder)
+    console = Console()
+    for file in made.files:
+        _line(console, f"written: {file}")
+    for what, column in made.columns.items():
+        _line(console, f"  {what}: column '{column}'")
+    for note in made.notes:
+        _line(console, f"note: {note}")
+    word = name if folder == TASKS_FOLDER else str(folder / name)
+    _line(console, f"next: python -m harness suites check {word}")
+    _line(console, f"then: python -m harness run --suites {word}")

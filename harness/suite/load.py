@@ -183,7 +183,7 @@ def _free_id(wanted: str, taken: Mapping[str, str]) -> str:
 
 
 def _mapped(row: RawRow, columns: Columns) -> dict[str, Any]:
-    """Rename the suite's columns; columns that mean nothing to the harness are left out of foreign data."""
+    """Rename the suite's columns; where the suite names any, others that mean nothing to the harness are left out."""
     names = {columns.prompt: "prompt", columns.input: "input", columns.reference: "reference"}
     for column in (columns.prompt, columns.reference):
         if column not in row.values:
@@ -191,7 +191,7 @@ def _mapped(row: RawRow, columns: Columns) -> dict[str, Any]:
                 f"{row.place}: there is no column '{column}'",
                 f"it has {', '.join(map(str, row.values))}; name the columns under `columns:` in suite.yaml",
             )
-    foreign = columns != Columns()
+    foreign = bool(columns.model_fields_set)
     return {
         names.get(key, key): value
         for key, value in row.values.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from harness.types import Scope
@@ -90,14 +91,31 @@ class TaskRow(_Strict):
     scope: Scope | None = None
     checks: tuple[dict[str, Any], ...] = ()
 
-    @field_validator("input", "reference", mode="before")
+    @field_validator("id", mode="before")
+    @classmethod
+    def _numbers_are_ids(cls, value: object) -> object:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+        return value or None  # an empty cell
+
+    @field_validator("input", "reference", "difficulty", mode="before")
     @classmethod
     def _absent_is_empty(cls, value: object) -> object:
         return "" if value is None else value
 
+    @field_validator("category", mode="before")
+    @classmethod
+    def _absent_is_other(cls, value: object) -> object:
+        return value or "other"
+
     @field_validator("checks", mode="before")
     @classmethod
     def _check_checks(cls, value: object) -> object:
+        if isinstance(value, str):  # a cell of a table
+            try:
+                value = yaml.safe_load(value)
+            except yaml.YAMLError as error:
+                raise ValueError(f"`checks` is not valid YAML: {str(error).splitlines()[0]}") from None
         if not value:
             return ()
         if not isinstance(value, list | tuple):
