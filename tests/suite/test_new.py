@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.errors import UsageError
+from harness.suite.columns import guess_columns, guess_form
+from harness.suite.load import SuiteLocation, load_suite
+from harness.suite.new import make_suite
+
+PAGE = '<!DOCTYPE html><html lang="en"><head><title>T</title></head><body><p>{}</p></body></html>'
+
+
+def _write(path: Path, rows: list[dict[str, object]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["instruction", "input", "output"], {"prompt": "instruction", "input": "input", "reference": "output"}),
+        (["Question", "Context", "Response"], {"prompt": "Question", "input": "Context", "reference": "Response"}),
+        (["id", "prompt", "completion"], {"prompt": "prompt", "reference": "completion"}),
+        (["category", "wish", "html"], {"prompt": "wish", "reference": "html"}),
+    ],
+)
+def test_columns_are_told_by_their_names(names: list[str], expected: dict[str, str]) -> None:
+    assert guess_columns(names, [], "data.csv") == expected
+
+
+def test_a_column_of_pages_is_the_reference_whatever_it_is_called() -> None:
+    rows = [{"wish": "a list", "seite": "<ul><li>a</li></ul>"}, {"wish": "1 < 2", "seite": "<p>b</p>"}]
+    assert guess_columns(["wish", "seite"], rows, "data.csv") == {"prompt": "wish", "reference": "seite"}
+
+
+def test_what_cannot_be_told_is_said_with_the_columns_that_are_there() -> None:
+    with pytest.raises(UsageError, match=r"for the prompt; it has a, b"):
+        guess_columns(["a", "b"], [{"a": "x", "b": "y"}], "data.csv")
+
+
+@given(
+    st.lists(st.dictionaries(st.text(max_size=8), st.one_of(st.none(), st.text(max_size=20)), max_size=4), max_size=5)
+)
+def test_any_table_is_guessed_or_refused(rows: list[dict[str, str | None]]) -> None:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    try:
+        columns = guess_columns(names, rows, "data.csv")
+    except UsageError:
+        return
+    assert {"prompt", "reference"} <= set(columns) <= {"prompt", "input", "reference"}
+    assert len(set(columns.values())) == len(columns)
+    assert set(columns.values()) <= set(names)
+
+
+def test_the_form_follows_most_references() -> None:
+    bare = "<html><body><p>x</p></body></html>"
+    assert guess_form([PAGE, PAGE, bare]) == ("document", [])
+    assert guess_form([bare, bare, PAGE]) == ("document", ["missing-doctype", "missing-title"])
+    assert guess_form(["<form></form>", "<ul></ul>", PAGE]) == ("fragment", [])
+
+
+def test_a_csv_becomes_a_suite_that_loads(tmp_path: Path) -> None:
+    source = tmp_path / "rows.csv"
+    checks = "[{why: one, level: must, see: {text: one}}]"
+    lines = [
+        "id,instruction,output,notes,checks",
+        f'7,A page,"{PAGE.format("one")}",x,"{checks}"'.replace('lang="en"', ""),
+    ]
+    lines += [f"{n},Another page number {n} of some kind,<p>{n}</p>,x," for n in (8, 9)]
+    source.write_text("\n".join(lines), encoding="utf-8")
+    made = make_suite("mine", str(source), tmp_path / "tasks")
+    assert made.columns == {"prompt": "instruction", "reference": "output"}
+    suite = load_suite(SuiteLocation("mine", made.folder))
+    tasks = {task.id: task for task in (*suite.train, *suite.held_out)}
+    assert set(tasks) == {"7", "8", "9"}
+    assert suite.train and suite.held_out
+    assert tasks["7"].checks[0]["see"] == {"text": "one"}
+    assert (made.folder / "rows.csv").read_bytes() == source.read_bytes()
+    assert sorted(path.name for path in made.folder.iterdir()) == ["rows.csv", "suite.yaml"]
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    made = make_suite("mine", None, tmp_path)
+    before = (made.folder / "suite.yaml").read_bytes()
+    with pytest.raises(UsageError, match="is there already"):
+        make_suite("mine", None, tmp_path)
+    assert (made.folder / "suite.yaml").read_bytes() == before
+
+
+def test_data_that_do_not_load_leave_nothing_behind(tmp_path: Path) -> None:
+    source = _write(tmp_path / "rows.jsonl", [{"id": "a", "prompt": "x", "output": "<p>"}] * 2)
+    with pytest.raises(UsageError, match=r"rows\.jsonl, line 2: the id 'a' is taken") as error:
+        make_suite("mine", str(source), tmp_path / "tasks")
+    assert "tasks" not in str(error.value)
+    assert list((tmp_path / "tasks").iterdir()) == []
+
+
+def test_the_example_loads_with_checks_and_both_parts(tmp_path: Path) -> None:
+    made = make_suite("mine", None, tmp_path)
+    suite = load_suite(SuiteLocation("mine", made.folder))
+    assert len(suite.train) == len(suite.held_out) == 1
+    assert all(task.checks for task in (*suite.train, *suite.held_out))
+
+
+def test_an_odd_file_name_and_column_survive_yaml(tmp_path: Path) -> None:
+    source = _write(
+        tmp_path / "my: rows # 1.jsonl", [{"prompt": f"page {n}", "out{put}, ü": f"<p>{n}</p>"} for n in range(3)]
+    )
+    made = make_suite("mine", str(source), tmp_path / "tasks")
+    content = yaml.safe_load((made.folder / "suite.yaml").read_text(encoding="utf-8"))
+    assert content["columns"]["reference"] == "out{put}, ü"
+    assert content["scope"] == "fragment"
+
+
+@pytest.mark.parametrize(
+    ("name", "source"), [("../x", None), ("", None), ("a b", None), ("ok", "gone.csv"), ("ok", "what")]
+)
+def test_wrong_words_are_refused_in_one_line(tmp_path: Path, name: str, source: str | None) -> None:
+    with pytest.raises(UsageError) as error:
+        make_suite(name, source, tmp_path / "tasks")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "tasks").exists()
