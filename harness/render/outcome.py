@@ -27,7 +27,6 @@ class Facts:
     timeout: str = ""
     too_large: str = ""
     left_for: str = ""
-    final_url: str = ""
     errors: list[str] = field(default_factory=list)
     blocked: list[str] = field(default_factory=list)
     code_blocked: bool = False

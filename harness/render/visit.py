@@ -4,40 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import hashlib
-import json
-import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.render import pixels
 from harness.render.checks import CheckRunner, failed_checks
 from harness.render.outcome import Facts, judge
+from harness.render.probe import MeasureFailed, Probe, script
 from harness.render.settings import (
-    CLOCK,
     DESKTOP_WIDTH,
     MAX_ELEMENTS,
     MAX_HTML_BYTES,
-    MAX_TEXT,
     PHONE_WIDTH,
-    SCREENSHOT_MAX_HEIGHT,
     VIEWPORT_HEIGHT,
     RenderRequest,
     RenderSettings,
 )
-from harness.render.witness import Witness
+from harness.render.witness import Witness, origin
 from harness.types import CheckResult, Rendering
 
 if TYPE_CHECKING:
-    from playwright.async_api import Browser, BrowserContext, CDPSession, Page
+    from playwright.async_api import Browser, BrowserContext, Page
 
 T = TypeVar("T")
-_FOLDER = Path(__file__).parent
 
 
 class Stalled(Exception):
@@ -46,29 +38,6 @@ class Stalled(Exception):
 
 class BrowserGone(Exception):
     """The browser died or does not answer: never the page's outcome by itself."""
-
-
-@functools.cache
-def _script(name: str) -> str:
-    text = (_FOLDER / name).read_text(encoding="utf-8")
-    started = int(datetime.fromisoformat(CLOCK).timestamp() * 1000)
-    return (
-        text.replace("guard(START);", f"guard({started});").replace("${START}", str(started))
-        if name == "guard.js"
-        else text
-    )
-
-
-@functools.cache
-def _axe() -> str:
-    return (_FOLDER / "vendor" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
-
-
-def origin(request: RenderRequest) -> str:
-    """Return the URL at which the page is served: one host per key, which no resolver knows."""
-    name = re.sub(r"[^a-z0-9]+", "-", request.key.lower()).strip("-")[:30]
-    digest = hashlib.sha256(request.key.encode("utf-8", "surrogatepass")).hexdigest()[:10]
-    return f"https://{name or 'page'}-{digest}.test/"
 
 
 class Visit:
@@ -86,8 +55,8 @@ class Visit:
         self._witness = Witness(origin(request), request.html, kill)
         self._facts = Facts()
         self._parts: dict[str, Any] = {}
-        self._page_now: Page | None = None
-        self._cdp: CDPSession | None = None
+        self._axe_failed = ""
+        self._now: tuple[Page, Probe] | None = None
         self._pictures: dict[str, asyncio.Task[pixels.Picture]] = {}
 
     async def run(self) -> Rendering:
@@ -107,11 +76,15 @@ class Visit:
         if len(self._request.html) > MAX_HTML_BYTES:
             self._facts.too_large = f"{len(self._request.html)} characters"
             return await self._rendering(started)
+        page, probe = await self._open()
         try:
             async with asyncio.timeout(self._limits.page):
-                await self._measure()
+                await self._measure(page, probe)
         except TimeoutError:
-            self._facts.timeout = self._facts.timeout or f"no end within {self._limits.page:g} s"
+            if "phone" in self._parts:
+                self._axe_failed = "accessibility not measured: no time was left"
+            else:
+                self._facts.timeout = f"no end within {self._limits.page:g} s"
         except Stalled as stalled:
             self._facts.timeout = str(stalled)
         rendering = await self._rendering(started)
@@ -119,7 +92,9 @@ class Visit:
             if rendering.outcome in ("crash", "timeout", "too-large"):
                 checks = failed_checks(self._request.checks, f"the page's outcome is {rendering.outcome}")
             else:
-                checks = await self._check(reuse=rendering.outcome not in ("navigated-away", "unscored"))
+                checks = await self._check(
+                    reuse=rendering.outcome not in ("navigated-away", "unscored") and not self._axe_failed
+                )
             rendering = replace(rendering, checks=checks)
         return replace(rendering, seconds=time.perf_counter() - started)
 
@@ -137,7 +112,7 @@ class Visit:
         except Exception as error:
             raise BrowserGone(f"closing the page: {_first_line(error)}") from error
 
-    async def _open(self) -> Page:
+    async def _open(self) -> tuple[Page, Probe]:
         context = await self._own(
             self._browser.new_context(
                 viewport={"width": DESKTOP_WIDTH, "height": VIEWPORT_HEIGHT},
@@ -160,9 +135,9 @@ class Visit:
         self._witness.watch(page)
         cdp = await self._own(context.new_cdp_session(page), "opening a session")
         # Scripts see one clock; it is set before any script of any document.
-        await self._own(page.add_init_script(_script("guard.js")), "preparing the page")
-        self._page_now, self._cdp = page, cdp
-        return page
+        await self._own(page.add_init_script(script("guard.js")), "preparing the page")
+        self._now = page, Probe(cdp, self._limits)
+        return self._now
 
     async def _own(self, step: Awaitable[T], what: str) -> T:
         """Await a step that concerns the browser, not yet the page."""
@@ -171,26 +146,37 @@ class Visit:
         except Exception as error:
             raise BrowserGone(f"{what}: {_first_line(error)}") from error
 
-    async def _measure(self) -> None:
-        page = await self._open()
-        cdp = self._cdp
-        assert cdp is not None
-        with contextlib.suppress(_Ended, _Destroyed):
+    async def _measure(self, page: Page, probe: Probe) -> None:
+        limits = self._limits
+        try:
             await self._load(page)
-            room, measured = await self._ready(cdp)
-            self._parts["desktop"] = measured
+            self._parts["desktop"] = measured = await self._ready(probe)
             if measured["elements"] > MAX_ELEMENTS:
                 self._facts.too_large = f"{measured['elements']} elements"
                 return
-            if self._settings.screenshots:
-                await self._shoot(cdp, "desktop", DESKTOP_WIDTH, measured["height"])
+            await self._shoot(probe, "desktop", DESKTOP_WIDTH)
+            await self._page(probe.resize(PHONE_WIDTH), limits.measure, "resizing")
+            self._parts["phone"] = await self._page(probe.measure("geometry"), limits.measure, "measuring")
+            await self._shoot(probe, "phone", PHONE_WIDTH)
             if self._settings.axe:
-                await self._accessibility(cdp, room)
-            await self._page(self._resize(cdp, PHONE_WIDTH), self._limits.measure, "resizing")
-            phone = await self._evaluate(cdp, room, "geometry", self._limits.measure, "measuring")
-            self._parts["phone"] = phone
-            if self._settings.screenshots:
-                await self._shoot(cdp, "phone", PHONE_WIDTH, phone["height"])
+                await self._accessibility(probe)
+        except _Destroyed:
+            self._facts.left_for = "another document"
+        except _Ended:
+            pass
+
+    async def _accessibility(self, probe: Probe) -> None:
+        """Run axe, last of all: where it takes too long or fails, only its own result is missing."""
+        await self._page(probe.resize(DESKTOP_WIDTH), self._limits.measure, "resizing")
+        try:
+            async with asyncio.timeout(self._limits.axe):
+                self._parts["accessibility"] = await probe.accessibility()
+        except TimeoutError:
+            self._axe_failed = f"accessibility not measured: no answer within {self._limits.axe:g} s"
+        except MeasureFailed as failed:
+            self._axe_failed = f"accessibility not measured: {failed}"
+        except Exception as error:
+            self._ended(error)
 
     async def _load(self, page: Page) -> None:
         from playwright.async_api import TimeoutError as PlaywrightTimeout
@@ -203,17 +189,17 @@ class Visit:
         except Exception as error:
             self._ended(error)
 
-    async def _ready(self, cdp: CDPSession) -> tuple[int, dict[str, Any]]:
-        """Wait until the document is loaded and settled; return the isolated world and what was measured there.
+    async def _ready(self, probe: Probe) -> dict[str, Any]:
+        """Wait until the document is loaded and settled, and return what was measured then.
 
-        A page that writes or navigates itself anew destroys the world; then the new document is waited for.
+        A page that writes or navigates itself anew destroys the isolated world; then the new document is waited for.
         """
         end = time.monotonic() + self._limits.load
         for last in (False, False, False, True):
             try:
-                room = await self._page(self._world(cdp), self._limits.load, "loading")
-                await self._evaluate(cdp, room, "ready", max(0.1, end - time.monotonic()), "loading")
-                return room, await self._evaluate(cdp, room, "settle", self._limits.measure, "measuring")
+                await self._page(probe.enter(), self._limits.load, "loading")
+                await self._page(probe.measure("ready"), max(0.1, end - time.monotonic()), "loading")
+                return await self._page(probe.measure("settle"), self._limits.measure, "measuring")
             except _Destroyed:
                 if last or time.monotonic() > end:
                     raise Stalled("its document is replaced again and again") from None
@@ -226,6 +212,8 @@ class Visit:
                 return await step
         except TimeoutError:
             raise Stalled(f"no answer within {limit:g} s while {what}") from None
+        except MeasureFailed as failed:
+            raise Stalled(f"{what} failed: {failed}") from None
         except Exception as error:
             self._ended(error)
             raise AssertionError("unreachable") from error
@@ -244,90 +232,20 @@ class Visit:
             raise _Destroyed from None
         raise BrowserGone(_first_line(error)) from error
 
-    async def _world(self, cdp: CDPSession) -> int:
-        tree = await cdp.send("Page.getFrameTree")
-        made = await cdp.send(
-            "Page.createIsolatedWorld", {"frameId": tree["frameTree"]["frame"]["id"], "worldName": "measure"}
-        )
-        return int(made["executionContextId"])
-
-    async def _evaluate(self, cdp: CDPSession, room: int, part: str, limit: float, what: str) -> dict[str, Any]:
-        limits = {
-            "settle": int(self._limits.settle * 1000),
-            "elements": MAX_ELEMENTS,
-            "text": MAX_TEXT,
-            "texts": 5_000,
-        }
-        said = await self._page(
-            cdp.send(
-                "Runtime.evaluate",
-                {
-                    "expression": f"({_script('measure.js').strip()})({json.dumps(part)}, {json.dumps(limits)})",
-                    "contextId": room,
-                    "awaitPromise": True,
-                    "returnByValue": True,
-                },
-            ),
-            limit,
-            what,
-        )
-        value = said.get("result", {}).get("value")
-        if isinstance(value, dict):
-            self._facts.final_url = str(value.get("url", ""))
-        else:
-            raise Stalled(f"the measuring failed: {_exception(said)}")
-        return value
-
-    async def _accessibility(self, cdp: CDPSession, room: int) -> None:
-        expression = f"{_axe()}\n;{_script('axe_run.js')}"
-        said = await self._page(
-            cdp.send(
-                "Runtime.evaluate",
-                {"expression": expression, "contextId": room, "awaitPromise": True, "returnByValue": True},
-            ),
-            self._limits.axe,
-            "checking accessibility",
-        )
-        value = said.get("result", {}).get("value")
-        if isinstance(value, list):
-            self._parts["accessibility"] = tuple(value)
-        else:
-            self._parts["axe_failed"] = _exception(said)
-
-    async def _resize(self, cdp: CDPSession, width: int) -> None:
-        await cdp.send(
-            "Emulation.setDeviceMetricsOverride",
-            {"width": width, "height": VIEWPORT_HEIGHT, "deviceScaleFactor": 1, "mobile": False},
-        )
-
-    async def _shoot(self, cdp: CDPSession, name: str, width: int, content_height: int) -> None:
-        height = max(VIEWPORT_HEIGHT, min(content_height, SCREENSHOT_MAX_HEIGHT))
-        options: dict[str, Any] = {"format": "png", "optimizeForSpeed": True}
-        if height > VIEWPORT_HEIGHT:
-            options["captureBeyondViewport"] = True
-            options["clip"] = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
-        said = await self._page(self._capture(cdp, options), self._limits.screenshot, "taking a screenshot")
+    async def _shoot(self, probe: Probe, name: str, width: int) -> None:
+        if not self._settings.screenshots:
+            return
+        picture = probe.shoot(width, self._parts[name]["height"])
+        encoded = await self._page(picture, self._limits.screenshot, "taking a screenshot")
         # The browser goes on with the page while a thread reads the picture.
-        self._pictures[name] = asyncio.create_task(asyncio.to_thread(pixels.read, said["data"], VIEWPORT_HEIGHT))
-
-    async def _capture(self, cdp: CDPSession, options: Mapping[str, Any]) -> dict[str, Any]:
-        from playwright.async_api import Error
-
-        # "Unable to capture screenshot" comes when the compositor has no frame yet; the next try has one.
-        for pause in (0.02, 0.1, 0.3):
-            try:
-                return await cdp.send("Page.captureScreenshot", dict(options))
-            except Error as error:
-                if "Unable to capture" not in str(error):
-                    raise
-                await asyncio.sleep(pause)
-        return await cdp.send("Page.captureScreenshot", dict(options))
+        self._pictures[name] = asyncio.create_task(asyncio.to_thread(pixels.read, encoded, VIEWPORT_HEIGHT))
 
     async def _check(self, reuse: bool) -> tuple[CheckResult, ...]:
-        page = self._page_now if reuse else None
-        if page is not None and self._cdp is not None:
+        page = None
+        if reuse and self._now is not None:
+            page, probe = self._now
             try:
-                await self._page(self._resize(self._cdp, DESKTOP_WIDTH), self._limits.measure, "resizing")
+                await self._page(probe.resize(DESKTOP_WIDTH), self._limits.measure, "resizing")
             except (Stalled, _Ended, _Destroyed):
                 page = None
         return await CheckRunner(page, self._fresh, self._limits).run(self._request.checks)
@@ -336,20 +254,19 @@ class Visit:
         """Open the document anew in a new context: no state is left of what was there before."""
         await self.close()
         self._witness = Witness(self._witness.url, self._request.html, self._kill)
-        page = await self._open()
+        page, probe = await self._open()
         with contextlib.suppress(_Ended, _Destroyed, Stalled):
             await self._load(page)
-            assert self._cdp is not None
-            await self._ready(self._cdp)
+            await self._ready(probe)
         return page
 
     async def _rendering(self, started: float) -> Rendering:
         witness, desktop = self._witness, self._parts.get("desktop", {})
         facts = self._facts
         facts.crash = facts.crash or ("its process ended" if witness.crashed else "")
-        facts.left_for = witness.left_for
-        if not facts.left_for and facts.final_url and not facts.final_url.startswith(witness.url):
-            facts.left_for = facts.final_url[:200]
+        url = str(self._parts.get("phone", desktop).get("url", witness.url))
+        moved = "" if url.startswith(witness.url) else url[:200]
+        facts.left_for = witness.left_for or moved or facts.left_for
         text = " ".join(desktop.get("text", "").split())
         pictures = {name: await task for name, task in self._pictures.items()}
         painted = pictures["desktop"].painted_share if "desktop" in pictures else None
@@ -364,7 +281,7 @@ class Visit:
         }
         return Rendering(
             outcome=outcome,
-            detail=detail or self._parts.get("axe_failed", ""),
+            detail=detail or self._axe_failed,
             seconds=time.perf_counter() - started,
             visible_text=text,
             visible_characters=len(text),
@@ -392,9 +309,3 @@ class _Destroyed(Exception):
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-
-
-def _exception(said: Mapping[str, Any]) -> str:
-    details = said.get("exceptionDetails", {})
-    text = details.get("exception", {}).get("description") or details.get("text") or "no value"
-    return str(text).splitlines()[0][:200]

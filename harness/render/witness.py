@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from harness.render.settings import MAX_ERRORS, MAX_EVENTS
+from harness.render.settings import MAX_ERRORS, MAX_EVENTS, RenderRequest
 
 if TYPE_CHECKING:
     from playwright.async_api import BrowserContext, ConsoleMessage, Dialog, Error, Page, Request, Route, WebSocket
@@ -15,6 +17,13 @@ if TYPE_CHECKING:
 _LINE = 300
 # A script, a stylesheet or data that never came can break a page's own code; a missing picture can't.
 _BREAKS_CODE = frozenset({"script", "fetch", "xhr", "websocket", "eventsource", "other", "stylesheet", "manifest"})
+
+
+def origin(request: RenderRequest) -> str:
+    """Return the URL at which the page is served: one host per key, which no resolver knows."""
+    name = re.sub(r"[^a-z0-9]+", "-", request.key.lower()).strip("-")[:30]
+    digest = hashlib.sha256(request.key.encode("utf-8", "surrogatepass")).hexdigest()[:10]
+    return f"https://{name or 'page'}-{digest}.test/"
 
 
 class Witness:

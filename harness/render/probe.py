@@ -1,0 +1,119 @@
+"""What is asked of a loaded page over the DevTools protocol: measures, accessibility, screenshots.
+
+All scripts run in an isolated world, where the page's own scripts can't reach. Errors and deadlines are the caller's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.render.settings import CLOCK, MAX_ELEMENTS, MAX_TEXT, SCREENSHOT_MAX_HEIGHT, VIEWPORT_HEIGHT, Deadlines
+
+if TYPE_CHECKING:
+    from playwright.async_api import CDPSession
+
+_FOLDER = Path(__file__).parent
+_MAX_TEXT_NODES = 5_000
+
+
+class MeasureFailed(Exception):
+    """A measuring script ended without a value; the message says why."""
+
+
+@functools.cache
+def script(name: str) -> str:
+    """Return one of the scripts beside this module, with the clock set."""
+    text = (_FOLDER / name).read_text(encoding="utf-8").strip()
+    started = str(int(datetime.fromisoformat(CLOCK).timestamp() * 1000))
+    return text.replace("guard(START);", f"guard({started});").replace("${START}", started)
+
+
+@functools.cache
+def _axe() -> str:
+    return script("vendor/axe-core/axe.min.js") + "\n;" + script("axe_run.js")
+
+
+class Probe:
+    """Measures the page behind one DevTools session."""
+
+    def __init__(self, cdp: CDPSession, limits: Deadlines) -> None:
+        self._cdp = cdp
+        self._world: int | None = None
+        self._limits = json.dumps(
+            {
+                "settle": int(limits.settle * 1000),
+                "elements": MAX_ELEMENTS,
+                "text": MAX_TEXT,
+                "texts": _MAX_TEXT_NODES,
+            }
+        )
+
+    async def enter(self) -> None:
+        """Make an isolated world in the present document; another document needs another one."""
+        tree = await self._cdp.send("Page.getFrameTree")
+        frame = tree["frameTree"]["frame"]["id"]
+        made = await self._cdp.send("Page.createIsolatedWorld", {"frameId": frame, "worldName": "measure"})
+        self._world = int(made["executionContextId"])
+
+    async def measure(self, part: str) -> dict[str, Any]:
+        """Return what `measure.js` finds: `ready` waits for the load, `settle` measures all, `geometry` sizes only.
+
+        Raises:
+            MeasureFailed: the script ended without a value.
+        """
+        value = await self._run(f"({script('measure.js')})({json.dumps(part)}, {self._limits})")
+        if not isinstance(value, dict):
+            raise MeasureFailed(f"{part} gave {type(value).__name__}")
+        return value
+
+    async def accessibility(self) -> tuple[Mapping[str, Any], ...]:
+        """Return axe-core's violations of WCAG 2.0 and 2.1 A and AA.
+
+        Raises:
+            MeasureFailed: axe ended with an error.
+        """
+        value = await self._run(_axe())
+        if not isinstance(value, list):
+            raise MeasureFailed(f"axe gave {type(value).__name__}")
+        return tuple(value)
+
+    async def resize(self, width: int) -> None:
+        """Set the viewport's width in CSS px."""
+        metrics = {"width": width, "height": VIEWPORT_HEIGHT, "deviceScaleFactor": 1, "mobile": False}
+        await self._cdp.send("Emulation.setDeviceMetricsOverride", metrics)
+
+    async def shoot(self, width: int, content_height: int) -> str:
+        """Return a picture of the whole page, down to 8,000 px, as a base64 PNG."""
+        from playwright.async_api import Error
+
+        height = max(VIEWPORT_HEIGHT, min(content_height, SCREENSHOT_MAX_HEIGHT))
+        options: dict[str, Any] = {"format": "png", "optimizeForSpeed": True}
+        if height > VIEWPORT_HEIGHT:
+            options["captureBeyondViewport"] = True
+            options["clip"] = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
+        # "Unable to capture screenshot" comes when the compositor has no frame yet; the next try has one.
+        for pause in (0.02, 0.1, 0.3):
+            try:
+                return str((await self._cdp.send("Page.captureScreenshot", options))["data"])
+            except Error as error:
+                if "Unable to capture" not in str(error):
+                    raise
+                await asyncio.sleep(pause)
+        return str((await self._cdp.send("Page.captureScreenshot", options))["data"])
+
+    async def _run(self, expression: str) -> Any:
+        said = await self._cdp.send(
+            "Runtime.evaluate",
+            {"expression": expression, "contextId": self._world, "awaitPromise": True, "returnByValue": True},
+        )
+        if "exceptionDetails" in said:
+            details = said["exceptionDetails"]
+            text = str(details.get("exception", {}).get("description") or details.get("text", "an exception"))
+            raise MeasureFailed(text.splitlines()[0][:200])
+        return said.get("result", {}).get("value")
