@@ -182,13 +182,16 @@ def report(
 @app.command()
 def vote(
     run_name: Annotated[str, typer.Argument(metavar="RUN", help="A folder under reports/.")],
-    pair: Annotated[str, typer.Option(help="The two models, separated by a comma.")] = "base,tuned",
+    pair: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="The two models, separated by a comma. Default: the run's first comparison."),
+    ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")] = 0,
 ) -> None:
     """Judge pairs of pages blindly in the browser; the report then shows the agreement of people and metrics."""
     from harness.cli.report import vote_on_run
 
-    vote_on_run(run_name, pair=_words(pair, "--pair"), port=port)
+    vote_on_run(run_name, pair=_words(pair, "--pair") if pair is not None else None, port=port)
 
 
 @app.command()

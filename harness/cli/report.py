@@ -18,7 +18,10 @@ def report_run(name: str, *, single_file: bool, formats: Sequence[str]) -> None:
     Raises:
         UsageError: there is no such run or format.
     """
+    from harness.vote import write_agreement
+
     folder = find_run_folder(name)
+    write_agreement(folder)
     written = [write_report(folder)]
     if single_file:
         written = [write_report(folder, single_file=True)]
@@ -27,27 +30,34 @@ def report_run(name: str, *, single_file: bool, formats: Sequence[str]) -> None:
     console = Console()
     print_report(folder, console)
     for path in written:
-        console.print(f"written to {path}", markup=False, highlight=False)
+        console.print(f"written to {path}", markup=False, highlight=False, soft_wrap=True)
 
 
-def vote_on_run(name: str, *, pair: Sequence[str], port: int) -> None:
-    """Serve the blind voting page of a run until Ctrl-C.
+def vote_on_run(name: str, *, pair: Sequence[str] | None, port: int) -> None:
+    """Serve the blind voting page of a run until Ctrl-C, then put what the votes say into its report.
+
+    Without `pair` the run's first comparison is voted on. A model's name stands for all its trainings.
 
     Raises:
         UsageError: there is no such run, or the pair is not two models.
     """
-    from harness.vote import serve_votes
+    from harness.vote import serve_votes, write_agreement
 
-    if len(pair) != 2:
+    if pair is not None and len(pair) != 2:
         raise UsageError("--pair takes two models", "for example --pair base,tuned")
     console = Console()
+    folder = find_run_folder(name)
     count = serve_votes(
-        find_run_folder(name),
+        folder,
         port,
-        pair=(pair[0], pair[1]),
-        say=lambda line: console.print(str(line), markup=False, highlight=False),
+        pair=(pair[0], pair[1]) if pair else None,
+        # A wrapped address cannot be clicked or copied.
+        say=lambda line: console.print(str(line), markup=False, highlight=False, soft_wrap=True),
     )
     console.print(f"{count} votes kept", highlight=False)
+    if write_agreement(folder):
+        page = write_report(folder)
+        console.print(f"The report shows them: {page}", markup=False, highlight=False, soft_wrap=True)
 
 
 def find_run_folder(name: str, reports: Path = REPORTS_FOLDER) -> Path:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from harness.compare.seeds import family
 from harness.errors import HarnessError
 from harness.types import Row
 
@@ -47,23 +48,32 @@ def ballots_of(
 ) -> list[Ballot]:
     """Return one ballot for each task that both models answered differently, in random order with random sides.
 
-    The first sample of each model stands for it. Equal pages are left out: there is nothing to choose.
+    The first sample of each model stands for it; of a model trained several times, a training drawn for each task.
+    Equal pages are left out: there is nothing to choose.
     """
-    answers: dict[tuple[str, str], dict[str, Row]] = {}
+    answers: dict[tuple[str, str], dict[str, list[Row]]] = {}
     for row in rows:
-        if row["model"] in pair and row["sample"] == 0 and suite in (None, row["suite"]):
-            answers.setdefault((row["suite"], row["task"]), {})[row["model"]] = row
+        named = next((name for name in pair if stands_for(name, row["model"])), None)
+        if named and row["sample"] == 0 and suite in (None, row["suite"]):
+            answers.setdefault((row["suite"], row["task"]), {}).setdefault(named, []).append(row)
     shuffled = random.Random(seed)
     ballots = []
-    for key, sides in sorted(answers.items()):
-        if len(sides) < 2 or sides[pair[0]].get("page") == sides[pair[1]].get("page"):
+    for key, sides in sorted(answers.items(), key=lambda item: item[0]):
+        if len(sides) < 2:
             continue
-        left, right = shuffled.sample([sides[pair[0]], sides[pair[1]]], 2)
+        left, right = shuffled.sample([shuffled.choice(sides[pair[0]]), shuffled.choice(sides[pair[1]])], 2)
+        if left.get("page") == right.get("page"):
+            continue
         task = tasks.get(key, {})
         prompt, given = str(task.get("prompt", "")), str(task.get("input") or "")
         ballots.append(Ballot(*key, prompt, given, str(left.get("prompt_sha", "")), left, right))
     shuffled.shuffle(ballots)
     return ballots
+
+
+def stands_for(name: str, model: str) -> bool:
+    """Whether `name` means this model: by its own name, or by its family's (`tuned` for `tuned#seed1`)."""
+    return name in (model, family(model))
 
 
 def vote_of(ballot: Ballot, choice: Choice, voter: str, time: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from harness.compare.runs import load_run
 from harness.compare.summary import default_pairs
 from harness.errors import HarnessError, UsageError
 from harness.types import Row
-from harness.vote.ballots import CHOICES, VOTES_FILE, Ballot, append_vote, ballots_of, read_votes, vote_of
+from harness.vote.ballots import CHOICES, VOTES_FILE, Ballot, append_vote, ballots_of, read_votes, stands_for, vote_of
 from harness.vote.page import page
 
 HOST = "127.0.0.1"
@@ -40,7 +40,7 @@ class VoteServer(ThreadingHTTPServer):
         given = {
             (vote["suite"], vote["task"])
             for vote in read_votes(run_dir)
-            if vote.get("voter", "") == voter and {vote["left"], vote["right"]} == {*pair}
+            if vote.get("voter", "") == voter and _on_pair(pair, str(vote["left"]), str(vote["right"]))
         }
         self.judged = {name for name, ballot in self.ballots.items() if ballot.key in given}
         super().__init__((HOST, port), _Handler)
@@ -79,6 +79,14 @@ class VoteServer(ThreadingHTTPServer):
         with self.lock:
             append_vote(self.run_dir / VOTES_FILE, vote)
             self.judged.add(name)
+
+
+def _on_pair(pair: tuple[str, str], left: str, right: str) -> bool:
+    """Whether a vote between `left` and `right` is one between the models of `pair`."""
+    first, second = pair
+    return (stands_for(first, left) and stands_for(second, right)) or (
+        stands_for(first, right) and stands_for(second, left)
+    )
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -189,10 +197,12 @@ def make_server(
         UsageError: no run, no two models with answers to vote on, or the port is taken.
     """
     run = load_run(run_dir)
-    models = list(dict.fromkeys(row["model"] for row in run.rows))
-    chosen = pair or next(iter(default_pairs(models)), None)
-    if chosen is None or not {*chosen} <= {*models}:
-        raise UsageError(f"the run {run.name} has no two models to vote on", f"there is {', '.join(models) or 'none'}")
+    chosen = pair or next(iter(default_pairs(run.models)), None)
+    known = {*run.models, *(row["model"] for row in run.rows)}
+    if chosen is None or not {*chosen} <= known:
+        raise UsageError(
+            f"the run {run.name} has no two models to vote on", f"there is {', '.join(sorted(known)) or 'none'}"
+        )
     order = secrets.randbits(64) if seed is None else seed
     ballots = ballots_of(run.rows, run.tasks, chosen, seed=order, suite=suite)
     if not ballots:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 
 from harness.errors import HarnessError, UsageError
 from harness.types import Row, sha256
-from harness.vote import agreement, ballots_of, read_votes
+from harness.vote import agreement, ballots_of, read_votes, write_agreement
 from harness.vote.ballots import append_vote
 from harness.vote.server import VoteServer, make_server
 
@@ -266,3 +267,64 @@ def test_the_page_in_a_browser_takes_keys_and_runs_nothing_of_an_answer(server: 
         assert problems == []
         browser.close()
     assert len(read_votes(run_dir)) == 6
+
+
+def seeded_rows() -> list[Row]:
+    return [
+        {**row, "model": f"tuned#seed{seed}", "page": f"{row['page']}{seed}", "scores": {"conforming": seed}}
+        for row in make_rows()
+        if row["model"] == "tuned"
+        for seed in (0, 1)
+    ] + [{**row, "scores": {"conforming": 0.5}} for row in make_rows() if row["model"] == "base"]
+
+
+def test_a_model_trained_several_times_is_voted_on_under_its_name(run_dir: Path) -> None:
+    rows = seeded_rows()
+    (run_dir / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    with make_server(run_dir, voter="ann", seed=3) as server:
+        assert len(server.ballots) == 6
+        shown = {side["model"] for ballot in server.ballots.values() for side in (ballot.left, ballot.right)}
+        assert shown == {"base", "tuned#seed0", "tuned#seed1"}
+        for name, ballot in server.ballots.items():
+            server.record(name, "left" if ballot.left["model"] != "base" else "right")
+    with make_server(run_dir, pair=("base", "tuned"), voter="ann", seed=4) as again:
+        assert again.next_ballot()["id"] is None
+    found = agreement(read_votes(run_dir), rows)
+    assert list(found) == ["base:tuned"]
+    assert (found["base:tuned"]["win_rate"], found["base:tuned"]["decided"]) == (1.0, 6)
+    # Seed 1 scores above base and seed 0 below, and people chose both: the metric agrees where seed 1 was shown.
+    ones = sum("tuned#seed1" in (vote["left"], vote["right"]) for vote in read_votes(run_dir))
+    assert found["base:tuned"]["metrics"]["conforming"]["agreement"] == pytest.approx(ones / 6)
+
+
+def test_agreement_is_a_file_of_its_own(run_dir: Path) -> None:
+    assert write_agreement(run_dir) is None
+    assert not (run_dir / "agreement.json").exists()
+    vote = {"suite": "starter", "task": "t1", "left": "tuned", "right": "base", "chosen": "tuned", "voter": "ann"}
+    append_vote(run_dir / "votes.jsonl", vote)
+    path = write_agreement(run_dir)
+    assert path == run_dir / "agreement.json"
+    content = json.loads(path.read_text("utf-8"))
+    assert content["schema"] == 1
+    assert content["pairs"] == json.loads(json.dumps(agreement([vote], make_rows())))
+    assert not (run_dir / "summary.json").exists()
+
+
+def test_the_command_prints_the_address_whole(
+    run_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.cli.report import vote_on_run
+
+    monkeypatch.setenv("COLUMNS", "30")
+    monkeypatch.setattr(VoteServer, "serve_forever", lambda self: None)
+    append_vote(
+        run_dir / "votes.jsonl",
+        {"suite": "starter", "task": "t1", "left": "tuned", "right": "base", "chosen": "tuned", "voter": "bob"},
+    )
+    vote_on_run(str(run_dir), pair=None, port=0)
+    lines = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"Vote at http://127\.0\.0\.1:\d+/[\w-]{32}/ \(6 pairs to judge; stop with Ctrl-C\)", lines[0])
+    assert "0 votes kept" in lines
+    assert "What people say" in (run_dir / "index.html").read_text("utf-8")
+    with pytest.raises(UsageError, match="two models"):
+        vote_on_run(str(run_dir), pair=["base"], port=0)
