@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError, did_you_mean
-from harness.report import numbers, view
+from harness.report import changes, numbers, view
 from harness.report.files import Json, RunFiles, as_dict, number, read_run
 from harness.report.safe import latex, markdown, one_line, spreadsheet
 
@@ -113,7 +113,10 @@ def _latex(run: RunFiles, folder: Path) -> Path:
                     change = row["change"]
                     cells.append(_math(change["difference"], change["interval"]) if change else "--")
                 lines.append(" & ".join(cells) + r" \\")
-        lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+        lines += [r"\bottomrule", r"\end{tabular}"]
+        power = changes.powers_line(run, suite)
+        lines += [r"\par\smallskip\footnotesize " + latex(power).replace(numbers.MINUS, "$-$")] if power else []
+        lines.append(r"\end{table}")
         parts.append("\n".join(lines))
     return _write(
         folder / "tables.tex", "% needs the package booktabs; * marks a primary metric\n" + "\n\n".join(parts)
@@ -154,6 +157,8 @@ def _markdown(run: RunFiles, folder: Path) -> Path:
                         f"{change['arrow']} {change['difference']}{_brackets(change['interval'])}" if change else "–"
                     )
                 lines.append("| " + " | ".join(cells) + " |")
+        power = changes.powers_line(run, suite)
+        lines += ["", markdown(power)] if power else []
         parts.append("\n".join(lines))
     return _write(folder / "tables.md", "\n\n".join(parts))
 

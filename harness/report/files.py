@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ class RunFiles:
     summary: Json
     tasks: list[Json]
     rows: list[Json]
+    agreement: Json = field(default_factory=dict)
 
     @cached_property
     def name(self) -> str:
@@ -135,12 +136,14 @@ def read_run(directory: Path) -> RunFiles:
             f"{one_path(directory)} holds no run", "name a folder under reports/ that holds a manifest.json"
         )
     summary = directory / "summary.json"
+    votes = directory / "agreement.json"
     return RunFiles(
         directory=directory,
         manifest=_json(directory / "manifest.json"),
         summary=_json(summary) if summary.is_file() else {},
         tasks=list(_lines(directory / "tasks.jsonl")),
         rows=list(_lines(directory / "samples.jsonl")),
+        agreement=_json(votes) if votes.is_file() else {},
     )
 
 

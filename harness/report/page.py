@@ -6,7 +6,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from harness.report import making, markup, payload, plots, view
+from harness.report import changes, making, markup, payload, plots, view
 from harness.report.files import Json, RunFiles, as_dict, as_list, number, read_run
 from harness.report.safe import one_line, script_json
 
@@ -26,6 +26,7 @@ def write(run_dir: Path, *, single_file: bool = False) -> Path:
             {**curve, "pictures": [Markup(p) for p in plots.training(curve, labels)]} for curve in making.curves(run)
         ],
         costs=making.costs(run),
+        votes=[{**vote, "sentence": changes.votes_line(vote)} for vote in changes.votes(run)],
         facts=[(title, [(key, _fact(value)) for key, value in items]) for title, items in making.facts(run)],
         started=one_line(run.manifest.get("started") or ""),
         finished=run.manifest.get("finished"),
@@ -56,6 +57,8 @@ def _suite(run: RunFiles, suite: str) -> Json:
         "forest": [Markup(plots.forest(rows, drawn, wide=wide)) for wide in (True, False)] if rows else [],
         "table": view.table(run, suite),
         "pairs": _pairs(run, suite),
+        "parts": changes.parts(run, suite),
+        "powers": changes.powers(run, suite),
         "funnel": view.funnel(run, suite),
         "outcomes": view.outcomes(run, suite),
         "flagged": len(as_list(as_dict(about.get("leakage")).get("flagged"))),

@@ -20,7 +20,9 @@ def gallery(run: RunFiles, *, inline: bool) -> tuple[str, list[str], Json]:
 
     The list holds names once and indices into them afterwards: 500 tasks of 5 models stay below a megabyte.
     """
-    metrics, models = list(run.metrics), run.models
+    answering = {str(row.get("model")) for row in run.rows}
+    # A family of trainings has numbers and no rows: its trainings stand in the gallery.
+    metrics, models = list(run.metrics), [model for model in run.models if model in answering] or run.models
     places = {model: place for place, model in enumerate(models)}
     by_task: dict[tuple[str, str], list[Json]] = {}
     for row in run.rows:

@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from harness.report import view
+from harness.report import changes, view
 from harness.report.files import Json, RunFiles, one_path, read_run
 from harness.report.safe import encodable, one_line
 
@@ -30,6 +30,8 @@ def show(run_dir: Path, console: Console | None = None) -> None:
     _line(console, verdict["sentence"], style="bold")
     for note in filter(None, [verdict["gains"], *verdict["notes"]]):
         _line(console, note)
+    for vote in changes.votes(run):
+        _line(console, changes.votes_line(vote))
     for suite in run.suites:
         console.print()
         _suite(console, run, suite, several=len(run.suites) > 1)

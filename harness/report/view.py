@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import get_args
 
-from harness.report import numbers
+from harness.compare.seeds import family
+from harness.report import changes, numbers
 from harness.report.files import Json, RunFiles, as_dict, as_list, number
 from harness.report.safe import one_line
 from harness.types import Outcome
@@ -120,14 +121,16 @@ def change(difference: object, scale: str) -> Json | None:
         "p_adjusted": numbers.p_value(facts.get("p_adjusted")),
         "n": int(number(facts.get("n")) or 0),
         "dropped": int(number(facts.get("dropped")) or 0),
+        "effect": changes.effect(facts.get("effect")),
         "detectable": numbers.mean(facts.get("detectable"), scale),
     }
 
 
 def suite_models(run: RunFiles, suite: str) -> list[str]:
-    """The models that the suite has a number or a row for."""
+    """The models that the suite has a number or a row for; trainings of one model under their family's name."""
     known = {model for models in as_dict(run.suite(suite).get("metrics")).values() for model in as_dict(models)}
-    known |= {str(row.get("model")) for row in run.rows if row.get("suite") == suite}
+    written = {str(row.get("model")) for row in run.rows if row.get("suite") == suite}
+    known |= {model for model in written if family(model) not in known}
     return [model for model in run.models if model in known]
 
 
@@ -225,10 +228,10 @@ def regressions(run: RunFiles, suite: str, limit: int = 5) -> list[Json]:
     primary = [name for name, facts in run.metrics.items() if facts["primary"]] or list(run.metrics)
     scores: dict[str, dict[str, list[Json]]] = {}
     for row in run.rows:
-        if row.get("suite") == suite and row.get("model") in (first, second):
-            scores.setdefault(str(row.get("task")), {}).setdefault(str(row["model"]), []).append(
-                as_dict(row.get("scores"))
-            )
+        model = str(row.get("model"))
+        named = model if model in (first, second) else family(model)
+        if row.get("suite") == suite and named in (first, second):
+            scores.setdefault(str(row.get("task")), {}).setdefault(named, []).append(as_dict(row.get("scores")))
     prompts = {str(task.get("task")): one_line(task.get("prompt", "")) for task in run.tasks}
     lost = []
     for task, by_model in scores.items():
@@ -251,4 +254,9 @@ def _mean(scores: list[Json], name: str) -> float | None:
 
 
 def _rows(run: RunFiles, suite: str, model: str) -> list[Json]:
-    return [row for row in run.rows if row.get("suite") == suite and row.get("model") == model]
+    """The rows of a model, or of all trainings of a family."""
+    return [
+        row
+        for row in run.rows
+        if row.get("suite") == suite and model in (str(row.get("model")), family(str(row.get("model"))))
+    ]

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from harness.report import write_report
+from harness.vote import write_agreement
 from tests.report.conftest import AXE
+from tests.report.synthetic import make_run
 
 
 def address(run_dir: Path, rest: str = "") -> str:
@@ -217,3 +219,74 @@ def test_two_runs_are_laid_side_by_side(page: Any, run_dir: Path) -> None:
 def test_a_run_writes_the_same_page_twice(run_dir: Path) -> None:
     before = (run_dir / "index.html").read_bytes()
     assert write_report(run_dir).read_bytes() == before
+
+
+def test_flips_lead_to_their_tasks(page: Any, run_dir: Path) -> None:
+    suite = json.loads((run_dir / "summary.json").read_text())["suites"]["html_starter"]
+    flips = suite["flips"]["base:tuned"]
+    page.goto(address(run_dir))
+    page.evaluate("for (const one of document.querySelectorAll('.suite > details')) one.open = true")
+    metrics = page.locator("table.flips").first.locator("thead th").all_inner_texts()[2:]
+    assert metrics == ["Conforming (Nu)", "Required checks", "BLEU, DOM"]
+    place = ("conforming", "checks_must", "bleu_dom")
+    for part, table in (("category", 0), ("difficulty", 1)):
+        cells = page.locator("table.flips").nth(table).locator("tbody td:not(:nth-child(2))")
+        for way, kind in (("better", "gained"), ("worse", "lost")):
+            counts = cells.locator(f"a.{way}").evaluate_all(
+                "(links) => links.map((a) => parseInt(a.innerText.slice(1)))"
+            )
+            assert sum(counts) == sum(flips[m][f"by_{part}"][n][kind] for m in place for n in flips[m][f"by_{part}"])
+    link = page.locator("table.flips a.better").first
+    count = int(link.inner_text().split()[1])
+    link.click()
+    page.wait_for_function("location.hash.includes('category=')")
+    assert shown(page) == f"{count} of 60 tasks"
+
+
+def test_effect_and_detectable_difference_of_the_primary_metrics(page: Any, run_dir: Path) -> None:
+    pair = json.loads((run_dir / "summary.json").read_text())["suites"]["html_starter"]["pairs"]["base:tuned"]
+    page.goto(address(run_dir))
+    page.evaluate("for (const one of document.querySelectorAll('.suite > details')) one.open = true")
+    row = page.locator("table.powers tbody tr", has_text="BLEU, DOM").locator("td").all_inner_texts()
+    bleu = pair["bleu_dom"]
+    assert row == [f"dz {bleu['effect']['value']:.2f}", f"{bleu['detectable']:.1f}", str(bleu["n"])]
+    assert axe(page) == []
+
+
+def test_votes_stand_in_the_report(page: Any, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "voted", tasks=12, pictures=False)
+    votes = [
+        {"suite": "html_starter", "task": row["task"], "left": "base", "right": "tuned", "chosen": "tuned"}
+        for row in rows(run)
+        if row["model"] == "tuned"
+    ]
+    votes[0]["chosen"], votes[1]["chosen"] = "base", "tie"
+    (run / "votes.jsonl").write_text("".join(json.dumps(vote) + "\n" for vote in votes))
+    write_agreement(run)
+    page.goto(write_report(run).as_uri())
+    said = page.locator("#votes .said").inner_text()
+    assert said.startswith("People chose tuned over base in 90.9 % of 11 decided votes (95 % interval")
+    assert said.endswith("1 ties, 0 both bad, 1 voter.")
+    found = json.loads((run / "agreement.json").read_text())["pairs"]["base:tuned"]["metrics"]["bleu_dom"]
+    row = page.locator("#votes tr", has_text="BLEU, DOM").locator("td").all_inner_texts()
+    assert row[0] == f"{100 * found['agreement']:.1f}" and row[2:] == [str(found["n"]), str(found["silent"])]
+    assert axe(page) == []
+
+
+def test_pictures_are_those_of_the_phone_until_asked_otherwise(page: Any, run_dir: Path) -> None:
+    page.goto(address(run_dir))
+    to_gallery(page)
+    assert page.locator(".card img").first.get_attribute("alt").endswith("as a phone screenshot")
+    page.select_option("#filter-picture", "desktop")
+    page.wait_for_selector(".card img[alt$='as a desktop screenshot']")
+    page.locator(".card img").first.click()
+    page.wait_for_selector("dialog[open] .view.as-desktop img")
+
+
+def test_several_trainings_stand_under_one_name(page: Any, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "seeds", tasks=12, pictures=False, models=("base", "tuned#seed0", "tuned#seed1"))
+    page.goto(write_report(run).as_uri())
+    heads = page.locator("table.scores thead th").all_inner_texts()
+    assert [head.split("\n")[0] for head in heads] == ["Metric", "base", "tuned", "Difference"]
+    assert page.locator("#filter-to").input_value() == "tuned#seed0"
+    assert page.locator("table.powers small").first.text_content().startswith("by training ")

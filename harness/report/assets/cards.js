@@ -41,7 +41,7 @@ const makeCard = (position) => {
       const answer = answers(task, model)[0];
       return h("figure", {},
         h("figcaption", {}, h("span", { class: "name" }, data.models[model].name), answer && outcomeTag(data.words[answer[0]])),
-        h("div", { class: "shot", on: { click: () => open(index) } }, pictureOf(task, model, answer, "desktop")),
+        h("div", { class: `shot as-${state.picture}`, on: { click: () => { state.view = state.picture; open(index); } } }, pictureOf(task, model, answer, state.picture)),
         badges(task, model));
     })));
   card.style.setProperty("--columns", models.length);

@@ -44,10 +44,11 @@ const buildFilters = () => {
       data.tasks.some((task) => task.d) && select("difficulty", "Difficulty", choices("d")),
       select("outcome", "Outcome", [["", "Any"], ...perModel((answer) => [answer[0]], (word) => data.words[word])]),
       data.whys.length > 0 && select("check", "Failed check", [["", "Any"], ...perModel((answer) => answer[4], (why) => data.whys[why])]),
-      select("change", "Change", [["", "All"], ["better", "▲ Better by 10 points or more"], ["worse", "▼ Worse by 10 points or more"], ["same", "● Less than that"]]),
+      select("change", "Change", [["", "All"], ["better", "▲ Got better"], ["worse", "▼ Got worse"], ["same", "● Neither"]]),
       select("metric", "Measured by", [[MEAN, "Primary metrics, mean"], ...data.metrics.map((metric) => [metric.name, metric.label])]),
       select("sort", "Order", [["task", "As in the suite"], ["loss", "Largest loss first"], ["gain", "Largest gain first"], ["size", "Largest change first"]]),
-      select("from", "From", models), select("to", "To", models)),
+      select("from", "From", models), select("to", "To", models),
+      select("picture", "Pictures", [["phone", "Phone, readable"], ["desktop", "Desktop, whole"]])),
     h("fieldset", { class: "boxes" }, h("legend", {}, "Shown side by side"),
       data.models.map((model, place) => h("label", {}, modelBoxes[place], " ", model.name))));
   $("#filters").append(

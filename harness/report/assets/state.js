@@ -1,13 +1,17 @@
 // What is asked of the gallery; it lives in the address after "#", so that a link holds it.
-const FLIP = 10; // points: from here on a task counts as better or worse, as in summary.json's flips
-const modelPlace = (name) => data.models.findIndex((model) => model.name === name);
+const FLIP = 10; // points: from here on a task counts as better or worse, as in summary.json's flips; yes or no: 50
+const flipOf = (metric) => (data.metrics.find((one) => one.name === metric)?.scale === "binary" ? 50 : FLIP);
+const modelPlace = (name) => {
+  const place = data.models.findIndex((model) => model.name === name);
+  return place >= 0 || !name ? place : data.models.findIndex((model) => model.name.startsWith(`${name}#seed`)); // its first training
+};
 const pairNames = (data.suites.find((suite) => suite.pair)?.pair ?? "").split(":");
 const firstOr = (place, other) => (place >= 0 ? place : other);
 const DEFAULTS = {
   q: "", suite: "", category: "", difficulty: "", change: "", outcome: "", check: "", sort: "task", metric: MEAN,
   from: data.models[firstOr(modelPlace(pairNames[0]), 0)]?.name ?? "",
   to: data.models[firstOr(modelPlace(pairNames[1]), Math.min(1, data.models.length - 1))]?.name ?? "",
-  show: "", task: "", view: "desktop",
+  show: "", task: "", view: "desktop", picture: "phone",
 };
 const state = { ...DEFAULTS };
 
@@ -43,7 +47,7 @@ const matching = () => {
   const from = modelPlace(state.from), to = modelPlace(state.to);
   const [outcomeModel, outcome] = state.outcome.split(":").map(Number);
   const [checkModel, check] = state.check.split(":").map(Number);
-  const found = [];
+  const found = [], flip = flipOf(state.metric);
   data.tasks.forEach((task, index) => {
     if (state.suite && task.s !== state.suite) return;
     if (state.category && task.c !== state.category) return;
@@ -52,9 +56,9 @@ const matching = () => {
     if (state.outcome && !answers(task, outcomeModel).some((answer) => answer[0] === outcome)) return;
     if (state.check && !answers(task, checkModel).some((answer) => answer[4].includes(check))) return;
     const change = changeOf(task, from, to, state.metric);
-    if (state.change === "better" && !(change >= FLIP - 1e-9)) return;
-    if (state.change === "worse" && !(change !== null && change <= -FLIP + 1e-9)) return;
-    if (state.change === "same" && !(change !== null && Math.abs(change) < FLIP - 1e-9)) return;
+    if (state.change === "better" && !(change >= flip - 1e-9)) return;
+    if (state.change === "worse" && !(change !== null && change <= -flip + 1e-9)) return;
+    if (state.change === "same" && !(change !== null && Math.abs(change) < flip - 1e-9)) return;
     found.push({ index, change });
   });
   const rank = { loss: (item) => item.change ?? Infinity, gain: (item) => -(item.change ?? -Infinity), size: (item) => -Math.abs(item.change ?? 0) }[state.sort];
