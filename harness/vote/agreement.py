@@ -42,7 +42,7 @@ def agreement(votes: Sequence[Mapping[str, Any]], rows: Sequence[Row], *, seed: 
         models = _named(vote).values()
         first, second = sorted(models, key=lambda m: (order.get(m, len(order)), m))
         by_pair.setdefault((first, second), []).append(vote)
-    return {f"{a}:{b}": _of_pair(a, b, given, scores, seed) for (a, b), given in sorted(by_pair.items())}
+    return {f"{a}:{b}": _of_pair(b, given, scores, seed) for (a, b), given in sorted(by_pair.items())}
 
 
 def _named(vote: Mapping[str, Any]) -> dict[str, str]:
@@ -60,7 +60,6 @@ def _rank(rows: Sequence[Row]) -> list[str]:
 
 
 def _of_pair(
-    first: str,
     second: str,
     votes: Sequence[Mapping[str, Any]],
     scores: Mapping[tuple[str, str, str], Mapping[str, float | None]],
