@@ -64,7 +64,7 @@ def _row(random: Any, task: str, model: str, scorers: dict[str, Any]) -> dict[st
     length, chance = int(random.integers(40, 400)), 0.5 if model == "base" else 0.6
     totals = [length - order for order in range(4)]
     counts = [length, length, *[int(t * chance**o) for o, t in enumerate(totals, 1)], *totals]
-    draw = {
+    draw: dict[str, Any] = {
         "binary": lambda: int(random.random() < chance),
         "share": lambda: float(random.binomial(4, chance)) / 4,
         "percent": lambda: float(100 * random.beta(3 * chance, 3 - 3 * chance)),

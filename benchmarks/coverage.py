@@ -53,7 +53,8 @@ def skewed_low(random: Random, n: int, e: int) -> Floats:
 
 def same_task_beta(random: Random, n: int, e: int) -> Floats:
     first, second = _correlated(random, (n, e), 0.7)
-    return stats.beta.ppf(stats.norm.cdf(second), 0.8, 0.5) - stats.beta.ppf(stats.norm.cdf(first), 0.8, 0.5)
+    changes: Floats = stats.beta.ppf(stats.norm.cdf(second), 0.8, 0.5) - stats.beta.ppf(stats.norm.cdf(first), 0.8, 0.5)
+    return changes
 
 
 def checks(random: Random, n: int, e: int) -> Floats:

@@ -23,7 +23,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import yaml
 from playwright.async_api import Browser, async_playwright
@@ -88,12 +90,13 @@ def measured(pages: list[str], settings: RenderSettings) -> float:
 
 
 def without_guard(pages: list[str], settings: RenderSettings) -> float:
-    kept = visit.script
-    visit.script = lambda _name: "0"  # the visit itself asks for the guard alone
+    module: Any = visit
+    kept = module.script
+    module.script = lambda _name: "0"  # the visit itself asks for the guard alone
     try:
         return measured(pages, settings)
     finally:
-        visit.script = kept
+        module.script = kept
 
 
 def without_namespace(pages: list[str], settings: RenderSettings) -> float:
@@ -122,7 +125,7 @@ def main() -> None:
     ways: dict[str, Callable[[], float]] = {
         "fresh, full browser": lambda: asyncio.run(fresh(pages[: options.fresh_pages], full)),
         "fresh, same browser": lambda: asyncio.run(fresh(pages[: options.fresh_pages], choice.path)),
-        **{f"limit, {n} at once": (lambda n=n: asyncio.run(limit(pages, choice.path, n))) for n in (1, 2, 3)},
+        **{f"limit, {n} at once": partial(lambda n: asyncio.run(limit(pages, choice.path, n)), n) for n in (1, 2, 3)},
         "renderer": lambda: measured(pages, off),
         "renderer with axe": lambda: measured(pages, on),
         "renderer - namespace": lambda: without_namespace(pages, off),

@@ -24,7 +24,7 @@ def parts(run: RunFiles, suite: str) -> list[Json]:
     tables = []
     for part in ("category", "difficulty"):
         counts = {name: as_dict(flips[name].get(f"by_{part}")) for name in metrics}
-        rows = []
+        rows: list[Json] = []
         for name in dict.fromkeys(name for by_name in counts.values() for name in by_name):
             cells = []
             for metric in metrics:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -143,7 +144,7 @@ def test_holm_equals_statsmodels(ps: list[float]) -> None:
 
 
 def test_holm_leaves_what_was_not_tested() -> None:
-    entries = [{"p": None, "p_adjusted": None}, {"p": 0.01, "p_adjusted": None}]
+    entries: list[dict[str, Any]] = [{"p": None, "p_adjusted": None}, {"p": 0.01, "p_adjusted": None}]
     holm(entries)
     assert [entry["p_adjusted"] for entry in entries] == [None, 0.01]
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -121,7 +122,7 @@ def test_frozen_scores_compare_like_the_run_they_come_from(write_run: WriteRun, 
 
 
 @pytest.fixture
-def summaries(write_run: WriteRun) -> dict[str, dict[str, object]]:
+def summaries(write_run: WriteRun) -> dict[str, dict[str, Any]]:
     better = load_run(write_run("better", make_rows(64, gain=0.4)))
     return {
         "better": compare_runs(better, "base", better, "tuned", replicates=999).summary,
@@ -144,7 +145,7 @@ def summaries(write_run: WriteRun) -> dict[str, dict[str, object]]:
         ("conforming unscored == 0", True, True),
     ],
 )
-def test_rules(summaries: dict[str, dict[str, object]], rule: str, better: bool, worse: bool) -> None:
+def test_rules(summaries: dict[str, dict[str, Any]], rule: str, better: bool, worse: bool) -> None:
     for name, expected in (("better", better), ("worse", worse)):
         assert all(check.passed for check in gate(summaries[name], [rule])) is expected
 
@@ -170,7 +171,7 @@ def test_what_was_not_measured_never_passes(write_run: WriteRun) -> None:
         ("verdict is beter", "did you mean 'better'"),
     ],
 )
-def test_rules_that_mean_nothing_are_refused(summaries: dict[str, dict[str, object]], rule: str, message: str) -> None:
+def test_rules_that_mean_nothing_are_refused(summaries: dict[str, dict[str, Any]], rule: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         gate(summaries["better"], [rule])
 
@@ -194,8 +195,8 @@ def test_rules_are_read_from_text_and_yaml(tmp_path: Path) -> None:
 def test_the_gates_exit_code_and_files(write_run: WriteRun, tmp_path: Path) -> None:
     write_run("good", make_rows(64, gain=0.4))
     lines: list[str] = []
-    options = {"reports": tmp_path / "reports", "replicates": 999, "say": lines.append}
-    files = {"junit_file": tmp_path / "out" / "gate.xml", "markdown_file": tmp_path / "out" / "gate.md"}
+    options: dict[str, Any] = {"reports": tmp_path / "reports", "replicates": 999, "say": lines.append}
+    files: dict[str, Any] = {"junit_file": tmp_path / "out" / "gate.xml", "markdown_file": tmp_path / "out" / "gate.md"}
     assert run_compare_command("good", gate_rules="", **files, **options) == EXIT_DONE
     assert run_compare_command("good:tuned", "good:base", gate_rules="", **files, **options) == EXIT_GATE
     root = ElementTree.parse(files["junit_file"]).getroot()

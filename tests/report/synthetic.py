@@ -148,7 +148,9 @@ def make_run(
     """
     rng = random.Random(seed)
     (directory / "shots").mkdir(parents=True, exist_ok=True)
-    suite, all_tasks, rows = "html_starter", [], []
+    suite = "html_starter"
+    all_tasks: list[dict[str, Any]] = []
+    rows: list[Any] = []
     for number in range(tasks):
         category, thing, prompt = TOPICS[number % len(TOPICS)]
         prompt = prompt.format(a=thing) + (f" Variation {number // len(TOPICS) + 1}." if number >= len(TOPICS) else "")

@@ -196,7 +196,12 @@ def test_nothing_runs_and_nothing_leaves(attacked: Path, watched: tuple[Any, lis
     dialogs: list[str] = []
     page.on("requestfinished", lambda request: answered.append(request.url.partition("#")[0]))
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+
+    def dismiss(dialog: Any) -> None:
+        dialogs.append(dialog.message)
+        dialog.dismiss()
+
+    page.on("dialog", dismiss)
     page.goto((attacked / "index.html").as_uri())
     title = page.title()
     page.evaluate("document.querySelector('#gallery').scrollIntoView({behavior: 'instant'})")
@@ -261,7 +266,7 @@ def test_no_escape_sequence_reaches_a_terminal(attacked: Path, encoding: str) ->
     target = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="")
     print_report(attacked, Console(file=target, width=80, no_color=True))
     target.flush()
-    text = target.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
+    text = target.buffer.getvalue().decode(encoding)
     assert not [
         sign for sign in text if (ord(sign) < 32 and sign != "\n") or 127 <= ord(sign) < 160 or sign in "\u202e\u2028"
     ]

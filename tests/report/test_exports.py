@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,7 +51,8 @@ def test_model_card_is_read_by_the_hub_library(run: Path, tmp_path: Path) -> Non
     from huggingface_hub import ModelCard
 
     (path,) = export(run, ["model-card"], tmp_path)
-    results = ModelCard(path.read_text()).data.eval_results
+    data: Any = ModelCard(path.read_text()).data
+    results = data.eval_results
     values = {result.metric_type: result.metric_value for result in results}
     suite = json.loads((run / "summary.json").read_text())["suites"]["html_starter"]
     assert values["bleu_dom"] == pytest.approx(suite["metrics"]["bleu_dom"]["tuned"]["mean"], abs=1e-3)

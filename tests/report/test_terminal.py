@@ -18,7 +18,7 @@ def printed(run: Path, *, encoding: str = "utf-8", width: int = 80, color: bool 
     target = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="")
     print_report(run, Console(file=target, width=width, no_color=not color, force_terminal=color))
     target.flush()
-    return str(target.buffer.getvalue().decode(encoding))  # type: ignore[attr-defined]
+    return str(target.buffer.getvalue().decode(encoding))
 
 
 @pytest.fixture(scope="module")
