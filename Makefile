@@ -7,7 +7,7 @@ VENV := $(or $(HARNESS_VENV),.venv)
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help setup setup-dev run test lint clean
+.PHONY: help setup setup-dev run test test-all lint clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -27,6 +27,10 @@ lint: setup-dev
 	$(BIN)/mypy
 
 test: lint
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+# the long ones too: thousands of pages, many kills
+test-all: lint
 	$(BIN)/python -m pytest $(ARGS)
 
 # make clean removes the virtual environment; caches and reports stay
