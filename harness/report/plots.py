@@ -251,7 +251,7 @@ def _themed(svg: bytes, title: str, description: str) -> str:
         child = etree.Element(f"{_SVG}{tag}", id=f"{key}-{tag[0]}")
         child.text = one_line(text)
         root.insert(place, child)
-    return etree.tostring(root, encoding="unicode")
+    return str(etree.tostring(root, encoding="unicode"))
 
 
 def _declarations(style: str) -> list[tuple[str, str]]:
