@@ -21,6 +21,7 @@ EMPTY_PAGE = '<!DOCTYPE html><html lang="en"><head><title>Empty</title></head><b
 """No task may count as solved by this; a task's checks run on it as on any page."""
 
 _CHUNK = 48
+_PASSING = frozenset({"unscored", "timeout", "crash"})
 _SHOWN_MESSAGE = 160
 
 
@@ -77,7 +78,8 @@ def _references(
             chunk = own[start : start + _CHUNK]
             pages = [extract(task.reference, "eos", task.scope) for task in chunk]
             reports = nu.check_pages([page.html for page in pages], [task.scope for task in chunk])
-            renderings = _render(renderer, [(task, page.html) for task, page in zip(chunk, pages, strict=True)])
+            own_pages = [(task, page.html) for task, page in zip(chunk, pages, strict=True)]
+            renderings = _twice_where_slow(renderer, own_pages)
             for task, page, report, rendering in zip(chunk, pages, reports, renderings, strict=True):
                 if rendering is not None:
                     kept[task.id] = replace(rendering, screenshots={})
@@ -98,6 +100,15 @@ def _references(
         tuple(Tier(name, n[0], n[1], n[2], failing[name], unmeasured[name]) for name, n in counts.items()),
         kept,
     )
+
+
+def _twice_where_slow(renderer: Renderer, pages: Sequence[tuple[Task, str]]) -> list[Rendering | None]:
+    """Render; what a busy machine may have done to a page, and not the page itself, gets a second chance."""
+    renderings = _render(renderer, pages)
+    again = [i for i, found in enumerate(renderings) if found is not None and found.outcome in _PASSING]
+    for index, second in zip(again, _render(renderer, [pages[i] for i in again]), strict=True):
+        renderings[index] = second
+    return renderings
 
 
 def _score(name: str, evidence: Evidence) -> tuple[float | None, str]:
