@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from compare_data import SCORERS, make_tasks
 
 from harness.types import Row
+from tests.compare.compare_data import SCORERS, make_tasks
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from compare_data import make_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -21,6 +20,7 @@ from harness.compare.paired import bonett_price, mcnemar_exact, wilson
 from harness.compare.power import detectable_mcnemar, detectable_mean, power_mcnemar, power_mean
 from harness.compare.resample import Pivot, Resampler, mean_pivots
 from harness.compare.seeds import SeededPivot, family
+from tests.compare.compare_data import make_rows
 
 
 def test_mean_pivot_is_the_symmetric_bootstrap_t_reckoned_replicate_by_replicate() -> None:

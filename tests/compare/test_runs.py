@@ -7,13 +7,13 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from compare_data import SCORERS, make_rows
 
 from harness.compare.command import run_compare_command, run_freeze_command
 from harness.compare.gate import DEFAULT_RULES, gate, read_rules
 from harness.compare.runs import choose_model, compare_runs, find_run, load_run, split_reference
 from harness.compare.writers import cell, junit, markdown, printable
 from harness.errors import EXIT_DONE, EXIT_GATE, HarnessError, UsageError
+from tests.compare.compare_data import SCORERS, make_rows
 
 WriteRun = Callable[..., Path]
 

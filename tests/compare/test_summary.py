@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from compare_data import SCORERS, make_rows, make_tasks
 from sacrebleu.metrics.bleu import BLEU
 
 from harness.compare import summarise
 from harness.compare.summary import default_pairs, primary_metrics
 from harness.types import Row
+from tests.compare.compare_data import SCORERS, make_rows, make_tasks
 
 REPLICATES = 999
 

@@ -3,10 +3,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from compare_data import SCORERS, make_rows, make_tasks
 
 from harness.compare import summarise
 from harness.compare.verdict import Finding, against_fewshot, plain, signed, verdict, word_of
+from tests.compare.compare_data import SCORERS, make_rows, make_tasks
 
 
 def finding(
