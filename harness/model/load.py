@@ -88,6 +88,12 @@ class LoadedModel:
         self.model.set_adapter(self.adapters[sha256])
         yield self.model
 
+    def drop_adapters(self) -> None:
+        """Take every adapter off the base weights, which stay as they are; `adapter` attaches them anew."""
+        if self.adapters:
+            self.model = self.model.unload()
+            self.adapters.clear()
+
     def _attach(self, folder: Path, sha256: str) -> None:
         from peft import PeftModel
 

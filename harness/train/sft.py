@@ -21,6 +21,8 @@ from harness.types import Task, TrainingCurvePoint
 
 ADAPTER_FILE = "adapter_model.safetensors"
 DECIDING_PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes")
+COMPLETE = "complete"
+"""Put into a checkpoint when all of it is there: transformers writes file by file, and a kill can come between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,7 @@ def _train(
     dataset = Dataset.from_list([{"input_ids": row.input_ids, "labels": row.labels} for row in rows])
     torch.manual_seed(training.seed)
     recorder = _recorder(on_progress, checkpoints)
+    loaded.drop_adapters()
     loaded.model.config.use_cache = False  # with a cache, packed rows see each other under sdpa
     trainer = SFTTrainer(
         model=loaded.model,
@@ -171,10 +174,14 @@ def _keep_trainable_parameters_in_float32(model: Any) -> None:
 
 
 def _last_checkpoint(folder: Path) -> Path | None:
-    from transformers.trainer_utils import get_last_checkpoint
-
-    found = get_last_checkpoint(str(folder))
-    return Path(found) if found else None
+    """Return the newest checkpoint that was written to its end; those that were not are removed."""
+    whole: dict[int, Path] = {}
+    for checkpoint in folder.glob("checkpoint-*"):
+        if (checkpoint / COMPLETE).exists():
+            whole[int(checkpoint.name.rpartition("-")[2])] = checkpoint
+        else:
+            shutil.rmtree(checkpoint)
+    return whole[max(whole)] if whole else None
 
 
 def _printer() -> Any:
@@ -198,6 +205,7 @@ def _recorder(on_progress: Callable[[Progress], None] | None, folder: Path) -> A
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             write_atomically(folder / "seconds", str(self.seconds_before + time.monotonic() - self.started))
+            write_atomically(folder / f"checkpoint-{state.global_step}" / COMPLETE, "")
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
             if on_progress is None or not logs or "loss" not in logs:
