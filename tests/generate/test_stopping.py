@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.generate.stopping import LOOP_PERIODS, LOOP_REPEATS, LOOP_TOKENS, StopRule, loop_period
+
+BLOCK = st.lists(st.integers(0, 5), min_size=1, max_size=LOOP_PERIODS)
+
+
+@given(start=st.lists(st.integers(0, 9), max_size=50), block=BLOCK)
+def test_a_block_repeated_long_enough_is_a_loop(start: list[int], block: list[int]) -> None:
+    repeats = max(LOOP_REPEATS, -(-LOOP_TOKENS // len(block)))
+    tokens = start + block * repeats
+    period = loop_period(tokens)
+    assert period is not None
+    assert period <= len(block)
+    # the answer is what it says: the end repeats with that period over the whole span
+    span = max(LOOP_REPEATS * period, LOOP_TOKENS)
+    end = tokens[-span:]
+    assert all(end[i] == end[i - period] for i in range(period, span))
+
+
+@given(block=BLOCK, cut=st.integers(0, LOOP_PERIODS))
+def test_fewer_repeats_or_fewer_tokens_are_none(block: list[int], cut: int) -> None:
+    distinct = list(range(100, 100 + len(block)))  # no shorter period inside
+    span = max(LOOP_REPEATS * len(distinct), LOOP_TOKENS)
+    tokens = (distinct * (span // len(distinct) + 1))[-span:]
+    assert loop_period(tokens) == len(distinct)
+    assert loop_period(tokens[1:]) is None
+    assert loop_period([*tokens, 7]) is None
+
+
+@given(st.lists(st.integers(0, 1), max_size=400))
+def test_whatever_is_found_is_a_repetition(tokens: list[int]) -> None:
+    period = loop_period(tokens)
+    if period is not None:
+        span = max(LOOP_REPEATS * period, LOOP_TOKENS)
+        assert tokens[-span + period :] == tokens[-span:-period]
+
+
+def test_a_long_table_with_counting_rows_is_no_loop() -> None:
+    tokens = [token for number in range(80) for token in (1, 2, 3, 1000 + number, 4, 5)]
+    assert loop_period(tokens) is None
+
+
+class Letters:
+    """A tokenizer of single letters, and of one token that holds the end tag's last two letters and one more."""
+
+    words = (*"<html>/ abcHTML\n", "l>\n", "<eos>")
+
+    def get_vocab(self) -> dict[str, int]:
+        return {word: number for number, word in enumerate(self.words)}
+
+    def decode(self, tokens: list[int], skip_special_tokens: bool) -> str:
+        return "".join(self.words[token] for token in tokens if self.words[token] != "<eos>")
+
+    def tokens(self, text: str) -> list[int]:
+        return [self.words.index(letter) for letter in text]
+
+
+def rule(**more: Any) -> StopRule:
+    letters = Letters()
+    settings = {"max_new_tokens": 40, "at_end_tag": True, "cut_loops": True, **more}
+    return StopRule(letters, frozenset({letters.get_vocab()["<eos>"]}), **settings)
+
+
+def first_stop(rule: StopRule, tokens: list[int]) -> tuple[int, str] | None:
+    for length in range(1, len(tokens) + 1):
+        reason = rule.reason(tokens[:length])
+        if reason:
+            return length, reason
+    return None
+
+
+@pytest.mark.parametrize("text", ["<html>abc</html>", "<html>abc</HTML>", "</html>", "a</html>"])
+def test_a_page_ends_at_its_end_tag(text: str) -> None:
+    stop = rule()
+    assert first_stop(stop, [*stop.tokenizer.tokens(text), *stop.tokenizer.tokens("abc")]) == (len(text), "stop")
+
+
+def test_an_end_tag_inside_a_token_counts() -> None:
+    stop = rule()
+    tokens = [*stop.tokenizer.tokens("</htm"), stop.tokenizer.get_vocab()["l>\n"]]
+    assert first_stop(stop, tokens) == (len(tokens), "stop")
+
+
+@pytest.mark.parametrize("text", ["<html>", "</htm>", "</ html>", "html>", "</html"])
+def test_what_is_no_end_tag_does_not_end_a_page(text: str) -> None:
+    stop = rule()
+    assert first_stop(stop, stop.tokenizer.tokens(text)) is None
+
+
+def test_the_end_token_goes_before_the_limit_and_the_limit_before_nothing() -> None:
+    stop = rule(max_new_tokens=3)
+    letters = stop.tokenizer
+    end = letters.get_vocab()["<eos>"]
+    assert stop.reason([0, 0, end]) == "eos"
+    assert stop.reason([0, 0, 0]) == "length"
+    assert stop.reason([0, 0]) is None
+
+
+def test_the_end_tag_and_loops_can_be_let_through() -> None:
+    stop = rule(at_end_tag=False, cut_loops=False, max_new_tokens=1000)
+    assert stop.reason(stop.tokenizer.tokens("</html>")) is None
+    assert stop.reason([7] * 320) is None
+    assert rule(max_new_tokens=1000).reason([7] * 320) == "loop"
