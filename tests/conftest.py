@@ -63,7 +63,7 @@ def embedded_folder(embedded_profile: Profile) -> Path:
 @pytest.fixture(scope="session")
 def embedded(embedded_folder: Path) -> LoadedModel:
     """The embedded model in fp32. Tests leave it without an adapter switched on."""
-    return _load(embedded_folder)
+    return load_fp32(embedded_folder)
 
 
 @pytest.fixture(scope="session")
@@ -85,7 +85,8 @@ def tiny_folder(embedded_folder: Path, tmp_path_factory: pytest.TempPathFactory)
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=2048,
-        tie_word_embeddings=True,
+        tie_word_embeddings=False,  # tied random weights would only echo the last token
+        initializer_range=0.1,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -97,10 +98,11 @@ def tiny_folder(embedded_folder: Path, tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture
 def tiny(tiny_folder: Path) -> LoadedModel:
     """The tiny model in fp32, new for each test."""
-    return _load(tiny_folder)
+    return load_fp32(tiny_folder)
 
 
-def _load(folder: Path) -> LoadedModel:
+def load_fp32(folder: Path) -> LoadedModel:
+    """The model in that folder, as a run on a CPU loads it."""
     from harness.model.load import Precision, load_model
     from harness.profile.schema import Weights
 

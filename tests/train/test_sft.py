@@ -1,0 +1,182 @@
+"""Real trainings of a tiny model: the cache, a kill in the middle, adapters on and off, packing."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from harness.errors import HarnessError
+from harness.generate.local import Generator
+from harness.generate.settings import GenerationSettings
+from harness.model.load import LoadedModel
+from harness.model.prompt import PromptRenderer
+from harness.profile.schema import Training
+from harness.train import sft
+from harness.train.sft import Progress, TrainedAdapter, train_adapter
+from harness.types import Task
+from tests.conftest import SUBJECTS, load_fp32
+
+TASKS = [Task(name, f"Show {what}", reference=f"<html>{body}</html>") for name, what, body in SUBJECTS[:8]]
+SFT = {
+    "max_steps": 6,
+    "save_steps": 2,
+    "per_device_train_batch_size": 2,
+    "learning_rate": 1e-2,
+    "gradient_checkpointing": False,
+}
+TRAINING = Training(
+    seed=3, sft=SFT, lora={"r": 4, "lora_alpha": 8, "lora_dropout": 0.1, "target_modules": "all-linear"}
+)
+
+
+def renderer(loaded: LoadedModel) -> PromptRenderer:
+    return PromptRenderer("Write: {{ prompt }}\n", False, loaded.tokenizer)
+
+
+def train(loaded: LoadedModel, training: Training = TRAINING, **more: Any) -> TrainedAdapter:
+    return train_adapter(loaded, renderer(loaded), training, TASKS, **more)
+
+
+def answers(loaded: LoadedModel, adapter: TrainedAdapter | None = None) -> list[str]:
+    settings = GenerationSettings(max_new_tokens=10, batch_size=4)
+    own = (adapter.folder, adapter.sha256) if adapter else (None, None)
+    generator = Generator("x", loaded, renderer(loaded), settings, *own)
+    return [done.text for done in generator.complete(TASKS[:4], fresh=True)]
+
+
+def test_a_training_learns_is_cached_and_leaves_the_base_alone(own_cache: Path, tiny: LoadedModel) -> None:
+    before = answers(tiny)
+    weights = {name: value.clone() for name, value in tiny.model.state_dict().items()}
+    seen: list[Progress] = []
+    first = train(tiny, on_progress=seen.append)
+    assert not first.from_cache
+    assert (first.steps, first.rows) == (6, 8)
+    assert [progress.step for progress in seen] == [1, 2, 3, 4, 5, 6]
+    assert [point.step for point in first.curve] == [1, 2, 3, 4, 5, 6]
+    assert first.curve[-1].loss is not None
+    assert first.curve[0].loss is not None
+    assert first.curve[-1].loss < first.curve[0].loss
+    assert not (first.folder / "checkpoints").exists()
+    after = tiny.model.state_dict()
+    assert after.keys() == weights.keys()
+    assert all(torch.equal(after[name], value) for name, value in weights.items())
+    assert answers(tiny) == before
+
+    tuned = answers(tiny, first)
+    assert tuned != before
+    assert answers(tiny) == before  # adapter attached, and off
+    assert answers(tiny, first) == tuned
+
+    again = train(tiny, on_progress=seen.append)
+    assert again.from_cache
+    assert len(seen) == 6
+    assert replace(again, from_cache=False) == first
+
+
+def test_two_adapters_stand_beside_each_other(own_cache: Path, tiny: LoadedModel) -> None:
+    base = answers(tiny)
+    first = train(tiny)
+    alone = answers(tiny, first)
+    second = train(tiny, TRAINING.model_copy(update={"seed": 4}))
+    assert first.sha256 != second.sha256
+    assert answers(tiny, first) == alone
+    other = answers(tiny, second)
+    assert other != alone
+    assert answers(tiny, first) == alone
+    assert answers(tiny) == base
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainedAdapter:
+    """A training that nothing interrupted."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HARNESS_CACHE", str(tmp_path_factory.mktemp("whole")))
+        return train(load_fp32(tiny_folder))
+
+
+def kill_at(step: int) -> Callable[[Progress], None]:
+    def killed(progress: Progress) -> None:
+        if progress.step == step:
+            raise KeyboardInterrupt
+
+    return killed
+
+
+@pytest.mark.parametrize("dies_at", [1, 3, 5])
+def test_a_killed_training_goes_on_and_ends_the_same(
+    own_cache: Path, tiny_folder: Path, whole: TrainedAdapter, dies_at: int
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(load_fp32(tiny_folder), on_progress=kill_at(dies_at))
+    steps: list[int] = []
+    resumed = train(load_fp32(tiny_folder), on_progress=lambda progress: steps.append(progress.step))
+    assert not resumed.from_cache
+    last_saved = (dies_at - 1) // 2 * 2
+    assert steps == list(range(last_saved + 1, 7))
+    assert resumed.sha256 == whole.sha256
+    assert resumed.curve == whole.curve
+    assert resumed.tokens == whole.tokens
+
+
+def test_a_checkpoint_torn_by_a_kill_is_passed_over(own_cache: Path, tiny_folder: Path, whole: TrainedAdapter) -> None:
+    """A checkpoint is written file by file: a kill in the middle leaves a folder without its state."""
+    with pytest.raises(KeyboardInterrupt):
+        train(load_fp32(tiny_folder), on_progress=kill_at(5))
+    (newest,) = own_cache.glob("adapters/*/checkpoints/checkpoint-4")
+    (newest / "trainer_state.json").unlink()
+    (newest / sft.COMPLETE).unlink()
+    assert train(load_fp32(tiny_folder)).sha256 == whole.sha256
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"seed": 9}, {"sft": {**SFT, "learning_rate": 2e-2}}, {"lora": {"r": 2, "target_modules": "all-linear"}}],
+)
+def test_whatever_decides_an_adapter_changes_its_key(tiny: LoadedModel, change: dict[str, Any]) -> None:
+    rows, _ = sft.training_rows(TASKS, renderer(tiny), 1024)
+    other = TRAINING.model_copy(update=change)
+    key = sft.adapter_key(tiny, renderer(tiny), TRAINING, rows)
+    assert sft.adapter_key(tiny, renderer(tiny), other, rows) != key
+    assert sft.adapter_key(tiny, renderer(tiny), TRAINING, rows[1:]) != key
+    assert sft.adapter_key(tiny, renderer(tiny), TRAINING.model_copy(update={"suite": "named"}), rows) == key
+
+
+def test_an_adapter_of_other_weights_is_one_line(own_cache: Path, tiny: LoadedModel, tmp_path: Path) -> None:
+    trained = train(tiny)
+    foreign = tmp_path / "foreign"
+    shutil.copytree(trained.folder, foreign)
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(foreign / "adapter_model.safetensors")
+    save_file({name: value.repeat(2, 2) for name, value in tensors.items()}, foreign / "adapter_model.safetensors")
+    with pytest.raises(HarnessError, match=r"does not fit the base weights: .* \(use the profile") as refused:  # noqa: SIM117
+        with tiny.adapter(foreign, "f" * 64):
+            pass
+    assert "\n" not in str(refused.value)
+    assert answers(tiny)
+
+
+def test_packed_rows_do_not_see_each_other(tiny: LoadedModel) -> None:
+    """Under sdpa packing is exact with positions and without a cache: facts that a new transformers may change."""
+    rows, _ = sft.training_rows(TASKS, renderer(tiny), 1024)
+    apart = torch.cat([tiny.model(torch.tensor([row.input_ids]), use_cache=False).logits[0] for row in rows])
+    packed = torch.tensor([[token for row in rows for token in row.input_ids]])
+    positions = torch.tensor([[place for row in rows for place in range(len(row.input_ids))]])
+    together = tiny.model(packed, position_ids=positions, use_cache=False).logits[0]
+    torch.testing.assert_close(together, apart, atol=1e-3, rtol=1e-3)
+    contaminated = tiny.model(packed, use_cache=False).logits[0]
+    assert (contaminated - apart).abs().max() > 0.1  # the tolerance above would notice
+
+
+def test_a_packed_training_has_the_loss_of_an_unpacked_one(own_cache: Path, tiny: LoadedModel) -> None:
+    quiet = {**SFT, "max_steps": 1, "learning_rate": 1e-9, "per_device_train_batch_size": 8}
+    lora = {"r": 4, "lora_dropout": 0.0, "target_modules": "all-linear"}
+    unpacked = train(tiny, Training(sft=quiet, lora=lora))
+    packed = train(tiny, Training(sft={**quiet, "packing": True, "max_length": 512}, lora=lora))
+    assert packed.curve[0].loss == pytest.approx(unpacked.curve[0].loss, rel=1e-3)
