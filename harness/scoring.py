@@ -58,7 +58,7 @@ class Scorer:
             for (task, _), page in zip(chunk, pages, strict=True)
             if page.kind != "none"
         }
-        renderings = self.renderer.render(requests.values()) if requests else {}
+        renderings = self._render(requests)
         rows = []
         for (task, completion), page, report in zip(chunk, pages, reports, strict=True):
             rendering = renderings.get(_request_key(page.html, task)) if page.kind != "none" else None
@@ -86,11 +86,17 @@ class Scorer:
             for task_id, html in cut.items()
             if html
         }
-        renderings = self.renderer.render(requests.values())
+        renderings = self._render(requests)
         for task_id, html in cut.items():
             found = renderings.get(_request_key(html, missing[task_id]))
             if found is not None:
                 self.references[task_id] = found
+
+    def _render(self, requests: Mapping[str, RenderRequest]) -> dict[str, Rendering]:
+        """Render pages; one that ran out of time gets a second try, so that a busy machine is not held against it."""
+        renderings = self.renderer.render(requests.values()) if requests else {}
+        late = [requests[key] for key, rendering in renderings.items() if rendering.outcome == "timeout"]
+        return renderings | (self.renderer.render(late) if late else {})
 
     def _row(self, evidence: Evidence, completion: Completion) -> Row:
         task, page, rendering = evidence.task, evidence.page, evidence.rendering

@@ -213,3 +213,27 @@ def command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
         return int(code), said.out, said.err
 
     return call
+
+
+@pytest.fixture(scope="session")
+def launch() -> Iterator[Callable[..., Any]]:
+    """Starts a real Chromium with further arguments; all are closed at the end."""
+    from playwright.sync_api import sync_playwright
+
+    found = os.environ.get("HARNESS_CHROMIUM") or shutil.which("chromium-headless-shell") or shutil.which("chromium")
+    root = hasattr(os, "geteuid") and os.geteuid() == 0
+    with sync_playwright() as playwright:
+        path = found or playwright.chromium.executable_path
+        if not Path(path).exists():
+            pytest.skip("no Chromium here: install chromium, or name one in HARNESS_CHROMIUM")
+        browsers = []
+
+        def start(*arguments: str) -> Any:
+            browsers.append(
+                playwright.chromium.launch(executable_path=path, args=[*arguments, *(["--no-sandbox"] if root else [])])
+            )
+            return browsers[-1]
+
+        yield start
+        for browser in browsers:
+            browser.close()

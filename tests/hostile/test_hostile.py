@@ -9,14 +9,16 @@ import socket
 import sys
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.render import Renderer, RenderRequest, RenderSettings, browser
 from harness.types import Rendering
-from hostile.conftest import Listener
-from hostile.corpus import HostilePage, load
+from tests.hostile.conftest import Listener
+from tests.hostile.corpus import HostilePage, load
 
 PAGES = load()
 ESCAPES = [page for page in PAGES if page.name.startswith(("escape-", "read-", "form-", "meta-", "permissions"))]
@@ -134,18 +136,13 @@ def test_without_a_namespace_neither_a_socket_nor_the_resolver_is_used(
 @pytest.mark.skipif(
     sys.platform == "win32", reason="the browser's own log of its network is asked for by a shell script"
 )
-def test_the_log_would_show_an_open_door(listener: Listener, tmp_path: Path) -> None:
-    from playwright.sync_api import sync_playwright
-
+def test_the_log_would_show_an_open_door(listener: Listener, tmp_path: Path, launch: Callable[..., Any]) -> None:
     log = tmp_path / "net.json"
-    with sync_playwright() as playwright:
-        open_browser = playwright.chromium.launch(
-            executable_path=browser.find_browser().path, chromium_sandbox=False, args=[f"--log-net-log={log}"]
-        )
-        page = open_browser.new_page()
-        page.set_content(f"<img src='http://{listener.tcp}/x.png'><img src='http://no-such-host.test/x.png'>")
-        page.wait_for_timeout(1000)
-        open_browser.close()
+    open_browser = launch(f"--log-net-log={log}")
+    page = open_browser.new_page()
+    page.set_content(f"<img src='http://{listener.tcp}/x.png'><img src='http://no-such-host.test/x.png'>")
+    page.wait_for_timeout(1000)
+    open_browser.close()
     used = network_use(log)
     assert any("TCP_CONNECT" in line for line in used)
     assert any("HOST_RESOLVER" in line for line in used)

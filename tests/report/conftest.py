@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-import os
-import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,14 @@ from tests.report.synthetic import make_run
 AXE = Path(__file__).parents[2] / "harness/render/vendor/axe-core/axe.min.js"
 
 
+def until(page: Any, expression: str, seconds: float = 10) -> None:
+    """Wait for a condition. Playwright's own polling is an eval inside the page, which the report's policy forbids."""
+    end = time.monotonic() + seconds
+    while not page.evaluate(expression):
+        assert time.monotonic() < end, f"never came true: {expression}"
+        page.wait_for_timeout(50)
+
+
 @pytest.fixture(scope="session")
 def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One made-up run with its page, and the list of runs above it."""
@@ -24,30 +31,6 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_report(reports / "2026-03-12-77aa")
     write_index(reports)
     return run
-
-
-@pytest.fixture(scope="session")
-def launch() -> Iterator[Callable[..., Any]]:
-    """Starts a real Chromium with further arguments; all are closed at the end."""
-    from playwright.sync_api import sync_playwright
-
-    found = os.environ.get("HARNESS_CHROMIUM") or shutil.which("chromium-headless-shell") or shutil.which("chromium")
-    root = hasattr(os, "geteuid") and os.geteuid() == 0
-    with sync_playwright() as playwright:
-        path = found or playwright.chromium.executable_path
-        if not Path(path).exists():
-            pytest.skip("no Chromium here: install chromium, or name one in HARNESS_CHROMIUM")
-        browsers = []
-
-        def start(*arguments: str) -> Any:
-            browsers.append(
-                playwright.chromium.launch(executable_path=path, args=[*arguments, *(["--no-sandbox"] if root else [])])
-            )
-            return browsers[-1]
-
-        yield start
-        for browser in browsers:
-            browser.close()
 
 
 @pytest.fixture(scope="session")

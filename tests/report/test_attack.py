@@ -16,6 +16,7 @@ import pytest
 from rich.console import Console
 
 from harness.report import export, print_report, write_index, write_report
+from tests.report.conftest import until
 from tests.report.synthetic import make_run
 
 HOST = "attack.example"
@@ -218,7 +219,7 @@ def test_nothing_runs_and_nothing_leaves(attacked: Path, watched: tuple[Any, lis
         if position < 39:
             before = page.url
             page.keyboard.press("j")
-            page.wait_for_function("(was) => location.href !== was", arg=before)
+            until(page, f"location.href !== {before!r}")
     page.wait_for_timeout(300)
     assert page.evaluate("window.pwned") is None and page.title() == title and "pwned" not in title[:5]
     assert page.locator("iframe:not([sandbox=''])").count() == 0

@@ -9,7 +9,7 @@ import pytest
 
 from harness.report import write_report
 from harness.vote import write_agreement
-from tests.report.conftest import AXE
+from tests.report.conftest import AXE, until
 from tests.report.synthetic import make_run
 
 
@@ -91,7 +91,7 @@ def test_order_by_loss(page: Any, run_dir: Path) -> None:
 def test_only_cards_near_the_window_exist(page: Any, run_dir: Path) -> None:
     page.goto(address(run_dir))
     page.evaluate("document.querySelector('#facts').scrollIntoView({behavior: 'instant'})")
-    page.wait_for_function("document.querySelector('.card[aria-posinset=\"60\"]')")
+    until(page, "document.querySelector('.card[aria-posinset=\"60\"]')")
     assert page.locator(".card").count() < 12
     assert page.locator(".card").last.get_attribute("aria-setsize") == "60"
 
@@ -107,7 +107,7 @@ def test_deep_link_opens_the_task_and_back_closes_it(page: Any, run_dir: Path) -
     assert "\n".join(code) == row["page"]
     page.keyboard.press("Escape")
     page.wait_for_selector("dialog:not([open])", state="attached")
-    page.wait_for_function("!location.hash.includes('task=')")
+    until(page, "!location.hash.includes('task=')")
 
 
 def test_keyboard(page: Any, run_dir: Path) -> None:
@@ -120,9 +120,9 @@ def test_keyboard(page: Any, run_dir: Path) -> None:
     page.wait_for_selector("dialog[open]")
     first = page.url
     page.keyboard.press("ArrowRight")
-    page.wait_for_function("(was) => location.href !== was", arg=first)
+    until(page, f"location.href !== {first!r}")
     page.keyboard.press("k")
-    page.wait_for_function("(was) => location.href === was", arg=first)
+    until(page, f"location.href === {first!r}")
     page.keyboard.press("4")
     page.wait_for_selector(".code.diff")
     assert "view=diff" in page.url
@@ -198,7 +198,7 @@ def test_single_file_holds_its_pictures(page: Any, run_dir: Path, tmp_path: Path
     alone = path.rename(tmp_path / "mail.html")
     page.goto(alone.as_uri() + "#q=porto")
     page.evaluate("document.querySelector('#cards').scrollIntoView({behavior: 'instant'})")
-    page.wait_for_function("[...document.querySelectorAll('.card img')].some((i) => i.naturalWidth > 0)")
+    until(page, "[...document.querySelectorAll('.card img')].some((i) => i.naturalWidth > 0)")
     assert page.evaluate(
         "[...document.querySelectorAll('.card img')].every((i) => i.src.startsWith('data:image/webp;'))"
     )
@@ -239,7 +239,7 @@ def test_flips_lead_to_their_tasks(page: Any, run_dir: Path) -> None:
     link = page.locator("table.flips a.better").first
     count = int(link.inner_text().split()[1])
     link.click()
-    page.wait_for_function("location.hash.includes('category=')")
+    until(page, "location.hash.includes('category=')")
     assert shown(page) == f"{count} of 60 tasks"
 
 

@@ -3,9 +3,8 @@ from __future__ import annotations
 import http.client
 import json
 import re
-import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from harness.types import Row, sha256
 from harness.vote import agreement, ballots_of, read_votes, write_agreement
 from harness.vote.ballots import append_vote
 from harness.vote.server import VoteServer, make_server
+from tests.report.conftest import until
 
 HOSTILE = "<script>document.title='owned'</script><h1>Hello</h1>"
 PNG = bytes.fromhex(
@@ -238,34 +238,29 @@ def test_no_votes_are_no_agreement() -> None:
     assert agreement([], make_rows()) == {}
 
 
-@pytest.mark.skipif(
-    not (shutil.which("chromium") or shutil.which("chromium-headless-shell")), reason="no Chromium on this machine"
-)
-def test_the_page_in_a_browser_takes_keys_and_runs_nothing_of_an_answer(server: VoteServer, run_dir: Path) -> None:
-    from playwright.sync_api import sync_playwright
-
-    path = shutil.which("chromium-headless-shell") or shutil.which("chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        page = browser.new_page()
-        problems: list[str] = []
-        page.on("console", lambda message: problems.append(message.text))
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.goto(server.url)
-        page.get_by_text("0 of 6 judged").wait_for()
-        assert (page.locator("#prompt").text_content() or "").startswith("Write page")
-        page.keyboard.press("c")
-        assert HOSTILE in (page.locator("#left-code").text_content() or "")
-        assert page.locator("img:visible").count() == 2
-        page.wait_for_function("document.querySelector('#left-image').naturalWidth === 1")
-        for done, key in enumerate(("ArrowLeft", "ArrowRight", "ArrowDown", "x", "1"), 1):
-            page.keyboard.press(key)
-            page.get_by_text(f"{done} of 6 judged").wait_for()
-        page.get_by_role("button", name="B is better").click()
-        page.get_by_text("All judged").wait_for()
-        assert page.title() == "Which page is better?"
-        assert problems == []
-        browser.close()
+def test_the_page_in_a_browser_takes_keys_and_runs_nothing_of_an_answer(
+    server: VoteServer, run_dir: Path, launch: Callable[..., Any]
+) -> None:
+    browser = launch()
+    page = browser.new_page()
+    problems: list[str] = []
+    page.on("console", lambda message: problems.append(message.text))
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.goto(server.url)
+    page.get_by_text("0 of 6 judged").wait_for()
+    assert (page.locator("#prompt").text_content() or "").startswith("Write page")
+    page.keyboard.press("c")
+    assert HOSTILE in (page.locator("#left-code").text_content() or "")
+    assert page.locator("img:visible").count() == 2
+    until(page, "document.querySelector('#left-image').naturalWidth === 1")
+    for done, key in enumerate(("ArrowLeft", "ArrowRight", "ArrowDown", "x", "1"), 1):
+        page.keyboard.press(key)
+        page.get_by_text(f"{done} of 6 judged").wait_for()
+    page.get_by_role("button", name="B is better").click()
+    page.get_by_text("All judged").wait_for()
+    assert page.title() == "Which page is better?"
+    assert problems == []
+    browser.close()
     assert len(read_votes(run_dir)) == 6
 
 
