@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from PIL import Image
 
-from harness.render import Renderer, RenderRequest, RenderSettings
+from harness.render import Deadlines, Renderer, RenderRequest, RenderSettings
 from harness.types import Rendering
 
 Measure = Callable[..., Rendering]
@@ -133,7 +133,7 @@ def test_rendering_twice_tells_stable_from_random(browser_there: None) -> None:
     assert done["random"].stable is False
 
 
-def test_requests_are_read_as_they_are_needed_and_told_in_the_calling_thread(renderer: Renderer) -> None:
+def test_requests_are_read_as_they_are_needed_and_told_in_the_calling_thread() -> None:
     read: list[int] = []
     ahead: list[int] = []
     threads = set()
@@ -148,7 +148,9 @@ def test_requests_are_read_as_they_are_needed_and_told_in_the_calling_thread(ren
         threads.add(threading.get_ident())
         assert set(rendering.screenshots) == {"desktop", "phone"}
 
-    result = renderer.render(pages(), done)
+    patient = RenderSettings(axe=False, deadlines=Deadlines(load=20, measure=20, screenshot=20, page=60))
+    with Renderer(patient) as renderer:
+        result = renderer.render(pages(), done)
     assert [result[f"p{number}"].visible_text for number in range(16)] == [str(number) for number in range(16)]
     assert max(ahead) <= 5
     assert threads == {threading.get_ident()}
