@@ -148,7 +148,7 @@ def test_requests_are_read_as_they_are_needed_and_told_in_the_calling_thread() -
         threads.add(threading.get_ident())
         assert set(rendering.screenshots) == {"desktop", "phone"}
 
-    patient = RenderSettings(axe=False, deadlines=Deadlines(load=20, measure=20, screenshot=20, page=60))
+    patient = RenderSettings(axe=False, workers=2, deadlines=Deadlines(load=20, measure=20, screenshot=20, page=60))
     with Renderer(patient) as renderer:
         result = renderer.render(pages(), done)
     assert [result[f"p{number}"].visible_text for number in range(16)] == [str(number) for number in range(16)]
