@@ -251,8 +251,9 @@ def test_the_page_in_a_browser_takes_keys_and_runs_nothing_of_an_answer(
     assert (page.locator("#prompt").text_content() or "").startswith("Write page")
     page.keyboard.press("c")
     assert HOSTILE in (page.locator("#left-code").text_content() or "")
+    for side in ("left", "right"):
+        until(page, f"document.querySelector('#{side}-image').naturalWidth === 1")
     assert page.locator("img:visible").count() == 2
-    until(page, "document.querySelector('#left-image').naturalWidth === 1")
     for done, key in enumerate(("ArrowLeft", "ArrowRight", "ArrowDown", "x", "1"), 1):
         page.keyboard.press(key)
         page.get_by_text(f"{done} of 6 judged").wait_for()
