@@ -242,8 +242,10 @@ def test_a_run_killed_again_and_again_ends_like_one_that_was_not(
 
 
 @pytest.fixture
-def embedded_workplace(workplace: Path, embedded_folder: Path) -> Path:
-    """The embedded profile, with short answers and a training of two steps."""
+def embedded_workplace(workplace: Path, embedded_folder: Path, own_cache: Path) -> Path:
+    """The embedded profile, with short answers and a training of two steps; of the cache only the converted weights."""
+    own_cache.mkdir()
+    (own_cache / "weights").symlink_to(embedded_folder.parent, target_is_directory=True)
     folder = workplace / "baselines" / "smollm2-135m"
     profile = (folder / "profile.yaml").read_text()
     changes: list[tuple[str, Callable[[str], str]]] = [
