@@ -9,14 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from transformers.cache_utils import DynamicCache
 
+from harness.generate.prefill import Prefill
 from harness.generate.slots import SlotCache, slot_attention_on
 from harness.generate.stopping import StopRule
 from harness.types import FinishReason
-
-MIN_SHARED_PREFIX = 16
-"""A prompt prefix that all rows share is computed once from this many tokens on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +85,7 @@ class _Run:
         capacity = max(len(prompt.tokens) for prompt in prompts) + settings.stop.max_new_tokens
         self.cache = SlotCache(model.config.num_hidden_layers, slots, capacity, self.device)
         self.next_tokens = torch.zeros(slots, dtype=torch.long, device=self.device)
-        self.prefix_length, self.prefix = self._share_prefix(prompts)
+        self.prefill = Prefill(model, [prompt.tokens for prompt in prompts])
 
     def step(self) -> list[Decoded]:
         """Admit waiting prompts, decode one token of each row, and return those that finished."""
@@ -121,25 +118,11 @@ class _Run:
         if not self.waiting or free == 0:
             return None
         entering = [self.waiting.popleft() for _ in range(min(free, len(self.waiting)))]
-        suffixes = [prompt.tokens[self.prefix_length :] for prompt in entering]
-        lengths = torch.tensor([len(suffix) for suffix in suffixes], device=self.device)
-        longest = int(lengths.max())
-        ids = torch.tensor([[*suffix, *[0] * (longest - len(suffix))] for suffix in suffixes], device=self.device)
-        cache = self._prefix_for(len(entering))
-        seen = torch.arange(longest, device=self.device)[None] < lengths[:, None]
-        mask = torch.cat([seen.new_ones((len(entering), self.prefix_length)), seen], dim=1)
-        hidden = self.body(
-            input_ids=ids,
-            attention_mask=mask.long(),
-            position_ids=torch.arange(self.prefix_length, self.prefix_length + longest, device=self.device)[None],
-            past_key_values=cache,
-            use_cache=True,
-        ).last_hidden_state
+        logits, cache = self.prefill.run([prompt.tokens for prompt in entering])
         for number, prompt in enumerate(entering):
             self.cache.fill(len(self.rows), cache, number, len(prompt.tokens))
             self.rows.append(_Row(prompt, self._generator(prompt)))
-        last = hidden[torch.arange(len(entering), device=self.device), lengths - 1]
-        return torch.as_tensor(self.head(last))
+        return logits
 
     def _dismiss(self, first: int) -> list[Decoded]:
         """Take finished rows out, each slot filled by the last active row. Only rows from `first` on got a token."""
@@ -168,29 +151,3 @@ class _Run:
 
     def _generator(self, prompt: Prompt) -> torch.Generator | None:
         return torch.Generator().manual_seed(prompt.seed) if self.settings.temperature else None
-
-    def _share_prefix(self, prompts: Sequence[Prompt]) -> tuple[int, DynamicCache | None]:
-        """Compute the prefix that all prompts share once; at least one token of each prompt stays outside it."""
-        length = _common_prefix([prompt.tokens for prompt in prompts])
-        if len(prompts) == 1 or length < MIN_SHARED_PREFIX:
-            return 0, None
-        cache = DynamicCache()
-        ids = torch.tensor([prompts[0].tokens[:length]], device=self.device)
-        self.body(input_ids=ids, past_key_values=cache, use_cache=True)
-        return length, cache
-
-    def _prefix_for(self, rows: int) -> DynamicCache:
-        cache = DynamicCache()
-        if self.prefix is not None:
-            for number, layer in enumerate(self.prefix.layers):
-                cache.update(layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1), number)
-        return cache
-
-
-def _common_prefix(sequences: Sequence[tuple[int, ...]]) -> int:
-    shortest = min(len(sequence) for sequence in sequences) - 1
-    low, high = min(sequences), max(sequences)
-    for position in range(shortest):
-        if low[position] != high[position]:
-            return position
-    return max(shortest, 0)

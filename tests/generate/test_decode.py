@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from harness.generate.decode import MIN_SHARED_PREFIX, Decoded, Decoder, Prompt, _common_prefix
+from harness.generate.decode import Decoded, Decoder, Prompt
 from harness.generate.local import end_tokens
+from harness.generate.prefill import MIN_SHARED_PREFIX, common_prefix
 from harness.generate.stopping import StopRule
 from harness.model.load import LoadedModel
 from harness.model.prompt import PromptRenderer
@@ -93,7 +94,7 @@ def some_prompts(loaded: LoadedModel, count: int, shared: str = "") -> list[list
 def test_slots_are_refilled_without_changing_an_answer(tiny: LoadedModel, batch_size: int, shared: str) -> None:
     prompts = some_prompts(tiny, 10, shared)
     if shared:
-        assert _common_prefix([tuple(prompt) for prompt in prompts]) >= MIN_SHARED_PREFIX
+        assert common_prefix([tuple(prompt) for prompt in prompts]) >= MIN_SHARED_PREFIX
     found = decode(tiny, prompts, batch_size, 20)
     assert [found[n].tokens for n in range(10)] == [reference(tiny, prompt, 20) for prompt in prompts]
 
@@ -145,4 +146,4 @@ def test_a_decoded_model_is_left_as_it_was(tiny: LoadedModel) -> None:
     [([(1, 2, 3), (1, 2, 4)], 2), ([(1, 2), (1, 2)], 1), ([(1,), (1, 2)], 0), ([(1, 2), (3, 4)], 0), ([(5, 6, 7)], 2)],
 )
 def test_a_shared_prefix_leaves_each_prompt_a_token(sequences: Any, length: int) -> None:
-    assert _common_prefix(sequences) == length
+    assert common_prefix(sequences) == length
