@@ -59,6 +59,7 @@ def build_manifest(
         "finished": None,
         "command": ["python", "-m", "harness", *sys.argv[1:]],
         "arguments": resolved.request.deciding(),
+        "shard": str(resolved.request.shard) if resolved.request.shard else None,
         "profile": {
             "name": resolved.profile.name,
             "title": file.title,

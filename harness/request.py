@@ -11,6 +11,7 @@ from harness.cache import content_key, file_sha256
 from harness.errors import UsageError, did_you_mean
 from harness.profile.load import ModelSpec, Profile, load_profile, model_names, resolve_model
 from harness.profile.schema import Quantization
+from harness.shard import Shard
 from harness.suite.load import find_suite, load_suite
 from harness.suite.split import stratified
 from harness.types import CONTROL_NAMES, Suite, Task
@@ -35,10 +36,12 @@ class RunRequest:
     seeds: int = 1
     fresh: bool = False
     quantization: Quantization | None = None
+    shard: Shard | None = None
 
     def deciding(self) -> dict[str, object]:
         """Return the arguments that decide the result, with data files by content; the run's name is made of them."""
-        deciding = asdict(replace(self, name=None, fresh=False, data={}))
+        deciding = asdict(replace(self, name=None, fresh=False, data={}, shard=None))
+        del deciding["shard"]
         deciding["data"] = {suite: file_sha256(path) for suite, path in self.data.items()}
         return deciding
 
@@ -49,6 +52,12 @@ class MeasuredSuite:
 
     suite: Suite
     tasks: tuple[Task, ...]
+    shard: Shard | None = None
+
+    @property
+    def own(self) -> tuple[Task, ...]:
+        """The tasks that this process answers and scores: all of them, or those of its shard."""
+        return self.shard.part(self.tasks) if self.shard else self.tasks
 
 
 @dataclass(frozen=True)
@@ -94,9 +103,11 @@ def resolve(request: RunRequest, *, models_only: bool = False) -> Resolved:
         profile=profile,
         specs=tuple(specs),
         controls=CONTROL_NAMES,
-        measured=tuple(MeasuredSuite(suite, _measured_part(suite, request)) for suite in suites.values()),
+        measured=tuple(
+            MeasuredSuite(suite, _measured_part(suite, request), request.shard) for suite in suites.values()
+        ),
         training_suites=_training_suites(specs, suites, request.data),
-        run_name=request.name or _default_name(request, profile),
+        run_name=_run_name(request, profile),
     )
 
 
@@ -144,6 +155,11 @@ def _training_suites(
 def _measured_part(suite: Suite, request: RunRequest) -> tuple[Task, ...]:
     count = request.limit or (None if request.full else suite.default_held_out)
     return stratified(suite.held_out, count)
+
+
+def _run_name(request: RunRequest, profile: Profile) -> str:
+    name = request.name or _default_name(request, profile)
+    return request.shard.folder_name(name) if request.shard else name
 
 
 def _default_name(request: RunRequest, profile: Profile) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import chain, combinations
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -199,12 +199,13 @@ def _measure(
     answered: list[tuple[MeasuredSuite, list[tuple[Task, Completion]], dict[str, frozenset[str]]]] = []
     for measured in resolved.measured:
         work: list[tuple[Task, Completion]] = []
-        by_id = {task.id: task for task in measured.tasks}
+        by_id = {task.id: task for task in measured.own}
         for contender in contenders:
             completions = _generate(contender, measured, resolved.request.fresh, narrator)
             work += [(by_id[done.task], done) for done in completions]
+        # over all tasks, so that another task's reference is the same one in every shard
         controls = control_completions(measured.suite, measured.tasks, resolved.controls)
-        work += [(by_id[done.task], done) for done in controls]
+        work += [(by_id[done.task], done) for done in controls if done.task in by_id]
         seen = {contender.generator.name: contender.trained_on for contender in contenders}
         answered.append((measured, work, seen))
     rows: list[Row] = []
@@ -217,7 +218,7 @@ def _measure(
 
 def _generate(contender: Contender, measured: MeasuredSuite, fresh: bool, narrator: Narrator) -> list[Completion]:
     name = contender.generator.name
-    count = len(measured.tasks) * contender.generator.settings.samples
+    count = len(measured.own) * contender.generator.settings.samples
     with narrator.stage(f"{name} answers {measured.suite.name}", count) as stage:
         tokens, seconds, cached = 0, 0.0, 0
 
@@ -229,7 +230,7 @@ def _generate(contender: Contender, measured: MeasuredSuite, fresh: bool, narrat
             speed = f"{tokens / seconds:.0f} tokens/s" if seconds else ""
             stage.advance(speed or f"{cached} from the store")
 
-        return contender.generator.complete(measured.tasks, fresh=fresh, on_done=show)
+        return contender.generator.complete(measured.own, fresh=fresh, on_done=show)
 
 
 def _score(
@@ -272,46 +273,25 @@ def _finish(
     rows: list[Row],
     narrator: Narrator,
 ) -> Path:
-    """Write the run's files, the comparison and the report, and print the answer."""
-    from harness.compare import summarise
-    from harness.report import print_report, write_index, write_report
+    """Write the run's files, the comparison and the report, and print the answer.
 
-    tasks = list(_task_lines(resolved.measured))
-    rows = sorted(rows, key=row_key)
-    with narrator.stage("comparing and reporting"):
-        folder.write_lines("tasks.jsonl", tasks)
-        folder.write_lines("samples.jsonl", rows)
-        leaked = {name: suite["leakage"]["flagged"] for name, suite in manifest["suites"].items()}
-        summary = summarise(
-            rows,
-            manifest["scorers"],
-            tasks={(task["suite"], task["task"]): task for task in tasks},
-            pairs=_pairs(contenders),
-            leaked=leaked,
-        )
-        folder.write_json("summary.json", summary)
-        manifest["models"] |= dict(model_entry(contender, rows) for contender in contenders)
-        manifest["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
-        folder.write_json("manifest.json", manifest)
-        write_report(folder.path)
-        write_index(folder.path.parent)
-    print_report(folder.path, narrator.console)
-    return folder.path
-
-
-def _pairs(contenders: Sequence[Contender]) -> list[tuple[str, str]]:
-    """Return the pairs to compare, the one that answers the question first.
-
-    Each tuned model is held against base and against the few-shot base; then the bases against each other. Where
-    nothing was tuned, every two models are compared.
+    A shard's rows wait for the others': its folder holds them, and no report.
     """
-    names = list(dict.fromkeys(contender.spec.name for contender in contenders))
-    kinds = {contender.spec.name: contender.spec.kind for contender in contenders}
-    untuned = [name for name in names if kinds[name] != "tuned"]
-    tuned = [name for name in names if kinds[name] == "tuned"]
-    if not tuned or not untuned:
-        return list(combinations(names, 2))
-    return [*((base, name) for name in tuned for base in untuned), *combinations(untuned, 2)]
+    from harness.finish import write_answer, write_rows
+    from harness.report import print_report
+
+    manifest["models"] |= dict(model_entry(contender, rows) for contender in contenders)
+    manifest["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
+    shard = resolved.request.shard
+    with narrator.stage("comparing and reporting" if shard is None else "writing the rows"):
+        write_rows(folder, manifest, list(_task_lines(resolved.measured)), rows)
+        if shard is None:
+            write_answer(folder)
+    if shard is None:
+        print_report(folder.path, narrator.console)
+    else:
+        narrator.say(f"shard {shard} is done; when all are here: python -m harness report {shard.whole(folder.name)}")
+    return folder.path
 
 
 def _task_lines(measured: Sequence[MeasuredSuite]) -> Iterator[dict[str, Any]]:

@@ -65,10 +65,15 @@ def run(
     seeds: Annotated[int, typer.Option(min=1, help="Fine-tune so many times with different seeds.")] = 1,
     quantization: QuantizationOption = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Generate anew what the store already holds.")] = False,
+    shard: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="I/N", help="Measure the I-th of N parts; `report RUN` puts the parts together."),
+    ] = None,
 ) -> None:
     """Fine-tune, generate, score, compare and report. The same command again goes on where it was."""
     from harness.request import RunRequest, parse_data_options
     from harness.run import run as run_all
+    from harness.shard import parse_shard
 
     run_all(
         RunRequest(
@@ -84,6 +89,7 @@ def run(
             seeds=seeds,
             fresh=fresh,
             quantization=_quantization(quantization),
+            shard=parse_shard(shard) if shard is not None else None,
         )
     )
 

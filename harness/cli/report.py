@@ -8,19 +8,20 @@ from pathlib import Path
 from rich.console import Console
 
 from harness.errors import UsageError, did_you_mean
+from harness.merge import merge_shards
 from harness.report import export, print_report, write_index, write_report
 from harness.rundir import REPORTS_FOLDER
 
 
 def report_run(name: str, *, single_file: bool, formats: Sequence[str]) -> None:
-    """Write the report of a run again, print its answer and write its exports.
+    """Write the report of a run again, print its answer and write its exports; shards of a run are put together first.
 
     Raises:
-        UsageError: there is no such run or format.
+        UsageError: there is no such run or format, or its shards do not make one run.
     """
     from harness.vote import write_agreement
 
-    folder = find_run_folder(name)
+    folder = merge_shards(name) or find_run_folder(name)
     write_agreement(folder)
     written = [write_report(folder)]
     if single_file:
