@@ -48,6 +48,11 @@ def parse_shard(word: str) -> Shard:
     return Shard(int(found[1]), int(found[2]))
 
 
+def is_shard_folder(folder: Path) -> bool:
+    """Return whether the folder holds a part of a run, not a whole one."""
+    return _FOLDER.fullmatch(folder.name) is not None
+
+
 def shard_folders(run: str, reports: Path) -> dict[Shard, Path]:
     """Return the folders of a run's parts that are here, in order."""
     found = {}

@@ -68,7 +68,7 @@ def test_shards_put_together_are_the_run(tiny_workplace: Path, own_cache: Path) 
     # parts that do not belong together are refused
     doubled = (parts[0] / "samples.jsonl").read_text()
     (parts[1] / "samples.jsonl").write_text(doubled)
-    with pytest.raises(UsageError, match="shard 2/2 holds task .* again"):
+    with pytest.raises(UsageError, match=r"shard 2/2 holds task .* again"):
         merge_shards("cut")
     manifest = read(parts[1], "manifest.json")
     manifest["deciding"] = "other"

@@ -10,6 +10,7 @@ from harness.errors import HarnessError, UsageError
 from harness.report import markup, numbers, plots, view
 from harness.report.files import Json, RunFiles, as_dict, as_list, number, one_path, read_overview
 from harness.report.safe import one_line, script_json
+from harness.shard import is_shard_folder
 
 
 def write(reports_dir: Path) -> Path:
@@ -19,6 +20,8 @@ def write(reports_dir: Path) -> Path:
     runs: list[RunFiles] = []
     damaged: list[Json] = []
     for folder in sorted(path.parent for path in reports_dir.glob("*/manifest.json")):
+        if is_shard_folder(folder):
+            continue  # part of a run that is yet to be put together
         try:
             runs.append(read_overview(folder))
         except HarnessError as error:
