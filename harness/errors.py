@@ -35,10 +35,16 @@ class UsageError(HarnessError):
     exit_code = EXIT_USAGE
 
 
+_LISTED = 30
+"""At most so many words are listed: a folder may hold thousands of files."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return "did you mean 'x'?" for the nearest of `known`, or the list of all when none is near."""
     known = sorted(known)
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     if near:
         return f"did you mean '{near[0]}'?"
+    if len(known) > _LISTED:
+        return f"there is {', '.join(known[:_LISTED])} and {len(known) - _LISTED} more"
     return "there is " + (", ".join(known) if known else "none")

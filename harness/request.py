@@ -13,6 +13,7 @@ from harness.profile.load import ModelSpec, Profile, load_profile, model_names, 
 from harness.profile.schema import Quantization
 from harness.shard import Shard
 from harness.suite.load import find_suite, load_suite
+from harness.suite.rows import SUFFIXES
 from harness.suite.split import stratified
 from harness.types import CONTROL_NAMES, Suite, Task
 
@@ -138,8 +139,14 @@ def _load(name: str, data: Mapping[str, Path]) -> Suite:
     suite = load_suite(location, data.get(location.name))
     for part, tasks in (("training", suite.train), ("held-out", suite.held_out)):
         if not tasks:
-            raise UsageError(f"suite {suite.name} has no {part} tasks", "add rows to its data")
+            raise UsageError(f"suite {suite.name} has no {part} tasks", _why_empty(suite))
     return suite
+
+
+def _why_empty(suite: Suite) -> str:
+    if len(suite.train) + len(suite.held_out) > 1:
+        return "all its rows are near-duplicates of one another, which stay in one part: add rows that differ"
+    return "add rows to its data"
 
 
 def _training_suites(
@@ -179,7 +186,7 @@ def parse_data_options(options: Sequence[str]) -> dict[str, Path]:
         if not equals or not name or not path:
             raise UsageError(f"--data {option} is not SUITE=FILE", "for example --data html_alpaca=rows.jsonl")
         if not Path(path).is_file():
-            near = [file.name for file in Path(path).parent.glob("*")] if Path(path).parent.is_dir() else []
+            near = [file.name for file in Path(path).parent.glob("*") if file.suffix in SUFFIXES]
             raise UsageError(f"there is no data file {path}", did_you_mean(Path(path).name, near) if near else "")
         data[name] = Path(path)
     return data

@@ -89,9 +89,34 @@ def test_a_name_that_is_no_folder_is_refused(tiny_workplace: Path, name: str) ->
         resolve(replace(TINY, name=name))
 
 
+def test_rows_that_are_all_alike_cannot_be_split(tiny_workplace: Path, tmp_path: Path) -> None:
+    suite = tiny_workplace / "tasks" / "alike"
+    suite.mkdir()
+    (suite / "suite.yaml").write_text(
+        "title: x\nfiles: {rows: [rows.csv]}\ncolumns: {prompt: prompt, reference: reference}\n"
+    )
+    (suite / "rows.csv").write_text(
+        "prompt,reference\n"
+        + "Write a page that says hello to the world,<p>hello\n" * 1
+        + "Write a page that says hello to the world!,<p>hello\n"
+    )
+    with pytest.raises(UsageError, match="near-duplicates of one another"):
+        resolve(replace(TINY, suites=("alike",), models=("base",)))
+
+
 def test_data_options_hold_an_equals_sign_in_the_path(tmp_path: Path) -> None:
     path = tmp_path / "a=b.jsonl"
     path.touch()
     assert parse_data_options([f"small={path}"]) == {"small": path}
     with pytest.raises(UsageError, match="there is no data file"):
         parse_data_options([f"small={tmp_path}"])
+
+
+def test_a_misspelt_data_file_is_held_against_data_files_only(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").touch()
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(UsageError, match=r"did you mean 'rows\.jsonl'") as fault:
+        parse_data_options([f"small={tmp_path / 'row.jsonl'}"])
+    with pytest.raises(UsageError) as fault:
+        parse_data_options([f"small={tmp_path / 'zzzz'}"])
+    assert "notes.txt" not in str(fault.value.hint)

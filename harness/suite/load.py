@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -219,7 +220,10 @@ def _file_sha256(paths: Sequence[Path]) -> str:
 
 def _download(hub: HubData, name: str) -> list[RawRow]:
     from datasets import load_dataset
+    from huggingface_hub.utils import logging as hub_logging
 
+    verbosity = hub_logging.get_verbosity()
+    hub_logging.set_verbosity(logging.ERROR)  # each of its retries would be two lines of warning
     try:
         rows = load_dataset(hub.path, revision=hub.revision, split=hub.split)
     except Exception as error:  # the hub client raises many kinds; all of them mean "no data"
@@ -228,4 +232,6 @@ def _download(hub: HubData, name: str) -> list[RawRow]:
             f"the data set {hub.path} could not be loaded from the hub: {reason:.120}",
             f"with a copy on disk: --data {name}=FILE (JSONL, JSON, CSV or Parquet)",
         ) from error
+    finally:
+        hub_logging.set_verbosity(verbosity)
     return [RawRow(f"{hub.path}, row {number}", dict(row)) for number, row in enumerate(rows)]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -206,3 +207,22 @@ def test_revision_and_split_hash_change_with_the_rows(tmp_path: Path) -> None:
     assert (first.revision, first.split_hash) == (same.revision, same.split_hash)
     assert first.revision != other.revision
     assert first.split_hash != other.split_hash
+
+
+def test_the_hub_clients_retries_are_not_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+    from huggingface_hub.utils import logging as hub_logging
+
+    during: list[int] = []
+
+    def unreachable(*_: object, **__: object) -> None:
+        during.append(hub_logging.get_verbosity())
+        raise ConnectionError("no way")
+
+    monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    before = hub_logging.get_verbosity()
+    (tmp_path / "suite.yaml").write_text("title: x\nhub: {path: a/b}\n")
+    with pytest.raises(HarnessError, match="no way"):
+        load_suite(find_suite(str(tmp_path)))
+    assert during == [logging.ERROR]
+    assert hub_logging.get_verbosity() == before
