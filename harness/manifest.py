@@ -151,6 +151,9 @@ def _training_entry(contender: Contender) -> dict[str, Any] | None:
         "seconds": trained.seconds,
         "tokens": trained.tokens,
         "settings": {"sft": training.sft, "lora": training.lora},
+        "layout": dict(trained.layout),
+        "out_of_memory": list(trained.out_of_memory),
+        "peak_memory_bytes": trained.peak_memory_bytes,
         "data": asdict(trained.report),
         "curve": [asdict(point) for point in trained.curve],
     }

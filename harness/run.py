@@ -23,6 +23,7 @@ from harness.rundir import REPORTS_FOLDER, RunFolder, row_key
 from harness.suite.load import find_suite
 from harness.suite.split import stratified
 from harness.train.data import DataReport
+from harness.train.plan import fitting_layout
 from harness.train.sft import Progress, TrainedAdapter, train_adapter
 from harness.types import Completion, Row, Suite, Task
 
@@ -162,6 +163,8 @@ def _train(
             tasks,
             on_progress=show,
             on_report=tell,
+            on_notice=lambda line: narrator.say(f"  {line}"),
+            layout=fitting_layout(spec.profile.file, training, loaded.precision),
         )
         if trained.from_cache:
             stage.note = "from the cache"

@@ -125,6 +125,35 @@ def generate(
 
 
 @app.command()
+def train(
+    model: Annotated[str, typer.Argument(help="A model file of the profile with `train:`.")] = "tuned",
+    profile: ProfileOption = None,
+    data: DataOption = None,
+    out: Annotated[Optional[Path], typer.Option("--out", help="Also copy the adapter to this folder.")] = None,  # noqa: UP045
+    quantization: QuantizationOption = None,
+) -> None:
+    """Fine-tune a model of the profile, or find it in the cache, and say where its adapter lies."""
+    from harness.cli.train import train_model
+
+    train_model(model, profile=profile, data=data or [], out=out, quantization=_quantization(quantization))
+
+
+@app.command()
+def plan(
+    model: Annotated[str, typer.Argument(help="A model file of the profile with `train:`.")] = "tuned",
+    profile: ProfileOption = None,
+    gpu: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--gpu", help="t4, l4, a10, a100 or h100; default: this machine's."),
+    ] = None,
+) -> None:
+    """Say what a training would fetch, how much GPU memory it would take and how fast it would be."""
+    from harness.cli.train import plan_training
+
+    plan_training(model, profile=profile, gpu=gpu)
+
+
+@app.command()
 def judge(
     pages: Annotated[list[Path], typer.Argument(help="HTML files, or folders of them.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,

@@ -48,11 +48,24 @@ class Weights(_Strict):
         return f"{self.hub.path}@{self.hub.revision}" if self.hub else str(self.folder)
 
 
+class Shape(_Strict):
+    """The sizes of a Llama-like decoder in the words of its config.json, which `plan` knows before a download."""
+
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    vocab_size: int
+    tie_word_embeddings: bool = False
+
+
 class ProfileFile(_Strict):
     """`profile.yaml`: what all models of a profile share."""
 
     title: str
     weights: Weights
+    shape: Shape | None = None
     prompt: str
     """A Jinja template of the user's turn over `prompt` and `input`."""
     chat: bool
@@ -73,6 +86,9 @@ class Training(_Strict):
     seed: int = 0
     rows: int | None = Field(default=None, gt=0)
     """Train on a fixed, stratified part of so many rows; None is all of them."""
+    fit: Literal["as-written", "card"] = "as-written"
+    """`card`: micro-batch, accumulation, checkpointing and how a 4-bit base is held are chosen for the GPU's memory, at
+    the same effective batch. `as-written`: as `sft` says, in torch's and PEFT's own kernels."""
     sft: dict[str, Any] = Field(default_factory=dict)
     lora: dict[str, Any] = Field(default_factory=dict)
 

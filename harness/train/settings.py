@@ -8,8 +8,8 @@ from typing import Any
 from harness.errors import UsageError, did_you_mean
 from harness.model.load import Precision
 
-OWNED = ("output_dir", "seed", "data_seed", "report_to", "fp16", "bf16", "use_cpu", "completion_only_loss")
-"""Fields that the harness sets by itself: from the seed, the cache and the machine's precision."""
+OWNED = ("output_dir", "seed", "data_seed", "report_to", "use_cpu", "completion_only_loss")
+"""Fields that the harness sets by itself: from the seed, the cache and the machine."""
 
 
 def check_names(sft: dict[str, Any], lora: dict[str, Any]) -> None:
@@ -45,14 +45,14 @@ def sft_config(sft: dict[str, Any], precision: Precision, seed: int, output_dir:
         "save_steps": 25,
         "save_total_limit": 2,
         "dataloader_pin_memory": precision.device == "cuda",
+        "bf16": precision.dtype == "bfloat16",
+        "fp16": precision.dtype == "float16",
         **sft,
         "output_dir": output_dir,
         "seed": seed,
         "data_seed": seed,
         "report_to": "none",
         "disable_tqdm": True,
-        "bf16": precision.dtype == "bfloat16",
-        "fp16": precision.dtype == "float16",
         "use_cpu": precision.device == "cpu",
     }
     try:

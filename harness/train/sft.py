@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from harness.cache import cache_folder, content_key, file_sha256, write_atomically
+from harness.errors import HarnessError
 from harness.model.load import LoadedModel
 from harness.model.prompt import PromptRenderer
 from harness.profile.schema import Training
 from harness.train.data import DataReport, TrainingRow, training_rows
+from harness.train.layout import Layout, written_layout
 from harness.train.settings import check_names, lora_config, sft_config
 from harness.types import Task, TrainingCurvePoint
 
@@ -38,6 +42,12 @@ class TrainedAdapter:
     curve: tuple[TrainingCurvePoint, ...]
     report: DataReport
     from_cache: bool
+    layout: Mapping[str, Any]
+    """The `Layout` that it ended with, field by field."""
+    out_of_memory: tuple[str, ...] = ()
+    """What was changed because memory ran out, one line each."""
+    peak_memory_bytes: int | None = None
+    """The most GPU memory that tensors took while training; None on a CPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +83,8 @@ def train_adapter(
     tasks: Sequence[Task],
     on_progress: Callable[[Progress], None] | None = None,
     on_report: Callable[[DataReport], None] | None = None,
+    on_notice: Callable[[str], None] | None = None,
+    layout: Layout | None = None,
 ) -> TrainedAdapter:
     """Fine-tune an adapter, or return it from the cache; a killed training goes on from its last checkpoint.
 
@@ -83,9 +95,13 @@ def train_adapter(
         tasks: Training rows; never held-out ones.
         on_progress: Called after each logged step.
         on_report: Called once before training with what is wrong in the data.
+        on_notice: Called with a line for each thing that the training had to change.
+        layout: How to lay it out on the card; None is as the settings say. It is no part of the cache's key: it
+            changes the order of sums and nothing else.
 
     Raises:
         UsageError: a setting is wrong or no rows are left.
+        HarnessError: the memory does not even suffice for one row at a time.
     """
     check_names(training.sft, training.lora)
     max_length = training.sft.get("max_length", 1024)
@@ -95,7 +111,7 @@ def train_adapter(
     folder = cache_folder("adapters") / adapter_key(loaded, renderer, training, rows)[:32]
     record_path = folder / "training.json"
     if not record_path.exists():
-        _train(loaded, renderer, training, rows, folder, on_progress)
+        _train(loaded, renderer, training, rows, folder, on_progress, on_notice, layout or written_layout(training.sft))
         from_cache = False
     else:
         from_cache = True
@@ -110,6 +126,9 @@ def train_adapter(
         curve=tuple(TrainingCurvePoint(**point) for point in record["curve"]),
         report=report,
         from_cache=from_cache,
+        layout=record["layout"],
+        out_of_memory=tuple(record["out_of_memory"]),
+        peak_memory_bytes=record["peak_memory_bytes"],
     )
 
 
@@ -120,48 +139,136 @@ def _train(
     rows: Sequence[TrainingRow],
     folder: Path,
     on_progress: Callable[[Progress], None] | None,
+    on_notice: Callable[[str], None] | None,
+    layout: Layout,
 ) -> None:
+    """Train to the end, in smaller and smaller layouts while memory runs out, and write adapter and record."""
+    import torch
+
+    checkpoints = folder / "checkpoints"
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    out_of_memory: list[str] = []
+    while True:
+        try:
+            record = _attempt(loaded, renderer, training, rows, folder, on_progress, layout)
+            break
+        except torch.OutOfMemoryError:
+            smaller = layout.smaller()
+        _recover(loaded)
+        if smaller is None:
+            raise HarnessError(
+                f"the GPU's memory does not suffice for one row of {training.sft.get('max_length', 1024)} tokens",
+                "set a smaller train.sft.max_length, or `python -m harness plan` for what fits",
+            )
+        out_of_memory.append(f"out of memory with {layout}: going on with {smaller}")
+        if on_notice:
+            on_notice(out_of_memory[-1])
+        layout = smaller
+    record |= {"layout": asdict(layout), "out_of_memory": out_of_memory}
+    write_atomically(folder / "training.json", json.dumps(record))
+    shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def _attempt(
+    loaded: LoadedModel,
+    renderer: PromptRenderer,
+    training: Training,
+    rows: Sequence[TrainingRow],
+    folder: Path,
+    on_progress: Callable[[Progress], None] | None,
+    layout: Layout,
+) -> dict[str, Any]:
+    """Train in this layout, from the last checkpoint where there is one; save the adapter and return its record."""
     import torch
     from datasets import Dataset
     from trl import SFTTrainer
 
     checkpoints = folder / "checkpoints"
-    checkpoints.mkdir(parents=True, exist_ok=True)
-    precision = loaded.precision
     dataset = Dataset.from_list([{"input_ids": row.input_ids, "labels": row.labels} for row in rows])
     torch.manual_seed(training.seed)
     recorder = _recorder(on_progress, checkpoints)
     loaded.drop_adapters()
+    _forget_checkpointing(loaded.model)
     loaded.model.config.use_cache = False  # with a cache, packed rows see each other under sdpa
-    trainer = SFTTrainer(
-        model=loaded.model,
-        args=sft_config(training.sft, precision, training.seed, str(checkpoints)),
-        train_dataset=dataset,
-        processing_class=renderer.tokenizer,
-        peft_config=lora_config(training.lora),
-        callbacks=[recorder],
-    )
-    trainer.remove_callback(_printer())
-    _keep_trainable_parameters_in_float32(trainer.model)
-    started = time.monotonic()
-    last = _last_checkpoint(checkpoints)
-    trainer.train(resume_from_checkpoint=str(last) if last else None)
-    seconds = recorder.seconds_before + time.monotonic() - started
-    trainer.model.save_pretrained(str(folder), safe_serialization=True)
-    renderer.tokenizer.save_pretrained(str(folder))
-    record = {
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    settings = sft_config(training.sft | layout.sft(), loaded.precision, training.seed, str(checkpoints))
+    with _accelerated_base(loaded, training, settings, layout):
+        trainer = SFTTrainer(
+            model=loaded.model,
+            args=settings,
+            train_dataset=dataset,
+            processing_class=renderer.tokenizer,
+            peft_config=lora_config(training.lora),
+            callbacks=[recorder],
+        )
+        loaded.model = trainer.model
+        trainer.remove_callback(_printer())
+        _keep_trainable_parameters_in_float32(trainer.model)
+        started = time.monotonic()
+        last = _last_checkpoint(checkpoints)
+        with _lean(trainer.model, loaded, training):
+            trainer.train(resume_from_checkpoint=str(last) if last else None)
+        seconds = recorder.seconds_before + time.monotonic() - started
+        trainer.model.save_pretrained(str(folder), safe_serialization=True)
+        renderer.tokenizer.save_pretrained(str(folder))
+        loaded.model = trainer.model.unload()
+    loaded.model.config.use_cache = True
+    loaded.model.eval()
+    return {
         "tokens": int(trainer.state.num_input_tokens_seen) or sum(len(row.input_ids) for row in rows),
         "steps": trainer.state.global_step,
         "seconds": round(seconds, 3),
         "curve": [
             {"step": entry["step"], "loss": entry["loss"]} for entry in trainer.state.log_history if "loss" in entry
         ],
+        "peak_memory_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
     }
-    loaded.model = trainer.model.unload()
-    loaded.model.config.use_cache = True
-    loaded.model.eval()
-    write_atomically(folder / "training.json", json.dumps(record))
-    shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _accelerated_base(loaded: LoadedModel, training: Training, settings: Any, layout: Layout) -> Iterator[None]:
+    """Hold the base as the layout asks, and attend without masks where rows are packed and the GPU can."""
+    from harness.train.packed import packed_attention, packed_attention_available
+    from harness.train.plain import plain_base
+
+    with contextlib.ExitStack() as stack:
+        if layout.plain_base and loaded.precision.quantization != "none":
+            stack.enter_context(plain_base(loaded.model))
+        without_padding = settings.padding_free or (settings.packing and settings.packing_strategy != "wrapped")
+        if _fitted(loaded, training) and without_padding and packed_attention_available():
+            stack.enter_context(packed_attention(loaded.model))
+        yield
+
+
+def _lean(model: Any, loaded: LoadedModel, training: Training) -> contextlib.AbstractContextManager[Any]:
+    from harness.train.lean import lean_layers
+
+    if not _fitted(loaded, training):
+        return contextlib.nullcontext()
+    return lean_layers(model, loaded.precision.torch_dtype)
+
+
+def _fitted(loaded: LoadedModel, training: Training) -> bool:
+    """Return whether leaner kernels may do the work: float32 on a CPU stays torch's own arithmetic, bit for bit."""
+    return training.fit == "card" and loaded.precision.dtype != "float32"
+
+
+def _forget_checkpointing(model: Any) -> None:
+    """A model that was once trained with checkpointing keeps recomputing, whatever the next training's settings say."""
+    if getattr(model, "is_gradient_checkpointing", False):
+        model.gradient_checkpointing_disable()
+
+
+def _recover(loaded: LoadedModel) -> None:
+    """Take off what a failed attempt left on the model, and give its memory back."""
+    import torch
+
+    if hasattr(loaded.model, "unload"):
+        loaded.model = loaded.model.unload()
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _keep_trainable_parameters_in_float32(model: Any) -> None:

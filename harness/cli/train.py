@@ -1,0 +1,97 @@
+"""`train` and `plan`: an adapter without a whole run, and what it would take."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.errors import HarnessError, UsageError
+from harness.profile.schema import Quantization
+from harness.progress import Narrator
+
+
+def train_model(
+    model: str, *, profile: str | None, data: Sequence[str], out: Path | None, quantization: Quantization | None
+) -> None:
+    """Train the model, with what is wrong in its data said before, and say where the adapter lies.
+
+    Raises:
+        UsageError: the model is none that is trained, or a word means nothing.
+        HarnessError: the weights cannot be had, or the training does not fit the GPU.
+    """
+    from harness.request import RunRequest, parse_data_options, resolve
+    from harness.run import prepare
+
+    narrator = Narrator()
+    request = RunRequest(models=(model,), profile=profile, data=parse_data_options(data), quantization=quantization)
+    resolved = resolve(request, models_only=True)
+    narrator.say(f"profile {resolved.profile.name}: {resolved.profile.why}")
+    trained = _trained_spec(resolved.specs[-1].file.train, model) and prepare(resolved, narrator)[-1].trained
+    assert trained is not None and not isinstance(trained, bool)
+    if trained.curve:
+        narrator.say(
+            f"{trained.rows} rows, {trained.steps} steps, loss {trained.curve[0].loss} → {trained.curve[-1].loss}"
+        )
+    folder = trained.folder
+    if out is not None:
+        shutil.copytree(folder, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("checkpoints"))
+        folder = out
+    narrator.say(f"adapter: {folder}")
+
+
+def _trained_spec(training: object | None, model: str) -> bool:
+    if training is None:
+        raise UsageError(f"'{model}' is not trained: its file has no `train`", "name a model such as tuned")
+    return True
+
+
+def plan_training(model: str, *, profile: str | None, gpu: str | None) -> None:
+    """Print weights to fetch, peak memory by part, and speed; for a training as its file asks for it.
+
+    Raises:
+        UsageError: a word means nothing, or the profile says nothing of its shape.
+        HarnessError: the training cannot fit; the hint names the nearest setting that does.
+    """
+    from harness.profile.load import load_profile, resolve_model
+    from harness.train.layout import written_layout
+    from harness.train.plan import (
+        GIB,
+        USABLE,
+        best_layout,
+        checkpoint_bytes,
+        named_card,
+        nearest_fitting,
+        peak_memory,
+        this_card,
+        tokens_per_second,
+    )
+
+    narrator = Narrator()
+    card = named_card(gpu) if gpu else this_card()
+    chosen = load_profile(profile or ("llama-2-7b" if gpu else None))
+    training, shape = resolve_model(model, chosen).file.train, chosen.file.shape
+    _trained_spec(training, model)
+    assert training is not None
+    if shape is None:
+        raise UsageError(f"profile {chosen.name} has no `shape`", "copy the sizes from the model's config.json")
+    if card is None:
+        raise UsageError("there is no CUDA GPU to plan for", "name one: --gpu t4, l4, a10, a100 or h100")
+    quantization = chosen.file.quantization
+    written = written_layout(training.sft)
+    layout = best_layout(shape, training, quantization, card) if training.fit == "card" else written
+    memory = peak_memory(shape, training, layout or written, quantization)
+    if layout is None or memory.total > USABLE * card.memory:
+        raise HarnessError(
+            f"{model} needs {memory.total / GIB:.1f} GiB, {card.name} has {USABLE * card.memory / GIB:.1f} GiB to give",
+            nearest_fitting(shape, training, quantization, card),
+        )
+    source = chosen.file.weights
+    fetched = 0.0 if source.gguf or source.folder else checkpoint_bytes(shape) / 1e9
+    narrator.say(f"{chosen.name}/{model} on {card.name}: {layout}; {'bfloat16' if card.modern else 'float16'}")
+    narrator.say(f"weights to fetch unless they are in the hub's cache: {fetched:.1f} GB ({source})")
+    for name in ("weights", "adapter", "optimiser", "activations", "workspace"):
+        narrator.say(f"  {name:<12}{getattr(memory, name) / GIB:6.2f} GiB")
+    narrator.say(f"  {'peak':<12}{memory.total / GIB:6.2f} GiB of {card.memory / GIB:.1f}")
+    speed = tokens_per_second(shape, training, layout, quantization, card)
+    narrator.say(f"about {speed:.0f} tokens/s ({'measured here' if 'H100' in card.name else 'from the data sheet'})")

@@ -1,0 +1,62 @@
+"""How a training is laid out on a card: what changes its memory and speed and leaves the learning the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+DEFAULT_MICRO_BATCH = 8
+"""What SFTConfig takes where a model file says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """One way of doing the same training. The rows that one step learns from are `micro_batch * accumulation`."""
+
+    micro_batch: int
+    accumulation: int
+    checkpointing: bool
+    """Layers are computed again in the backward pass instead of being kept."""
+    plain_base: bool = False
+    """4-bit weights are held as plain 16-bit matrices beside the 4-bit ones while training."""
+
+    @property
+    def effective_batch(self) -> int:
+        """Rows that one step of the optimiser learns from, on each GPU."""
+        return self.micro_batch * self.accumulation
+
+    def smaller(self) -> Layout | None:
+        """Return the next layout that needs less memory at the same effective batch; None when there is none.
+
+        First the micro-batch halves (an odd one falls to 1) and the accumulation grows by as much; then the base goes
+        back to 4 bit; then layers are recomputed.
+        """
+        if self.micro_batch > 1:
+            micro_batch = self.micro_batch // 2 if self.micro_batch % 2 == 0 else 1
+            return replace(self, micro_batch=micro_batch, accumulation=self.effective_batch // micro_batch)
+        if self.plain_base:
+            return replace(self, plain_base=False)
+        return None if self.checkpointing else replace(self, checkpointing=True)
+
+    def sft(self) -> dict[str, Any]:
+        """Return the fields of SFTConfig that this layout sets."""
+        return {
+            "per_device_train_batch_size": self.micro_batch,
+            "gradient_accumulation_steps": self.accumulation,
+            "gradient_checkpointing": self.checkpointing,
+        }
+
+    def __str__(self) -> str:
+        base = ", 4-bit base held as plain matrices" if self.plain_base else ""
+        kept = "layers recomputed" if self.checkpointing else "layers kept"
+        return f"micro-batch {self.micro_batch} × {self.accumulation}, {kept}{base}"
+
+
+def written_layout(sft: Mapping[str, Any]) -> Layout:
+    """Return the layout that a model file's `sft` asks for, with SFTConfig's defaults."""
+    return Layout(
+        micro_batch=int(sft.get("per_device_train_batch_size", DEFAULT_MICRO_BATCH)),
+        accumulation=int(sft.get("gradient_accumulation_steps", 1)),
+        checkpointing=bool(sft.get("gradient_checkpointing", True)),
+    )

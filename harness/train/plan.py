@@ -1,0 +1,229 @@
+"""Arithmetic of a training's memory and speed on a GPU, made before anything is downloaded.
+
+Shares that no formula gives were measured with benchmarks/train_7b.py on an H100 and are marked so. Memory is within
+15 % of every configuration measured there; speed on other cards follows their data sheets and is a lead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from harness.errors import HarnessError, UsageError, did_you_mean
+from harness.model.load import Precision
+from harness.profile.schema import ProfileFile, Quantization, Shape, Training
+from harness.train.layout import Layout, written_layout
+
+GIB = 2**30
+WORKSPACE = int(0.45 * GIB)
+"""Products, a piece of the logits, unpacked matrices in passing. Measured."""
+USABLE = 0.92
+"""The share of a card's memory that tensors get: the rest goes to the CUDA context and to gaps. Measured."""
+EFFICIENCY = 0.34
+"""Share of the data sheet's dense rate that 4 N · tokens/s reaches with layers kept and a plain base. Measured."""
+RECOMPUTED_4BIT_SECONDS = 0.42
+"""What a micro-batch takes on top for unpacking weights and for launches with recomputing, on an H100. Measured."""
+H100_BANDWIDTH = 3.35e12
+NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
+"""Per weight: 4 bit, an 8-bit scale for each 64, a 32-bit one for 256 of those (Dettmers et al. 2023, section 3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A GPU by its data sheet."""
+
+    name: str
+    memory: int
+    """Bytes that a program can see."""
+    flops: float
+    """Dense 16-bit FLOP/s of the matrix units."""
+    bandwidth: float
+    """Bytes per second."""
+    modern: bool
+    """bfloat16 and flash attention: Ampere and later."""
+
+
+CARDS = {
+    "t4": Card("T4", int(14.6 * GIB), 65e12, 0.32e12, modern=False),
+    "l4": Card("L4", int(22.0 * GIB), 121e12, 0.30e12, modern=True),
+    "a10": Card("A10", int(22.0 * GIB), 125e12, 0.60e12, modern=True),
+    "a100": Card("A100 40 GB", int(39.4 * GIB), 312e12, 1.56e12, modern=True),
+    "h100": Card("H100 80 GB", int(79.1 * GIB), 989e12, H100_BANDWIDTH, modern=True),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Peak GPU memory in bytes, by what takes it."""
+
+    weights: int
+    adapter: int
+    """Its weights and gradients in float32."""
+    optimiser: int
+    activations: int
+    workspace: int = WORKSPACE
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.adapter + self.optimiser + self.activations + self.workspace
+
+
+def linear_weights(shape: Shape) -> int:
+    """Return the number of weights in the linear layers of all blocks: what is quantised and what LoRA adapts."""
+    return shape.num_hidden_layers * sum(inputs * outputs for inputs, outputs in linear_sizes(shape).values())
+
+
+def linear_sizes(shape: Shape) -> dict[str, tuple[int, int]]:
+    """Return (inputs, outputs) of each linear layer of a block."""
+    hidden, inner = shape.hidden_size, shape.intermediate_size
+    narrow = hidden * shape.num_key_value_heads // shape.num_attention_heads
+    return {
+        "q_proj": (hidden, hidden),
+        "k_proj": (hidden, narrow),
+        "v_proj": (hidden, narrow),
+        "o_proj": (hidden, hidden),
+        "gate_proj": (hidden, inner),
+        "up_proj": (hidden, inner),
+        "down_proj": (inner, hidden),
+    }
+
+
+def adapter_weights(shape: Shape, lora: Mapping[str, Any]) -> int:
+    """Return the number of weights of a LoRA adapter: r · (inputs + outputs) for each adapted layer."""
+    targets, rank = lora.get("target_modules", ["q_proj", "v_proj"]), int(lora.get("r", 8))
+    chosen = [size for name, size in linear_sizes(shape).items() if targets == "all-linear" or name in targets]
+    return shape.num_hidden_layers * rank * sum(inputs + outputs for inputs, outputs in chosen)
+
+
+def checkpoint_bytes(shape: Shape) -> int:
+    """Return the size of the 16-bit weights that are fetched."""
+    tables = shape.vocab_size * shape.hidden_size * (1 if shape.tie_word_embeddings else 2)
+    return 2 * (linear_weights(shape) + tables)
+
+
+def peak_memory(shape: Shape, training: Training, layout: Layout, quantization: Quantization) -> Memory:
+    """Return the peak memory of a training in 16 bit with rows of full length.
+
+    Kept for each token and layer, in 16-bit numbers: 8 hidden (two norms with input and output, query, key, value,
+    attention) and 4 inner (gate, up, their product and its part). Without the lean kernels norms and adapters keep 16.5
+    bytes · hidden more (measured). Recomputing keeps each layer's input, and one layer as a whole while it is redone.
+    """
+    hidden, inner, layers = shape.hidden_size, shape.intermediate_size, shape.num_hidden_layers
+    linear = linear_weights(shape)
+    tables = checkpoint_bytes(shape) - 2 * linear
+    weights = tables + (NF4_BYTES * linear if quantization == "nf4" else 2 * linear)
+    if layout.plain_base and quantization == "nf4":
+        weights += 2 * linear
+    adapter = adapter_weights(shape, training.lora)
+    moments = 2 if "8bit" in str(training.sft.get("optim", "")) else 8
+    tokens = layout.micro_batch * int(training.sft.get("max_length", 1024))
+    layer = 2 * (8 * hidden + 4 * inner) + (16.5 * hidden if training.fit == "as-written" else 0)
+    kept = 2 * hidden * layers + layer + 4 * inner if layout.checkpointing else layers * layer
+    return Memory(int(weights), 8 * adapter, moments * adapter, int(tokens * kept))
+
+
+def tokens_per_second(
+    shape: Shape, training: Training, layout: Layout, quantization: Quantization, card: Card
+) -> float:
+    """Return the expected speed in real tokens a second, of packed rows.
+
+    4 N FLOP a token for a frozen base, 6 N with recomputing, at the measured share of the card's rate; and for 4-bit
+    weights that are not held as plain matrices, the time to unpack them, scaled from an H100 by memory bandwidth.
+    """
+    weights = linear_weights(shape) + shape.vocab_size * shape.hidden_size
+    passes = 3 if layout.checkpointing else 2
+    tokens = layout.micro_batch * int(training.sft.get("max_length", 1024))
+    seconds = 2 * passes * weights * tokens / (EFFICIENCY * card.flops)
+    if quantization == "nf4" and not layout.plain_base:
+        share = linear_weights(shape) / 6.476e9
+        seconds += RECOMPUTED_4BIT_SECONDS * passes / 3 * share * H100_BANDWIDTH / card.bandwidth
+    return tokens / seconds
+
+
+def layouts(written: Layout, quantization: Quantization) -> list[Layout]:
+    """Return every way of doing the same step: smaller micro-batches, layers kept or not, the base plain or not."""
+    batches = [micro for micro in range(1, written.effective_batch + 1) if written.effective_batch % micro == 0]
+    plain = (False, True) if quantization == "nf4" else (False,)
+    return [
+        Layout(micro, written.effective_batch // micro, checkpointing, base)
+        for micro in batches
+        if micro <= written.micro_batch
+        for checkpointing in (False, True)
+        for base in plain
+    ]
+
+
+def best_layout(shape: Shape, training: Training, quantization: Quantization, card: Card) -> Layout | None:
+    """Return the fastest layout that fits in the card's memory (of equals, the larger micro-batch), or None."""
+    fitting = [
+        layout
+        for layout in layouts(written_layout(training.sft), quantization)
+        if peak_memory(shape, training, layout, quantization).total <= USABLE * card.memory
+    ]
+
+    def worth(layout: Layout) -> tuple[int, int]:
+        return round(tokens_per_second(shape, training, layout, quantization, card)), layout.micro_batch
+
+    return max(fitting, key=worth, default=None)
+
+
+def nearest_fitting(shape: Shape, training: Training, quantization: Quantization, card: Card) -> str:
+    """Return in words the setting nearest to the written one that fits: a layout, then 4 bit, then shorter rows."""
+    layout = best_layout(shape, training, quantization, card)
+    if layout is not None:
+        return f"use train.fit: card, or in train.sft {layout.sft()}"
+    if quantization != "nf4" and best_layout(shape, training, "nf4", card):
+        return "use --quantization nf4"
+    length = int(training.sft.get("max_length", 1024))
+    while length > 128:
+        length //= 2
+        shorter = training.model_copy(update={"sft": {**training.sft, "max_length": length}})
+        if best_layout(shape, shorter, "nf4", card):
+            return f"use --quantization nf4 and train.sft.max_length: {length}"
+    return "use a smaller model or a larger GPU"
+
+
+def this_card() -> Card | None:
+    """Return this machine's GPU: its own memory, the speed of the nearest card known; None without a GPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    name = torch.cuda.get_device_name()
+    properties = torch.cuda.get_device_properties(0)
+    modern = properties.major >= 8
+    known = [card for key, card in CARDS.items() if key in name.lower().replace("-", " ").split()]
+    similar = known[0] if known else CARDS["a10" if modern else "t4"]
+    if "h200" in name.lower():
+        similar = CARDS["h100"]
+    return replace(similar, name=name, memory=properties.total_memory, modern=modern)
+
+
+def named_card(word: str) -> Card:
+    """Return the card of that name.
+
+    Raises:
+        UsageError: it is not known.
+    """
+    if word.lower() not in CARDS:
+        raise UsageError(f"the GPU '{word}' is not known", did_you_mean(word.lower(), CARDS))
+    return CARDS[word.lower()]
+
+
+def fitting_layout(file: ProfileFile, training: Training, precision: Precision) -> Layout:
+    """Return the layout to train in: the written one, or with `fit: card` on a GPU the fastest that fits.
+
+    Raises:
+        HarnessError: nothing fits; the hint says what would.
+    """
+    written = written_layout(training.sft)
+    card = this_card() if precision.device == "cuda" else None
+    if training.fit == "as-written" or card is None or file.shape is None:
+        return written
+    layout = best_layout(file.shape, training, precision.quantization, card)
+    if layout is None:
+        hint = nearest_fitting(file.shape, training, precision.quantization, card)
+        raise HarnessError(f"this training does not fit into the {card.memory / GIB:.1f} GiB of {card.name}", hint)
+    return layout
