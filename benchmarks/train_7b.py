@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import math
 import os
 import sys
 import tempfile
@@ -38,6 +39,7 @@ from harness.profile.load import load_profile, resolve_model  # noqa: E402
 from harness.profile.schema import Training  # noqa: E402
 from harness.train import packed, sft  # noqa: E402
 from harness.train.layout import Layout  # noqa: E402
+from harness.train.plan import CARDS, best_layout  # noqa: E402
 from harness.types import Task, sha256  # noqa: E402
 
 GIB = 2**30
@@ -157,6 +159,7 @@ class Bench:
             "loss_first": losses[0],
             "loss_last": losses[-1],
             "losses": losses,
+            "finite": all(loss is not None and math.isfinite(loss) for loss in losses),
             "layout": dict(done.layout),
             "out_of_memory": list(done.out_of_memory),
         }
@@ -188,7 +191,6 @@ def main() -> None:
 NF4 = Precision("nf4", "bfloat16", "cuda")
 BF16 = Precision("none", "bfloat16", "cuda")
 KEPT = Layout(4, 1, checkpointing=False, plain_base=True)
-SMALL = Layout(1, 4, checkpointing=True)
 
 
 def _t4(bench: Bench, _out: Path) -> dict[str, Any]:
@@ -204,7 +206,9 @@ def _t4(bench: Bench, _out: Path) -> dict[str, Any]:
     packed.packed_attention_available = lambda: False
     try:
         precision = Precision("nf4", "float16", "cuda")
-        return bench.train(bench.training("tuned"), precision, SMALL)
+        training, shape = bench.training("tuned"), bench.profile.file.shape
+        assert shape is not None
+        return bench.train(training, precision, best_layout(shape, training, "nf4", CARDS["t4"]))
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
         torch.backends.cuda.enable_flash_sdp(True)
@@ -281,7 +285,8 @@ def report(results: dict[str, Any]) -> None:
         words += f", MFU {work * speed / peak:.1%}" if speed and isinstance(peak, float) else ""
         print(
             f"{part}: {words}; peak {done['peak_gib']:.2f} GiB (reserved {done['reserved_gib']:.2f}); "
-            f"loss {done['loss_first']:.4f} -> {done['loss_last']:.4f}; {done['layout']}; {done['out_of_memory']}"
+            f"loss {done['loss_first']:.4f} -> {done['loss_last']:.4f}"
+            f"{'' if done['finite'] else ' NOT FINITE'}; {done['layout']}; {done['out_of_memory']}"
         )
 
 

@@ -94,4 +94,5 @@ def plan_training(model: str, *, profile: str | None, gpu: str | None) -> None:
         narrator.say(f"  {name:<12}{getattr(memory, name) / GIB:6.2f} GiB")
     narrator.say(f"  {'peak':<12}{memory.total / GIB:6.2f} GiB of {card.memory / GIB:.1f}")
     speed = tokens_per_second(shape, training, layout, quantization, card)
-    narrator.say(f"about {speed:.0f} tokens/s ({'measured here' if 'H100' in card.name else 'from the data sheet'})")
+    source_of_speed = "as measured on one" if "H100" in card.name else "reckoned from the data sheet"
+    narrator.say(f"about {speed:.0f} tokens/s ({source_of_speed})")

@@ -121,7 +121,8 @@ def peak_memory(shape: Shape, training: Training, layout: Layout, quantization: 
     tokens = layout.micro_batch * int(training.sft.get("max_length", 1024))
     layer = 2 * (8 * hidden + 4 * inner) + (16.5 * hidden if training.fit == "as-written" else 0)
     kept = 2 * hidden * layers + layer + 4 * inner if layout.checkpointing else layers * layer
-    return Memory(int(weights), 8 * adapter, moments * adapter, int(tokens * kept))
+    mask = 4 * tokens**2  # a mask over packed rows and its copy in 16 bit, where there is no flash attention
+    return Memory(int(weights), 8 * adapter, moments * adapter, int(tokens * kept) + mask)
 
 
 def tokens_per_second(
@@ -135,7 +136,12 @@ def tokens_per_second(
     weights = linear_weights(shape) + shape.vocab_size * shape.hidden_size
     passes = 3 if layout.checkpointing else 2
     tokens = layout.micro_batch * int(training.sft.get("max_length", 1024))
-    seconds = 2 * passes * weights * tokens / (EFFICIENCY * card.flops)
+    work = float(2 * passes * weights * tokens)
+    if training.fit == "as-written" or not card.modern:
+        # every pair of a micro-batch, hidden by the mask or not: forward once or twice, backward 2.5 times
+        pairs = shape.num_hidden_layers * tokens**2 * shape.hidden_size
+        work += 4 * pairs * (4.5 if layout.checkpointing else 3.5)
+    seconds = work / (EFFICIENCY * card.flops)
     if quantization == "nf4" and not layout.plain_base:
         share = linear_weights(shape) / 6.476e9
         seconds += RECOMPUTED_4BIT_SECONDS * passes / 3 * share * H100_BANDWIDTH / card.bandwidth
