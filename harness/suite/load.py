@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from harness.errors import HarnessError, UsageError, did_you_mean
+from harness.hub import without_retry_warnings
 from harness.suite.rows import RawRow, read_rows, read_yaml
 from harness.suite.schema import Columns, HubData, SuiteFile, TaskRow
 from harness.suite.split import split_by_hash, split_hash
@@ -220,18 +220,14 @@ def _file_sha256(paths: Sequence[Path]) -> str:
 
 def _download(hub: HubData, name: str) -> list[RawRow]:
     from datasets import load_dataset
-    from huggingface_hub.utils import logging as hub_logging
 
-    verbosity = hub_logging.get_verbosity()
-    hub_logging.set_verbosity(logging.ERROR)  # each of its retries would be two lines of warning
     try:
-        rows = load_dataset(hub.path, revision=hub.revision, split=hub.split)
+        with without_retry_warnings():
+            rows = load_dataset(hub.path, revision=hub.revision, split=hub.split)
     except Exception as error:  # the hub client raises many kinds; all of them mean "no data"
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise HarnessError(
             f"the data set {hub.path} could not be loaded from the hub: {reason:.120}",
             f"with a copy on disk: --data {name}=FILE (JSONL, JSON, CSV or Parquet)",
         ) from error
-    finally:
-        hub_logging.set_verbosity(verbosity)
     return [RawRow(f"{hub.path}, row {number}", dict(row)) for number, row in enumerate(rows)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from harness.cache import finished_folder
 from harness.errors import UsageError, did_you_mean
+from harness.hub import without_retry_warnings
 from harness.suite.columns import guess_columns, guess_form
 from harness.suite.load import SuiteLocation, load_suite, load_suite_file
 from harness.suite.rows import SUFFIXES, read_rows
@@ -181,9 +181,9 @@ def _from_hub(folder: Path, hub_id: str) -> MadeSuite:
 def _hub_columns(hub_id: str) -> list[str] | None:
     from datasets import load_dataset_builder
 
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its five retries are not the user's business
     try:
-        features = load_dataset_builder(hub_id).info.features
+        with without_retry_warnings():
+            features = load_dataset_builder(hub_id).info.features
     except Exception:  # the hub client raises many kinds; all of them mean "cannot look"
         return None
     return list(features) if features else None
