@@ -6,14 +6,14 @@ Every row fills its slot from position 0, so no row is padded for another's sake
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
-from transformers.modeling_utils import AttentionInterface
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+
+from harness.model.attention import attending_by
 
 ATTENTION_NAME = "harness_slots"
 WIDTH_STEP = 64
@@ -123,14 +123,6 @@ def slot_attention(
     return attended.reshape(rows, 1, heads, size), None
 
 
-@contextlib.contextmanager
-def slot_attention_on(model: Any) -> Iterator[None]:
+def slot_attention_on(model: Any) -> contextlib.AbstractContextManager[None]:
     """Let the model attend through `slot_attention` inside the block."""
-    AttentionInterface.register(ATTENTION_NAME, slot_attention)
-    AttentionMaskInterface.register(ATTENTION_NAME, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
-    before = model.config._attn_implementation
-    model.config._attn_implementation = ATTENTION_NAME
-    try:
-        yield
-    finally:
-        model.config._attn_implementation = before
+    return attending_by(model, ATTENTION_NAME, slot_attention, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])

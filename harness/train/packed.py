@@ -9,10 +9,12 @@ import contextlib
 import functools
 import importlib.util
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
+
+from harness.model.attention import attending_by
 
 NAME = "harness_packed"
 
@@ -23,20 +25,11 @@ def packed_attention_available() -> bool:
     return found and torch.cuda.is_available() and torch.cuda.get_device_capability()[0] >= 8
 
 
-@contextlib.contextmanager
-def packed_attention(model: Any) -> Iterator[None]:
+def packed_attention(model: Any) -> contextlib.AbstractContextManager[None]:
     """Let the model attend by `attend_packed` inside the block. Only for batches without padding."""
-    from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import flash_attention_mask
 
-    AttentionInterface.register(NAME, attend_packed)
-    AttentionMaskInterface.register(NAME, flash_attention_mask)
-    before = model.config._attn_implementation
-    model.config._attn_implementation = NAME
-    try:
-        yield
-    finally:
-        model.config._attn_implementation = before
+    return attending_by(model, NAME, attend_packed, flash_attention_mask)
 
 
 def attend_packed(

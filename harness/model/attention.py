@@ -1,0 +1,30 @@
+"""Attention of our own inside a transformers model."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from transformers.masking_utils import AttentionMaskInterface
+from transformers.modeling_utils import AttentionInterface
+
+
+@contextlib.contextmanager
+def attending_by(model: Any, name: str, attention: Callable[..., Any], mask: Callable[..., Any]) -> Iterator[None]:
+    """Let the model attend by `attention`, with masks made by `mask`, inside the block.
+
+    Args:
+        model: A model of transformers, unwrapped.
+        name: What both are registered as with transformers.
+        attention: An attention function of transformers' signature.
+        mask: One of transformers' mask functions.
+    """
+    AttentionInterface.register(name, attention)
+    AttentionMaskInterface.register(name, mask)
+    before = model.config._attn_implementation
+    model.config._attn_implementation = name
+    try:
+        yield
+    finally:
+        model.config._attn_implementation = before
