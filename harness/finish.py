@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-from harness.jsonl import read_lines
 from harness.rundir import RunFolder, row_key
 from harness.types import Row
 
 
 def write_rows(
     folder: RunFolder, manifest: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]], rows: Sequence[Row]
-) -> None:
-    """Write tasks, sorted rows and the finished manifest."""
+) -> list[Row]:
+    """Write tasks, rows and the finished manifest; return the rows in the order in which they were written."""
+    ordered = sorted(rows, key=row_key)
     folder.write_lines("tasks.jsonl", tasks)
-    folder.write_lines("samples.jsonl", sorted(rows, key=row_key))
+    folder.write_lines("samples.jsonl", ordered)
     folder.write_json("manifest.json", manifest)
+    return ordered
 
 
-def write_answer(folder: RunFolder) -> None:
-    """Compare what the folder's files hold, and write summary, report and the list of runs."""
+def write_answer(
+    folder: RunFolder, manifest: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]], rows: Sequence[Row]
+) -> None:
+    """Compare the rows that `write_rows` has written, and write summary, report and the list of runs."""
     from harness.compare import summarise
     from harness.report import write_index, write_report
 
-    manifest = json.loads((folder.path / "manifest.json").read_text(encoding="utf-8"))
     summary = summarise(
-        read_lines(folder.path / "samples.jsonl"),
+        rows,
         manifest["scorers"],
-        tasks={(task["suite"], task["task"]): task for task in read_lines(folder.path / "tasks.jsonl")},
+        tasks={(task["suite"], task["task"]): task for task in tasks},
         pairs=pairs_to_compare(manifest["models"]),
         leaked={name: suite["leakage"]["flagged"] for name, suite in manifest["suites"].items()},
     )
@@ -51,3 +52,16 @@ def pairs_to_compare(models: Mapping[str, Mapping[str, Any]]) -> list[tuple[str,
     if not tuned or not untuned:
         return list(combinations(kinds, 2))
     return [*((base, name) for name in tuned for base in untuned), *combinations(untuned, 2)]
+
+
+def answering_cost(rows: Iterable[Row], peak_memory_bytes: int | None) -> dict[str, Any]:
+    """Return what one model's rows took; tokens a second are those of one process at a time."""
+    timings = [row["timing"] for row in rows]
+    seconds = sum(timing["generate_s"] for timing in timings)
+    tokens = sum(timing["completion_tokens"] for timing in timings)
+    return {
+        "seconds": round(seconds, 3),
+        "completion_tokens": tokens,
+        "tokens_per_second": round(tokens / seconds, 1) if seconds else None,
+        "peak_memory_bytes": peak_memory_bytes,
+    }

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from harness import __version__
 from harness.environment import git_state, hardware, package_versions, peak_memory_bytes
+from harness.finish import answering_cost
 from harness.generate.local import Generator
 from harness.model.weights import describe
 from harness.profile.load import ModelSpec
@@ -110,9 +111,6 @@ def model_entry(contender: Contender, rows: Sequence[Row] = ()) -> tuple[str, di
     """Return a model's name and its entry; its cost is known once there are rows."""
     generator = contender.generator
     precision = generator.loaded.precision
-    own = [row["timing"] for row in rows if row["model"] == generator.name]
-    seconds = sum(timing["generate_s"] for timing in own)
-    tokens = sum(timing["completion_tokens"] for timing in own)
     entry: dict[str, Any] = {
         "kind": contender.spec.kind,
         "family": contender.spec.name,
@@ -129,12 +127,7 @@ def model_entry(contender: Contender, rows: Sequence[Row] = ()) -> tuple[str, di
         "batch_size": generator.settings.batch_size,
         "generation": generator.settings.deciding() | {"samples": generator.settings.samples},
         "training": _training_entry(contender),
-        "cost": {
-            "seconds": round(seconds, 3),
-            "completion_tokens": tokens,
-            "tokens_per_second": round(tokens / seconds, 1) if seconds else None,
-            "peak_memory_bytes": peak_memory_bytes(),
-        },
+        "cost": answering_cost((row for row in rows if row["model"] == generator.name), peak_memory_bytes()),
     }
     return generator.name, entry
 

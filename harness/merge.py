@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError
-from harness.finish import write_answer, write_rows
+from harness.finish import answering_cost, write_answer, write_rows
 from harness.jsonl import read_lines
 from harness.rundir import REPORTS_FOLDER, RunFolder, row_key
 from harness.shard import Shard, shard_folders
@@ -36,8 +36,8 @@ def merge_shards(name: str, reports: Path = REPORTS_FOLDER) -> Path | None:
         for folder in folders.values():
             if (folder / "shots").is_dir():
                 shutil.copytree(folder / "shots", whole.path / "shots", dirs_exist_ok=True)
-        write_rows(whole, _merged(name, list(manifests.values())), tasks, rows)
-        write_answer(whole)
+        manifest = _merged(name, list(manifests.values()), rows)
+        write_answer(whole, manifest, tasks, write_rows(whole, manifest, tasks, rows))
         return whole.path
 
 
@@ -99,7 +99,7 @@ def _rows(folders: Mapping[Shard, Path]) -> list[Row]:
     return list(rows.values())
 
 
-def _merged(name: str, manifests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _merged(name: str, manifests: Sequence[Mapping[str, Any]], rows: Sequence[Row]) -> dict[str, Any]:
     """Return the manifest of the whole: the first part's, with the time and cost of all."""
     merged = json.loads(json.dumps(manifests[0]))
     merged |= {
@@ -113,18 +113,9 @@ def _merged(name: str, manifests: Sequence[Mapping[str, Any]]) -> dict[str, Any]
     }
     for model, entry in merged["models"].items():
         if entry["cost"] is not None:
-            entry["cost"] = _cost([manifest["models"][model]["cost"] for manifest in manifests])
+            peaks = [manifest["models"][model]["cost"]["peak_memory_bytes"] for manifest in manifests]
+            entry["cost"] = answering_cost(
+                (row for row in rows if row["model"] == model),
+                max((peak for peak in peaks if peak is not None), default=None),
+            )
     return dict(merged)
-
-
-def _cost(costs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the cost of all parts; tokens a second are those of one part at a time."""
-    seconds = sum(cost["seconds"] for cost in costs)
-    tokens = sum(cost["completion_tokens"] for cost in costs)
-    peaks = [cost["peak_memory_bytes"] for cost in costs if cost["peak_memory_bytes"] is not None]
-    return {
-        "seconds": round(seconds, 3),
-        "completion_tokens": tokens,
-        "tokens_per_second": round(tokens / seconds, 1) if seconds else None,
-        "peak_memory_bytes": max(peaks) if peaks else None,
-    }

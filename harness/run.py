@@ -287,9 +287,10 @@ def _finish(
     manifest["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
     shard = resolved.request.shard
     with narrator.stage("comparing and reporting" if shard is None else "writing the rows"):
-        write_rows(folder, manifest, list(_task_lines(resolved.measured)), rows)
+        tasks = list(_task_lines(resolved.measured))
+        ordered = write_rows(folder, manifest, tasks, rows)
         if shard is None:
-            write_answer(folder)
+            write_answer(folder, manifest, tasks, ordered)
     if shard is None:
         print_report(folder.path, narrator.console)
     else:
