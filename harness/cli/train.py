@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.errors import HarnessError, UsageError
-from harness.profile.schema import Quantization
+from harness.profile.load import ModelSpec
+from harness.profile.schema import Quantization, Training
 from harness.progress import Narrator
 
 
@@ -27,8 +28,9 @@ def train_model(
     request = RunRequest(models=(model,), profile=profile, data=parse_data_options(data), quantization=quantization)
     resolved = resolve(request, models_only=True)
     narrator.say(f"profile {resolved.profile.name}: {resolved.profile.why}")
-    trained = _trained_spec(resolved.specs[-1].file.train, model) and prepare(resolved, narrator)[-1].trained
-    assert trained is not None and not isinstance(trained, bool)
+    _training_of(resolved.specs[-1])
+    trained = prepare(resolved, narrator)[-1].trained
+    assert trained is not None
     if trained.curve:
         narrator.say(
             f"{trained.rows} rows, {trained.steps} steps, loss {trained.curve[0].loss} → {trained.curve[-1].loss}"
@@ -40,10 +42,10 @@ def train_model(
     narrator.say(f"adapter: {folder}")
 
 
-def _trained_spec(training: object | None, model: str) -> bool:
-    if training is None:
-        raise UsageError(f"'{model}' is not trained: its file has no `train`", "name a model such as tuned")
-    return True
+def _training_of(spec: ModelSpec) -> Training:
+    if spec.file.train is None:
+        raise UsageError(f"'{spec.name}' is not trained: its file has no `train`", "name a model such as tuned")
+    return spec.file.train
 
 
 def plan_training(model: str, *, profile: str | None, gpu: str | None) -> None:
@@ -70,9 +72,7 @@ def plan_training(model: str, *, profile: str | None, gpu: str | None) -> None:
     narrator = Narrator()
     card = named_card(gpu) if gpu else this_card()
     chosen = load_profile(profile or ("llama-2-7b" if gpu else None))
-    training, shape = resolve_model(model, chosen).file.train, chosen.file.shape
-    _trained_spec(training, model)
-    assert training is not None
+    training, shape = _training_of(resolve_model(model, chosen)), chosen.file.shape
     if shape is None:
         raise UsageError(f"profile {chosen.name} has no `shape`", "copy the sizes from the model's config.json")
     if card is None:
@@ -94,5 +94,5 @@ def plan_training(model: str, *, profile: str | None, gpu: str | None) -> None:
         narrator.say(f"  {name:<12}{getattr(memory, name) / GIB:6.2f} GiB")
     narrator.say(f"  {'peak':<12}{memory.total / GIB:6.2f} GiB of {card.memory / GIB:.1f}")
     speed = tokens_per_second(shape, training, layout, quantization, card)
-    source_of_speed = "as measured on one" if "H100" in card.name else "reckoned from the data sheet"
+    source_of_speed = "from rates measured on one" if "H100" in card.name else "reckoned from the data sheet"
     narrator.say(f"about {speed:.0f} tokens/s ({source_of_speed})")
