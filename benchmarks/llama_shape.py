@@ -109,20 +109,12 @@ def write_adapter(folder: Path, base: Path, shape: str = "7b", rank: int = 16, s
     from peft import LoraConfig
     from safetensors.torch import save_file
 
+    from harness.profile.schema import Shape
+    from harness.train.plan import linear_sizes
+
     folder.mkdir(parents=True, exist_ok=True)
     sizes = SHAPES[shape]
-    hidden, inner = sizes["hidden_size"], sizes["intermediate_size"]
-    narrow = sizes["num_key_value_heads"] * hidden // sizes["num_attention_heads"]
-    # (inputs, outputs) of each linear layer
-    linear = {
-        "self_attn.q_proj": (hidden, hidden),
-        "self_attn.k_proj": (hidden, narrow),
-        "self_attn.v_proj": (hidden, narrow),
-        "self_attn.o_proj": (hidden, hidden),
-        "mlp.gate_proj": (hidden, inner),
-        "mlp.up_proj": (hidden, inner),
-        "mlp.down_proj": (inner, hidden),
-    }
+    linear = linear_sizes(Shape(**{name: sizes[name] for name in sizes if name in Shape.model_fields}))
     generator = torch.Generator().manual_seed(seed)
     weights = {}
     for layer in range(sizes["num_hidden_layers"]):

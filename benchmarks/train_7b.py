@@ -30,28 +30,21 @@ import torch
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-from llama_shape import SHAPES, write_checkpoint  # noqa: E402
+from llama_shape import write_checkpoint  # noqa: E402
 
 from harness.model.load import LoadedModel, Precision, load_tokenizer  # noqa: E402
 from harness.model.prompt import PromptRenderer  # noqa: E402
 from harness.model.weights import LocalWeights  # noqa: E402
 from harness.profile.load import load_profile, resolve_model  # noqa: E402
-from harness.profile.schema import Training  # noqa: E402
+from harness.profile.schema import Shape, Training  # noqa: E402
 from harness.train import packed, sft  # noqa: E402
 from harness.train.layout import Layout  # noqa: E402
-from harness.train.plan import CARDS, best_layout  # noqa: E402
+from harness.train.plan import CARDS, best_layout, matrix_weights  # noqa: E402
 from harness.types import Task, sha256  # noqa: E402
 
 GIB = 2**30
 T4_BYTES = int(14.5 * GIB)
 PARTS = ("ceiling", "attention", "notebook", "ours", "bf16", "bf16-ours", "profile", "t4", "memory", "out-of-memory")
-
-
-def matrix_weights(shape: str = "7b") -> int:
-    """Return N: the weights of all linear layers and of the head."""
-    size = SHAPES[shape]
-    hidden, inner = size["hidden_size"], size["intermediate_size"]
-    return size["num_hidden_layers"] * (4 * hidden * hidden + 3 * hidden * inner) + size["vocab_size"] * hidden
 
 
 def ceiling() -> float:
@@ -185,7 +178,8 @@ def main() -> None:
                 results[part] = {"failed": str(error)[:300]}
             print(f"{part}: {time.perf_counter() - started:.0f} s", flush=True)
             (arguments.out / "train_7b.json").write_text(json.dumps(results, indent=1))
-    report(results)
+    assert bench.profile.file.shape is not None
+    report(results, bench.profile.file.shape)
 
 
 NF4 = Precision("nf4", "bfloat16", "cuda")
@@ -269,10 +263,10 @@ _MEASURES: dict[str, Callable[[Bench, Path], Any]] = {
 }
 
 
-def report(results: dict[str, Any]) -> None:
+def report(results: dict[str, Any], shape: Shape) -> None:
     """Print the table."""
     peak = results.get("ceiling")
-    work = 4 * matrix_weights()
+    work = 4 * matrix_weights(shape)
     print(f"{results['gpu']}, torch {results['torch']}; ceiling {(peak or 0) / 1e12:.0f} TFLOP/s")
     base = (results.get("notebook") or {}).get("tokens_per_second")
     for part, done in results.items():

@@ -14,6 +14,7 @@ from harness.errors import HarnessError, UsageError, did_you_mean
 from harness.model.load import Precision
 from harness.profile.schema import ProfileFile, Quantization, Shape, Training
 from harness.train.layout import Layout, written_layout
+from harness.train.settings import max_length
 
 GIB = 2**30
 WORKSPACE = int(0.45 * GIB)
@@ -75,26 +76,44 @@ def linear_weights(shape: Shape) -> int:
     return shape.num_hidden_layers * sum(inputs * outputs for inputs, outputs in linear_sizes(shape).values())
 
 
+def matrix_weights(shape: Shape) -> int:
+    """Return N of the FLOP counts: the weights of all linear layers and of the head."""
+    return linear_weights(shape) + shape.vocab_size * shape.hidden_size
+
+
 def linear_sizes(shape: Shape) -> dict[str, tuple[int, int]]:
-    """Return (inputs, outputs) of each linear layer of a block."""
+    """Return (inputs, outputs) of each linear layer of a block, by its place there."""
     hidden, inner = shape.hidden_size, shape.intermediate_size
     narrow = hidden * shape.num_key_value_heads // shape.num_attention_heads
     return {
-        "q_proj": (hidden, hidden),
-        "k_proj": (hidden, narrow),
-        "v_proj": (hidden, narrow),
-        "o_proj": (hidden, hidden),
-        "gate_proj": (hidden, inner),
-        "up_proj": (hidden, inner),
-        "down_proj": (inner, hidden),
+        "self_attn.q_proj": (hidden, hidden),
+        "self_attn.k_proj": (hidden, narrow),
+        "self_attn.v_proj": (hidden, narrow),
+        "self_attn.o_proj": (hidden, hidden),
+        "mlp.gate_proj": (hidden, inner),
+        "mlp.up_proj": (hidden, inner),
+        "mlp.down_proj": (inner, hidden),
     }
 
 
 def adapter_weights(shape: Shape, lora: Mapping[str, Any]) -> int:
     """Return the number of weights of a LoRA adapter: r · (inputs + outputs) for each adapted layer."""
     targets, rank = lora.get("target_modules", ["q_proj", "v_proj"]), int(lora.get("r", 8))
-    chosen = [size for name, size in linear_sizes(shape).items() if targets == "all-linear" or name in targets]
+    chosen = [
+        size
+        for name, size in linear_sizes(shape).items()
+        if targets == "all-linear" or name.rpartition(".")[2] in targets
+    ]
     return shape.num_hidden_layers * rank * sum(inputs + outputs for inputs, outputs in chosen)
+
+
+def _row_length(training: Training) -> int:
+    length = max_length(training.sft)
+    if length is None:
+        raise UsageError(
+            "without a limit on a row's tokens there is nothing to reckon with", "set train.sft.max_length"
+        )
+    return length
 
 
 def checkpoint_bytes(shape: Shape) -> int:
@@ -118,7 +137,7 @@ def peak_memory(shape: Shape, training: Training, layout: Layout, quantization: 
         weights += 2 * linear
     adapter = adapter_weights(shape, training.lora)
     moments = 2 if "8bit" in str(training.sft.get("optim", "")) else 8
-    tokens = layout.micro_batch * int(training.sft.get("max_length", 1024))
+    tokens = layout.micro_batch * _row_length(training)
     layer = 2 * (8 * hidden + 4 * inner) + (16.5 * hidden if training.fit == "as-written" else 0)
     kept = 2 * hidden * layers + layer + 4 * inner if layout.checkpointing else layers * layer
     mask = 4 * tokens**2  # a mask over packed rows and its copy in 16 bit, where there is no flash attention
@@ -133,10 +152,9 @@ def tokens_per_second(
     4 N FLOP a token for a frozen base, 6 N with recomputing, at the measured share of the card's rate; and for 4-bit
     weights that are not held as plain matrices, the time to unpack them, scaled from an H100 by memory bandwidth.
     """
-    weights = linear_weights(shape) + shape.vocab_size * shape.hidden_size
     passes = 3 if layout.checkpointing else 2
-    tokens = layout.micro_batch * int(training.sft.get("max_length", 1024))
-    work = float(2 * passes * weights * tokens)
+    tokens = layout.micro_batch * _row_length(training)
+    work = float(2 * passes * matrix_weights(shape) * tokens)
     if training.fit == "as-written" or not card.modern:
         # every pair of a micro-batch, hidden by the mask or not: forward once or twice, backward 2.5 times
         pairs = shape.num_hidden_layers * tokens**2 * shape.hidden_size
@@ -182,7 +200,7 @@ def nearest_fitting(shape: Shape, training: Training, quantization: Quantization
         return f"use train.fit: card, or in train.sft {layout.sft()}"
     if quantization != "nf4" and best_layout(shape, training, "nf4", card):
         return "use --quantization nf4"
-    length = int(training.sft.get("max_length", 1024))
+    length = _row_length(training)
     while length > 128:
         length //= 2
         shorter = training.model_copy(update={"sft": {**training.sft, "max_length": length}})

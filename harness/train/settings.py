@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from harness.errors import UsageError, did_you_mean
@@ -10,6 +11,15 @@ from harness.model.load import Precision
 
 OWNED = ("output_dir", "seed", "data_seed", "report_to", "use_cpu", "completion_only_loss")
 """Fields that the harness sets by itself: from the seed, the cache and the machine."""
+
+
+DEFAULT_MAX_LENGTH = 1024
+
+
+def max_length(sft: Mapping[str, Any]) -> int | None:
+    """Return the tokens that a row may have, prompt and answer; None where the model file lifts the limit."""
+    length: int | None = sft.get("max_length", DEFAULT_MAX_LENGTH)
+    return length
 
 
 def check_names(sft: dict[str, Any], lora: dict[str, Any]) -> None:
@@ -39,7 +49,7 @@ def sft_config(sft: dict[str, Any], precision: Precision, seed: int, output_dir:
     from trl import SFTConfig
 
     values: dict[str, Any] = {
-        "max_length": 1024,
+        "max_length": max_length(sft),
         "logging_steps": 1,
         "save_strategy": "steps",
         "save_steps": 25,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import json
 import shutil
@@ -20,7 +21,7 @@ from harness.model.prompt import PromptRenderer
 from harness.profile.schema import Training
 from harness.train.data import DataReport, TrainingRow, training_rows
 from harness.train.layout import Layout, written_layout
-from harness.train.settings import check_names, lora_config, sft_config
+from harness.train.settings import check_names, lora_config, max_length, sft_config
 from harness.types import Task, TrainingCurvePoint
 
 ADAPTER_FILE = "adapter_model.safetensors"
@@ -104,18 +105,18 @@ def train_adapter(
         HarnessError: the memory does not even suffice for one row at a time.
     """
     check_names(training.sft, training.lora)
-    max_length = training.sft.get("max_length", 1024)
-    rows, report = training_rows(tasks, renderer, max_length)
+    rows, report = training_rows(tasks, renderer, max_length(training.sft))
     if on_report:
         on_report(report)
     folder = cache_folder("adapters") / adapter_key(loaded, renderer, training, rows)[:32]
     record_path = folder / "training.json"
     if not record_path.exists():
-        _train(loaded, renderer, training, rows, folder, on_progress, on_notice, layout or written_layout(training.sft))
+        attempt = functools.partial(_attempt, loaded, renderer, training, rows, folder, on_progress)
+        _train(attempt, loaded, training, folder, on_notice, layout or written_layout(training.sft))
         from_cache = False
     else:
         from_cache = True
-    record = json.loads(record_path.read_text(encoding="utf-8"))
+    record = _as_written(training) | json.loads(record_path.read_text(encoding="utf-8"))
     return TrainedAdapter(
         folder=folder,
         sha256=file_sha256(folder / ADAPTER_FILE),
@@ -132,13 +133,16 @@ def train_adapter(
     )
 
 
+def _as_written(training: Training) -> dict[str, Any]:
+    """Return what a record says of its layout where it was written before records spoke of layouts."""
+    return {"layout": asdict(written_layout(training.sft)), "out_of_memory": [], "peak_memory_bytes": None}
+
+
 def _train(
+    attempt: Callable[[Layout], dict[str, Any]],
     loaded: LoadedModel,
-    renderer: PromptRenderer,
     training: Training,
-    rows: Sequence[TrainingRow],
     folder: Path,
-    on_progress: Callable[[Progress], None] | None,
     on_notice: Callable[[str], None] | None,
     layout: Layout,
 ) -> None:
@@ -150,14 +154,14 @@ def _train(
     out_of_memory: list[str] = []
     while True:
         try:
-            record = _attempt(loaded, renderer, training, rows, folder, on_progress, layout)
+            record = attempt(layout)
             break
         except torch.OutOfMemoryError:
             smaller = layout.smaller()
         _recover(loaded)
         if smaller is None:
             raise HarnessError(
-                f"the GPU's memory does not suffice for one row of {training.sft.get('max_length', 1024)} tokens",
+                f"the GPU's memory does not suffice for one row of {max_length(training.sft)} tokens",
                 "set a smaller train.sft.max_length, or `python -m harness plan` for what fits",
             )
         out_of_memory.append(f"out of memory with {layout}: going on with {smaller}")

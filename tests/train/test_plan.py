@@ -105,3 +105,9 @@ def test_the_plan_is_said(capsys: pytest.CaptureFixture[str], workplace: Path) -
     assert "13.5 GB" in said
     assert "micro-batch 4 × 1, layers kept, 4-bit base held as plain matrices; bfloat16" in " ".join(said.split())
     assert "tokens/s" in said
+
+
+def test_rows_without_a_limit_cannot_be_reckoned_with(shape: Shape) -> None:
+    endless = Training(sft={"max_length": None})
+    with pytest.raises(UsageError, match=r"set train\.sft\.max_length"):
+        peak_memory(shape, endless, written_layout(endless.sft), "nf4")

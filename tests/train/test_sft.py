@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -77,6 +78,13 @@ def test_a_training_learns_is_cached_and_leaves_the_base_alone(own_cache: Path, 
     assert again.from_cache
     assert len(seen) == 6
     assert replace(again, from_cache=False) == first
+
+    # records written before they spoke of layouts
+    record = json.loads((first.folder / "training.json").read_text())
+    for name in ("layout", "out_of_memory", "peak_memory_bytes"):
+        del record[name]
+    (first.folder / "training.json").write_text(json.dumps(record))
+    assert replace(train(tiny), from_cache=False) == first
 
 
 def test_two_adapters_stand_beside_each_other(own_cache: Path, tiny: LoadedModel) -> None:
