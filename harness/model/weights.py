@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.cache import cache_folder, file_sha256, files_sha256, finished_folder
 from harness.errors import HarnessError
+from harness.hub import without_retry_warnings
 from harness.profile.schema import HubWeights, PackagedGguf, Weights
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin")
@@ -90,10 +91,11 @@ def _download(hub: HubWeights) -> Path:
 
     patterns = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
     try:
-        files = _hub_files(hub)
-        if not any(name.endswith(".safetensors") for name in files):
-            patterns.append("*.bin")
-        return Path(snapshot_download(hub.path, revision=hub.revision, allow_patterns=patterns))
+        with without_retry_warnings():
+            files = _hub_files(hub)
+            if not any(name.endswith(".safetensors") for name in files):
+                patterns.append("*.bin")
+            return Path(snapshot_download(hub.path, revision=hub.revision, allow_patterns=patterns))
     except Exception as error:  # the hub client raises many kinds; all of them mean "no weights"
         cached = _cached_snapshot(hub, patterns)
         if cached is not None:
