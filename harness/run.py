@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from harness.cache import cache_folder
+from harness.executor import LocalExecutor
 from harness.generate.local import Generator
 from harness.generate.settings import GenerationSettings
 from harness.manifest import build_manifest, deciding_part, model_entry
-from harness.model.load import LoadedModel, choose_precision, load_model
+from harness.measure import measure
+from harness.model.load import LoadedModel, Precision, choose_precision, load_model
 from harness.model.prompt import PromptRenderer, few_shot_examples
 from harness.profile.load import ModelSpec
-from harness.profile.schema import Training
+from harness.profile.schema import DType, Quantization, Training
 from harness.progress import Narrator
 from harness.request import MeasuredSuite, Resolved, RunRequest, resolve, training_suite_name
 from harness.rundir import REPORTS_FOLDER, RunFolder, row_key
@@ -25,10 +26,7 @@ from harness.suite.split import stratified
 from harness.train.data import DataReport
 from harness.train.plan import fitting_layout
 from harness.train.sft import Progress, TrainedAdapter, train_adapter
-from harness.types import Completion, Row, Suite, Task
-
-if TYPE_CHECKING:
-    from harness.scoring import Scorer
+from harness.types import Row, Suite
 
 
 @dataclass(frozen=True)
@@ -59,13 +57,14 @@ def run(request: RunRequest, narrator: Narrator | None = None, reports: Path = R
     find_browser()
     profile = resolved.profile
     narrator.say(f"profile {profile.name}: {profile.why}")
-    with RunFolder(resolved.run_name, reports) as folder:
+    with RunFolder(resolved.run_name, reports) as folder, LocalExecutor() as executor:
         narrator.say(f"run {folder.name}")
-        contenders = prepare(resolved, narrator)
+        contenders = prepare(resolved, narrator, executor.precision)
         trials = _self_test(resolved, narrator)
         manifest = build_manifest(resolved, [model_entry(contender) for contender in contenders], trials)
+        manifest["executor"] = executor.record()
         finished = {row_key(row): row for row in folder.begin(manifest, deciding_part(manifest))}
-        rows = _measure(resolved, contenders, folder, finished, trials, narrator)
+        rows = measure(resolved, contenders, folder, finished, trials, executor, narrator)
         return _finish(resolved, contenders, folder, manifest, rows, narrator)
 
 
@@ -82,13 +81,21 @@ def _self_test(resolved: Resolved, narrator: Narrator) -> dict[str, dict[str, An
     return trials
 
 
-def prepare(resolved: Resolved, narrator: Narrator) -> list[Contender]:
-    """Load weights once for each profile, and train what has to be trained."""
+def prepare(
+    resolved: Resolved, narrator: Narrator, precision_of: Callable[[Quantization, DType], Precision] = choose_precision
+) -> list[Contender]:
+    """Load weights once for each profile, and train what has to be trained.
+
+    Args:
+        resolved: What is asked.
+        narrator: Says how it goes.
+        precision_of: How weights are held, given the profile's quantisation and dtype.
+    """
     loaded: dict[str, LoadedModel] = {}
     contenders: list[Contender] = []
     for spec in resolved.specs:
         file = spec.profile.file
-        precision = choose_precision(resolved.request.quantization or file.quantization, file.dtype)
+        precision = precision_of(resolved.request.quantization or file.quantization, file.dtype)
         key = f"{file.weights}|{precision}"
         if key not in loaded:
             with narrator.stage(f"weights {file.weights}"):
@@ -184,88 +191,6 @@ def _adapter_sha256(folder: Path | None) -> str | None:
     from harness.train.sft import ADAPTER_FILE
 
     return file_sha256(folder / ADAPTER_FILE) if folder else None
-
-
-def _measure(
-    resolved: Resolved,
-    contenders: Sequence[Contender],
-    folder: RunFolder,
-    finished: dict[tuple[str, str, str, int], Row],
-    trials: Mapping[str, Mapping[str, Any]],
-    narrator: Narrator,
-) -> list[Row]:
-    """Generate and score everything; rows that are in the journal with the same completion are kept."""
-    from harness.render import Renderer
-    from harness.score.controls import control_completions
-    from harness.scoring import Scorer
-
-    answered: list[tuple[MeasuredSuite, list[tuple[Task, Completion]], dict[str, frozenset[str]]]] = []
-    for measured in resolved.measured:
-        work: list[tuple[Task, Completion]] = []
-        by_id = {task.id: task for task in measured.own}
-        for contender in contenders:
-            completions = _generate(contender, measured, resolved.request.fresh, narrator)
-            work += [(by_id[done.task], done) for done in completions]
-        # over all tasks, so that another task's reference is the same one in every shard
-        controls = control_completions(measured.suite, measured.tasks, resolved.controls)
-        work += [(by_id[done.task], done) for done in controls if done.task in by_id]
-        seen = {contender.generator.name: contender.trained_on for contender in contenders}
-        answered.append((measured, work, seen))
-    rows: list[Row] = []
-    with Renderer(cache_dir=cache_folder("renders")) as renderer:
-        for measured, work, seen in answered:
-            scorer = Scorer(measured.suite.name, renderer, folder.write_shot, trials[measured.suite.name]["refused"])
-            rows += _score(scorer, work, seen, folder, finished, narrator)
-    return rows
-
-
-def _generate(contender: Contender, measured: MeasuredSuite, fresh: bool, narrator: Narrator) -> list[Completion]:
-    name = contender.generator.name
-    count = len(measured.own) * contender.generator.settings.samples
-    with narrator.stage(f"{name} answers {measured.suite.name}", count) as stage:
-        tokens, seconds, cached = 0, 0.0, 0
-
-        def show(completion: Completion, stored: bool) -> None:
-            nonlocal tokens, seconds, cached
-            cached += stored
-            if not stored:
-                tokens, seconds = tokens + completion.completion_tokens, seconds + completion.seconds
-            speed = f"{tokens / seconds:.0f} tokens/s" if seconds else ""
-            stage.advance(speed or f"{cached} from the store")
-
-        return contender.generator.complete(measured.own, fresh=fresh, on_done=show)
-
-
-def _score(
-    scorer: Scorer,
-    work: Sequence[tuple[Task, Completion]],
-    seen: Mapping[str, frozenset[str]],
-    folder: RunFolder,
-    finished: dict[tuple[str, str, str, int], Row],
-    narrator: Narrator,
-) -> list[Row]:
-    from harness.scoring import refuse
-
-    suite = scorer.suite
-    kept, missing, refused = [], [], []
-    for task, done in work:
-        row = finished.get((suite, task.id, done.model, done.sample))
-        if row is not None and row["completion"] == done.text and row["prompt_sha"] == task.prompt_sha:
-            kept.append(row)
-        elif task.prompt_sha in seen.get(done.model, frozenset()):
-            refused.append(refuse(task, suite, done, "the model was trained on this row"))
-        else:
-            missing.append((task, done))
-    if refused:
-        folder.append(refused)
-    fresh_rows: list[Row] = []
-    with narrator.stage(f"checking and rendering {suite}", len(missing)) as stage:
-        if kept:
-            stage.note = f"{len(kept)} more from the journal"
-        for rows in scorer.rows(missing, on_page=stage.advance):
-            folder.append(rows)
-            fresh_rows += rows
-    return [*kept, *refused, *fresh_rows]
 
 
 def _finish(

@@ -88,6 +88,8 @@ class Completion:
     seconds: float = 0.0
     """Wall-clock share of this completion: its batch's time divided over the batch."""
     note: str = ""
+    unanswered: str = ""
+    """Why there is no answer through no fault of the model: the row then stays unscored."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,23 @@ from harness.types import Completion, Task
 Place = tuple[str, int]
 """Task id and sample number."""
 
+Wanted = dict[Place, tuple[str, tuple[int, ...], int]]
+"""What is to be decoded: by place the store's key, the prompt's tokens and the seed."""
+
+Answer = tuple[Place, str, "StoredCompletion | Unanswered"]
+"""A place, the store's key, and what came of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """Why a prompt has no answer, through no fault of the model."""
+
+    why: str
+
+
+Decoding = Callable[["Generator", Wanted], Iterator[Answer]]
+"""Decodes for a generator somewhere else than in its own process."""
+
 
 @dataclass(frozen=True)
 class Generator:
@@ -54,9 +71,25 @@ class Generator:
             fresh: Decode anew even what the store holds.
             on_done: Called with each completion as it finishes, and whether it came from the store.
         """
+        done: dict[Place, Completion] = {}
+        for completion, stored in self.answers(tasks, fresh=fresh):
+            done[completion.task, completion.sample] = completion
+            if on_done:
+                on_done(completion, stored)
+        return [done[task.id, sample] for task in tasks for sample in range(self.settings.samples)]
+
+    def answers(
+        self, tasks: Sequence[Task], *, fresh: bool = False, decoding: Decoding | None = None
+    ) -> Iterator[tuple[Completion, bool]]:
+        """Yield each completion and whether it came from the store: those first, the others as they finish.
+
+        Args:
+            tasks: What is asked.
+            fresh: Decode anew even what the store holds.
+            decoding: Decodes what the store lacks; None does it in this process.
+        """
         store = CompletionStore(self.identity())
-        wanted: dict[Place, tuple[str, tuple[int, ...], int]] = {}
-        done: dict[tuple[str, int], Completion] = {}
+        wanted: Wanted = {}
         for task in tasks:
             tokens = tuple(self.renderer.tokens(task, self.examples))
             for sample in range(self.settings.samples):
@@ -64,35 +97,35 @@ class Generator:
                 key = CompletionStore.key(tokens, sample, seed)
                 stored = None if fresh else store.get(key)
                 if stored is not None:
-                    done[task.id, sample] = self._completion(task.id, sample, stored)
-                    if on_done:
-                        on_done(done[task.id, sample], True)
+                    yield self._completion((task.id, sample), stored), True
                 else:
                     wanted[task.id, sample] = (key, tokens, seed)
-        for place, key, stored in self._decode(wanted):
-            store.put(key, stored)
-            done[place] = self._completion(place[0], place[1], stored)
-            if on_done:
-                on_done(done[place], False)
-        return [done[task.id, sample] for task in tasks for sample in range(self.settings.samples)]
+        found = self.decode(wanted) if decoding is None else decoding(self, wanted)
+        for place, key, answer in found:
+            if isinstance(answer, StoredCompletion):
+                store.put(key, answer)
+            yield self._completion(place, answer), False
 
-    def _completion(self, task_id: str, sample: int, stored: StoredCompletion) -> Completion:
+    def _completion(self, place: Place, answer: StoredCompletion | Unanswered) -> Completion:
+        if isinstance(answer, Unanswered):
+            return Completion(place[0], self.name, "", "error", place[1], note=answer.why, unanswered=answer.why)
         return Completion(
-            task=task_id,
+            task=place[0],
             model=self.name,
-            text=stored.text,
-            finish_reason=stored.finish_reason,
-            sample=sample,
-            prompt_tokens=stored.prompt_tokens,
-            completion_tokens=stored.completion_tokens,
-            seconds=stored.seconds,
-            note=stored.note,
+            text=answer.text,
+            finish_reason=answer.finish_reason,
+            sample=place[1],
+            prompt_tokens=answer.prompt_tokens,
+            completion_tokens=answer.completion_tokens,
+            seconds=answer.seconds,
+            note=answer.note,
         )
 
-    def _decode(
-        self, wanted: dict[Place, tuple[str, tuple[int, ...], int]]
-    ) -> Iterator[tuple[Place, str, StoredCompletion]]:
-        """Yield (place, key, completion) as rows finish; running out of GPU memory halves the batch and goes on."""
+    def decode(self, wanted: Wanted) -> Iterator[tuple[Place, str, StoredCompletion]]:
+        """Decode in this process and yield (place, key, completion) as rows finish.
+
+        Running out of GPU memory halves the batch and goes on.
+        """
         if not wanted:
             return
         import torch
