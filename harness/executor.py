@@ -14,7 +14,9 @@ from harness.profile.schema import DType, Quantization
 from harness.types import Completion, Row, Task
 
 if TYPE_CHECKING:
+    from harness.cluster.executor import RayExecutor
     from harness.render import Renderer
+    from harness.request import RunRequest
     from harness.scoring import ShotWriter
 
 
@@ -24,8 +26,9 @@ class Executor(Protocol):
     streams: bool
     """Whether answers are scored while others are still being written."""
 
-    decoding: Decoding | None
-    """What decodes in place of the generator's own process; None leaves it there."""
+    @property
+    def decoding(self) -> Decoding | None:
+        """What decodes in place of the generator's own process; None leaves it there."""
 
     def precision(self, quantization: Quantization, dtype: DType) -> Precision:
         """Return how weights are held where they answer."""
@@ -53,6 +56,22 @@ class Executor(Protocol):
 
     def record(self) -> dict[str, Any]:
         """Return what the manifest says of it."""
+
+
+def open_executor(
+    request: RunRequest, say: Callable[[str], None]
+) -> contextlib.AbstractContextManager[LocalExecutor | RayExecutor]:
+    """Return the executor that was asked for; `say` is told what becomes of its workers.
+
+    Raises:
+        UsageError: its package is not installed.
+        HarnessError: its cluster is out of reach, or does not measure as this machine does.
+    """
+    if request.executor == "local":
+        return LocalExecutor()
+    from harness.cluster.executor import RayExecutor
+
+    return RayExecutor(request.address, request.actors, say)
 
 
 class LocalExecutor:

@@ -41,6 +41,7 @@ def measure(
 ) -> list[Row]:
     """Generate and score everything; rows that are in the journal with the same completion are kept."""
     seen = {contender.generator.name: contender.trained_on for contender in contenders}
+    executor.begin()
     fresh = resolved.request.fresh
     answered: list[tuple[MeasuredSuite, Iterable[tuple[Task, Completion]]]] = []
     for measured in resolved.measured:

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from harness.cache import content_key, file_sha256
+from harness.cluster.actors import Actors
 from harness.errors import UsageError, did_you_mean
 from harness.profile.load import ModelSpec, Profile, load_profile, model_names, resolve_model
 from harness.profile.schema import Quantization
@@ -17,6 +19,7 @@ from harness.suite.rows import SUFFIXES
 from harness.suite.split import stratified
 from harness.types import CONTROL_NAMES, Suite, Task
 
+ExecutorName = Literal["local", "ray"]
 DEFAULT_MODELS = ("base", "base-fewshot", "tuned")
 FEW_SHOT_BASE = "base-fewshot"
 
@@ -38,11 +41,15 @@ class RunRequest:
     fresh: bool = False
     quantization: Quantization | None = None
     shard: Shard | None = None
+    executor: ExecutorName = "local"
+    address: str | None = None
+    actors: Actors = field(default_factory=Actors)
 
     def deciding(self) -> dict[str, object]:
         """Return the arguments that decide the result, with data files by content; the run's name is made of them."""
         deciding = asdict(replace(self, name=None, fresh=False, data={}, shard=None))
-        del deciding["shard"]
+        for where in ("shard", "executor", "address", "actors"):
+            del deciding[where]
         deciding["data"] = {suite: file_sha256(path) for suite, path in self.data.items()}
         return deciding
 
@@ -126,6 +133,8 @@ def _check(request: RunRequest) -> None:
         raise UsageError("--samples needs --temperature above 0", "greedy samples would all be equal: try 0.7")
     if request.limit is not None and request.limit < 2:
         raise UsageError("--limit must be at least 2", "a comparison needs more than one task")
+    if request.executor == "local" and (request.address is not None or request.actors != Actors()):
+        raise UsageError("--address and --actors are for --executor ray", "add it, or leave them out")
     if request.name is not None and not _is_folder_name(request.name):
         raise UsageError(f"'{request.name}' cannot be the name of a run", "use letters, digits, '.', '_' and '-'")
 

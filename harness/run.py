@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from harness.executor import LocalExecutor
+from harness.executor import open_executor
 from harness.generate.local import Generator
 from harness.generate.settings import GenerationSettings
 from harness.manifest import build_manifest, deciding_part, model_entry
@@ -57,7 +57,7 @@ def run(request: RunRequest, narrator: Narrator | None = None, reports: Path = R
     find_browser()
     profile = resolved.profile
     narrator.say(f"profile {profile.name}: {profile.why}")
-    with RunFolder(resolved.run_name, reports) as folder, LocalExecutor() as executor:
+    with RunFolder(resolved.run_name, reports) as folder, open_executor(request, narrator.say) as executor:
         narrator.say(f"run {folder.name}")
         contenders = prepare(resolved, narrator, executor.precision)
         trials = _self_test(resolved, narrator)

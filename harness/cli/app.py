@@ -36,6 +36,10 @@ QuantizationOption = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option("--quantization", help="none or nf4 (4 bit by bitsandbytes); default: the profile's."),
 ]
+AddressOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--address", help="A Ray cluster: HOST:PORT, or auto. Default: one on this machine, for the run."),
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -69,8 +73,15 @@ def run(
         Optional[str],  # noqa: UP045
         typer.Option(metavar="I/N", help="Measure the I-th of N parts; `report RUN` puts the parts together."),
     ] = None,
+    executor: Annotated[str, typer.Option(help="local, or ray: on the machines of a Ray cluster.")] = "local",
+    address: AddressOption = None,
+    actors: Annotated[
+        str,
+        typer.Option(metavar="NAME=N,…", help="Ray's workers: models, gpus and cpus of each, scorers, browsers."),
+    ] = "",
 ) -> None:
     """Fine-tune, generate, score, compare and report. The same command again goes on where it was."""
+    from harness.cluster.actors import parse_actors, parse_executor
     from harness.request import RunRequest, parse_data_options
     from harness.run import run as run_all
     from harness.shard import parse_shard
@@ -90,6 +101,9 @@ def run(
             fresh=fresh,
             quantization=_quantization(quantization),
             shard=parse_shard(shard) if shard is not None else None,
+            executor=parse_executor(executor),
+            address=address,
+            actors=parse_actors(actors),
         )
     )
 
@@ -230,11 +244,12 @@ def vote(
 
 
 @app.command()
-def doctor() -> None:
-    """Say what this machine has, what is missing, and what to type to get it."""
-    from harness.cli.doctor import examine
+def doctor(address: AddressOption = None) -> None:
+    """Say what this machine has, what is missing, and what to type to get it; with --address, of all nodes."""
+    from harness.cli.doctor import examine, examine_nodes
 
-    raise typer.Exit(examine())
+    code = examine()
+    raise typer.Exit(code if address is None else max(code, examine_nodes(address)))
 
 
 @suites_app.command("list")

@@ -30,6 +30,30 @@ def examine(console: Console | None = None) -> int:
     return EXIT_FAILED if any(finding.fine is False for finding in findings) else EXIT_DONE
 
 
+def examine_nodes(address: str, console: Console | None = None) -> int:
+    """Print what each node of a Ray cluster has otherwise than this machine; return 0 where all is the same, else 1.
+
+    Raises:
+        UsageError: ray is not installed.
+        HarnessError: the cluster is out of reach, or a node does not answer.
+    """
+    from harness.cluster.connect import joined, on_every_node
+    from harness.cluster.facts import differences, node_facts
+
+    console = console or Console()
+    ours = node_facts()
+    with joined(address) as ray:
+        nodes = on_every_node(ray, node_facts)
+    alike = True
+    for node in nodes:
+        others = differences(ours, node)
+        alike &= not others
+        sign = "DIFFERS" if others else "ok     "
+        words = "; ".join(others) or f"{node['browser']}, fonts {node['fonts']}, the same packages"
+        console.print(f"{sign}  node {node['host']} ({node['node'][:8]}): {words}", markup=False, highlight=False)
+    return EXIT_DONE if alike else EXIT_FAILED
+
+
 def _guarded(subject: str, look: Callable[[], tuple[bool | None, str]], needed: bool = True) -> Callable[[], Finding]:
     def guarded() -> Finding:
         try:

@@ -54,6 +54,8 @@ class LoadedModel:
     tokenizer: Any
     weights: LocalWeights
     precision: Precision
+    source: Weights | None = None
+    """Where they came from, for other machines to fetch them."""
     _model: Any = None
     adapters: dict[str, str] = field(default_factory=dict)
     """SHA-256 of each loaded adapter → its name inside the PEFT model."""
@@ -87,6 +89,15 @@ class LoadedModel:
             self._attach(folder, sha256)
         self.model.set_adapter(self.adapters[sha256])
         yield self.model
+
+    def release(self) -> None:
+        """Free the memory; weights and adapters are loaded anew when they are next asked for."""
+        self._model = None
+        self.adapters.clear()
+        if self.precision.device == "cuda":
+            import torch
+
+            torch.cuda.empty_cache()
 
     def drop_adapters(self) -> None:
         """Take every adapter off the base weights, which stay as they are; `adapter` attaches them anew."""
@@ -130,7 +141,7 @@ def load_model(weights: Weights, precision: Precision) -> LoadedModel:
         HarnessError: the weights cannot be had.
     """
     local = fetch_weights(weights)
-    return LoadedModel(load_tokenizer(local.folder), local, precision)
+    return LoadedModel(load_tokenizer(local.folder), local, precision, weights)
 
 
 def _load_base(local: LocalWeights, precision: Precision) -> Any:

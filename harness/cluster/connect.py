@@ -1,0 +1,93 @@
+"""Joins a Ray cluster, or starts one on this machine for the time of a run."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from harness.errors import HarnessError, UsageError
+
+INSTALL = 'pip install "html-harness[ray]"'
+_STORE_BYTES = 500_000_000
+"""Object store of a cluster that is started here: what is under way at one time is small."""
+
+
+def import_ray() -> Any:
+    """Return the module ray.
+
+    Raises:
+        UsageError: the extra is not installed.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise UsageError("--executor ray needs the package ray, which is not installed", INSTALL) from error
+    return ray
+
+
+@contextlib.contextmanager
+def joined(address: str | None) -> Iterator[Any]:
+    """Yield ray, connected to the cluster at `address`; None starts one on this machine and stops it at the end.
+
+    A connection that is there already is used and left open.
+
+    Raises:
+        UsageError: ray is not installed.
+        HarnessError: the cluster cannot be reached.
+    """
+    ray = import_ray()
+    if ray.is_initialized():
+        yield ray
+        return
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": None}
+    if address is None:
+        options |= {"address": "local", "include_dashboard": False, "object_store_memory": _STORE_BYTES}
+    else:
+        options["address"] = address
+    try:
+        ray.init(**options)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise HarnessError(
+            f"there is no Ray cluster at {address or 'this machine'}: {reason:.160}",
+            "start one with `ray start --head`, or leave --address out",
+        ) from error
+    # what Ray says of dead workers is said here, in one line each
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def on_every_node(ray: Any, function: Any, timeout: float = 300.0) -> list[Any]:
+    """Call a function of no arguments once on each node that is alive, and return its results.
+
+    Raises:
+        HarnessError: a node did not answer in time.
+    """
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    task = ray.remote(num_cpus=0, max_retries=0)(function)
+    refs = [
+        task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote()
+        for node in nodes
+    ]
+    answers = []
+    for node, ref in zip(nodes, refs, strict=True):
+        try:
+            answers.append(ray.get(ref, timeout=timeout))
+        except ray.exceptions.RayTaskError as error:
+            said = str(error.cause).strip().splitlines()[:1]
+            raise HarnessError(
+                f"node {node['NodeManagerHostname']} cannot run the harness: {type(error.cause).__name__} {said}",
+                "install the same version of it on every node",
+            ) from error
+        except ray.exceptions.RayError as error:
+            raise HarnessError(f"node {node['NodeManagerHostname']} does not answer", "look at `ray status`") from error
+    return answers

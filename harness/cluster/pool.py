@@ -1,0 +1,247 @@
+"""Workers that may die: every item is delivered once, and one that kills its worker again and again is named.
+
+A worker is a Ray actor whose method takes numbered items and yields lists of (number, result) as they are done. What a
+dead worker had delivered stays delivered; the rest goes to others. Ray's own retries are off: they would start a whole
+batch again, and without end.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from harness.cluster.source import Source
+from harness.errors import HarnessError
+
+Item = TypeVar("Item")
+Numbered = list[tuple[int, Any]]
+Send = Callable[[Any, Numbered], Any]
+"""Hands numbered items to a worker and returns the stream of its results."""
+
+DEATHS = 3
+"""An item that was with so many workers when they died, and alone with the last of them, is given up."""
+
+_DEATHS_WITH_NODES = 3 * DEATHS
+"""The same, where whole nodes went down with it."""
+
+_DEPTH = 2
+"""Batches that a worker holds: one at work and one that waits, so that it never idles for the driver."""
+
+_STILLBORN = 3
+"""So many workers in a row that die before they are ready stop the run."""
+
+_PATIENCE_S = 600.0
+"""Seconds to wait for the first worker, or for another one when all are gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """An item that no worker survived."""
+
+    why: str
+
+
+@dataclass(eq=False)
+class _Job:
+    stream: Any
+    items: dict[int, Any]
+    """What is not delivered yet, by number."""
+
+
+@dataclass(eq=False)
+class _Worker:
+    actor: Any
+    hello: Any
+    """The pending answer to `setup`; None once the worker is ready."""
+    node: str = ""
+    jobs: deque[_Job] = field(default_factory=deque)
+
+
+class WorkerPool(Generic[Item]):
+    """So many workers, each replaced when it dies.
+
+    Args:
+        name: What the workers are called in messages.
+        start: Starts an actor and returns it with the pending answer to its `setup`, which tells its node's facts.
+        size: How many workers there are to be.
+        welcome: Called with each worker's facts; it raises when that worker must not be used.
+        say: Is told of deaths, one line each.
+        depth: How many batches a worker holds.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        start: Callable[[], tuple[Any, Any]],
+        size: int,
+        welcome: Callable[[dict[str, Any]], None],
+        say: Callable[[str], None],
+        depth: int = _DEPTH,
+    ) -> None:
+        self.name = name
+        self.size = size
+        self._start = start
+        self._welcome = welcome
+        self._say = say
+        self._depth = depth
+        self._workers: list[_Worker] = []
+        self._stillborn = 0
+        self._last_sign = time.monotonic()
+        self._again: deque[dict[int, Any]] = deque()
+        self._deaths: dict[int, list[str]] = {}
+        """For items that saw a worker die: the nodes they were on."""
+        self._numbers = itertools.count()
+
+    def recruit(self) -> None:
+        """Start what is missing; workers that the cluster has no room for yet stay pending."""
+        while len(self._workers) < self.size:
+            actor, hello = self._start()
+            self._workers.append(_Worker(actor, hello))
+
+    def close(self) -> None:
+        """Dismiss all workers."""
+        import ray
+
+        for worker in self._workers:
+            ray.kill(worker.actor)
+        self._workers.clear()
+
+    def map(self, source: Source[Item], send: Send) -> Iterator[list[tuple[Item, Any]]]:
+        """Yield (item, result or `Lost`) lists as they come; `source` is read only as fast as workers are free.
+
+        Raises:
+            HarnessError: no worker can be had, or one found its machine at fault.
+        """
+        import ray
+
+        self._last_sign = time.monotonic()
+        while True:
+            self.recruit()
+            yield from self._hand_out(source, send)
+            heads = {worker.jobs[0].stream: worker for worker in self._workers if worker.jobs}
+            if not heads and source.ended and not self._again:
+                return
+            coming = {worker.hello: worker for worker in self._workers if worker.hello is not None}
+            waited = [*heads, *coming]
+            if not waited:
+                source.wait(0.2)
+                continue
+            done, _ = ray.wait(waited, num_returns=1, timeout=1.0 if source.ended or not self._hungry() else 0.05)
+            if not done:
+                self._be_impatient(bool(heads))
+            for ready in done:
+                self._last_sign = time.monotonic()
+                if ready in coming:
+                    self._greet(coming[ready])
+                else:
+                    yield from self._collect(heads[ready])
+
+    def _hungry(self) -> bool:
+        return any(worker.hello is None and len(worker.jobs) < self._depth for worker in self._workers)
+
+    def _hand_out(self, source: Source[Item], send: Send) -> Iterator[list[tuple[Item, Any]]]:
+        """Give every free worker something, the idle ones first; yields items that are given up."""
+        for depth in range(self._depth):
+            for worker in self._workers:
+                if worker.hello is not None or len(worker.jobs) != depth:
+                    continue
+                items = self._again.popleft() if self._again else None
+                if items is None:
+                    items = {next(self._numbers): item for item in source.take(self.size)}
+                if not items:
+                    return
+                given_up = {number: self._verdict(number) for number in items} if len(items) == 1 else {}
+                if any(given_up.values()):
+                    (number,) = items
+                    self._deaths.pop(number)
+                    self._say(f"{self.name}: {given_up[number]}")
+                    yield [(items[number], Lost(str(given_up[number])))]
+                    continue
+                worker.jobs.append(_Job(send(worker.actor, list(items.items())), items))
+
+    def _verdict(self, number: int) -> str:
+        """Return why the item is given up, or nothing. Workers that went down with their node do not count."""
+        nodes = self._deaths.get(number, [])
+        if len(nodes) < DEATHS:
+            return ""
+        alive = _nodes_alive()
+        if sum(node in alive for node in nodes) < DEATHS and len(nodes) < _DEATHS_WITH_NODES:
+            return ""
+        return f"{len(nodes)} workers died over this row"
+
+    def _greet(self, worker: _Worker) -> None:
+        import ray
+
+        try:
+            facts = ray.get(worker.hello)
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from error
+        except ray.exceptions.RayError as error:
+            self._workers.remove(worker)
+            self._stillborn += 1
+            if self._stillborn >= _STILLBORN:
+                reason = str(error).strip().splitlines()[0]
+                raise HarnessError(
+                    f"{self.name}: {self._stillborn} workers in a row died while they started: {reason:.160}",
+                    "look at their memory, and at `doctor --address`",
+                ) from error
+            return
+        self._welcome(facts)
+        self._stillborn = 0
+        worker.hello, worker.node = None, facts["node"]
+
+    def _collect(self, worker: _Worker) -> Iterator[list[tuple[Item, Any]]]:
+        import ray
+
+        job = worker.jobs[0]
+        try:
+            found = ray.get(next(job.stream))
+        except StopIteration:
+            worker.jobs.popleft()
+            if job.items:
+                raise RuntimeError(f"{self.name}: {len(job.items)} items came back without a result") from None
+            return
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from error
+        except ray.exceptions.RayError as error:
+            self._bury(worker, error)
+            return
+        for number, _ in found:
+            self._deaths.pop(number, None)
+        yield [(job.items.pop(number), result) for number, result in found]
+
+    def _bury(self, worker: _Worker, error: Exception) -> None:
+        """Give a dead worker's rows to others: together once more, then one by one, to find the one that kills."""
+        import ray
+
+        ray.kill(worker.actor)  # it may only be out of reach; its rows must not come twice
+        self._workers.remove(worker)
+        first, *queued = worker.jobs
+        left = sum(len(job.items) for job in worker.jobs)
+        self._say(f"{self.name}: a worker died on node {worker.node}; its {left} rows go to others")
+        self._again.extend(job.items for job in queued)
+        for number in first.items:
+            self._deaths.setdefault(number, []).append(worker.node)
+        suspects = {number for number in first.items if len(self._deaths[number]) >= DEATHS - 1}
+        together = {number: item for number, item in first.items.items() if number not in suspects}
+        self._again.extend({number: first.items[number]} for number in suspects)
+        if together:
+            self._again.append(together)
+
+    def _be_impatient(self, working: bool) -> None:
+        if working or time.monotonic() - self._last_sign < _PATIENCE_S:
+            return
+        raise HarnessError(
+            f"{self.name}: the cluster had no room for a worker in {_PATIENCE_S:.0f} s",
+            "look at `ray status`, or ask for less with --actors; the same command goes on from here",
+        )
+
+
+def _nodes_alive() -> set[str]:
+    import ray
+
+    return {str(node["NodeID"]) for node in ray.nodes() if node["Alive"]}

@@ -1,0 +1,160 @@
+"""What runs on the nodes: the generator and the scorer of a local run, each held by a worker that may die."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.cluster.facts import node_facts
+from harness.cluster.files import FolderSource, obtain
+from harness.errors import HarnessError
+from harness.generate.local import Generator, Place, Wanted
+from harness.generate.settings import GenerationSettings
+from harness.generate.store import StoredCompletion
+from harness.model.load import LoadedModel, Precision, choose_precision, load_tokenizer
+from harness.model.prompt import PromptRenderer
+from harness.model.weights import LocalWeights
+from harness.types import Completion, Row, Task
+
+_TOGETHER_S = 0.25
+"""Completions that finish within this time travel together."""
+
+Prompt = tuple[Place, tuple[str, tuple[int, ...], int]]
+"""A place and what is to be decoded there."""
+
+
+@dataclass(frozen=True)
+class GeneratorOrder:
+    """A generator as it travels: everything but the weights."""
+
+    name: str
+    weights: FolderSource
+    adapter: FolderSource | None
+    precision: Precision
+    prompt: str
+    chat: bool
+    settings: GenerationSettings
+    examples: tuple[Task, ...]
+    identity: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ScorerOrder:
+    """A suite's scorer as it travels."""
+
+    suite: str
+    refused: Mapping[str, str]
+
+
+class ModelWorker:
+    """Holds models and decodes with them. Base weights are loaded once, adapters switched on and off."""
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+        self._loaded: dict[str, LoadedModel] = {}
+
+    def setup(self) -> dict[str, Any]:
+        """Return the facts of this worker's node."""
+        return node_facts() | {"pid": os.getpid()}
+
+    def decode(self, order: GeneratorOrder, prompts: list[tuple[int, Prompt]]) -> Iterator[list[tuple[int, Any]]]:
+        """Yield (number, `StoredCompletion`) lists as completions finish.
+
+        Raises:
+            HarnessError: this node would answer otherwise than the machine that the run began on.
+        """
+        generator = self._generator(order)
+        numbers: dict[Place, int] = {place: number for number, (place, _) in prompts}
+        wanted: Wanted = dict(prompt for _, prompt in prompts)
+        together: list[tuple[int, StoredCompletion]] = []
+        since = time.monotonic()
+        for place, _, stored in generator.decode(wanted):
+            together.append((numbers[place], stored))
+            if time.monotonic() - since > _TOGETHER_S:
+                yield together
+                together, since = [], time.monotonic()
+        if together:
+            yield together
+
+    def _generator(self, order: GeneratorOrder) -> Generator:
+        key = f"{order.weights.sha256} {order.precision}"
+        if key not in self._loaded:
+            _fit(order.precision)
+            folder = obtain(order.weights, self._server)
+            self._loaded[key] = LoadedModel(
+                load_tokenizer(folder), LocalWeights(folder, order.weights.sha256), order.precision
+            )
+        loaded = self._loaded[key]
+        adapter = None if order.adapter is None else obtain(order.adapter, self._server, adapter=True)
+        generator = Generator(
+            name=order.name,
+            loaded=loaded,
+            renderer=PromptRenderer(order.prompt, order.chat, loaded.tokenizer),
+            settings=order.settings,
+            adapter_folder=adapter,
+            adapter_sha256=order.adapter.sha256 if order.adapter else None,
+            examples=order.examples,
+        )
+        if generator.identity() != order.identity:
+            raise HarnessError(
+                f"a worker would answer for {order.name} with another template or other settings",
+                "install the same version of the harness on all nodes",
+            )
+        return generator
+
+
+def _fit(wanted: Precision) -> None:
+    """Refuse a device on which the same precision would mean other numbers, or none."""
+    native = choose_precision(wanted.quantization, "auto")
+    emulated = (wanted.dtype, native.dtype) == ("bfloat16", "float16")
+    if wanted.device == "cuda" and (native.device != "cuda" or emulated):
+        raise HarnessError(
+            f"a model's worker has {native.dtype} on {native.device}, the run reckons with {wanted.dtype} on cuda",
+            "let the models work on GPUs of one kind only",
+        )
+
+
+class ScoreWorker:
+    """Checks and renders pages in browsers of its own."""
+
+    def __init__(self, browsers: int) -> None:
+        self._browsers = browsers
+        self._renderer: Any = None
+        self._scorers: dict[str, Any] = {}
+        self._shots: dict[str, bytes] = {}
+
+    def setup(self) -> dict[str, Any]:
+        """Return the facts of this worker's node."""
+        return node_facts() | {"pid": os.getpid()}
+
+    def score(
+        self, order: ScorerOrder, work: list[tuple[int, tuple[Task, Completion]]]
+    ) -> Iterator[list[tuple[int, tuple[Row, dict[str, bytes]]]]]:
+        """Yield (number, (row, its screenshots by name)) lists."""
+        numbers = iter([number for number, _ in work])
+        for rows in self._scorer(order).rows(pair for _, pair in work):
+            shots, self._shots = self._shots, {}
+            names = [{Path(path).name for path in row["shots"].values()} for row in rows]
+            yield [
+                (next(numbers), (row, {name: shots[name] for name in own}))
+                for row, own in zip(rows, names, strict=True)
+            ]
+
+    def _scorer(self, order: ScorerOrder) -> Any:
+        from harness.cache import cache_folder
+        from harness.render import Renderer, RenderSettings
+        from harness.scoring import Scorer
+
+        if self._renderer is None:
+            self._renderer = Renderer(RenderSettings(workers=self._browsers), cache_dir=cache_folder("renders"))
+        if order.suite not in self._scorers:
+            self._scorers[order.suite] = Scorer(order.suite, self._renderer, self._keep_shot, order.refused)
+        return self._scorers[order.suite]
+
+    def _keep_shot(self, picture: bytes, name: str) -> str:
+        self._shots[name] = picture
+        return f"shots/{name}"

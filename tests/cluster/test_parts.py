@@ -1,0 +1,140 @@
+"""What the Ray executor is made of, without a cluster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from harness.cluster.actors import Actors, Crew, muster, parse_actors
+from harness.cluster.facts import differences, node_facts, refuse_strangers
+from harness.cluster.source import Fed, Guided
+from harness.errors import HarnessError, UsageError
+from tests.conftest import CommandLine
+
+
+def node(**resources: float) -> dict[str, Any]:
+    return {"Alive": True, "Resources": resources}
+
+
+def test_actors_are_words_with_numbers() -> None:
+    assert parse_actors("") == Actors()
+    assert parse_actors("models=4, gpus=0.5,scorers=16") == Actors(models=4, gpus=0.5, scorers=16)
+    with pytest.raises(UsageError, match="did you mean 'models'"):
+        parse_actors("model=4")
+    for wrong in ("models", "models=", "models=x", "models=0", "gpus=-1"):
+        with pytest.raises(UsageError, match="is no number"):
+            parse_actors(wrong)
+
+
+@pytest.mark.parametrize(
+    ("actors", "nodes", "crew"),
+    [
+        ("", [node(CPU=2), node(CPU=2)], Crew(2, 0, 1, 2, 2)),
+        ("", [node(CPU=1)], Crew(1, 0, 1, 1, 2)),
+        ("", [node(CPU=64, GPU=8), node(CPU=64, GPU=8)], Crew(16, 1, 1, 56, 3)),
+        ("gpus=0.5", [node(CPU=16, GPU=1)], Crew(2, 0.5, 1, 7, 3)),
+        ("", [node(CPU=4), node(CPU=32, GPU=2), {"Alive": False, "Resources": {"GPU": 8}}], Crew(2, 1, 1, 17, 3)),
+        ("models=3,cpus=2,scorers=5,browsers=4", [node(CPU=8)], Crew(3, 0, 2, 5, 4)),
+    ],
+)
+def test_what_is_left_open_is_decided_by_the_cluster(actors: str, nodes: list[Any], crew: Crew) -> None:
+    assert muster(parse_actors(actors), nodes) == crew
+
+
+def test_guided_batches_get_smaller_and_hold_everything_once() -> None:
+    source = Guided(range(100), smallest=4)
+    batches = []
+    while not source.ended:
+        batches.append(list(source.take(3)))
+    assert [item for batch in batches for item in batch] == list(range(100))
+    sizes = [len(batch) for batch in batches]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] == 17
+    assert sizes[-1] <= 4
+
+
+def drained(source: Fed[int]) -> list[list[int]]:
+    batches = []
+    while not source.ended:
+        batch = source.take(2)
+        if batch:
+            batches.append(list(batch))
+        else:
+            source.wait(0.01)
+    return batches
+
+
+def test_fed_batches_hold_everything_once_and_in_order() -> None:
+    with Fed(range(25), batch=10, ahead=10) as source:
+        batches = drained(source)
+    assert [item for batch in batches for item in batch] == list(range(25))
+    assert max(len(batch) for batch in batches) == 10
+
+
+def test_an_iterator_too_far_ahead_is_held_back() -> None:
+    made = []
+
+    def items() -> Iterator[int]:
+        for number in range(1000):
+            made.append(number)
+            yield number
+
+    with Fed(items(), batch=5, ahead=10) as source:
+        while len(made) < 11:
+            time.sleep(0.01)
+        time.sleep(0.3)
+        assert len(made) == 11  # ten wait, the eleventh is in hand
+        assert list(source.take(1)) == [0, 1, 2, 3, 4]
+        source._closed.set()
+
+
+def test_what_the_iterator_raises_reaches_the_taker() -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        raise HarnessError("the disk is full")
+
+    with pytest.raises(HarnessError, match="disk is full"), Fed(items(), batch=5, ahead=10) as source:
+        drained(source)
+
+
+def test_a_node_with_another_browser_is_refused_and_another_torch_is_only_named() -> None:
+    ours = {
+        **node_facts(), "browser": "chromium 156.0", "fonts": "aa", "problem": "", "host": "here",
+        "packages": {"torch": "2.13.0", "peft": "0.21"},
+    }  # fmt: skip
+    refuse_strangers(ours, [ours])
+    torch = {**ours, "packages": {"torch": "2.12.0"}}
+    assert differences(ours, torch) == ["peft missing instead of 0.21", "torch 2.12.0 instead of 2.13.0"]
+    refuse_strangers(ours, [torch])
+    for other, words in (
+        ({"browser": "chromium 150.0"}, "browser chromium 150.0 instead of chromium 156.0"),
+        ({"fonts": "bb"}, "fonts bb instead of aa"),
+        ({"browser": None, "problem": "no Chromium was found (install one)"}, "no Chromium was found"),
+        ({"tools": {**ours["tools"], "lxml": "5.0"}}, "lxml 5.0 instead of"),
+        ({"code": "0"}, "code 0 instead of"),
+    ):
+        with pytest.raises(HarnessError, match=f"node there would not measure pages .*{words}"):
+            refuse_strangers(ours, [ours, {**ours, "host": "there", **other}])
+
+
+def test_without_the_extra_it_is_one_line(
+    tiny_workplace: Any, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    for command in (("run", "--profile", "tiny", "--executor", "ray"), ("doctor", "--address", "auto")):
+        code, _, said = command_line(*command)
+        assert code == 2
+        assert said == (
+            'error: --executor ray needs the package ray, which is not installed (pip install "html-harness[ray]")\n'
+        )
+
+
+def test_the_cluster_options_are_for_ray(tiny_workplace: Any, command_line: CommandLine) -> None:
+    code, _, said = command_line("run", "--profile", "tiny", "--address", "auto")
+    assert (code, said.count("\n")) == (2, 1)
+    assert "--executor ray" in said
+    code, _, said = command_line("run", "--profile", "tiny", "--executor", "rai")
+    assert (code, said) == (2, "error: there is no executor 'rai' (did you mean 'ray'?)\n")
