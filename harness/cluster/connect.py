@@ -56,12 +56,20 @@ def joined(address: str | None) -> Iterator[Any]:
             f"there is no Ray cluster at {address or 'this machine'}: {reason:.160}",
             "start one with `ray start --head`, or leave --address out",
         ) from error
-    # what Ray says of dead workers is said here, in one line each
-    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    _hush()
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _hush() -> None:
+    """Ray prints a paragraph for each dead worker; the pool says it in a line."""
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    with contextlib.suppress(ImportError, AttributeError):  # no public switch turns it off
+        from ray._private import worker
+
+        worker.print_to_stdstream = lambda *_, **__: None
 
 
 def on_every_node(ray: Any, function: Any, timeout: float = 300.0) -> list[Any]:
@@ -83,9 +91,9 @@ def on_every_node(ray: Any, function: Any, timeout: float = 300.0) -> list[Any]:
         try:
             answers.append(ray.get(ref, timeout=timeout))
         except ray.exceptions.RayTaskError as error:
-            said = str(error.cause).strip().splitlines()[:1]
+            said = (str(error.cause).strip().splitlines() or [""])[0]
             raise HarnessError(
-                f"node {node['NodeManagerHostname']} cannot run the harness: {type(error.cause).__name__} {said}",
+                f"node {node['NodeManagerHostname']} cannot run the harness: {said:.120}",
                 "install the same version of it on every node",
             ) from error
         except ray.exceptions.RayError as error:

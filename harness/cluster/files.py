@@ -23,11 +23,11 @@ class FileServer:
         """Return the names of a folder's files with their sizes in bytes."""
         return {path.name: path.stat().st_size for path in sorted(Path(folder).iterdir()) if path.is_file()}
 
-    def piece(self, folder: str, name: str, offset: int) -> bytes:
-        """Return `PIECE_BYTES` of a file from `offset` on, fewer at its end."""
+    def piece(self, folder: str, name: str, offset: int, size: int) -> bytes:
+        """Return `size` bytes of a file from `offset` on, fewer at its end."""
         with (Path(folder) / name).open("rb") as stream:
             stream.seek(offset)
-            return stream.read(PIECE_BYTES)
+            return stream.read(size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,4 +101,4 @@ def _pieces(server: Any, folder: str, name: str, size: int) -> Iterator[bytes]:
     import ray
 
     for offset in range(0, size, PIECE_BYTES):
-        yield ray.get(server.piece.remote(folder, name, offset))
+        yield ray.get(server.piece.remote(folder, name, offset, PIECE_BYTES))

@@ -220,7 +220,8 @@ class WorkerPool(Generic[Item]):
 
         ray.kill(worker.actor)  # it may only be out of reach; its rows must not come twice
         self._workers.remove(worker)
-        first, *queued = worker.jobs
+        # a job whose rows have all come was over, even if its stream did not say so any more
+        first, *queued = [job for job in worker.jobs if job.items] or [_Job(None, {})]
         left = sum(len(job.items) for job in worker.jobs)
         self._say(f"{self.name}: a worker died on node {worker.node}; its {left} rows go to others")
         self._again.extend(job.items for job in queued)

@@ -6,11 +6,13 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+ROOT = Path(__file__).parents[2]
 NODE = {"num_cpus": 2, "object_store_memory": 100_000_000, "include_dashboard": False}
 
 
@@ -25,9 +27,9 @@ class TwoNodes:
         self.other: Any = None
         self.add()
 
-    def add(self) -> None:
-        """Add the other node."""
-        self.other = self._cluster.add_node(**NODE)
+    def add(self, **environment: str) -> None:
+        """Add another node, its environment as here but for these variables."""
+        self.other = self._cluster.add_node(**NODE, env_vars=environment or None)
         self._cluster.wait_for_nodes()
 
     def kill_other(self) -> None:
@@ -37,13 +39,16 @@ class TwoNodes:
 
     def stop(self) -> None:
         """End every process of the cluster."""
-        with contextlib.suppress(Exception):
-            self._cluster.remove_node(self.other, allow_graceful=False)
+        for node in list(self._cluster.worker_nodes):
+            with contextlib.suppress(Exception):
+                self._cluster.remove_node(node, allow_graceful=False)
         self._cluster.shutdown()
 
 
 @pytest.fixture
-def two_nodes(_cache_of_the_session: None) -> Iterator[TwoNodes]:
+def two_nodes(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TwoNodes]:
+    """Two nodes of two CPUs each. Their workers use the test's own cache and this source tree."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     ray = pytest.importorskip("ray", reason="the extra [ray] is not installed")
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     cluster = TwoNodes()
@@ -52,13 +57,3 @@ def two_nodes(_cache_of_the_session: None) -> Iterator[TwoNodes]:
     finally:
         ray.shutdown()
         cluster.stop()
-
-
-@pytest.fixture
-def on_line() -> Callable[[Any, int], bool]:
-    """Whether a file has at least so many lines."""
-
-    def at_least(path: Any, count: int) -> bool:
-        return path.exists() and path.read_bytes().count(b"\n") >= count
-
-    return at_least
