@@ -11,9 +11,9 @@ from typing import Any, Protocol
 from harness import __version__
 from harness.environment import git_state, hardware, package_versions, peak_memory_bytes
 from harness.finish import answering_cost
-from harness.generate.local import Generator
+from harness.generate.backend import Backend
 from harness.model.weights import describe
-from harness.profile.load import ModelSpec
+from harness.profile.load import ModelSpec, weights_source
 from harness.profile.schema import Training
 from harness.request import Resolved
 from harness.train.sft import TrainedAdapter
@@ -28,7 +28,7 @@ class Contender(Protocol):
         """Where it is described."""
 
     @property
-    def generator(self) -> Generator:
+    def generator(self) -> Backend:
         """How it answers."""
 
     @property
@@ -65,7 +65,7 @@ def build_manifest(
             "name": resolved.profile.name,
             "title": file.title,
             "why": resolved.profile.why,
-            "weights": describe(file.weights),
+            "weights": describe(file.weights) if file.weights else None,
             "quantization": first["quantization"],
             "dtype": first["dtype"],
             "template_sha": first["template_sha"],
@@ -110,24 +110,17 @@ def deciding_part(manifest: Mapping[str, Any]) -> dict[str, Any]:
 def model_entry(contender: Contender, rows: Sequence[Row] = ()) -> tuple[str, dict[str, Any]]:
     """Return a model's name and its entry; its cost is known once there are rows."""
     generator = contender.generator
-    precision = generator.loaded.precision
+    own = [row for row in rows if row["model"] == generator.name]
+    cost = answering_cost(own, peak_memory_bytes())
+    price = generator.price(own)
     entry: dict[str, Any] = {
         "kind": contender.spec.kind,
         "family": contender.spec.name,
         "description": contender.spec.file.description,
-        "weights": str(contender.spec.profile.file.weights),
-        "weights_sha256": generator.loaded.weights.sha256,
-        "adapter_sha256": generator.adapter_sha256,
-        "quantization": precision.quantization,
-        "dtype": precision.dtype,
-        "device": precision.device,
-        "template_sha": generator.renderer.sha,
-        "examples": [example.id for example in generator.examples],
-        "backend": "transformers",
-        "batch_size": generator.settings.batch_size,
-        "generation": generator.settings.deciding() | {"samples": generator.settings.samples},
+        "weights": weights_source(contender.spec),
+        **generator.manifest(),
         "training": _training_entry(contender),
-        "cost": answering_cost((row for row in rows if row["model"] == generator.name), peak_memory_bytes()),
+        "cost": cost | {"price": price} if price else cost,
     }
     return generator.name, entry
 

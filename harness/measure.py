@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from harness.executor import Executor
-from harness.generate.local import Generator
+from harness.generate.backend import Backend
 from harness.progress import Narrator
 from harness.request import MeasuredSuite, Resolved
 from harness.rundir import RunFolder
@@ -22,7 +22,7 @@ class Answering(Protocol):
     """A model that is ready to answer."""
 
     @property
-    def generator(self) -> Generator:
+    def generator(self) -> Backend:
         """How it answers."""
 
     @property
@@ -89,8 +89,8 @@ def _controls(measured: MeasuredSuite, controls: Sequence[str]) -> list[tuple[Ta
     return [(by_id[done.task], done) for done in made if done.task in by_id]
 
 
-def _generate(generator: Generator, measured: MeasuredSuite, fresh: bool, narrator: Narrator) -> list[Completion]:
-    count = len(measured.own) * generator.settings.samples
+def _generate(generator: Backend, measured: MeasuredSuite, fresh: bool, narrator: Narrator) -> list[Completion]:
+    count = len(measured.own) * generator.samples
     with narrator.stage(f"{generator.name} answers {measured.suite.name}", count) as stage:
         tokens, seconds, cached = 0, 0.0, 0
 

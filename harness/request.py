@@ -11,6 +11,7 @@ from typing import Literal
 from harness.cache import content_key, file_sha256
 from harness.cluster.actors import Actors
 from harness.errors import UsageError, did_you_mean
+from harness.generate.elsewhere import check_elsewhere
 from harness.profile.load import ModelSpec, Profile, load_profile, model_names, resolve_model
 from harness.profile.schema import Quantization
 from harness.shard import Shard
@@ -99,6 +100,8 @@ def resolve(request: RunRequest, *, models_only: bool = False) -> Resolved:
     if not words:
         raise UsageError("--models names only controls", "name at least one model, such as base")
     specs = [resolve_model(word, profile) for word in words]
+    for spec in specs:
+        check_elsewhere(spec)
     tuned = any(spec.kind == "tuned" for spec in specs)
     if tuned and not models_only and FEW_SHOT_BASE not in words and FEW_SHOT_BASE in model_names(profile):
         specs.insert(len([spec for spec in specs if spec.kind == "base"]), resolve_model(FEW_SHOT_BASE, profile))

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from harness.executor import open_executor
+from harness.generate.backend import Backend
+from harness.generate.elsewhere import backend_elsewhere
 from harness.generate.local import Generator
 from harness.generate.settings import GenerationSettings
 from harness.manifest import build_manifest, deciding_part, model_entry
 from harness.measure import measure
 from harness.model.load import LoadedModel, Precision, choose_precision, load_model
 from harness.model.prompt import PromptRenderer, few_shot_examples
-from harness.profile.load import ModelSpec
+from harness.profile.load import ModelSpec, base_weights
 from harness.profile.schema import DType, Quantization, Training
 from harness.progress import Narrator
 from harness.request import MeasuredSuite, Resolved, RunRequest, resolve, training_suite_name
@@ -26,7 +28,7 @@ from harness.suite.split import stratified
 from harness.train.data import DataReport
 from harness.train.plan import fitting_layout
 from harness.train.sft import Progress, TrainedAdapter, train_adapter
-from harness.types import Row, Suite
+from harness.types import Row, Suite, Task
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Contender:
     """A model that is ready to answer: its generator, and what its training saw."""
 
     spec: ModelSpec
-    generator: Generator
+    generator: Backend
     trained: TrainedAdapter | None = None
     training: Training | None = None
     trained_on: frozenset[str] = frozenset()
@@ -94,12 +96,15 @@ def prepare(
     loaded: dict[str, LoadedModel] = {}
     contenders: list[Contender] = []
     for spec in resolved.specs:
-        file = spec.profile.file
+        if spec.file.backend in ("openai", "file"):
+            contenders.append(_elsewhere(spec, resolved))
+            continue
+        file, weights = spec.profile.file, base_weights(spec.profile)
         precision = precision_of(resolved.request.quantization or file.quantization, file.dtype)
-        key = f"{file.weights}|{precision}"
+        key = f"{weights}|{precision}"
         if key not in loaded:
-            with narrator.stage(f"weights {file.weights}"):
-                loaded[key] = load_model(file.weights, precision)
+            with narrator.stage(f"weights {weights}"):
+                loaded[key] = load_model(weights, precision)
         contenders += _contenders(spec, loaded[key], resolved, narrator)
     return contenders
 
@@ -129,6 +134,16 @@ def _contenders(spec: ModelSpec, loaded: LoadedModel, resolved: Resolved, narrat
         examples=examples,
     )
     return [Contender(spec, generator, trained_on=frozenset(task.prompt_sha for task in examples))]
+
+
+def _elsewhere(spec: ModelSpec, resolved: Resolved) -> Contender:
+    """Return a model that answers, or has answered, outside this process."""
+    examples: tuple[Task, ...] = ()
+    if spec.file.few_shot:
+        learnt_from = resolved.training_suites[find_suite(training_suite_name(spec, resolved.specs)).name]
+        examples = few_shot_examples(learnt_from.train, spec.file.few_shot)
+    backend = backend_elsewhere(spec, resolved.request.temperature, resolved.request.samples, examples)
+    return Contender(spec, backend, trained_on=frozenset(task.prompt_sha for task in examples))
 
 
 def _seeded(name: str, training: Training, seeds: int) -> list[tuple[str, Training]]:
@@ -216,6 +231,10 @@ def _finish(
         ordered = write_rows(folder, manifest, tasks, rows)
         if shard is None:
             write_answer(folder, manifest, tasks, ordered)
+    for name, entry in manifest["models"].items():
+        price = (entry["cost"] or {}).get("price")
+        if price:
+            narrator.say(f"{name} cost {price['amount']:.4f} {price['currency']}")
     if shard is None:
         print_report(folder.path, narrator.console)
     else:

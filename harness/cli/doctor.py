@@ -89,9 +89,9 @@ def _device() -> tuple[bool | None, str]:
 
 def _model() -> tuple[bool | None, str]:
     from harness.model.weights import packaged_file
-    from harness.profile.load import EMBEDDED_PROFILE, load_profile
+    from harness.profile.load import EMBEDDED_PROFILE, base_weights, load_profile
 
-    weights = load_profile(EMBEDDED_PROFILE).file.weights
+    weights = base_weights(load_profile(EMBEDDED_PROFILE))
     assert weights.gguf is not None
     return True, f"{packaged_file(weights.gguf).name} from {weights.gguf.package.replace('_', '-')}"
 

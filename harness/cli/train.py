@@ -55,7 +55,7 @@ def plan_training(model: str, *, profile: str | None, gpu: str | None) -> None:
         UsageError: a word means nothing, or the profile says nothing of its shape.
         HarnessError: the training cannot fit; the hint names the nearest setting that does.
     """
-    from harness.profile.load import load_profile, resolve_model
+    from harness.profile.load import base_weights, load_profile, resolve_model
     from harness.train.layout import written_layout
     from harness.train.plan import (
         GIB,
@@ -86,7 +86,7 @@ def plan_training(model: str, *, profile: str | None, gpu: str | None) -> None:
             f"{model} needs {memory.total / GIB:.1f} GiB, {card.name} has {USABLE * card.memory / GIB:.1f} GiB to give",
             nearest_fitting(shape, training, quantization, card),
         )
-    source = chosen.file.weights
+    source = base_weights(chosen)
     fetched = 0.0 if source.gguf or source.folder else checkpoint_bytes(shape) / 1e9
     narrator.say(f"{chosen.name}/{model} on {card.name}: {layout}; {'bfloat16' if card.modern else 'float16'}")
     narrator.say(f"weights to fetch unless they are in the hub's cache: {fetched:.1f} GB ({source})")

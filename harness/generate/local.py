@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.generate.backend import Answer, Decoding, Place, StoredBackend, Unanswered
+from harness.generate.backend import Wanted as _Wanted
 from harness.generate.settings import GenerationSettings
-from harness.generate.store import CompletionStore, StoredCompletion
+from harness.generate.store import StoredCompletion
 from harness.model.load import LoadedModel
 from harness.model.prompt import PromptRenderer
-from harness.types import Completion, Task
+from harness.types import Task
 
-Place = tuple[str, int]
-"""Task id and sample number."""
+__all__ = ["Answer", "Decoding", "Generator", "Place", "Unanswered", "Wanted", "end_tokens"]
 
-Wanted = dict[Place, tuple[str, tuple[int, ...], int]]
+Tokens = tuple[int, ...]
+Wanted = _Wanted[Tokens]
 """What is to be decoded: by place the store's key, the prompt's tokens and the seed."""
-
-Answer = tuple[Place, str, "StoredCompletion | Unanswered"]
-"""A place, the store's key, and what came of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unanswered:
-    """Why a prompt has no answer, through no fault of the model."""
-
-    why: str
-
-
-Decoding = Callable[["Generator", Wanted], Iterator[Answer]]
-"""Decodes for a generator somewhere else than in its own process."""
 
 
 @dataclass(frozen=True)
-class Generator:
+class Generator(StoredBackend[Tokens]):
     """One model as it is asked: base weights, an adapter or none, and the examples that stand in its prompts."""
 
     name: str
@@ -57,69 +45,25 @@ class Generator:
             "settings": self.settings.deciding(),
         }
 
-    def complete(
-        self,
-        tasks: Sequence[Task],
-        *,
-        fresh: bool = False,
-        on_done: Callable[[Completion, bool], None] | None = None,
-    ) -> list[Completion]:
-        """Return the completions of all tasks, in their order, samples of a task together.
+    def prompt(self, task: Task) -> Tokens:
+        """Return a task's prompt as token ids."""
+        return tuple(self.renderer.tokens(task, self.examples))
 
-        Args:
-            tasks: What is asked.
-            fresh: Decode anew even what the store holds.
-            on_done: Called with each completion as it finishes, and whether it came from the store.
-        """
-        done: dict[Place, Completion] = {}
-        for completion, stored in self.answers(tasks, fresh=fresh):
-            done[completion.task, completion.sample] = completion
-            if on_done:
-                on_done(completion, stored)
-        return [done[task.id, sample] for task in tasks for sample in range(self.settings.samples)]
-
-    def answers(
-        self, tasks: Sequence[Task], *, fresh: bool = False, decoding: Decoding | None = None
-    ) -> Iterator[tuple[Completion, bool]]:
-        """Yield each completion and whether it came from the store: those first, the others as they finish.
-
-        Args:
-            tasks: What is asked.
-            fresh: Decode anew even what the store holds.
-            decoding: Decodes what the store lacks; None does it in this process.
-        """
-        store = CompletionStore(self.identity())
-        wanted: Wanted = {}
-        for task in tasks:
-            tokens = tuple(self.renderer.tokens(task, self.examples))
-            for sample in range(self.settings.samples):
-                seed = self.settings.row_seed(task.id, sample) if self.settings.temperature else 0
-                key = CompletionStore.key(tokens, sample, seed)
-                stored = None if fresh else store.get(key)
-                if stored is not None:
-                    yield self._completion((task.id, sample), stored), True
-                else:
-                    wanted[task.id, sample] = (key, tokens, seed)
-        found = self.decode(wanted) if decoding is None else decoding(self, wanted)
-        for place, key, answer in found:
-            if isinstance(answer, StoredCompletion):
-                store.put(key, answer)
-            yield self._completion(place, answer), False
-
-    def _completion(self, place: Place, answer: StoredCompletion | Unanswered) -> Completion:
-        if isinstance(answer, Unanswered):
-            return Completion(place[0], self.name, "", "error", place[1], note=answer.why, unanswered=answer.why)
-        return Completion(
-            task=place[0],
-            model=self.name,
-            text=answer.text,
-            finish_reason=answer.finish_reason,
-            sample=place[1],
-            prompt_tokens=answer.prompt_tokens,
-            completion_tokens=answer.completion_tokens,
-            seconds=answer.seconds,
-            note=answer.note,
-        )
+    def manifest(self) -> dict[str, Any]:
+        """Return what the manifest says of it."""
+        precision = self.loaded.precision
+        return {
+            "weights_sha256": self.loaded.weights.sha256,
+            "adapter_sha256": self.adapter_sha256,
+            "quantization": precision.quantization,
+            "dtype": precision.dtype,
+            "device": precision.device,
+            "template_sha": self.renderer.sha,
+            "examples": [example.id for example in self.examples],
+            "backend": "transformers",
+            "batch_size": self.settings.batch_size,
+            "generation": self.settings.deciding() | {"samples": self.settings.samples},
+        }
 
     def decode(self, wanted: Wanted) -> Iterator[tuple[Place, str, StoredCompletion]]:
         """Decode in this process and yield (place, key, completion) as rows finish.

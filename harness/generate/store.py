@@ -38,9 +38,9 @@ class CompletionStore:
             self._rows[key] = StoredCompletion(**line)
 
     @staticmethod
-    def key(prompt_tokens: tuple[int, ...], sample: int, seed: int) -> str:
-        """Return the key of one completion of one prompt."""
-        return content_key([list(prompt_tokens), sample, seed])[:32]
+    def key(prompt: Any, sample: int, seed: int) -> str:
+        """Return the key of one completion of one prompt: token ids, a text or messages."""
+        return content_key([prompt, sample, seed])[:32]
 
     def get(self, key: str) -> StoredCompletion | None:
         """Return the completion of that key, or None."""

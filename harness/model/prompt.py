@@ -19,12 +19,14 @@ class PromptRenderer:
 
     template: str
     chat: bool
-    tokenizer: Any
+    tokenizer: Any = None
+    """None for a model behind a server, which has the tokenizer and the chat template."""
 
     @property
     def sha(self) -> str:
-        """SHA-256 over everything that shapes a prompt: the template and, for chat models, the chat template."""
-        return content_key([self.template, self.chat, str(self.tokenizer.chat_template) if self.chat else ""])
+        """SHA-256 over everything here that shapes a prompt: the template and, for chat models, the chat template."""
+        chat_template = str(self.tokenizer.chat_template) if self.chat and self.tokenizer is not None else ""
+        return content_key([self.template, self.chat, chat_template])
 
     def user_turn(self, task: Task) -> str:
         """Return the request as a user would type it.
@@ -45,7 +47,12 @@ class PromptRenderer:
         if not self.chat:
             shots = [f"{self.user_turn(example)}{example.reference.strip()}\n\n" for example in examples]
             return "".join([*shots, self.user_turn(task)])
-        turns = [
+        turns = self.turns(task, examples)
+        return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+
+    def turns(self, task: Task, examples: Sequence[Task] = ()) -> list[dict[str, str]]:
+        """Return the conversation that ends with a task's request, as a chat template or a server takes it."""
+        answered = [
             turn
             for example in examples
             for turn in (
@@ -53,8 +60,7 @@ class PromptRenderer:
                 {"role": "assistant", "content": example.reference.strip()},
             )
         ]
-        turns.append({"role": "user", "content": self.user_turn(task)})
-        return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+        return [*answered, {"role": "user", "content": self.user_turn(task)}]
 
     def tokens(self, task: Task, examples: Sequence[Task] = ()) -> list[int]:
         """Return the prompt's token ids; a chat template brings its own special tokens, plain text the tokenizer's."""

@@ -37,10 +37,28 @@ class ModelSpec:
 
     @property
     def kind(self) -> str:
-        """`base`, `few-shot` or `tuned`, as in the manifest."""
+        """`served`, `file`, `base`, `few-shot` or `tuned`, as in the manifest."""
+        if self.file.backend in ("openai", "file"):
+            return "served" if self.file.openai else "file"
         if self.file.train or self.file.adapter:
             return "tuned"
         return "few-shot" if self.file.few_shot else "base"
+
+
+def base_weights(profile: Profile) -> Weights:
+    """Return where the profile's weights come from.
+
+    Raises:
+        UsageError: it names none, so that all its models must be elsewhere.
+    """
+    if profile.file.weights is None:
+        raise UsageError(f"profile {profile.name} has no `weights`", "its model files need `openai:` or `file:`")
+    return profile.file.weights
+
+
+def weights_source(spec: ModelSpec) -> str | None:
+    """Return where a model's weights come from in words; None where that is not known here."""
+    return str(spec.profile.file.weights) if spec.file.backend in ("transformers", "vllm") else None
 
 
 def profile_names(folder: Path = BASELINES_FOLDER) -> list[str]:

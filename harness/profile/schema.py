@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Quantization = Literal["none", "nf4"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
+BackendName = Literal["transformers", "vllm", "openai", "file"]
 
 
 class _Strict(BaseModel):
@@ -64,7 +66,8 @@ class ProfileFile(_Strict):
     """`profile.yaml`: what all models of a profile share."""
 
     title: str
-    weights: Weights
+    weights: Weights | None = None
+    """None where all models of the profile run elsewhere."""
     shape: Shape | None = None
     prompt: str
     """A Jinja template of the user's turn over `prompt` and `input`."""
@@ -93,6 +96,54 @@ class Training(_Strict):
     lora: dict[str, Any] = Field(default_factory=dict)
 
 
+class Price(_Strict):
+    """What a server charges, in `currency` per million tokens."""
+
+    prompt: float = Field(ge=0)
+    completion: float = Field(ge=0)
+    currency: str = "USD"
+
+
+class Served(_Strict):
+    """A model behind a server of OpenAI's protocol: vLLM, llama.cpp, TGI, `transformers serve`, hosted ones."""
+
+    url: str
+    """Up to and with the version, such as http://localhost:8000/v1."""
+    model: str
+    """The model's name, as the server knows it."""
+    api: Literal["chat", "completions"] | None = None
+    """None: chat completions for a profile with `chat: true`, else completions of the whole prompt."""
+    key_env: str | None = Field(default=None, pattern=r"^[A-Z][A-Z0-9_]*$")
+    """The name of the environment variable that holds the key. The key itself is written nowhere."""
+    concurrency: int = Field(default=8, gt=0)
+    requests_per_minute: float | None = Field(default=None, gt=0)
+    timeout_s: float = Field(default=600, gt=0)
+    """Seconds for one answer."""
+    patience_s: float = Field(default=120, ge=0)
+    """Seconds for which a request is tried again while the server is away, busy or broken."""
+    price: Price | None = None
+    body: dict[str, Any] = Field(default_factory=dict)
+    """Further fields of each request, such as top_p; null takes a field out."""
+
+    @field_validator("url")
+    @classmethod
+    def _plain_url(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("write it like http://localhost:8000/v1")
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise ValueError("keep keys out of it: name an environment variable by `key_env`")
+        return url.rstrip("/")
+
+    @field_validator("body")
+    @classmethod
+    def _no_reserved_field(cls, body: dict[str, Any]) -> dict[str, Any]:
+        reserved = sorted(body.keys() & {"model", "messages", "prompt", "n", "stream", "seed"})
+        if reserved:
+            raise ValueError(f"{', '.join(reserved)} cannot be set here")
+        return body
+
+
 class ModelFile(_Strict):
     """`base.yaml`, `tuned.yaml` and others: one model of a profile."""
 
@@ -102,9 +153,25 @@ class ModelFile(_Strict):
     train: Training | None = None
     adapter: str | None = None
     """A folder with a PEFT adapter made elsewhere."""
+    openai: Served | None = None
+    """The model answers behind a server."""
+    file: str | None = None
+    """The answers are in this JSON Lines file; relative to the folder of the model file."""
 
     @model_validator(mode="after")
-    def _one_adapter(self) -> ModelFile:
+    def _fits_together(self) -> ModelFile:
         if self.train and self.adapter:
             raise ValueError("give either `train` or `adapter`, not both")
+        if self.openai and self.file:
+            raise ValueError("give either `openai` or `file`, not both")
+        elsewhere = "openai" if self.openai else "file" if self.file else None
+        if elsewhere and (self.train or self.adapter):
+            raise ValueError(f"`{elsewhere}` is a model elsewhere: it cannot have `train` or `adapter`")
+        if self.file and self.few_shot:
+            raise ValueError("`file` holds answers that are there: it cannot have `few_shot`")
         return self
+
+    @property
+    def backend(self) -> BackendName:
+        """What answers for this model."""
+        return "openai" if self.openai else "file" if self.file else "transformers"

@@ -1,0 +1,148 @@
+"""What every way of getting completions has in common, and the way through the store that most of them share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, TypeVar
+
+from harness.generate.settings import GenerationSettings
+from harness.generate.store import CompletionStore, StoredCompletion
+from harness.types import Completion, Row, Task
+
+PromptT = TypeVar("PromptT")
+Place = tuple[str, int]
+"""Task id and sample number."""
+
+Wanted = dict[Place, tuple[str, PromptT, int]]
+"""What is to be answered: by place the store's key, the prompt as the backend takes it, and the seed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """Why a prompt has no answer, through no fault of the model."""
+
+    why: str
+
+
+Answer = tuple[Place, str, StoredCompletion | Unanswered]
+"""A place, the store's key, and what came of it."""
+
+Decoding = Callable[[Any, Wanted[Any]], Iterator[Answer]]
+"""Decodes for a generator somewhere else than in its own process."""
+
+
+class Backend(ABC):
+    """One model that is ready to answer, wherever it runs."""
+
+    name: str
+
+    @property
+    @abstractmethod
+    def samples(self) -> int:
+        """How many completions each task gets."""
+
+    @abstractmethod
+    def answers(
+        self, tasks: Sequence[Task], *, fresh: bool = False, decoding: Decoding | None = None
+    ) -> Iterator[tuple[Completion, bool]]:
+        """Yield each completion and whether it was there already: those first, the others as they finish.
+
+        Args:
+            tasks: What is asked.
+            fresh: Answer anew even what the store holds.
+            decoding: Decodes what the store lacks, for models on these machines; None does it in this process.
+        """
+
+    @abstractmethod
+    def manifest(self) -> dict[str, Any]:
+        """Return what the manifest says of it: see docs/files.md."""
+
+    def price(self, rows: Sequence[Row]) -> dict[str, Any] | None:
+        """Return `amount` and `currency` of what these rows cost, None where nothing is charged by the token."""
+        return None
+
+    def complete(
+        self,
+        tasks: Sequence[Task],
+        *,
+        fresh: bool = False,
+        on_done: Callable[[Completion, bool], None] | None = None,
+    ) -> list[Completion]:
+        """Return the completions of all tasks, in their order, samples of a task together.
+
+        Args:
+            tasks: What is asked.
+            fresh: Answer anew even what the store holds.
+            on_done: Called with each completion as it finishes, and whether it was there already.
+        """
+        done: dict[Place, Completion] = {}
+        for completion, stored in self.answers(tasks, fresh=fresh):
+            done[completion.task, completion.sample] = completion
+            if on_done:
+                on_done(completion, stored)
+        return [done[task.id, sample] for task in tasks for sample in range(self.samples)]
+
+
+class StoredBackend(Backend, Generic[PromptT]):
+    """A backend whose answers are kept in the append-only store, each as it comes, and never asked for twice."""
+
+    settings: GenerationSettings
+    on_these_machines: ClassVar[bool] = True
+    """Whether an executor may decode for it; a server does its own decoding."""
+
+    @property
+    def samples(self) -> int:
+        """How many completions each task gets."""
+        return self.settings.samples
+
+    @abstractmethod
+    def identity(self) -> Mapping[str, Any]:
+        """Return everything that decides what this model writes, and nothing that does not."""
+
+    @abstractmethod
+    def prompt(self, task: Task) -> PromptT:
+        """Return a task's prompt as the backend takes it: made of lists, mappings, texts and numbers."""
+
+    @abstractmethod
+    def decode(self, wanted: Wanted[PromptT]) -> Iterator[Answer]:
+        """Yield (place, key, completion) as they finish, in any order."""
+
+    def answers(
+        self, tasks: Sequence[Task], *, fresh: bool = False, decoding: Decoding | None = None
+    ) -> Iterator[tuple[Completion, bool]]:
+        """Yield each completion and whether it came from the store: those first, the others as they finish."""
+        store = CompletionStore(self.identity())
+        wanted: Wanted[PromptT] = {}
+        for task in tasks:
+            prompt = self.prompt(task)
+            for sample in range(self.settings.samples):
+                seed = self.settings.row_seed(task.id, sample) if self.settings.temperature else 0
+                key = CompletionStore.key(prompt, sample, seed)
+                stored = None if fresh else store.get(key)
+                if stored is not None:
+                    yield self._completion((task.id, sample), stored), True
+                else:
+                    wanted[task.id, sample] = (key, prompt, seed)
+        here = decoding is None or not self.on_these_machines
+        found = self.decode(wanted) if here or decoding is None else decoding(self, wanted)
+        for place, key, answer in found:
+            if isinstance(answer, StoredCompletion):
+                store.put(key, answer)
+            yield self._completion(place, answer), False
+
+    def _completion(self, place: Place, answer: StoredCompletion | Unanswered) -> Completion:
+        if isinstance(answer, Unanswered):
+            return Completion(place[0], self.name, "", "error", place[1], note=answer.why, unanswered=answer.why)
+        return Completion(
+            task=place[0],
+            model=self.name,
+            text=answer.text,
+            finish_reason=answer.finish_reason,
+            sample=place[1],
+            prompt_tokens=answer.prompt_tokens,
+            completion_tokens=answer.completion_tokens,
+            seconds=answer.seconds,
+            note=answer.note,
+        )

@@ -1,0 +1,178 @@
+"""Completions made elsewhere: a JSON Lines file, one answer a line, by task and sample."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from harness.cache import file_sha256
+from harness.errors import UsageError, did_you_mean
+from harness.generate.backend import Backend, Decoding, Place
+from harness.generate.stopping import END_TAG
+from harness.suite.load import validate
+from harness.types import Completion, FinishReason, Suite, Task
+
+FORM = '{"task": ID, "completion": TEXT, "model": NAME, "sample": NUMBER}, the last two if need be'
+
+
+class GivenAnswer(BaseModel):
+    """One line of the file."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    task: str
+    completion: str
+    model: str | None = None
+    sample: int = Field(default=0, ge=0)
+    finish_reason: FinishReason | None = None
+    """None is `stop` where the answer holds `</html>`, else `eos`."""
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AnswersFile:
+    """A file of answers, read."""
+
+    path: Path
+    answers: tuple[GivenAnswer, ...]
+    torn: bool
+    """Whether its last line was left out, because whoever wrote it was stopped in the middle."""
+
+    @property
+    def models(self) -> list[str]:
+        """The names that stand in it, in their order; the file's own name for lines without one."""
+        return list(dict.fromkeys(answer.model or self.path.stem for answer in self.answers))
+
+
+def read_answers(path: Path) -> AnswersFile:
+    """Read a file of answers; a torn last line is left out.
+
+    Raises:
+        UsageError: the file is missing or empty, or a line of it is no answer or answers a second time.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UsageError(f"there is no file {path}", f"it holds one line for each answer: {FORM}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} is not UTF-8 text", "save it as UTF-8") from None
+    answers: list[GivenAnswer] = []
+    places: dict[tuple[str | None, str, int], int] = {}
+    lines = text.split("\n")
+    torn = False
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        place = f"{path}, line {number}"
+        try:
+            content = json.loads(line)
+        except ValueError as error:
+            if number == len(lines):  # no newline behind it
+                torn = True
+                continue
+            raise UsageError(f"{place} is not valid JSON: {error}", f"each line is {FORM}") from None
+        if not isinstance(content, dict):
+            raise UsageError(f"{place} is no object", f"each line is {FORM}")
+        answer = validate(GivenAnswer, content | {"line": number}, place)
+        first = places.setdefault((answer.model, answer.task, answer.sample), number)
+        if first != number:
+            raise UsageError(
+                f"{place} answers task {answer.task} again: line {first} did", "number several answers by `sample`"
+            )
+        answers.append(answer)
+    if not answers:
+        raise UsageError(f"{path} holds no answers", f"each line is {FORM}")
+    return AnswersFile(path, tuple(answers), torn)
+
+
+def answers_of(name: str, file: AnswersFile) -> dict[Place, GivenAnswer]:
+    """Return one model's answers by task and sample: all lines where the file knows one model only.
+
+    Raises:
+        UsageError: the file holds several models, and none of that name.
+    """
+    models = file.models
+    own = [one for one in file.answers if len(models) == 1 or (one.model or file.path.stem) == name]
+    if not own:
+        raise UsageError(f"{file.path} holds no answers of '{name}'", did_you_mean(name, models))
+    return {(answer.task, answer.sample): answer for answer in own}
+
+
+def check_tasks(file: AnswersFile, suites: Iterable[Suite]) -> None:
+    """Refuse answers to tasks that no suite holds out.
+
+    Raises:
+        UsageError: a line names an unknown task, or one that models are trained on.
+    """
+    suites = list(suites)
+    names = " and ".join(suite.name for suite in suites)
+    held_out = {task.id for suite in suites for task in suite.held_out}
+    train = {task.id for suite in suites for task in suite.train}
+    for answer in file.answers:
+        place = f"{file.path}, line {answer.line}"
+        if answer.task in train - held_out:
+            raise UsageError(f"{place}: {answer.task} is a training task of {names}", "only held-out tasks are scored")
+        if answer.task not in held_out:
+            raise UsageError(f"{place}: {names} has no task '{answer.task}'", did_you_mean(answer.task, held_out))
+
+
+@dataclass(frozen=True)
+class GivenAnswers(Backend):
+    """A model whose answers are there already."""
+
+    name: str
+    path: Path
+    sha256: str
+    number: int
+    by_place: Mapping[Place, GivenAnswer] = field(repr=False)
+
+    @classmethod
+    def read(cls, name: str, path: Path, samples: int) -> GivenAnswers:
+        """Return the answers of the model `name` in the file.
+
+        Raises:
+            UsageError: the file is missing or broken, or holds none of them.
+        """
+        return cls(name, path, file_sha256(path), samples, answers_of(name, read_answers(path)))
+
+    @property
+    def samples(self) -> int:
+        """How many completions each task gets."""
+        return self.number
+
+    def answers(
+        self, tasks: Sequence[Task], *, fresh: bool = False, decoding: Decoding | None = None
+    ) -> Iterator[tuple[Completion, bool]]:
+        """Yield what is in the file; a missing answer is not measured, which is neither a pass nor a failure."""
+        for task in tasks:
+            for sample in range(self.number):
+                yield self._completion(task.id, sample), True
+
+    def _completion(self, task: str, sample: int) -> Completion:
+        given = self.by_place.get((task, sample))
+        if given is None:
+            why = f"{self.path.name} holds no answer to this task"
+            return Completion(task, self.name, "", "error", sample, note=why, unanswered=why)
+        reason = given.finish_reason or ("stop" if END_TAG in given.completion.lower() else "eos")
+        return Completion(task, self.name, given.completion, reason, sample)
+
+    def manifest(self) -> dict[str, Any]:
+        """Return what the manifest says of it."""
+        return {
+            "weights_sha256": None,
+            "adapter_sha256": None,
+            "quantization": None,
+            "dtype": None,
+            "device": None,
+            "template_sha": None,
+            "examples": [],
+            "backend": "file",
+            "batch_size": None,
+            "generation": None,
+            "file": {"name": self.path.name, "sha256": self.sha256},
+        }
