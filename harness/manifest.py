@@ -40,6 +40,10 @@ class Contender(Protocol):
         """The settings of that training."""
 
 
+_BESIDE = ("training", "cost", "batch_size", "file", "batch_check")
+"""What an entry of a model says beside what decides its rows; answers in a file are compared one by one."""
+
+
 def build_manifest(
     resolved: Resolved, models: Iterable[tuple[str, dict[str, Any]]], trials: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
@@ -69,7 +73,7 @@ def build_manifest(
             "quantization": first["quantization"],
             "dtype": first["dtype"],
             "template_sha": first["template_sha"],
-            "max_new_tokens": file.max_new_tokens,
+            "max_new_tokens": (first["generation"] or {}).get("max_new_tokens"),
         },
         "models": by_name | {name: _control() for name in resolved.controls},
         "suites": {part.suite.name: _suite_entry(part) for part in resolved.measured},
@@ -90,7 +94,7 @@ def build_manifest(
 def deciding_part(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Return what must be equal for finished rows to be kept on resume: models, data and scorers."""
     models = {
-        name: {key: value for key, value in entry.items() if key not in ("training", "cost", "batch_size")}
+        name: {key: value for key, value in entry.items() if key not in _BESIDE}
         for name, entry in manifest["models"].items()
     }
     suites = {

@@ -11,7 +11,7 @@ from typing import Literal
 from harness.cache import content_key, file_sha256
 from harness.cluster.actors import Actors
 from harness.errors import UsageError, did_you_mean
-from harness.generate.elsewhere import check_elsewhere
+from harness.generate.elsewhere import check_elsewhere, check_given_tasks, given_models
 from harness.profile.load import ModelSpec, Profile, load_profile, model_names, resolve_model
 from harness.profile.schema import Quantization
 from harness.shard import Shard
@@ -42,6 +42,8 @@ class RunRequest:
     fresh: bool = False
     quantization: Quantization | None = None
     shard: Shard | None = None
+    check_batch: int = 0
+    """So many tasks are also decoded alone, to count those whose answer depends on the batch."""
     executor: ExecutorName = "local"
     address: str | None = None
     actors: Actors = field(default_factory=Actors)
@@ -49,7 +51,7 @@ class RunRequest:
     def deciding(self) -> dict[str, object]:
         """Return the arguments that decide the result, with data files by content; the run's name is made of them."""
         deciding = asdict(replace(self, name=None, fresh=False, data={}, shard=None))
-        for where in ("shard", "executor", "address", "actors"):
+        for where in ("shard", "check_batch", "executor", "address", "actors"):
             del deciding[where]
         deciding["data"] = {suite: file_sha256(path) for suite, path in self.data.items()}
         return deciding
@@ -102,6 +104,7 @@ def resolve(request: RunRequest, *, models_only: bool = False) -> Resolved:
     specs = [resolve_model(word, profile) for word in words]
     for spec in specs:
         check_elsewhere(spec)
+        check_given_tasks(spec, suites.values())
     tuned = any(spec.kind == "tuned" for spec in specs)
     if tuned and not models_only and FEW_SHOT_BASE not in words and FEW_SHOT_BASE in model_names(profile):
         specs.insert(len([spec for spec in specs if spec.kind == "base"]), resolve_model(FEW_SHOT_BASE, profile))
@@ -119,6 +122,29 @@ def resolve(request: RunRequest, *, models_only: bool = False) -> Resolved:
         ),
         training_suites=_training_suites(specs, suites, request.data),
         run_name=_run_name(request, profile),
+    )
+
+
+def resolve_given(request: RunRequest, answers: Path) -> Resolved:
+    """Resolve a request whose models are those of a file of answers, and whose one suite they answer.
+
+    Raises:
+        UsageError: the file or the suite is missing or broken, or they do not fit together.
+    """
+    _check(replace(request, samples=1))
+    (word,) = request.suites
+    suite = _load(word, request.data)
+    profile, specs, samples = given_models(answers, suite)
+    request = replace(request, models=tuple(spec.name for spec in specs), samples=samples)
+    deciding = {**request.deciding(), "answers": file_sha256(answers)}
+    return Resolved(
+        request=request,
+        profile=profile,
+        specs=tuple(specs),
+        controls=CONTROL_NAMES,
+        measured=(MeasuredSuite(suite, _measured_part(suite, request)),),
+        training_suites={},
+        run_name=request.name or f"{datetime.now(UTC):%Y-%m-%d}-{content_key(deciding)[:8]}",
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from harness.batch_check import check_batches
 from harness.executor import open_executor
 from harness.generate.backend import Backend
 from harness.generate.elsewhere import backend_elsewhere
@@ -52,10 +53,18 @@ def run(request: RunRequest, narrator: Narrator | None = None, reports: Path = R
         UsageError: the request does not fit together.
         HarnessError: something on this machine is missing or broken.
     """
+    return carry_out(resolve(request), narrator or Narrator(), reports)
+
+
+def carry_out(resolved: Resolved, narrator: Narrator, reports: Path = REPORTS_FOLDER) -> Path:
+    """Do what a request asks for, once every word of it means something.
+
+    Raises:
+        HarnessError: something on this machine is missing or broken.
+    """
     from harness.render.browser import find_browser
 
-    narrator = narrator or Narrator()
-    resolved = resolve(request)
+    request = resolved.request
     find_browser()
     profile = resolved.profile
     narrator.say(f"profile {profile.name}: {profile.why}")
@@ -67,7 +76,8 @@ def run(request: RunRequest, narrator: Narrator | None = None, reports: Path = R
         manifest["executor"] = executor.record()
         finished = {row_key(row): row for row in folder.begin(manifest, deciding_part(manifest))}
         rows = measure(resolved, contenders, folder, finished, trials, executor, narrator)
-        return _finish(resolved, contenders, folder, manifest, rows, narrator)
+        checks = check_batches(resolved, contenders, rows, executor, narrator)
+        return _finish(resolved, contenders, folder, manifest, rows, checks, narrator)
 
 
 def _self_test(resolved: Resolved, narrator: Narrator) -> dict[str, dict[str, Any]]:
@@ -214,6 +224,7 @@ def _finish(
     folder: RunFolder,
     manifest: dict[str, Any],
     rows: list[Row],
+    checks: Mapping[str, dict[str, Any]],
     narrator: Narrator,
 ) -> Path:
     """Write the run's files, the comparison and the report, and print the answer.
@@ -224,6 +235,8 @@ def _finish(
     from harness.report import print_report
 
     manifest["models"] |= dict(model_entry(contender, rows) for contender in contenders)
+    for name, check in checks.items():
+        manifest["models"][name]["batch_check"] = check
     manifest["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
     shard = resolved.request.shard
     with narrator.stage("comparing and reporting" if shard is None else "writing the rows"):

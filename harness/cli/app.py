@@ -73,6 +73,10 @@ def run(
         Optional[str],  # noqa: UP045
         typer.Option(metavar="I/N", help="Measure the I-th of N parts; `report RUN` puts the parts together."),
     ] = None,
+    check_batch: Annotated[
+        int,
+        typer.Option(min=0, metavar="N", help="Also decode N tasks alone, to count answers that depend on the batch."),
+    ] = 0,
     executor: Annotated[str, typer.Option(help="local, or ray: on the machines of a Ray cluster.")] = "local",
     address: AddressOption = None,
     actors: Annotated[
@@ -101,6 +105,7 @@ def run(
             fresh=fresh,
             quantization=_quantization(quantization),
             shard=parse_shard(shard) if shard is not None else None,
+            check_batch=check_batch,
             executor=parse_executor(executor),
             address=address,
             actors=parse_actors(actors),
@@ -165,6 +170,23 @@ def plan(
     from harness.cli.train import plan_training
 
     plan_training(model, profile=profile, gpu=gpu)
+
+
+@app.command()
+def score(
+    suite: Annotated[str, typer.Argument(help="The name or folder of the suite that was answered.")],
+    outputs: Annotated[
+        Path, typer.Argument(metavar="OUTPUTS.jsonl", help='A line each: {"task", "completion", "model"?, "sample"?}.')
+    ],
+    data: DataOption = None,
+    limit: Annotated[Optional[int], typer.Option(help="Measure so many held-out tasks, stratified.")] = None,  # noqa: UP045
+    full: Annotated[bool, typer.Option("--full", help="Measure all held-out tasks.")] = False,
+    name: Annotated[Optional[str], typer.Option(help="Name of the run; default: date and hash.")] = None,  # noqa: UP045
+) -> None:
+    """Score, compare and report completions made elsewhere."""
+    from harness.cli.score import score_outputs
+
+    score_outputs(suite, outputs, data=data or [], limit=limit, full=full, name=name)
 
 
 @app.command()

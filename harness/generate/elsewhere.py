@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.profile.load import ModelSpec
-from harness.types import Task
+from harness.errors import UsageError
+from harness.profile.load import ModelSpec, Profile
+from harness.types import CONTROL_NAMES, Suite, Task
 
 if TYPE_CHECKING:
     from harness.generate.backend import Backend
+
+_MODEL_NAME = re.compile(r"[\w][\w./@+-]{0,79}")
 
 
 def check_elsewhere(spec: ModelSpec) -> None:
@@ -30,6 +35,46 @@ def check_elsewhere(spec: ModelSpec) -> None:
 
 def _answers_file(spec: ModelSpec) -> Path:
     return spec.profile.folder / str(spec.file.file)
+
+
+def check_given_tasks(spec: ModelSpec, suites: Iterable[Suite]) -> None:
+    """Refuse answers in a file to tasks that none of the measured suites holds out.
+
+    Raises:
+        UsageError: a line names an unknown task, or one that models are trained on.
+    """
+    suites = list(suites)
+    if spec.file.file is not None and suites:
+        from harness.generate.given import check_tasks, read_answers
+
+        check_tasks(read_answers(_answers_file(spec)), suites)
+
+
+def given_models(path: Path, suite: Suite) -> tuple[Profile, list[ModelSpec], int]:
+    """Return a profile for the answers in a file, its models, and how many samples of a task the file numbers.
+
+    Raises:
+        UsageError: the file is missing or broken, or does not answer this suite.
+    """
+    from harness.generate.given import check_tasks, read_answers
+    from harness.profile.schema import ModelFile, ProfileFile
+
+    file = read_answers(path)
+    check_tasks(file, [suite])
+    for name in file.models:
+        if name in CONTROL_NAMES or not _MODEL_NAME.fullmatch(name):
+            raise UsageError(f"a model in {path} cannot be called '{name}'", "use letters, digits and . _ - / @ +")
+    about = ProfileFile(
+        title=f"Answers in {path.name}",
+        prompt="{{ prompt }}",
+        chat=False,
+        max_new_tokens=1,  # nothing is generated
+        training_suite=suite.name,
+        suites=[suite.name],
+    )
+    profile = Profile("given", path.resolve().parent, about, f"the answers are in {path.name}")
+    specs = [ModelSpec(name, profile, ModelFile(file=path.name)) for name in file.models]
+    return profile, specs, 1 + max(answer.sample for answer in file.answers)
 
 
 def backend_elsewhere(spec: ModelSpec, temperature: float, samples: int, examples: tuple[Task, ...]) -> Backend:

@@ -1,0 +1,51 @@
+"""`score`: a run whose answers were made elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.errors import UsageError
+from harness.progress import Narrator
+from harness.request import Resolved
+
+
+def score_outputs(
+    suite: str, outputs: Path, *, data: Sequence[str], limit: int | None, full: bool, name: str | None
+) -> None:
+    """Score the answers in a file as a run of their own, and say what is missing in it.
+
+    Raises:
+        UsageError: the file or the suite is missing or broken, or they do not fit together.
+        HarnessError: something on this machine is missing or broken.
+    """
+    from harness.request import RunRequest, parse_data_options, resolve_given
+    from harness.run import carry_out
+
+    narrator = Narrator()
+    request = RunRequest(suites=(suite,), data=parse_data_options(data), limit=limit, full=full, name=name)
+    resolved = resolve_given(request, outputs)
+    _say_what_is_missing(resolved, outputs, narrator)
+    carry_out(resolved, narrator)
+
+
+def _say_what_is_missing(resolved: Resolved, outputs: Path, narrator: Narrator) -> None:
+    from harness.generate.given import answers_of, read_answers
+
+    file = read_answers(outputs)
+    if file.torn:
+        narrator.say(f"{outputs}: the last line is torn and left out")
+    (measured,) = resolved.measured
+    wanted = {(task.id, sample) for task in measured.tasks for sample in range(resolved.request.samples)}
+    for spec in resolved.specs:
+        answered = set(answers_of(spec.name, file))
+        missing = sorted(wanted - answered)
+        if len(missing) == len(wanted):
+            raise UsageError(f"{outputs} answers none of the {len(measured.tasks)} measured tasks", "try --full")
+        if missing:
+            first = ", ".join(task for task, _ in missing[:3])
+            narrator.say(f"{spec.name}: {len(missing)} of {len(wanted)} answers are missing, not measured: {first} …")
+        if answered - wanted:
+            narrator.say(
+                f"{spec.name}: {len(answered - wanted)} answers are to tasks that are not measured: see --full"
+            )
