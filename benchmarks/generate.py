@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 WAYS = ("ours", "plain", "batch", "lm_eval")
@@ -47,7 +48,7 @@ def main() -> None:
 
 def _in_own_process(way: str, tasks: int, batch: int, limit_s: float) -> dict[str, Any]:
     command = [sys.executable, __file__, "--child", way, "--tasks", str(tasks), "--batch", str(batch)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])}
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, env=environment, check=False)
     except subprocess.TimeoutExpired:
@@ -118,7 +119,12 @@ def measure(way: str, count: int, batch: int) -> dict[str, Any]:
     else:
         prompts = [renderer.text(task) for task in tasks]
         ids = [renderer.tokens(task) for task in tasks]
-        answer = {"plain": _plain, "batch": _batch, "lm_eval": _lm_eval}[way](loaded, prompts, ids, batch)
+        if way == "plain":
+            answer = _plain(loaded, ids, batch)
+        elif way == "batch":
+            answer = _batch(loaded, ids)
+        else:
+            answer = _lm_eval(loaded, prompts, batch)
     with tempfile.TemporaryDirectory() as store:
         weights, os.environ["HARNESS_CACHE"] = os.environ.get("HARNESS_CACHE"), store  # a store of its own
         answer(4)
@@ -132,7 +138,7 @@ def measure(way: str, count: int, batch: int) -> dict[str, Any]:
     return {"seconds": seconds, "texts": texts, "useful_tokens": useful, "reasons": reasons}
 
 
-def _plain(loaded: Any, prompts: list[str], ids: list[list[int]], batch: int) -> Callable[[int], list[str]]:
+def _plain(loaded: Any, ids: list[list[int]], batch: int) -> Callable[[int], list[str]]:
     import torch
 
     model, tokenizer = loaded.model, loaded.tokenizer
@@ -159,7 +165,7 @@ def _plain(loaded: Any, prompts: list[str], ids: list[list[int]], batch: int) ->
     return answer
 
 
-def _batch(loaded: Any, prompts: list[str], ids: list[list[int]], batch: int) -> Callable[[int], list[str]]:
+def _batch(loaded: Any, ids: list[list[int]]) -> Callable[[int], list[str]]:
     from transformers import GenerationConfig
 
     model, tokenizer = loaded.model, loaded.tokenizer
@@ -181,7 +187,7 @@ def _batch(loaded: Any, prompts: list[str], ids: list[list[int]], batch: int) ->
     return answer
 
 
-def _lm_eval(loaded: Any, prompts: list[str], ids: list[list[int]], batch: int) -> Callable[[int], list[str]]:
+def _lm_eval(loaded: Any, prompts: list[str], batch: int) -> Callable[[int], list[str]]:
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
 
