@@ -3,9 +3,9 @@
     python benchmarks/kill_decoding.py [--kills 20] [--tasks 16] [--new-tokens 48] [--seed 0]
 
 One child answers the tasks without a disturbance: the expected result. Then children that share one store are killed
-at random until the last one comes to its end; with kills left to give, the next round begins with an empty store. Counted
-are answers that the store holds twice (decoded although they were finished) and results that differ from the expected.
-Prints one JSON object; exits with 1 where anything was decoded twice or differs.
+at random until the last one comes to its end; with kills left to give, the next round begins with an empty store.
+Counted are answers that the store holds twice (decoded although they were finished) and results that differ from the
+expected. Prints one JSON object; exits with 1 where anything was decoded twice or differs.
 """
 
 from __future__ import annotations
