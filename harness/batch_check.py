@@ -44,7 +44,7 @@ def check_batches(
 ) -> dict[str, dict[str, Any]]:
     """Return, by model, of how many answers how many differ between batch 1 and the batch used.
 
-    Models that do not decode on these machines are left out: their batches are their server's.
+    Models that something else decodes for are left out: their batches are their server's or engine's.
     """
     count = resolved.request.check_batch
     if not count:
@@ -53,7 +53,7 @@ def check_batches(
     found = {}
     for contender in contenders:
         generator = contender.generator
-        if isinstance(generator, Generator):
+        if type(generator) is Generator:
             found[generator.name] = _check(resolved, generator, said, count, executor, narrator)
     return found
 

@@ -143,7 +143,7 @@ def _contenders(spec: ModelSpec, loaded: LoadedModel, resolved: Resolved, narrat
         adapter_sha256=_adapter_sha256(adapter),
         examples=examples,
     )
-    return [Contender(spec, generator, trained_on=frozenset(task.prompt_sha for task in examples))]
+    return [Contender(spec, _decoded(spec, generator), trained_on=frozenset(task.prompt_sha for task in examples))]
 
 
 def _elsewhere(spec: ModelSpec, resolved: Resolved) -> Contender:
@@ -154,6 +154,15 @@ def _elsewhere(spec: ModelSpec, resolved: Resolved) -> Contender:
         examples = few_shot_examples(learnt_from.train, spec.file.few_shot)
     backend = backend_elsewhere(spec, resolved.request.temperature, resolved.request.samples, examples)
     return Contender(spec, backend, trained_on=frozenset(task.prompt_sha for task in examples))
+
+
+def _decoded(spec: ModelSpec, generator: Generator) -> Generator:
+    """Return the model with what decodes for it, as its file says."""
+    if spec.file.vllm is None:
+        return generator
+    from harness.generate.engine import on_engine
+
+    return on_engine(generator, spec.file.vllm)
 
 
 def _seeded(name: str, training: Training, seeds: int) -> list[tuple[str, Training]]:
@@ -208,7 +217,7 @@ def _train(
         adapter_folder=trained.folder,
         adapter_sha256=trained.sha256,
     )
-    return Contender(spec, generator, trained, training, frozenset(task.prompt_sha for task in tasks))
+    return Contender(spec, _decoded(spec, generator), trained, training, frozenset(task.prompt_sha for task in tasks))
 
 
 def _adapter_sha256(folder: Path | None) -> str | None:

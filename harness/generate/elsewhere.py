@@ -21,8 +21,13 @@ def check_elsewhere(spec: ModelSpec) -> None:
     """Refuse what would fail later, before any work begins.
 
     Raises:
-        UsageError: the server's key is not in the environment, or the file of answers is missing or broken.
+        UsageError: the server's key is not in the environment, the file of answers is missing or broken, or vLLM is
+            not installed.
     """
+    if spec.file.vllm is not None:
+        from harness.generate.engine import check_engine
+
+        check_engine()
     if spec.file.openai is not None:
         from harness.generate.server import key_of
 

@@ -153,6 +153,8 @@ class ModelFile(_Strict):
     train: Training | None = None
     adapter: str | None = None
     """A folder with a PEFT adapter made elsewhere."""
+    vllm: dict[str, Any] | None = None
+    """vLLM decodes, with these fields of its EngineArgs."""
     openai: Served | None = None
     """The model answers behind a server."""
     file: str | None = None
@@ -165,8 +167,8 @@ class ModelFile(_Strict):
         if self.openai and self.file:
             raise ValueError("give either `openai` or `file`, not both")
         elsewhere = "openai" if self.openai else "file" if self.file else None
-        if elsewhere and (self.train or self.adapter):
-            raise ValueError(f"`{elsewhere}` is a model elsewhere: it cannot have `train` or `adapter`")
+        if elsewhere and (self.train or self.adapter or self.vllm is not None):
+            raise ValueError(f"`{elsewhere}` is a model elsewhere: it cannot have `train`, `adapter` or `vllm`")
         if self.file and self.few_shot:
             raise ValueError("`file` holds answers that are there: it cannot have `few_shot`")
         return self
@@ -174,4 +176,6 @@ class ModelFile(_Strict):
     @property
     def backend(self) -> BackendName:
         """What answers for this model."""
-        return "openai" if self.openai else "file" if self.file else "transformers"
+        if self.openai or self.file:
+            return "openai" if self.openai else "file"
+        return "transformers" if self.vllm is None else "vllm"
