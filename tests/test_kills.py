@@ -1,0 +1,81 @@
+"""SIGKILL at random moments over a whole run: called again, it ends like one that nothing disturbed."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import make_suite
+from tests.test_run import read, start, without_times
+
+ROUNDS = 10
+KILLS = 3
+"""In each round, one after the other, over what is left of the run."""
+ARGUMENTS = ("--models", "base,tuned", "--limit", "8")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL"),
+    pytest.mark.usefixtures("_browser_there"),
+]
+
+
+@pytest.fixture
+def eight_held_out(tiny_workplace: Path) -> Path:
+    """The tiny workplace with a suite of eight held-out tasks instead of six."""
+    suite = tiny_workplace / "tasks" / "small"
+    for file in suite.iterdir():
+        file.unlink()
+    suite.rmdir()
+    make_suite(suite, train=6, held_out=8)
+    return tiny_workplace
+
+
+def test_thirty_kills_over_all_stages_leave_no_trace(eight_held_out: Path, tmp_path: Path) -> None:
+    """Each round begins with an empty cache. Set HARNESS_TEST_SEED to repeat the moments of a run that failed."""
+    seed = int(os.environ.get("HARNESS_TEST_SEED") or random.SystemRandom().randrange(10**6))
+    print(f"HARNESS_TEST_SEED={seed}")
+    moments = random.Random(seed)
+    began = time.monotonic()
+    _finish(eight_held_out, tmp_path / "quiet-cache", "quiet")
+    span = time.monotonic() - began
+    wanted = _results(eight_held_out / "reports" / "quiet")
+    landed: list[str] = []
+    for number in range(ROUNDS):
+        name, cache, left = f"round-{number}", tmp_path / f"cache-{number}", span
+        for _ in range(KILLS):
+            wait = moments.uniform(0, left)
+            landed.append(_kill(eight_held_out, cache, name, wait))
+            print(f"{name}: killed after {wait:.1f} of {span:.1f} s, in: {landed[-1]}", flush=True)
+            left = max(left - wait, span / 2)
+        _finish(eight_held_out, cache, name)
+        assert _results(eight_held_out / "reports" / name) == wanted
+    assert len(landed) == ROUNDS * KILLS
+
+
+def _results(folder: Path) -> list[Any]:
+    return [without_times(read(folder, name)) for name in ("samples.jsonl", "summary.json")]
+
+
+def _finish(workplace: Path, cache: Path, name: str) -> None:
+    process = start(workplace, cache, *ARGUMENTS, "--name", name)
+    _, error = process.communicate(timeout=600)
+    assert (process.returncode, error) == (0, "")
+
+
+def _kill(workplace: Path, cache: Path, name: str, wait: float) -> str:
+    """Start the run, kill it after `wait` seconds, and return the last thing that it said."""
+    process = start(workplace, cache, *ARGUMENTS, "--name", name)
+    try:
+        said, _ = process.communicate(timeout=wait)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        said, _ = process.communicate()
+    lines = said.strip().splitlines()
+    return lines[-1].strip() if lines else "starting"
