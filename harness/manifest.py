@@ -16,6 +16,7 @@ from harness.model.weights import describe
 from harness.profile.load import ModelSpec, weights_source
 from harness.profile.schema import Training
 from harness.request import Resolved
+from harness.schema import SCHEMA
 from harness.train.sft import TrainedAdapter
 from harness.types import Row
 
@@ -57,7 +58,7 @@ def build_manifest(
     browser = find_browser()
     seeds = sorted({entry["training"]["seed"] for entry in by_name.values() if entry["training"]})
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "run": resolved.run_name,
         "harness": __version__,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -12,6 +12,7 @@ from harness.errors import UsageError
 from harness.finish import answering_cost, write_answer, write_rows
 from harness.jsonl import read_lines
 from harness.rundir import REPORTS_FOLDER, RunFolder, row_key
+from harness.schema import upgraded
 from harness.shard import Shard, shard_folders
 from harness.types import Row
 
@@ -60,6 +61,7 @@ def _manifest(shard: Shard, folder: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         manifest = {}
+    manifest = upgraded(manifest, folder / "manifest.json")
     if not manifest.get("finished") or not (folder / "samples.jsonl").exists():
         raise UsageError(f"the shard {shard} has not finished", "run it again: it goes on where it was")
     return manifest
@@ -92,7 +94,8 @@ def _decides(left: Mapping[str, Any], right: Mapping[str, Any], part: str) -> bo
 def _rows(folders: Mapping[Shard, Path]) -> list[Row]:
     rows: dict[tuple[str, str, str, int], Row] = {}
     for shard, folder in folders.items():
-        for row in read_lines(folder / "samples.jsonl"):
+        for line in read_lines(folder / "samples.jsonl"):
+            row = upgraded(line, folder / "samples.jsonl")
             if row_key(row) in rows:
                 raise UsageError(f"the shard {shard} holds task {row['task']} again", "remove its folder, run it again")
             rows[row_key(row)] = row

@@ -24,6 +24,7 @@ from harness.profile.schema import DType, Quantization, Training
 from harness.progress import Narrator
 from harness.request import MeasuredSuite, Resolved, RunRequest, resolve, training_suite_name
 from harness.rundir import REPORTS_FOLDER, RunFolder, row_key
+from harness.schema import SCHEMA
 from harness.suite.load import find_suite
 from harness.suite.split import stratified
 from harness.train.data import DataReport
@@ -267,7 +268,7 @@ def _finish(
 def _task_lines(measured: Sequence[MeasuredSuite]) -> Iterator[dict[str, Any]]:
     for part, task in chain.from_iterable(((part, task) for task in part.tasks) for part in measured):
         yield {
-            "schema": 1,
+            "schema": SCHEMA,
             "suite": part.suite.name,
             "task": task.id,
             "prompt": task.prompt,

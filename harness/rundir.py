@@ -12,10 +12,10 @@ from typing import IO, Any
 from harness.cache import content_key, write_atomically
 from harness.errors import HarnessError
 from harness.jsonl import append_lines, dump_lines, read_lines
+from harness.schema import upgraded
 from harness.types import Row
 
 REPORTS_FOLDER = Path("reports")
-SCHEMA = 1
 
 
 def row_key(row: Mapping[str, Any]) -> tuple[str, str, str, int]:
@@ -69,19 +69,23 @@ class RunFolder:
         elif before is not None:
             manifest["started"] = before["started"]
         self.write_json("manifest.json", manifest)
-        return read_lines(self.journal)
+        return [upgraded(row, self.journal) for row in read_lines(self.journal)]
 
     def append(self, rows: Sequence[Row]) -> None:
         """Append finished rows to the journal; they are on disk when this returns."""
         append_lines(self.journal, list(rows))
 
     def read_manifest(self) -> dict[str, Any] | None:
-        """Return the manifest of this folder, or None."""
+        """Return the manifest of this folder, or None.
+
+        Raises:
+            HarnessError: it is of a newer schema.
+        """
         try:
             content = json.loads((self.path / "manifest.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        return content if isinstance(content, dict) else None
+        return upgraded(content, self.path / "manifest.json") if isinstance(content, dict) else None
 
     def write_json(self, name: str, content: Any) -> None:
         """Write a JSON file whole or not at all."""

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from harness.extract import extract
 from harness.render import Renderer, RenderRequest
+from harness.schema import SCHEMA
 from harness.score.metric import Evidence, NuReport
 from harness.score.nu import check_pages, find_nu
 from harness.score.registry import METRICS, messages, score_page
@@ -103,7 +104,7 @@ class Scorer:
         scores = score_page(evidence) | {name: Score(None, why) for name, why in self.refused.items()}
         outcome = rendering.outcome if rendering is not None else "blank"
         return {
-            "schema": 1,
+            "schema": SCHEMA,
             "suite": self.suite,
             "task": task.id,
             "model": completion.model,
@@ -140,7 +141,7 @@ class Scorer:
 def refuse(row_of: Task, suite: str, completion: Completion, why: str) -> Row:
     """Return the row of a page that is not scored: every metric null with the reason, never 0 and never a pass."""
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "suite": suite,
         "task": row_of.id,
         "model": completion.model,

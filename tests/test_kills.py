@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import make_suite
-from tests.test_run import read, start, without_times
+from tests.test_run import read, start, without_times  # noqa: F401: a fixture
 
 ROUNDS = 10
 KILLS = 3
@@ -22,7 +22,6 @@ ARGUMENTS = ("--models", "base,tuned", "--limit", "8")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL"),
-    pytest.mark.usefixtures("_browser_there"),
 ]
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.compare.bleu import bleu_gradient, corpus_bleu
-from harness.compare.resample import Floats, Pivot, Resampler, mean_pivots, studentise
+from harness.compare.resample import Floats, Pivot, Resampler, mean_pivots, standard_errors, studentise
 
 Term = tuple[float, Floats]
 """A factor and the statistics of each task, shape (n, p): the estimate is Σ factor · f(column sums)."""
@@ -87,4 +87,10 @@ def corpus_pivot(terms: Sequence[Term], function: CorpusFunction, resampler: Res
         influences -= centre[:, None]
         shifts[where] = values - estimate
         variances[where] = scale * np.einsum("bn,bn,bn->b", weights, influences, influences)
-    return Pivot(estimate, float(np.sqrt(variance)), studentise(shifts, variances, variance))
+    return Pivot(
+        estimate,
+        float(np.sqrt(variance)),
+        studentise(shifts, variances, variance),
+        shifts=shifts,
+        errors=standard_errors(variances, variance),
+    )

@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.compare.corpus import CorpusFunction, Term, corpus_pivot, corpus_value
 from harness.compare.paired import bonett_price, mcnemar_exact, wilson
-from harness.compare.power import detectable_mcnemar, detectable_mean
+from harness.compare.power import FEWEST, detectable_mcnemar, detectable_mean
 from harness.compare.resample import ALPHA, Floats, Pivot, Resampler, mean_pivots
 from harness.compare.seeds import SeededPivot
 from harness.compare.table import Cells
@@ -153,8 +153,10 @@ def few_bounds(values: Floats, floor: float, ceiling: float, alpha: float = ALPH
 def _detectable(pivot: Pivot | SeededPivot, n: int, unseen: float) -> float | None:
     """Return the smallest difference found with 80 % power; over trainings, half the interval plus z(0.8) · se."""
     if isinstance(pivot, Pivot):
-        found = detectable_mean(pivot.se * n**0.5, n) if pivot.se else unseen
-        return found if np.isfinite(found) else None
+        if pivot.se == 0 or n < FEWEST:
+            return unseen if pivot.se == 0 else None
+        found = pivot.detectable() if pivot.errors is not None else detectable_mean(pivot.se * n**0.5, n)
+        return found if np.isfinite(found) else unseen or None
     low, high = pivot.bounds()
     if pivot.se == 0:
         return unseen

@@ -7,10 +7,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from harness.compare.resample import ALPHA
+from harness.compare.resample import ALPHA, POWER
 
-POWER = 0.8
-_FEWEST = 5
+FEWEST = 5
 """Below this many tasks the t test finds hardly anything, and the noncentral t distribution loses its digits."""
 
 
@@ -27,7 +26,7 @@ def power_mean(difference: float, sd: float, n: int, alpha: float = ALPHA) -> fl
 
 def detectable_mean(sd: float, n: int, alpha: float = ALPHA, power: float = POWER) -> float:
     """Return the smallest mean difference that the paired t test finds with `power`; infinite below 5 tasks."""
-    return sd * _detectable_effect(n, alpha, power) if n >= _FEWEST else float("inf")
+    return sd * _detectable_effect(n, alpha, power) if n >= FEWEST else float("inf")
 
 
 @lru_cache(maxsize=1024)

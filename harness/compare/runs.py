@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.compare.seeds import family
-from harness.compare.summary import SCHEMA, summarise
+from harness.compare.summary import summarise
 from harness.errors import HarnessError, UsageError, did_you_mean
+from harness.schema import SCHEMA, upgraded
 from harness.types import Row
 
 _NOT_DECIDING = {"schema", "run", "started", "finished", "command", "arguments"}
@@ -44,8 +45,7 @@ def load_run(path: Path) -> Run:
         HarnessError: a file is torn or of a newer schema.
     """
     if path.is_file():
-        frozen = _object(path, path.read_text("utf-8"))
-        _check_schema(path, frozen)
+        frozen = upgraded(_object(path, path.read_text("utf-8")), path)
         name = str(frozen["manifest"].get("run", path.stem))
         return Run(name, path, frozen["manifest"], frozen["rows"], _by_task(frozen["tasks"]))
     manifest_path, samples = path / "manifest.json", path / "samples.jsonl"
@@ -55,8 +55,7 @@ def load_run(path: Path) -> Run:
         raise UsageError(
             f"the run {path.name} is not finished: it has no samples.jsonl", "call `run` again to finish it"
         )
-    manifest = _object(manifest_path, manifest_path.read_text("utf-8"))
-    _check_schema(manifest_path, manifest)
+    manifest = upgraded(_object(manifest_path, manifest_path.read_text("utf-8")), manifest_path)
     tasks_path = path / "tasks.jsonl"
     found = _by_task(_lines(tasks_path)) if tasks_path.is_file() else {}
     return Run(str(manifest.get("run") or path.name), path, manifest, list(_lines(samples)), found)
@@ -222,7 +221,7 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
-                yield _object(path, line, number)
+                yield upgraded(_object(path, line, number), path)
 
 
 def _object(path: Path, text: str, line: int = 1) -> dict[str, Any]:
@@ -233,8 +232,3 @@ def _object(path: Path, text: str, line: int = 1) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise HarnessError(f"{path} is damaged at line {line}: no JSON object")
     return value
-
-
-def _check_schema(path: Path, content: Mapping[str, Any]) -> None:
-    if content.get("schema", SCHEMA) > SCHEMA:
-        raise HarnessError(f"{path} is of schema {content['schema']}, newer than this harness", "update the harness")

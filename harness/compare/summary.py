@@ -15,9 +15,9 @@ from harness.compare.resample import ALPHA, Resampler
 from harness.compare.seeds import family, spread
 from harness.compare.table import Table, build_table
 from harness.compare.verdict import against_fewshot, findings_of, verdict
+from harness.schema import SCHEMA
 from harness.types import CONTROL_NAMES, Row
 
-SCHEMA = 1
 MIN_PART = 5
 """A category or difficulty with fewer tasks gets counts of flips, but no interval and no words."""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError, UsageError
+from harness.schema import upgraded
 from harness.types import CONTROL_NAMES
 
 Json = dict[str, Any]
@@ -168,7 +169,7 @@ def _json(path: Path) -> Json:
         raise HarnessError(f"{one_path(path)} cannot be read: {error}", "run it again, finished work is kept") from None
     if not isinstance(value, dict):
         raise HarnessError(f"{one_path(path)} is not a JSON object", "run it again, finished work is kept")
-    return value
+    return upgraded(value, Path(one_path(path)))
 
 
 def _lines(path: Path) -> Iterator[Json]:
@@ -186,4 +187,4 @@ def _lines(path: Path) -> Iterator[Json]:
                     f"{one_path(path)}, line {count}, is not JSON", "run it again, finished work is kept"
                 ) from None
             if isinstance(value, dict):
-                yield value
+                yield upgraded(value, Path(one_path(path)))

@@ -14,12 +14,12 @@ from harness.compare.resample import Resampler, mean_pivots
 from harness.compare.runs import load_run
 from harness.compare.seeds import family
 from harness.errors import HarnessError
+from harness.schema import SCHEMA
 from harness.types import Row
 from harness.vote.ballots import read_votes
 
 Json = dict[str, Any]
 AGREEMENT_FILE = "agreement.json"
-SCHEMA = 1
 
 
 def agreement(votes: Sequence[Mapping[str, Any]], rows: Sequence[Row], *, seed: int = 0) -> dict[str, Json]:

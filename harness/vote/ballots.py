@@ -12,12 +12,12 @@ from typing import Any, Literal
 
 from harness.compare.seeds import family
 from harness.errors import HarnessError
+from harness.schema import SCHEMA, upgraded
 from harness.types import Row
 
 Choice = Literal["left", "right", "tie", "both-bad"]
 CHOICES: tuple[Choice, ...] = ("left", "right", "tie", "both-bad")
 VOTES_FILE = "votes.jsonl"
-SCHEMA = 1
 
 
 @dataclass(frozen=True)
@@ -127,5 +127,5 @@ def read_votes(run_dir: Path) -> list[dict[str, Any]]:
         except ValueError:
             continue
         if isinstance(vote, dict) and {"suite", "task", "left", "right", "chosen"} <= vote.keys():
-            votes.append(vote)
+            votes.append(upgraded(vote, path))
     return votes

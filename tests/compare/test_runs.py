@@ -97,7 +97,7 @@ def test_damage_and_newer_files_are_named(write_run: WriteRun) -> None:
     with pytest.raises(HarnessError, match=r"samples.jsonl is damaged at line 2"):
         load_run(folder)
     (folder / "manifest.json").write_text('{"schema": 99}', "utf-8")
-    with pytest.raises(HarnessError, match="newer than this harness"):
+    with pytest.raises(HarnessError, match="which this harness reads"):
         load_run(folder)
 
 

@@ -175,7 +175,7 @@ def test_screenshots_come_from_the_runs_folder_alone(server: VoteServer, run_dir
 
 
 def test_a_torn_line_is_dropped_and_never_joined(tmp_path: Path) -> None:
-    vote = {"suite": "s", "task": "t", "left": "base", "right": "tuned", "chosen": "tie"}
+    vote = {"schema": 1, "suite": "s", "task": "t", "left": "base", "right": "tuned", "chosen": "tie"}
     path = tmp_path / "votes.jsonl"
     append_vote(path, vote)
     with path.open("ab") as file:
