@@ -23,8 +23,8 @@ def write_rows(
 
 def write_answer(
     folder: RunFolder, manifest: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]], rows: Sequence[Row]
-) -> None:
-    """Compare the rows that `write_rows` has written, and write summary, report and the list of runs."""
+) -> dict[str, Any]:
+    """Compare the rows that `write_rows` has written; write and return the summary, write the report."""
     from harness.compare import summarise
     from harness.report import write_index, write_report
 
@@ -38,6 +38,7 @@ def write_answer(
     folder.write_json("summary.json", summary)
     write_report(folder.path)
     write_index(folder.path.parent)
+    return summary
 
 
 def pairs_to_compare(models: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:

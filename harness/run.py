@@ -27,9 +27,11 @@ from harness.rundir import REPORTS_FOLDER, RunFolder, row_key
 from harness.schema import SCHEMA
 from harness.suite.load import find_suite
 from harness.suite.split import stratified
+from harness.train.callbacks import Progress
+from harness.train.card import base_on_the_hub, write_card
 from harness.train.data import DataReport
 from harness.train.plan import fitting_layout
-from harness.train.sft import Progress, TrainedAdapter, train_adapter
+from harness.train.sft import TrainedAdapter, train_adapter
 from harness.types import Row, Suite, Task
 
 
@@ -111,7 +113,7 @@ def prepare(
             contenders.append(_elsewhere(spec, resolved))
             continue
         file, weights = spec.profile.file, base_weights(spec.profile)
-        precision = precision_of(resolved.request.quantization or file.quantization, file.dtype)
+        precision = precision_of(spec.quantization or resolved.request.quantization or file.quantization, file.dtype)
         key = f"{weights}|{precision}"
         if key not in loaded:
             with narrator.stage(f"weights {weights}"):
@@ -253,7 +255,11 @@ def _finish(
         tasks = list(_task_lines(resolved.measured))
         ordered = write_rows(folder, manifest, tasks, rows)
         if shard is None:
-            write_answer(folder, manifest, tasks, ordered)
+            summary = write_answer(folder, manifest, tasks, ordered)
+            for contender in contenders:
+                if contender.trained is not None:
+                    base = base_on_the_hub(base_weights(contender.spec.profile))
+                    write_card(contender.trained.folder, contender.generator.name, base, manifest, summary)
     for name, entry in manifest["models"].items():
         price = (entry["cost"] or {}).get("price")
         if price:

@@ -150,11 +150,27 @@ def train(
     data: DataOption = None,
     out: Annotated[Optional[Path], typer.Option("--out", help="Also copy the adapter to this folder.")] = None,  # noqa: UP045
     quantization: QuantizationOption = None,
+    push: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--push", metavar="REPO", help="Put the adapter onto the hub."),
+    ] = None,
+    merge: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--merge", metavar="FOLDER", help="Export a merged 16-bit model and measure it again."),
+    ] = None,
 ) -> None:
     """Fine-tune a model of the profile, or find it in the cache, and say where its adapter lies."""
     from harness.cli.train import train_model
 
-    train_model(model, profile=profile, data=data or [], out=out, quantization=_quantization(quantization))
+    train_model(
+        model,
+        profile=profile,
+        data=data or [],
+        out=out,
+        quantization=_quantization(quantization),
+        push=push,
+        merge=merge,
+    )
 
 
 @app.command()

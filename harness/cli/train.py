@@ -13,23 +13,38 @@ from harness.progress import Narrator
 
 
 def train_model(
-    model: str, *, profile: str | None, data: Sequence[str], out: Path | None, quantization: Quantization | None
+    model: str,
+    *,
+    profile: str | None,
+    data: Sequence[str],
+    out: Path | None,
+    quantization: Quantization | None,
+    push: str | None = None,
+    merge: Path | None = None,
 ) -> None:
     """Train the model, with what is wrong in its data said before, and say where the adapter lies.
+
+    `push` names a repository on the hub that gets it; `merge` a folder for a merged 16-bit model.
 
     Raises:
         UsageError: the model is none that is trained, or a word means nothing.
         HarnessError: the weights cannot be had, or the training does not fit the GPU.
     """
+    from harness.cli.merge import say_how_far_it_moved
+    from harness.model.load import choose_precision
+    from harness.profile.load import base_weights
     from harness.request import RunRequest, parse_data_options, resolve
     from harness.run import prepare
+    from harness.train.merge import export_merged
+    from harness.train.publish import push_adapter
 
     narrator = Narrator()
     request = RunRequest(models=(model,), profile=profile, data=parse_data_options(data), quantization=quantization)
     resolved = resolve(request, models_only=True)
     narrator.say(f"profile {resolved.profile.name}: {resolved.profile.why}")
     _training_of(resolved.specs[-1])
-    trained = prepare(resolved, narrator)[-1].trained
+    contender = prepare(resolved, narrator)[-1]
+    trained = contender.trained
     assert trained is not None
     if trained.curve:
         narrator.say(
@@ -40,6 +55,15 @@ def train_model(
         shutil.copytree(folder, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("checkpoints"))
         folder = out
     narrator.say(f"adapter: {folder}")
+    weights = base_weights(contender.spec.profile)
+    if push is not None:
+        narrator.say(f"pushed to {push_adapter(folder, push, weights)}")
+    if merge is not None:
+        del contender  # its weights make room
+        with narrator.stage("merging"):
+            precision = choose_precision(resolved.profile.file.quantization, resolved.profile.file.dtype)
+            export_merged(weights, precision, folder, trained.sha256, merge)
+        say_how_far_it_moved(model, merge, request, narrator)
 
 
 def _training_of(spec: ModelSpec) -> Training:

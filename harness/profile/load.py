@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.errors import UsageError, did_you_mean
-from harness.profile.schema import ModelFile, ProfileFile, Weights
+from harness.profile.schema import ModelFile, ProfileFile, Quantization, Weights
 from harness.suite.load import validate
 from harness.suite.rows import read_yaml
 from harness.types import CONTROL_NAMES
@@ -15,6 +15,8 @@ from harness.types import CONTROL_NAMES
 BASELINES_FOLDER = Path("baselines")
 EMBEDDED_PROFILE = "smollm2-135m"
 GPU_PROFILE = "llama-2-7b"
+MERGED_RECORD = "merged.json"
+"""Stands in a folder with a merged model: it holds 16-bit weights, and quantising them anew would be another model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ class ModelSpec:
     name: str
     profile: Profile
     file: ModelFile
+    quantization: Quantization | None = None
+    """How its weights are held whatever profile and command line say; None where those decide."""
 
     @property
     def kind(self) -> str:
@@ -108,7 +112,9 @@ def resolve_model(word: str, profile: Profile, folder: Path = BASELINES_FOLDER) 
     if (local / "config.json").is_file():
         weights = Weights(folder=str(local.resolve()))
         file = profile.file.model_copy(update={"weights": weights, "chat": _has_chat_template(local)})
-        return ModelSpec(local.name, replace(profile, file=file), ModelFile(description=f"the model in {local}"))
+        described = ModelFile(description=f"the model in {local}")
+        merged: Quantization | None = "none" if (local / MERGED_RECORD).is_file() else None
+        return ModelSpec(local.resolve().name, replace(profile, file=file), described, merged)
     known = [*model_names(profile), *CONTROL_NAMES]
     raise UsageError(f"profile {profile.name} has no model '{word}'", did_you_mean(word, known))
 

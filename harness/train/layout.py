@@ -9,6 +9,9 @@ from typing import Any
 DEFAULT_MICRO_BATCH = 8
 """What SFTConfig takes where a model file says nothing."""
 
+CHECKPOINTING = "activation_checkpointing"
+"""Today's name of `gradient_checkpointing`; a model file may use either."""
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -58,5 +61,10 @@ def written_layout(sft: Mapping[str, Any]) -> Layout:
     return Layout(
         micro_batch=int(sft.get("per_device_train_batch_size", DEFAULT_MICRO_BATCH)),
         accumulation=int(sft.get("gradient_accumulation_steps", 1)),
-        checkpointing=bool(sft.get("gradient_checkpointing", True)),
+        checkpointing=bool(sft.get(CHECKPOINTING, sft.get("gradient_checkpointing", True))),
     )
+
+
+def laid_out(sft: Mapping[str, Any], layout: Layout) -> dict[str, Any]:
+    """Return a model file's `sft` with the fields that the layout sets, under one name each."""
+    return {name: value for name, value in sft.items() if name != CHECKPOINTING} | layout.sft()

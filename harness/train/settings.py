@@ -38,6 +38,9 @@ def check_names(sft: dict[str, Any], lora: dict[str, Any]) -> None:
                 raise UsageError(f"train.sft.{name} is set by the harness", "remove it from the model file")
             if name not in known:
                 raise UsageError(f"train.{section} has no field '{name}'", did_you_mean(name, known))
+    names = ("activation_checkpointing", "gradient_checkpointing")
+    if all(sft.get(name) is not None for name in names) and sft[names[0]] != sft[names[1]]:
+        raise UsageError(f"train.sft.{names[0]} and {names[1]} are one setting and differ", "keep one of them")
 
 
 def sft_config(sft: dict[str, Any], precision: Precision, seed: int, output_dir: str) -> Any:

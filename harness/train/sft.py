@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import gc
 import json
 import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -19,15 +16,15 @@ from harness.errors import HarnessError
 from harness.model.load import LoadedModel
 from harness.model.prompt import PromptRenderer
 from harness.profile.schema import Training
+from harness.train.attempt import attempt, recover
+from harness.train.callbacks import Progress
 from harness.train.data import DataReport, TrainingRow, training_rows
 from harness.train.layout import Layout, written_layout
-from harness.train.settings import check_names, lora_config, max_length, sft_config
+from harness.train.settings import check_names, max_length
 from harness.types import Task, TrainingCurvePoint
 
 ADAPTER_FILE = "adapter_model.safetensors"
 DECIDING_PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes")
-COMPLETE = "complete"
-"""Put into a checkpoint when all of it is there: transformers writes file by file, and a kill can come between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +48,12 @@ class TrainedAdapter:
     """The most GPU memory that tensors took while training; None on a CPU."""
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What the training tells while it runs."""
-
-    step: int
-    steps: int
-    loss: float | None
-    tokens_per_second: float | None
-
-
 def adapter_key(loaded: LoadedModel, renderer: PromptRenderer, training: Training, rows: Sequence[TrainingRow]) -> str:
     """Return the content key of the adapter that this training makes: never a name."""
+    fit = {"fit": training.fit} if training.fit != "as-written" else {}  # its kernels round otherwise
     return content_key(
-        {
+        fit
+        | {
             "weights": loaded.weights.sha256,
             "precision": asdict(loaded.precision),
             "template": renderer.sha,
@@ -111,8 +100,8 @@ def train_adapter(
     folder = cache_folder("adapters") / adapter_key(loaded, renderer, training, rows)[:32]
     record_path = folder / "training.json"
     if not record_path.exists():
-        attempt = functools.partial(_attempt, loaded, renderer, training, rows, folder, on_progress)
-        _train(attempt, loaded, training, folder, on_notice, layout or written_layout(training.sft))
+        once = functools.partial(attempt, loaded, renderer, training, rows, folder, on_progress)
+        _train(once, loaded, training, folder, on_notice, layout or written_layout(training.sft))
         from_cache = False
     else:
         from_cache = True
@@ -139,7 +128,7 @@ def _as_written(training: Training) -> dict[str, Any]:
 
 
 def _train(
-    attempt: Callable[[Layout], dict[str, Any]],
+    once: Callable[[Layout], dict[str, Any]],
     loaded: LoadedModel,
     training: Training,
     folder: Path,
@@ -154,11 +143,11 @@ def _train(
     out_of_memory: list[str] = []
     while True:
         try:
-            record = attempt(layout)
+            record = once(layout)
             break
         except torch.OutOfMemoryError:
             smaller = layout.smaller()
-        _recover(loaded)
+        recover(loaded)
         if smaller is None:
             raise HarnessError(
                 f"the GPU's memory does not suffice for one row of {max_length(training.sft)} tokens",
@@ -171,158 +160,3 @@ def _train(
     record |= {"layout": asdict(layout), "out_of_memory": out_of_memory}
     write_atomically(folder / "training.json", json.dumps(record))
     shutil.rmtree(checkpoints, ignore_errors=True)
-
-
-def _attempt(
-    loaded: LoadedModel,
-    renderer: PromptRenderer,
-    training: Training,
-    rows: Sequence[TrainingRow],
-    folder: Path,
-    on_progress: Callable[[Progress], None] | None,
-    layout: Layout,
-) -> dict[str, Any]:
-    """Train in this layout, from the last checkpoint where there is one; save the adapter and return its record."""
-    import torch
-    from datasets import Dataset
-    from trl import SFTTrainer
-
-    checkpoints = folder / "checkpoints"
-    dataset = Dataset.from_list([{"input_ids": row.input_ids, "labels": row.labels} for row in rows])
-    torch.manual_seed(training.seed)
-    recorder = _recorder(on_progress, checkpoints)
-    loaded.drop_adapters()
-    _forget_checkpointing(loaded.model)
-    loaded.model.config.use_cache = False  # with a cache, packed rows see each other under sdpa
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    settings = sft_config(training.sft | layout.sft(), loaded.precision, training.seed, str(checkpoints))
-    with _accelerated_base(loaded, training, settings, layout):
-        trainer = SFTTrainer(
-            model=loaded.model,
-            args=settings,
-            train_dataset=dataset,
-            processing_class=renderer.tokenizer,
-            peft_config=lora_config(training.lora),
-            callbacks=[recorder],
-        )
-        loaded.model = trainer.model
-        trainer.remove_callback(_printer())
-        _keep_trainable_parameters_in_float32(trainer.model)
-        started = time.monotonic()
-        last = _last_checkpoint(checkpoints)
-        with _lean(trainer.model, loaded, training):
-            trainer.train(resume_from_checkpoint=str(last) if last else None)
-        seconds = recorder.seconds_before + time.monotonic() - started
-        trainer.model.save_pretrained(str(folder), safe_serialization=True)
-        renderer.tokenizer.save_pretrained(str(folder))
-        loaded.model = trainer.model.unload()
-    loaded.model.config.use_cache = True
-    loaded.model.eval()
-    return {
-        "tokens": int(trainer.state.num_input_tokens_seen) or sum(len(row.input_ids) for row in rows),
-        "steps": trainer.state.global_step,
-        "seconds": round(seconds, 3),
-        "curve": [
-            {"step": entry["step"], "loss": entry["loss"]} for entry in trainer.state.log_history if "loss" in entry
-        ],
-        "peak_memory_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
-    }
-
-
-@contextlib.contextmanager
-def _accelerated_base(loaded: LoadedModel, training: Training, settings: Any, layout: Layout) -> Iterator[None]:
-    """Hold the base as the layout asks, and attend without masks where rows are packed and the GPU can."""
-    from harness.train.packed import packed_attention, packed_attention_available
-    from harness.train.plain import plain_base
-
-    with contextlib.ExitStack() as stack:
-        if layout.plain_base and loaded.precision.quantization != "none":
-            stack.enter_context(plain_base(loaded.model))
-        without_padding = settings.padding_free or (settings.packing and settings.packing_strategy != "wrapped")
-        if _fitted(loaded, training) and without_padding and packed_attention_available():
-            stack.enter_context(packed_attention(loaded.model))
-        yield
-
-
-def _lean(model: Any, loaded: LoadedModel, training: Training) -> contextlib.AbstractContextManager[Any]:
-    from harness.train.lean import lean_layers
-
-    if not _fitted(loaded, training):
-        return contextlib.nullcontext()
-    return lean_layers(model, loaded.precision.torch_dtype)
-
-
-def _fitted(loaded: LoadedModel, training: Training) -> bool:
-    """Return whether leaner kernels may do the work: float32 on a CPU stays torch's own arithmetic, bit for bit."""
-    return training.fit == "card" and loaded.precision.dtype != "float32"
-
-
-def _forget_checkpointing(model: Any) -> None:
-    """A model that was once trained with checkpointing keeps recomputing, whatever the next training's settings say."""
-    if getattr(model, "is_gradient_checkpointing", False):
-        model.gradient_checkpointing_disable()
-
-
-def _recover(loaded: LoadedModel) -> None:
-    """Take off what a failed attempt left on the model, and give its memory back."""
-    import torch
-
-    if hasattr(loaded.model, "unload"):
-        loaded.model = loaded.model.unload()
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-def _keep_trainable_parameters_in_float32(model: Any) -> None:
-    """TRL casts QLoRA adapters to bfloat16; fp16 mixed precision then fails to unscale them (trl#4901)."""
-    import torch
-
-    for parameter in model.parameters():
-        if parameter.requires_grad and parameter.dtype != torch.float32:
-            parameter.data = parameter.data.float()
-
-
-def _last_checkpoint(folder: Path) -> Path | None:
-    """Return the newest checkpoint that was written to its end; those that were not are removed."""
-    whole: dict[int, Path] = {}
-    for checkpoint in folder.glob("checkpoint-*"):
-        if (checkpoint / COMPLETE).exists():
-            whole[int(checkpoint.name.rpartition("-")[2])] = checkpoint
-        else:
-            shutil.rmtree(checkpoint)
-    return whole[max(whole)] if whole else None
-
-
-def _printer() -> Any:
-    from transformers.trainer_callback import PrinterCallback
-
-    return PrinterCallback
-
-
-def _recorder(on_progress: Callable[[Progress], None] | None, folder: Path) -> Any:
-    """Build the callback that reports progress and adds up the time of interrupted trainings."""
-    from transformers import TrainerCallback
-
-    class Recorder(TrainerCallback):  # type: ignore[misc]  # transformers ships no types for it
-        seconds_before = 0.0
-
-        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            clock = folder / "seconds"
-            self.seconds_before = float(clock.read_text()) if state.global_step and clock.exists() else 0.0
-            self.started = time.monotonic()
-            self.first_tokens = state.num_input_tokens_seen
-
-        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            write_atomically(folder / "seconds", str(self.seconds_before + time.monotonic() - self.started))
-            write_atomically(folder / f"checkpoint-{state.global_step}" / COMPLETE, "")
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-            if on_progress is None or not logs or "loss" not in logs:
-                return
-            tokens = state.num_input_tokens_seen - self.first_tokens
-            speed = tokens / max(time.monotonic() - self.started, 1e-9) if tokens else None
-            on_progress(Progress(state.global_step, state.max_steps, float(logs["loss"]), speed))
-
-    return Recorder()

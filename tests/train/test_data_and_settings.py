@@ -9,6 +9,7 @@ from harness.model.load import LoadedModel, Precision
 from harness.model.prompt import PromptRenderer
 from harness.profile.load import Profile
 from harness.train.data import IGNORED_LABEL, training_rows
+from harness.train.layout import laid_out, written_layout
 from harness.train.settings import check_names, lora_config, sft_config
 from harness.types import Task
 
@@ -68,6 +69,11 @@ def test_no_rows_are_left(renderer: PromptRenderer) -> None:
         ({"max_seq_length": 1}, {}, r"train\.sft has no field 'max_seq_length' \(did you mean 'max_length'\?\)"),
         ({"output_dir": "x"}, {}, r"train\.sft\.output_dir is set by the harness"),
         ({"seed": 1}, {}, r"train\.sft\.seed is set by the harness"),
+        (
+            {"gradient_checkpointing": True, "activation_checkpointing": False},
+            {},
+            r"activation_checkpointing and gradient_checkpointing are one setting and differ \(keep one",
+        ),
     ],
 )
 def test_a_wrong_name_is_one_line(sft: dict[str, Any], lora: dict[str, Any], message: str) -> None:
@@ -91,3 +97,12 @@ def test_precision_and_seed_come_from_the_harness(tmp_path: Any, dtype: str, bf1
     assert (config.bf16, config.fp16) == (bf16, fp16)
     assert (config.seed, config.data_seed, config.learning_rate) == (7, 7, 0.5)
     assert config.report_to == []
+
+
+@pytest.mark.parametrize("name", ["gradient_checkpointing", "activation_checkpointing"])
+@pytest.mark.parametrize("wanted", [True, False])
+def test_either_name_of_checkpointing_is_honoured(tmp_path: Any, name: str, wanted: bool) -> None:
+    layout = written_layout({name: wanted})
+    assert layout.checkpointing is wanted
+    config = sft_config(laid_out({name: wanted}, layout), Precision("none", "float32", "cpu"), 0, str(tmp_path))
+    assert config.gradient_checkpointing is wanted

@@ -12,8 +12,9 @@ from harness.errors import HarnessError
 from harness.model.load import LoadedModel
 from harness.profile.schema import Training
 from harness.train import packed
+from harness.train.callbacks import Progress
 from harness.train.lean import lean_layers
-from harness.train.sft import Progress, train_adapter
+from harness.train.sft import train_adapter
 from tests.train.test_sft import SFT, TASKS, TRAINING, renderer
 
 PLAIN = TRAINING.model_copy(update={"lora": {"r": 4, "target_modules": "all-linear"}})

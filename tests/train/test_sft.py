@@ -19,7 +19,8 @@ from harness.model.load import LoadedModel
 from harness.model.prompt import PromptRenderer
 from harness.profile.schema import Training
 from harness.train import sft
-from harness.train.sft import Progress, TrainedAdapter, train_adapter
+from harness.train.callbacks import COMPLETE, Progress
+from harness.train.sft import TrainedAdapter, train_adapter
 from harness.types import Task
 from tests.conftest import SUBJECTS, load_fp32
 
@@ -138,7 +139,7 @@ def test_a_checkpoint_torn_by_a_kill_is_passed_over(own_cache: Path, tiny_folder
         train(load_fp32(tiny_folder), on_progress=kill_at(5))
     (newest,) = own_cache.glob("adapters/*/checkpoints/checkpoint-4")
     (newest / "trainer_state.json").unlink()
-    (newest / sft.COMPLETE).unlink()
+    (newest / COMPLETE).unlink()
     assert train(load_fp32(tiny_folder)).sha256 == whole.sha256
 
 
@@ -152,6 +153,7 @@ def test_whatever_decides_an_adapter_changes_its_key(tiny: LoadedModel, change: 
     key = sft.adapter_key(tiny, renderer(tiny), TRAINING, rows)
     assert sft.adapter_key(tiny, renderer(tiny), other, rows) != key
     assert sft.adapter_key(tiny, renderer(tiny), TRAINING, rows[1:]) != key
+    assert sft.adapter_key(tiny, renderer(tiny), TRAINING.model_copy(update={"fit": "card"}), rows) != key
     assert sft.adapter_key(tiny, renderer(tiny), TRAINING.model_copy(update={"suite": "named"}), rows) == key
 
 

@@ -1,0 +1,131 @@
+"""One attempt at a training in one layout: from the last checkpoint, where there is one, to the saved adapter."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.model.load import LoadedModel
+from harness.model.prompt import PromptRenderer
+from harness.profile.schema import Training
+from harness.train.callbacks import Progress, last_checkpoint, printer, recorder
+from harness.train.card import write_card
+from harness.train.data import TrainingRow
+from harness.train.layout import Layout, laid_out
+from harness.train.settings import lora_config, sft_config
+
+
+def attempt(
+    loaded: LoadedModel,
+    renderer: PromptRenderer,
+    training: Training,
+    rows: Sequence[TrainingRow],
+    folder: Path,
+    on_progress: Callable[[Progress], None] | None,
+    layout: Layout,
+) -> dict[str, Any]:
+    """Train in this layout, from the last checkpoint where there is one; save the adapter and return its record."""
+    import torch
+    from datasets import Dataset
+    from trl import SFTTrainer
+
+    checkpoints = folder / "checkpoints"
+    dataset = Dataset.from_list([{"input_ids": row.input_ids, "labels": row.labels} for row in rows])
+    torch.manual_seed(training.seed)
+    clock = recorder(on_progress, checkpoints)
+    loaded.drop_adapters()
+    _forget_checkpointing(loaded.model)
+    loaded.model.config.use_cache = False  # with a cache, packed rows see each other under sdpa
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    settings = sft_config(laid_out(training.sft, layout), loaded.precision, training.seed, str(checkpoints))
+    with _accelerated_base(loaded, training, settings, layout):
+        trainer = SFTTrainer(
+            model=loaded.model,
+            args=settings,
+            train_dataset=dataset,
+            processing_class=renderer.tokenizer,
+            peft_config=lora_config(training.lora),
+            callbacks=[clock],
+        )
+        loaded.model = trainer.model
+        trainer.remove_callback(printer())
+        _keep_trainable_parameters_in_float32(trainer.model)
+        started = time.monotonic()
+        last = last_checkpoint(checkpoints)
+        with _lean(trainer.model, loaded, training):
+            trainer.train(resume_from_checkpoint=str(last) if last else None)
+        seconds = clock.seconds_before + time.monotonic() - started
+        trainer.model.save_pretrained(str(folder), safe_serialization=True)
+        renderer.tokenizer.save_pretrained(str(folder))
+        write_card(folder, "html-adapter")  # in place of PEFT's form with everything left to be filled in
+        loaded.model = trainer.model.unload()
+    loaded.model.config.use_cache = True
+    loaded.model.eval()
+    return {
+        "tokens": int(trainer.state.num_input_tokens_seen) or sum(len(row.input_ids) for row in rows),
+        "steps": trainer.state.global_step,
+        "seconds": round(seconds, 3),
+        "curve": [
+            {"step": entry["step"], "loss": entry["loss"]} for entry in trainer.state.log_history if "loss" in entry
+        ],
+        "peak_memory_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
+    }
+
+
+@contextlib.contextmanager
+def _accelerated_base(loaded: LoadedModel, training: Training, settings: Any, layout: Layout) -> Iterator[None]:
+    """Hold the base as the layout asks, and attend without masks where rows are packed and the GPU can."""
+    from harness.train.packed import packed_attention, packed_attention_available
+    from harness.train.plain import plain_base
+
+    with contextlib.ExitStack() as stack:
+        if layout.plain_base and loaded.precision.quantization != "none":
+            stack.enter_context(plain_base(loaded.model))
+        without_padding = settings.padding_free or (settings.packing and settings.packing_strategy != "wrapped")
+        if _fitted(loaded, training) and without_padding and packed_attention_available():
+            stack.enter_context(packed_attention(loaded.model))
+        yield
+
+
+def _lean(model: Any, loaded: LoadedModel, training: Training) -> contextlib.AbstractContextManager[Any]:
+    from harness.train.lean import lean_layers
+
+    if not _fitted(loaded, training):
+        return contextlib.nullcontext()
+    return lean_layers(model, loaded.precision.torch_dtype)
+
+
+def _fitted(loaded: LoadedModel, training: Training) -> bool:
+    """Return whether leaner kernels may do the work: float32 on a CPU stays torch's own arithmetic, bit for bit."""
+    return training.fit == "card" and loaded.precision.dtype != "float32"
+
+
+def _forget_checkpointing(model: Any) -> None:
+    """A model that was once trained with checkpointing keeps recomputing, whatever the next training's settings say."""
+    if getattr(model, "is_gradient_checkpointing", False):
+        model.gradient_checkpointing_disable()
+
+
+def recover(loaded: LoadedModel) -> None:
+    """Take off what a failed attempt left on the model, and give its memory back."""
+    import torch
+
+    if hasattr(loaded.model, "unload"):
+        loaded.model = loaded.model.unload()
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _keep_trainable_parameters_in_float32(model: Any) -> None:
+    """TRL casts QLoRA adapters to bfloat16; fp16 mixed precision then fails to unscale them (trl#4901)."""
+    import torch
+
+    for parameter in model.parameters():
+        if parameter.requires_grad and parameter.dtype != torch.float32:
+            parameter.data = parameter.data.float()

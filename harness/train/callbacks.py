@@ -1,0 +1,70 @@
+"""What happens beside a training: progress, the clock of interrupted trainings, whole checkpoints."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.cache import write_atomically
+
+COMPLETE = "complete"
+"""Put into a checkpoint when all of it is there: transformers writes file by file, and a kill can come between."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What the training tells while it runs."""
+
+    step: int
+    steps: int
+    loss: float | None
+    tokens_per_second: float | None
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """Return the newest checkpoint that was written to its end; those that were not are removed."""
+    whole: dict[int, Path] = {}
+    for checkpoint in folder.glob("checkpoint-*"):
+        if (checkpoint / COMPLETE).exists():
+            whole[int(checkpoint.name.rpartition("-")[2])] = checkpoint
+        else:
+            shutil.rmtree(checkpoint)
+    return whole[max(whole)] if whole else None
+
+
+def printer() -> Any:
+    """Return the class of the callback that prints every log line, to be removed."""
+    from transformers.trainer_callback import PrinterCallback
+
+    return PrinterCallback
+
+
+def recorder(on_progress: Callable[[Progress], None] | None, folder: Path) -> Any:
+    """Build the callback that reports progress and adds up the time of interrupted trainings."""
+    from transformers import TrainerCallback
+
+    class Recorder(TrainerCallback):  # type: ignore[misc]  # transformers ships no types for it
+        seconds_before = 0.0
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            clock = folder / "seconds"
+            self.seconds_before = float(clock.read_text()) if state.global_step and clock.exists() else 0.0
+            self.started = time.monotonic()
+            self.first_tokens = state.num_input_tokens_seen
+
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            write_atomically(folder / "seconds", str(self.seconds_before + time.monotonic() - self.started))
+            write_atomically(folder / f"checkpoint-{state.global_step}" / COMPLETE, "")
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+            if on_progress is None or not logs or "loss" not in logs:
+                return
+            tokens = state.num_input_tokens_seen - self.first_tokens
+            speed = tokens / max(time.monotonic() - self.started, 1e-9) if tokens else None
+            on_progress(Progress(state.global_step, state.max_steps, float(logs["loss"]), speed))
+
+    return Recorder()

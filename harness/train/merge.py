@@ -1,0 +1,46 @@
+"""A merged 16-bit model from the base as it was trained on, for who serves without PEFT."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from harness.cache import finished_folder, write_atomically
+from harness.errors import HarnessError, UsageError
+from harness.model.load import Precision, load_model
+from harness.profile.load import MERGED_RECORD
+from harness.profile.schema import Weights
+
+
+def export_merged(weights: Weights, precision: Precision, adapter: Path, adapter_sha256: str, out: Path) -> None:
+    """Add the adapter's product to the base weights and save them in 16 bit.
+
+    A 4-bit base is dequantised first: the adapter was trained on these values, and not on those that quantisation
+    started from. What is saved is float16 where training computed in it, else bfloat16.
+
+    Raises:
+        UsageError: `out` holds something else.
+        HarnessError: the memory does not suffice for the 16-bit weights.
+    """
+    import torch
+    from peft import PeftModel
+
+    if out.exists() and any(out.iterdir()) and not (out / MERGED_RECORD).is_file():
+        raise UsageError(f"{out} is not empty and holds no merged model", "name another folder")
+    base = load_model(weights, precision)
+    dtype = torch.float16 if precision.dtype == "float16" else torch.bfloat16
+    try:
+        model = base.model
+        if precision.quantization != "none":
+            model = model.dequantize()
+        merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload(safe_merge=True).to(dtype)
+    except torch.OutOfMemoryError as error:
+        raise HarnessError(
+            "the GPU's memory does not suffice to merge in 16 bit", "merge on a larger GPU, or serve base and adapter"
+        ) from error
+    merged.config.use_cache = True
+    record = {"base": str(weights), "quantization": precision.quantization, "adapter_sha256": adapter_sha256}
+    with finished_folder(out) as target:
+        merged.save_pretrained(target)
+        base.tokenizer.save_pretrained(target)
+        write_atomically(target / MERGED_RECORD, json.dumps(record | {"dtype": str(dtype).partition(".")[2]}, indent=1))
