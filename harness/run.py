@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -85,12 +86,19 @@ def carry_out(resolved: Resolved, narrator: Narrator, reports: Path = REPORTS_FO
 
 def _self_test(resolved: Resolved, narrator: Narrator) -> dict[str, dict[str, Any]]:
     """Let every metric prove itself on references and their mutants of each suite before its numbers are given."""
-    from harness.score.selftest import self_test
+    from harness.cache import cache_folder
+    from harness.render import Renderer
+    from harness.render.batch import render_task_pages
+    from harness.score.selftest import RUN_RENDERED, self_test
 
     trials = {}
-    with narrator.stage("metrics prove themselves on spoilt references", len(resolved.measured)) as stage:
+    with (
+        Renderer(cache_dir=cache_folder("renders")) as renderer,
+        narrator.stage("metrics prove themselves on spoilt references", len(resolved.measured)) as stage,
+    ):
+        render = partial(render_task_pages, renderer)
         for measured in resolved.measured:
-            report = self_test(measured.tasks)
+            report = self_test(measured.tasks, render=render, rendered=RUN_RENDERED)
             trials[measured.suite.name] = report.as_dict()
             stage.advance("all hold" if not report.refused else f"refused: {', '.join(report.refused)}")
     return trials

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from harness.cache import cache_folder
 from harness.extract import extract
 from harness.progress import Narrator
-from harness.render import Renderer, RenderRequest
+from harness.render import Renderer
+from harness.render.batch import render_task_pages
 from harness.score import form, nu, registry
 from harness.score.controls import control_completions
 from harness.score.metric import Evidence
 from harness.score.selftest import SelfTestReport, self_test
 from harness.suite.findings import TIERS, TOLD, SuiteCheck, Tier
 from harness.suite.leakage import flag, groups
-from harness.types import CheckResult, Rendering, Suite, Task, sha256
+from harness.types import CheckResult, Rendering, Suite, Task
 
 EMPTY_PAGE = '<!DOCTYPE html><html lang="en"><head><title>Empty</title></head><body></body></html>'
 """No task may count as solved by this; a task's checks run on it as on any page."""
@@ -104,9 +105,9 @@ def _references(
 
 def _twice_where_slow(renderer: Renderer, pages: Sequence[tuple[Task, str]]) -> list[Rendering | None]:
     """Render; what a busy machine may have done to a page, and not the page itself, gets a second chance."""
-    renderings = _render(renderer, pages)
+    renderings = render_task_pages(renderer, pages)
     again = [i for i, found in enumerate(renderings) if found is not None and found.outcome in _PASSING]
-    for index, second in zip(again, _render(renderer, [pages[i] for i in again]), strict=True):
+    for index, second in zip(again, render_task_pages(renderer, [pages[i] for i in again]), strict=True):
         renderings[index] = second
     return renderings
 
@@ -146,7 +147,7 @@ def _passed_by(suite: Suite, renderer: Renderer, narrator: Narrator) -> dict[str
     found: dict[str, tuple[str, ...]] = {}
     with narrator.stage("checks on the wrong page", 2 * len(tasks)) as stage:
         for control, htmls in pages.items():
-            renderings = _render(renderer, list(zip(tasks, htmls, strict=True)))
+            renderings = render_task_pages(renderer, list(zip(tasks, htmls, strict=True)))
             found[control] = tuple(
                 task.id
                 for task, rendering in zip(tasks, renderings, strict=True)
@@ -161,31 +162,9 @@ def _self_test(tasks: Sequence[Task], renderer: Renderer, narrator: Narrator, li
 
         def render(pages: Sequence[tuple[Task, str]]) -> list[Rendering | None]:
             stage.total(len({(html, task.id if task.checks else "") for task, html in pages}))
-            return _render(renderer, pages, stage.advance)
+            return render_task_pages(renderer, pages, stage.advance)
 
         return self_test(tasks, sample=limit, render=render)
-
-
-def _render(
-    renderer: Renderer, pages: Sequence[tuple[Task, str]], on_page: Callable[[], None] | None = None
-) -> list[Rendering | None]:
-    """Render each page with its task's checks, in order; equal ones once, an absent page not at all."""
-    keys = ["p" + sha256(f"{html}\0{task.id if task.checks else ''}")[:24] for task, html in pages]
-    requests = {
-        key: RenderRequest(key, html, task.checks) for key, (task, html) in zip(keys, pages, strict=True) if html
-    }
-    shots: dict[str, Rendering] = {}
-
-    def done(request: RenderRequest, rendering: Rendering) -> None:
-        # Thousands of pages are held at once here: the phone's picture is not needed.
-        desktop = {screen: picture for screen, picture in rendering.screenshots.items() if screen == "desktop"}
-        shots[request.key] = replace(rendering, screenshots=desktop)
-        if on_page is not None:
-            on_page()
-
-    if requests:
-        renderer.render(requests.values(), done)
-    return [shots.get(key) for key in keys]
 
 
 def _solved(rendering: Rendering) -> bool:

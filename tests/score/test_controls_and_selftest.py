@@ -145,3 +145,19 @@ def test_a_suite_without_references_tests_nothing_and_refuses_nothing() -> None:
     report = self_test([Task("t", "p")], with_nu=False)
     assert (report.tasks, report.refused) == (0, {})
     assert set(report.untested) == {m.name for m in METRICS}
+
+
+def test_a_run_renders_a_part_of_the_pages_and_measures_what_needs_a_browser_on_it() -> None:
+    asked: list[tuple[Task, str]] = []
+
+    def render(pages: Sequence[tuple[Task, str]]) -> list[Rendering | None]:
+        asked.extend(pages)
+        return looks(pages)
+
+    report = self_test(TASKS, sample=4, with_nu=False, render=render, rendered=2)
+    assert len({task.id for task, _ in asked}) == 2
+    measured = {(trial.metric, trial.mutant) for trial in report.trials if trial.measured}
+    assert {mutant for metric, mutant in measured if metric == "renders"} == {"emptied", "hollow"}
+    assert {mutant for metric, mutant in measured if metric == "checks_must"} == {"hollow", "wrong-task"}
+    assert ("bleu_dom", "truncated") in measured
+    assert report.refused == {}
