@@ -1,6 +1,6 @@
 """How long the whole comparison takes: 2 models × 500 tasks × 20 metrics, against the limit of 5 seconds on one core.
 
-    OMP_NUM_THREADS=1 python benchmarks/compare_speed.py [--tasks 500] [--repeats 3]
+    OMP_NUM_THREADS=1 python -m benchmarks.compare_speed [--tasks 500] [--repeats 3]
 
 Times `summarise` with 10,000 replicates on made-up rows with the registry's own metrics, first in a fresh process (with
 the imports of scipy and statsmodels) and then warm, and prints one JSON object.

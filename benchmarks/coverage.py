@@ -1,6 +1,6 @@
 """How often the intervals hold the truth: simulated experiments with known answers, through the harness' own code.
 
-    python benchmarks/coverage.py [--experiments 10000] [--replicates 1999] [--only PARTS] [--json]
+    python -m benchmarks.coverage [--experiments 10000] [--replicates 1999] [--only PARTS] [--json]
 
 Prints Markdown tables (coverage, false alarms and power in percent), or one JSON object a line. PARTS are continuous,
 yes-no, bleu, seeds, gate, power and methods, separated by commas. All experiments of a chunk share one resampling, as
@@ -23,7 +23,7 @@ from harness.compare.estimate import Quantity, estimate_all
 from harness.compare.multiplicity import holm
 from harness.compare.paired import bonett_price, mcnemar_exact
 from harness.compare.power import power_mcnemar
-from harness.compare.resample import Floats, Resampler, mean_pivots
+from harness.compare.resample import Floats, Resampler, mean_pivots, variance_freedom
 from harness.compare.seeds import SeededPivot
 
 TASKS = (20, 64, 136, 500)
@@ -229,7 +229,7 @@ def methods(random: Random, experiments: int, replicates: int) -> Iterator[dict[
     }
     n, limit, tail = 64, stats.t.ppf(0.975, 63), max(1, int((replicates + 1) * 0.025))
     for name, draw in cases.items():
-        held = np.zeros(4)
+        held = np.zeros(5)
         for size in _chunks(experiments):
             values = draw(random, n, size)
             centre, se = values.mean(axis=0), stats.sem(values, axis=0)
@@ -241,7 +241,10 @@ def methods(random: Random, experiments: int, replicates: int) -> Iterator[dict[
             spreads = np.sqrt(np.maximum((sums[:, size:] / n - shifts**2) / (n - 1), 1e-18))
             t, observed = np.sort(shifts / spreads, axis=0), centre / se
             two_tails = (t[tail - 1] <= observed) & (observed <= t[-tail])
-            symmetric = np.abs(observed) <= np.sort(np.abs(t), axis=0)[-2 * tail]
+            widest = np.sort(np.abs(t), axis=0)[-2 * tail]
+            freedom = [variance_freedom(column) or 1.0 for column in deviations.T]
+            bounded = np.minimum(widest, stats.t.ppf(0.975, freedom))
+            symmetric, ours = np.abs(observed) <= widest, np.abs(observed) <= bounded
             # BCa (Efron 1987): 0 is held where its rank among the replicates lies between the corrected quantiles.
             below = (shifts < 0).mean(axis=0) + (shifts == 0).mean(axis=0) / 2
             bias = stats.norm.ppf(below)
@@ -249,8 +252,8 @@ def methods(random: Random, experiments: int, replicates: int) -> Iterator[dict[
             ends = [stats.norm.cdf(bias + (bias + z) / (1 - acceleration * (bias + z))) for z in (-1.96, 1.96)]
             rank = (shifts <= -centre).mean(axis=0)
             bca = (ends[0] <= rank) & (rank <= ends[1])
-            held += [np.sum(np.abs(observed) <= limit), bca.sum(), two_tails.sum(), symmetric.sum()]
-        t_share, bca_share, tails_share, symmetric_share = (float(share) for share in held / experiments)
+            held += [np.sum(np.abs(observed) <= limit), bca.sum(), two_tails.sum(), symmetric.sum(), ours.sum()]
+        t_share, bca_share, tails_share, symmetric_share, ours_share = (float(share) for share in held / experiments)
         yield {
             "part": "methods",
             "cell": name,
@@ -258,6 +261,7 @@ def methods(random: Random, experiments: int, replicates: int) -> Iterator[dict[
             "BCa": bca_share,
             "bootstrap-t, two tails": tails_share,
             "bootstrap-t, symmetric": symmetric_share,
+            "bootstrap-t, symmetric and bounded": ours_share,
         }
 
 
