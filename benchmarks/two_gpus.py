@@ -1,0 +1,303 @@
+"""Two GPUs against one: the same answers and losses, and how much faster; one call measures everything.
+
+    python benchmarks/two_gpus.py --tokenizer FOLDER --rows html_alpaca.jsonl [--parts train,ray,shard,equal,kill]
+    python benchmarks/two_gpus.py --device cpu --tiny --parts ray,shard,equal,kill      # the same logic without a GPU
+
+`train` runs `accelerate launch -m harness train` on Llama-2-7B's shape in 4 bit (random weights, real rows) with one
+and with two processes at the same effective batch. `ray` and `shard` decode with one replica and with one on each GPU;
+`equal` compares answers of the embedded model in float32 row for row; `kill` kills one of two replicas on the way.
+NVLink multicast stays off. Each part prints a line of JSON; one that fails says so, and the others go on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+os.environ["PYTHONPATH"] = str(ROOT)
+os.environ["NCCL_NVLS_ENABLE"] = "0"
+PARTS = ("train", "ray", "shard", "equal", "kill")
+Answers = dict[str, str]
+
+
+def say(**figures: Any) -> None:
+    print(json.dumps(figures), flush=True)
+
+
+class Bench:
+    """A checkpoint of Llama's shape, or the embedded model for the tiny form, and prompts for it."""
+
+    def __init__(self, options: argparse.Namespace, folder: Path) -> None:
+        self.options = options
+        self.folder = folder
+        self.gpus = 1.0 if options.device == "cuda" else 0.0
+        self.count = 12 if options.tiny else 256
+        self.new_tokens = 12 if options.tiny else 128
+        self.checkpoint: Path | None = None
+
+    def generator(self, *, embedded: bool = False) -> Any:
+        """The model that answers: the embedded one in float32, else the 7B shape in 4 bit."""
+        from llama_shape import write_checkpoint
+
+        from harness.generate.local import Generator
+        from harness.generate.settings import GenerationSettings
+        from harness.model.load import Precision, load_model
+        from harness.model.prompt import PromptRenderer
+        from harness.profile.load import load_profile
+        from harness.profile.schema import Weights
+
+        device = self.options.device
+        if embedded or self.options.tiny:
+            file = load_profile("smollm2-135m", ROOT / "baselines").file
+            weights, precision = file.weights, Precision("none", "float32", device)
+        else:
+            file = load_profile("llama-2-7b", ROOT / "baselines").file
+            if self.checkpoint is None:
+                self.checkpoint = write_checkpoint(self.folder / "shape", self.options.tokenizer)
+            weights, precision = Weights(folder=str(self.checkpoint)), Precision("nf4", "bfloat16", device)
+        loaded = load_model(weights, precision)
+        renderer = PromptRenderer(file.prompt, file.chat, loaded.tokenizer)
+        batch = 4 if self.options.tiny else 32
+        return Generator("base", loaded, renderer, GenerationSettings(self.new_tokens, batch, cut_loops=False))
+
+    def wanted(self, generator: Any, count: int) -> dict[Any, Any]:
+        """So many prompts, those of the suite again and again with a number, so that each is another."""
+        from dataclasses import replace
+
+        from harness.suite.load import find_suite, load_suite
+
+        suite = load_suite(find_suite("html_starter"), None)
+        tasks = suite.train + suite.held_out
+        prompts = (
+            replace(tasks[number % len(tasks)], prompt=f"{tasks[number % len(tasks)].prompt} ({number})")
+            for number in range(count)
+        )
+        return {(f"{n}", 0): (f"{n}", generator.prompt(task), 0) for n, task in enumerate(prompts)}
+
+
+@contextlib.contextmanager
+def replicas(bench: Bench, count: int) -> Iterator[Any]:
+    """A Ray executor with so many replicas of the model on this machine."""
+    import ray
+
+    from harness.cluster import executor as cluster
+    from harness.cluster.actors import Actors
+
+    cluster.refuse_strangers = lambda *_: None  # type: ignore[assignment]  # no page is rendered: no browser is needed
+    ray.init(
+        address="local", num_cpus=max(4, os.cpu_count() or 1), include_dashboard=False, log_to_driver=False,
+        object_store_memory=200_000_000,
+    )  # fmt: skip
+    try:
+        with cluster.RayExecutor(None, Actors(models=count, gpus=bench.gpus, cpus=1, scorers=1), print) as executor:
+            yield executor
+    finally:
+        ray.shutdown()
+
+
+def by_ray(bench: Bench, generator: Any, count: int, pids: dict[str, int] | None = None) -> tuple[Answers, float]:
+    """Answers and seconds with `count` replicas, warm; `pids` gets those of the replicas."""
+    with replicas(bench, count) as executor:
+        pool = executor._models
+        welcome = pool._welcome
+
+        def meet(facts: dict[str, Any]) -> None:
+            if pids is not None:
+                pids[str(len(pids))] = facts["pid"]
+            welcome(facts)
+
+        pool._welcome = meet
+        warm = bench.wanted(generator, 4 * count)
+        list(executor.decoding(generator, warm))
+        prompts = bench.wanted(generator, bench.count)
+        started = time.perf_counter()
+        found = [(place[0], answer) for place, _, answer in executor.decoding(generator, prompts)]
+        seconds = time.perf_counter() - started
+    assert len(found) == len(dict(found)) == bench.count, "an answer is lost or doubled"
+    return {name: answer.text for name, answer in found}, seconds
+
+
+def part_ray(bench: Bench) -> dict[str, Any]:
+    generator = bench.generator()
+    speeds = {}
+    for count in (1, 2):
+        _, seconds = by_ray(bench, generator, count)
+        speeds[count] = 60 * bench.count / seconds
+    return {"completions_per_minute": speeds, "speedup": round(speeds[2] / speeds[1], 3)}
+
+
+def part_shard(bench: Bench) -> dict[str, Any]:
+    """Each part in a process of its own with a GPU of its own, as `--shard` runs them."""
+    bench.generator()  # writes the checkpoint
+    speeds = {}
+    for count in (1, 2):
+        processes = []
+        for number in range(1, count + 1):
+            own = {"CUDA_VISIBLE_DEVICES": str(number - 1)} if bench.options.device == "cuda" else {}
+            command = [
+                sys.executable, __file__, *sys.argv[1:], "--one-shard", f"{number}/{count}", "--folder",
+                str(bench.folder),
+            ]  # fmt: skip
+            processes.append(subprocess.Popen(command, env={**os.environ, **own}, stdout=subprocess.PIPE, text=True))
+        reports = [json.loads(process.communicate()[0].strip().splitlines()[-1]) for process in processes]
+        assert sum(report["answers"] for report in reports) == bench.count
+        speeds[count] = 60 * bench.count / max(report["seconds"] for report in reports)
+    return {"completions_per_minute": speeds, "speedup": round(speeds[2] / speeds[1], 3)}
+
+
+def one_shard(bench: Bench, word: str) -> None:
+    from harness.shard import parse_shard
+
+    if (bench.folder / "shape").is_dir():
+        bench.checkpoint = bench.folder / "shape"
+    generator = bench.generator()
+    list(generator.decode(bench.wanted(generator, 4)))
+    mine = dict(parse_shard(word).part(list(bench.wanted(generator, bench.count).items())))  # type: ignore[arg-type]
+    started = time.perf_counter()
+    answers = sum(1 for _ in generator.decode(mine))  # type: ignore[arg-type]
+    say(answers=answers, seconds=time.perf_counter() - started)
+
+
+def part_equal(bench: Bench) -> dict[str, Any]:
+    generator = bench.generator(embedded=True)
+    prompts = bench.wanted(generator, bench.count)
+    alone = {place[0]: stored.text for place, _, stored in generator.decode(prompts)}
+    spread, _ = by_ray(bench, generator, 2)
+    return {"rows": bench.count, "equal": sum(alone[name] == text for name, text in spread.items())}
+
+
+def part_kill(bench: Bench) -> dict[str, Any]:
+    """One replica is killed half-way; `by_ray` sees to it that every answer comes once."""
+    generator = bench.generator(embedded=True)
+    pids: dict[str, int] = {}
+    killed: list[int] = []
+
+    def kill() -> None:
+        while len(pids) < 2:
+            time.sleep(0.05)
+        time.sleep(2.0)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pids["1"], signal.SIGKILL)
+            killed.append(pids["1"])
+
+    threading.Thread(target=kill, daemon=True).start()
+    answers, _ = by_ray(bench, generator, 2, pids)
+    alone = {p[0]: stored.text for p, _, stored in generator.decode(bench.wanted(generator, bench.count))}
+    return {"killed": len(killed), "rows": len(answers), "equal": sum(alone[n] == text for n, text in answers.items())}
+
+
+def part_train(bench: Bench) -> dict[str, Any]:
+    """One adapter by one process and by two, and a training begun with two and ended with one."""
+    bench.generator()
+    work = bench.folder / "work"
+    for name in ("tasks", "baselines"):
+        shutil.copytree(ROOT / name, work / name, dirs_exist_ok=True)
+    profile = "smollm2-135m" if bench.options.tiny else "shape"
+    if not bench.options.tiny:
+        import yaml
+
+        shutil.copytree(work / "baselines" / "llama-2-7b", work / "baselines" / "shape", dirs_exist_ok=True)
+        file = work / "baselines" / "shape" / "profile.yaml"
+        written = yaml.safe_load(file.read_text()) | {"weights": {"folder": str(bench.checkpoint)}}
+        file.write_text(yaml.safe_dump(written, sort_keys=False))
+    records = {count: _train(bench, work, profile, count) for count in (1, 2)}
+    speeds = {count: record["tokens"] / record["seconds"] for count, record in records.items()}
+    curves = {count: [point["loss"] for point in record["curve"]] for count, record in records.items()}
+    apart = max(
+        abs(one - two) / abs(one) for one, two in zip(curves[1], curves[2], strict=True) if one is not None and two
+    )
+    resumed = {
+        f"{first} then {second}": _train(bench, work, profile, first, then=second)["steps"]
+        for first, second in ((1, 2), (2, 1))
+    }
+    return {
+        "tokens_per_second": speeds, "speedup": round(speeds[2] / speeds[1], 3), "loss_apart": round(apart, 4),
+        "losses": curves, "resumed_steps": resumed,
+    }  # fmt: skip
+
+
+def _train(bench: Bench, work: Path, profile: str, count: int, then: int | None = None) -> dict[str, Any]:
+    """Train with `count` processes; with `then`, kill it at its first checkpoint and end it with another number."""
+    cache = bench.folder / f"cache-{count}-{then}"
+    environment = {**os.environ, "HARNESS_CACHE": str(cache)}
+    first = _launch(bench, work, profile, count, environment)
+    if then is not None:
+        while first.poll() is None and not list(cache.glob("**/checkpoint-*/trainer_state.json")):
+            time.sleep(0.5)
+        os.killpg(first.pid, signal.SIGKILL)
+        first.wait()
+        first = _launch(bench, work, profile, then, environment)
+    if first.wait() != 0:
+        raise RuntimeError(f"training with {then or count} processes ended with {first.returncode}")
+    (record,) = cache.glob("adapters/*/training.json")  # one adapter, whoever many processes made it
+    found: dict[str, Any] = json.loads(record.read_text())
+    return found
+
+
+def _launch(bench: Bench, work: Path, profile: str, count: int, environment: dict[str, str]) -> subprocess.Popen[str]:
+    how = ["--multi_gpu"] if count > 1 and bench.options.device == "cuda" else []
+    how += ["--cpu"] if bench.options.device == "cpu" else []
+    data = [] if bench.options.rows is None else ["--data", f"html_alpaca={bench.options.rows.resolve()}"]
+    command = [
+        sys.executable, "-m", "accelerate.commands.launch", *how, "--num_machines", "1", "--num_processes", str(count),
+        "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "harness", "train", "tuned", "--profile", profile,
+        *data,
+    ]  # fmt: skip
+    return subprocess.Popen(command, cwd=work, env=environment, text=True, stdout=sys.stderr, start_new_session=True)
+
+
+def machine(device: str) -> str:
+    """Names the accelerators without touching them from this process."""
+    if device == "cpu":
+        return f"{os.cpu_count()} CPUs"
+    listed = subprocess.run(
+        ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, check=True
+    )
+    return ", ".join(listed.stdout.split("\n")[:-1])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tokenizer", type=Path, help="a folder with Llama-2's tokenizer; not needed with --tiny")
+    parser.add_argument("--rows", type=Path, help="html_alpaca's rows; not needed with --tiny")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--tiny", action="store_true", help="the embedded model and a dozen prompts")
+    parser.add_argument("--parts", default=",".join(PARTS))
+    parser.add_argument("--one-shard", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.tokenizer is None and not options.tiny:
+        parser.error("--tokenizer is needed without --tiny")
+    if options.one_shard:
+        one_shard(Bench(options, options.folder), options.one_shard)
+        return 0
+    failed = 0
+    say(machine=machine(options.device))
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(options, Path(folder))
+        for part in options.parts.split(","):
+            started = time.perf_counter()
+            try:
+                found = globals()[f"part_{part}"](bench)
+            except Exception as error:  # the other parts are still worth their time
+                found, failed = {"failed": f"{type(error).__name__}: {error}"[:300]}, failed + 1
+            say(part=part, took=round(time.perf_counter() - started, 1), **found)
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
