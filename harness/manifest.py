@@ -41,7 +41,7 @@ class Contender(Protocol):
         """The settings of that training."""
 
 
-_BESIDE = ("training", "cost", "batch_size", "file", "batch_check")
+_BESIDE = ("training", "cost", "batch_size", "decoding", "file", "batch_check")
 """What an entry of a model says beside what decides its rows; answers in a file are compared one by one."""
 
 

@@ -80,7 +80,7 @@ def _of_one_run(name: str, manifests: Mapping[Shard, Mapping[str, Any]]) -> None
 
 def _decides(left: Mapping[str, Any], right: Mapping[str, Any], part: str) -> bool:
     def bare(entries: Mapping[str, Any]) -> dict[str, Any]:
-        apart = ("training", "cost", "batch_size", "batch_check", "leakage")
+        apart = ("training", "cost", "batch_size", "decoding", "batch_check", "leakage")
         return {
             name: {key: value for key, value in entry.items() if key not in apart}
             if isinstance(entry, Mapping)

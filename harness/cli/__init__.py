@@ -17,6 +17,8 @@ def main() -> None:
         with contextlib.suppress(AttributeError, ValueError):  # a code page without some letter must not end a run
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     _quiet_libraries()
+    # the room for keys and values is one large block: it must not fail at what loading left in pieces
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     try:
         app()
     except HarnessError as error:

@@ -79,6 +79,7 @@ def plan_training(model: str, *, profile: str | None, gpu: str | None) -> None:
         UsageError: a word means nothing, or the profile says nothing of its shape.
         HarnessError: the training cannot fit; the hint names the nearest setting that does.
     """
+    from harness.generate.choice import plan_decoding
     from harness.profile.load import base_weights, load_profile, resolve_model
     from harness.train.layout import written_layout
     from harness.train.plan import (
@@ -120,3 +121,6 @@ def plan_training(model: str, *, profile: str | None, gpu: str | None) -> None:
     speed = tokens_per_second(shape, training, layout, quantization, card)
     source_of_speed = "from rates measured on one" if "H100" in card.name else "reckoned from the data sheet"
     narrator.say(f"about {speed:.0f} tokens/s ({source_of_speed})")
+    file = chosen.file
+    decoding = plan_decoding(shape, quantization, card.memory, file.batch_size, file.max_new_tokens)
+    narrator.say(f"answering afterwards: {decoding}")

@@ -23,6 +23,15 @@ class Prompt:
     key: int
     tokens: tuple[int, ...]
     seed: int = 0
+    limit: int | None = None
+    """At most this many new tokens, for the model's context ends there."""
+
+    def ended(self, stop: StopRule, tokens: Sequence[int]) -> FinishReason | None:
+        """Return why the completion ends after the last of `tokens`, or None while it goes on."""
+        reason = stop.reason(tokens)
+        if reason is None and self.limit is not None and len(tokens) >= self.limit:
+            return "length"
+        return reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +138,7 @@ class _Run:
         finished = []
         for number in range(len(self.rows) - 1, first - 1, -1):
             row = self.rows[number]
-            reason = self.settings.stop.reason(row.tokens)
+            reason = row.prompt.ended(self.settings.stop, row.tokens)
             if reason is None:
                 continue
             tokens = row.tokens[:-1] if reason == "eos" else row.tokens

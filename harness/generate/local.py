@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.generate.backend import Answer, Decoding, Place, StoredBackend, Unanswered
 from harness.generate.backend import Wanted as _Wanted
@@ -14,6 +14,9 @@ from harness.generate.store import StoredCompletion
 from harness.model.load import LoadedModel
 from harness.model.prompt import PromptRenderer
 from harness.types import Task
+
+if TYPE_CHECKING:
+    from harness.generate.choice import DecodingPlan
 
 __all__ = ["Answer", "Decoding", "Generator", "Place", "Unanswered", "Wanted", "end_tokens"]
 
@@ -51,7 +54,7 @@ class Generator(StoredBackend[Tokens]):
 
     def manifest(self) -> dict[str, Any]:
         """Return what the manifest says of it."""
-        precision = self.loaded.precision
+        precision, plan = self.loaded.precision, self._plan()
         return {
             "weights_sha256": self.loaded.weights.sha256,
             "adapter_sha256": self.adapter_sha256,
@@ -62,8 +65,17 @@ class Generator(StoredBackend[Tokens]):
             "examples": [example.id for example in self.examples],
             "backend": "transformers",
             "batch_size": self.settings.batch_size,
+            "decoding": plan.record() if plan else None,
             "generation": self.settings.deciding() | {"samples": self.settings.samples},
         }
+
+    def _plan(self) -> DecodingPlan | None:
+        """How it is decoded on a GPU."""
+        if self.loaded.precision.device != "cuda":
+            return None
+        from harness.generate.choice import plan_here
+
+        return plan_here(self.loaded.weights.folder, self.loaded.precision.quantization, self.settings)
 
     def decode(self, wanted: Wanted) -> Iterator[tuple[Place, str, StoredCompletion]]:
         """Decode in this process and yield (place, key, completion) as rows finish.
@@ -74,7 +86,8 @@ class Generator(StoredBackend[Tokens]):
             return
         import torch
 
-        from harness.generate.decode import Decoder, Prompt
+        from harness.generate.choice import choose_decoder
+        from harness.generate.decode import Prompt
         from harness.generate.stopping import StopRule
 
         places = list(wanted)
@@ -87,7 +100,7 @@ class Generator(StoredBackend[Tokens]):
                     note = f"the prompt of {len(tokens)} tokens is longer than the context of {context}"
                     yield place, key, StoredCompletion("", "error", len(tokens), 0, 0.0, note)
                 else:
-                    pending[number] = Prompt(number, tokens, seed)
+                    pending[number] = Prompt(number, tokens, seed, None if context is None else context - len(tokens))
             tokenizer = self.renderer.tokenizer
             stop = StopRule(
                 tokenizer,
@@ -96,9 +109,10 @@ class Generator(StoredBackend[Tokens]):
                 at_end_tag=True,
                 cut_loops=self.settings.cut_loops,
             )
-            batch_size = self.settings.batch_size
+            batch_size, plan = self.settings.batch_size, self._plan()
             while pending:
-                decoder = Decoder(model, stop, batch_size, self.settings.temperature)
+                decoder = choose_decoder(self.loaded, model, stop, batch_size, self.settings.temperature, plan)
+                short_of_memory = False
                 try:
                     for decoded in decoder.decode(list(pending.values())):
                         prompt = pending.pop(decoded.key)
@@ -111,8 +125,12 @@ class Generator(StoredBackend[Tokens]):
                             ),
                         )
                 except torch.OutOfMemoryError:
-                    if batch_size == 1:
+                    if batch_size == 1 and (plan is None or not plan.unpacked):
                         raise
+                    short_of_memory = True  # what the error's traceback holds is freed behind this block
+                if short_of_memory:
+                    if batch_size == 1:  # the weights as they are loaded take least
+                        plan, self.loaded.fused = None, None
                     batch_size = max(1, batch_size // 2)
                     torch.cuda.empty_cache()
 

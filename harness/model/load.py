@@ -59,6 +59,8 @@ class LoadedModel:
     _model: Any = None
     adapters: dict[str, str] = field(default_factory=dict)
     """SHA-256 of each loaded adapter → its name inside the PEFT model."""
+    fused: Any = None
+    """The same weights as `harness.generate.fused` decodes with; gone when the model changes hands."""
 
     @property
     def model(self) -> Any:
@@ -70,6 +72,7 @@ class LoadedModel:
     @model.setter
     def model(self, model: Any) -> None:
         self._model = model
+        self.fused = None
 
     @contextlib.contextmanager
     def adapter(self, folder: Path | None, sha256: str | None) -> Iterator[Any]:
@@ -92,7 +95,7 @@ class LoadedModel:
 
     def release(self) -> None:
         """Free the memory; weights and adapters are loaded anew when they are next asked for."""
-        self._model = None
+        self.model = None
         self.adapters.clear()
         if self.precision.device == "cuda":
             import torch
@@ -101,6 +104,7 @@ class LoadedModel:
 
     def drop_adapters(self) -> None:
         """Take every adapter off the base weights, which stay as they are; `adapter` attaches them anew."""
+        self.fused = None
         if self.adapters:
             self.model = self.model.unload()
             self.adapters.clear()
@@ -113,7 +117,7 @@ class LoadedModel:
             if self.adapters:
                 self.model.load_adapter(str(folder), adapter_name=name)
             else:
-                self.model = PeftModel.from_pretrained(self.model, str(folder), adapter_name=name)
+                self._model = PeftModel.from_pretrained(self.model, str(folder), adapter_name=name)
         except (ValueError, RuntimeError, KeyError) as error:
             reason = str(error).strip().splitlines()[0]
             raise HarnessError(

@@ -1,0 +1,350 @@
+"""Decoding speed of Llama-2-7B's shape in 4 bit on one GPU: ours beside transformers' ways and the memory's limit.
+
+    python benchmarks/generate_7b.py --tokenizer FOLDER [--out FILE.json] [--parts exact,ours,steps,profile,plain,batch]
+
+Weights and adapter are random (see llama_shape.py) and never stop by themselves, so every answer's length is fixed: the
+last 136 pairs of html_alpaca_lengths.json. Useful tokens are those lengths summed; what a way decodes beyond them is
+its own loss. The limit is the 16-bit weights read once for each step at the card's measured rate of reading.
+
+`exact` compares greedy answers in float32 with transformers' `generate`, and 16-bit logits with both references;
+`ours` answers for base and tuned from one load, loading included; `steps` times steps at a full batch; `profile` says
+what a step's time goes into; `plain` is `generate` on the NF4 weights, 64 prompts at once in input order; `batch` is
+`generate_batch` (continuous batching) on them. Each part prints a line of JSON when it is done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+from llama_shape import llama_config, write_adapter, write_checkpoint  # noqa: E402
+
+from harness.generate import kernels  # noqa: E402
+from harness.generate.choice import choose_decoder, plan_here  # noqa: E402
+from harness.generate.decode import Decoder, Prompt  # noqa: E402
+from harness.generate.fused import FusedLlama  # noqa: E402
+from harness.generate.settings import GenerationSettings  # noqa: E402
+from harness.generate.stream import Stepper, StreamDecoder  # noqa: E402
+from harness.model.load import LoadedModel, Precision, load_tokenizer  # noqa: E402
+from harness.model.weights import LocalWeights  # noqa: E402
+
+PARTS = ("exact", "ours", "steps", "profile", "plain", "batch")
+PROMPTS = 136
+FULL_BATCHES = (16, 32, 64, 128)
+
+
+class FixedLength:
+    """A stop rule for random weights: only a prompt's own limit ends it."""
+
+    max_new_tokens = 1024
+
+    def reason(self, tokens: Any) -> None:
+        """Never end."""
+
+
+def prompts_of_real_length(count: int = PROMPTS) -> list[Prompt]:
+    """Return random tokens of the real lengths of prompts and answers."""
+    lengths = json.loads((ROOT / "benchmarks" / "html_alpaca_lengths.json").read_text())["lengths"][-count:]
+    generator = torch.Generator().manual_seed(3)
+    return [
+        Prompt(number, tuple(torch.randint(3, 32000, (asked,), generator=generator).tolist()), number, answered)
+        for number, (asked, answered) in enumerate(lengths)
+    ]
+
+
+def seconds_of(work: Callable[[], Any]) -> float:
+    torch.cuda.synchronize()
+    started = time.perf_counter()
+    work()
+    torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def reading_rate() -> float:
+    """Return bytes per second of reading 8 GiB once, the best of ten: a sum, which writes next to nothing."""
+    data = torch.ones(2**30, dtype=torch.float64, device="cuda")
+    data.sum()
+    best = min(seconds_of(lambda: data.sum()) for _ in range(10))
+    return data.numel() * 8 / best
+
+
+class Bench:
+    """What all parts share."""
+
+    def __init__(self, tokenizer: Path, folder: Path, shape: str) -> None:
+        self.shape = shape
+        self.weights, self.adapter = folder / "weights", folder / "adapter"
+        write_checkpoint(self.weights, tokenizer, shape)
+        write_adapter(self.adapter, self.weights, shape)
+        self.loaded = self._load()
+        self.prompts = prompts_of_real_length()
+        self.useful = sum(int(prompt.limit or 0) for prompt in self.prompts)
+        self.settings = GenerationSettings(1024, 64)
+
+    def _load(self) -> LoadedModel:
+        return LoadedModel(
+            load_tokenizer(self.weights), LocalWeights(self.weights, "random"), Precision("nf4", "bfloat16", "cuda")
+        )
+
+    def exact(self) -> dict[str, Any]:
+        """Same greedy tokens in float32 as `generate`; in 16 bit, how far logits are from float32 on equal weights."""
+        from transformers import AutoModelForCausalLM, LlamaForCausalLM
+
+        torch.manual_seed(1)
+        config = llama_config("tiny")
+        config.update(
+            {"hidden_size": 512, "intermediate_size": 1376, "num_key_value_heads": 2, "initializer_range": 0.1}
+        )
+        config.update({"num_attention_heads": 8, "head_dim": 64, "num_hidden_layers": 4})
+        small = LlamaForCausalLM(config).float().cuda().eval()
+        few = [Prompt(p.key, p.tokens, p.seed, min(int(p.limit or 0), 80)) for p in self.prompts[:40]]
+        stop: Any = FixedLength()
+        answers: dict[str, dict[int, list[int]]] = {"plain": {}}
+        for prompt in few:
+            ids = torch.tensor([prompt.tokens], device="cuda")
+            out = small.generate(
+                ids, attention_mask=torch.ones_like(ids), max_new_tokens=prompt.limit, do_sample=False,
+                eos_token_id=-1, pad_token_id=0,
+            )  # fmt: skip
+            answers["plain"][prompt.key] = out[0, len(prompt.tokens) :].tolist()
+        for batch in (1, 7, 32):
+            decoder = StreamDecoder(FusedLlama(small, kernels), stop, batch)
+            answers[f"ours, batch {batch}"] = {row.key: row.tokens for row in decoder.decode(few)}
+        stepwise = Decoder(small, stop, 32)
+        answers["stepwise, batch 32"] = {row.key: row.tokens for row in stepwise.decode(few)}
+        alike = [Prompt(p.key, (*range(50, 90), *p.tokens), p.seed, p.limit) for p in few]
+        prefixed = [
+            {row.key: row.tokens for row in decoder.decode(alike)}
+            for decoder in (stepwise, StreamDecoder(FusedLlama(small, kernels), stop, 9))
+        ]
+        equal = {
+            name: sum(found[key] == answers["plain"][key] for key in found)
+            for name, found in answers.items()
+            if name != "plain"
+        }
+        # 16 bit: the whole shape, one forward pass over real lengths, against float32 on the same unpacked values
+        found: dict[str, Any] = {"prompts": len(few), "equal_to_generate_in_float32": equal}
+        found["equal_with_a_shared_prefix"] = sum(prefixed[0][key] == prefixed[1][key] for key in prefixed[0])
+        model = self.loaded.model
+        fused = FusedLlama(model, kernels)
+        prompt = max(self.prompts, key=lambda one: len(one.tokens))
+        ids = torch.tensor([prompt.tokens], device="cuda")
+        with torch.inference_mode():
+            theirs = model(ids).logits[0, -1].float()
+            pool = fused.pool(1 + len(prompt.tokens))
+            length = torch.tensor([len(prompt.tokens)], device="cuda")
+            ours = fused.prefill(ids, length, pool, torch.tensor([1], device="cuda"), 0, 1024)[0].float()
+            stepped = fused.pool(1 + len(prompt.tokens))
+            start = torch.tensor([1], device="cuda")
+            for position, token in enumerate(prompt.tokens):
+                at = torch.tensor([position], device="cuda")
+                last = fused.step(torch.tensor([token], device="cuda"), stepped, start, at, 1024)[0].float()
+            del fused, pool, stepped
+            wide = AutoModelForCausalLM.from_pretrained(self.weights, dtype=torch.float32, device_map={"": 0})
+            self._unpack_into(model, wide)
+            truth = wide(ids).logits[0, -1].double()
+            del wide
+        for name, logits in (("transformers", theirs), ("ours, whole prompt", ours), ("ours, step by step", last)):
+            error = (logits.double() - truth).norm() / truth.norm()
+            found[f"error of 16-bit logits, {name}"] = float(error)
+        return found
+
+    def _unpack_into(self, packed: Any, wide: Any) -> None:
+        from bitsandbytes.functional import dequantize_4bit
+
+        modules = dict(wide.named_modules())
+        for name, module in packed.named_modules():
+            state = getattr(getattr(module, "weight", None), "quant_state", None)
+            if state is not None:
+                modules[name].weight.data = dequantize_4bit(module.weight.data, state).float()
+
+    def ours(self) -> dict[str, Any]:
+        """Base and tuned from one load, as a run decodes them."""
+        self.loaded.release()
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        self.loaded = self._load()
+        plan = plan_here(self.weights, "nf4", self.settings)
+        found: dict[str, Any] = {"prompts": len(self.prompts), "useful_tokens": self.useful, "plan": str(plan)}
+        found["load_s"] = seconds_of(lambda: self.loaded.model)
+        for name, adapter in (
+            ("base", None),
+            ("tuned", self.adapter),
+            ("base again", None),
+            ("tuned again", self.adapter),
+        ):
+            with self.loaded.adapter(adapter, None if adapter is None else "random") as model:
+                rows, taken = self._decoded(model, plan)
+            assert sorted((row.key, len(row.tokens)) for row in rows) == [(p.key, p.limit) for p in self.prompts]
+            found[name] = {"seconds": taken, "useful_tokens_per_s": self.useful / taken}
+        found["both_with_load_s"] = found["load_s"] + found["base"]["seconds"] + found["tuned"]["seconds"]
+        found["peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
+        return found
+
+    def _decoded(self, model: Any, plan: Any) -> tuple[list[Any], float]:
+        rows: list[Any] = []
+        stop: Any = FixedLength()
+
+        def decode() -> None:
+            rows.extend(
+                choose_decoder(self.loaded, model, stop, self.settings.batch_size, 0.0, plan).decode(self.prompts)
+            )
+
+        return rows, seconds_of(decode)
+
+    def _fused(self, adapter: bool) -> FusedLlama:
+        folder = self.adapter if adapter else None
+        with self.loaded.adapter(folder, "random" if adapter else None) as model:
+            if self.loaded.fused is None:
+                self.loaded.fused = FusedLlama(model, kernels)
+            self.loaded.fused.adapt(model)
+        fused: FusedLlama = self.loaded.fused
+        return fused
+
+    @torch.inference_mode()
+    def steps(self) -> dict[str, Any]:
+        """Steps of a full batch whose rows stand evenly between 64 and 320 tokens: as they do on average."""
+        rate = reading_rate()
+        found: dict[str, Any] = {"reading_gb_per_s": rate / 1e9}
+        for adapter in (False, True):
+            fused = self._fused(adapter)
+            weights = sum(p.out * p.below.shape[1] for layer in fused.layers for p in layer.products.values())
+            weights = 2 * (weights + fused.head.numel())
+            for rows in FULL_BATCHES:
+                taken = self._step_seconds(fused, rows)
+                limit, on_paper = weights / rate, weights / 3.35e12
+                found[f"{'tuned' if adapter else 'base'}, {rows} rows"] = {
+                    "ms": taken * 1000,
+                    "tokens_per_s": rows / taken,
+                    "of_the_limit": limit / taken,
+                    "of_the_data_sheet": on_paper / taken,
+                }
+        return found
+
+    def _step_seconds(self, fused: FusedLlama, rows: int, count: int = 40) -> float:
+        stepper = self._standing(fused, rows)
+        stepper.step(rows)
+        return seconds_of(lambda: [stepper.step(rows) for _ in range(count)]) / count
+
+    def _standing(self, fused: FusedLlama, rows: int) -> Stepper:
+        slot = 400
+        pool = fused.pool(1 + rows * slot)
+        pool.keys.normal_()
+        pool.values.normal_()
+        stepper = Stepper(fused, rows, pool, slot, 0.0)
+        stepper.set_rows(0, [(5 + row, 64 + row * 256 // rows, 1 + row * slot, row) for row in range(rows)])
+        return stepper
+
+    @torch.inference_mode()
+    def profile(self) -> dict[str, Any]:
+        """What a step of 64 rows of the tuned model spends its time in."""
+        fused = self._fused(True)
+        stepper = self._standing(fused, 64)
+        stepper._step(64)
+        torch.cuda.synchronize()
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
+            stepper._step(64)
+            torch.cuda.synchronize()
+        kinds: dict[str, list[float]] = {}
+        for event in profiler.events():
+            if event.device_time > 0:
+                kinds.setdefault(event.name[:60], []).append(event.device_time)
+        ranked = sorted(kinds.items(), key=lambda kind: -sum(kind[1]))[:16]
+        return {name: {"ms": sum(times) / 1000, "times": len(times)} for name, times in ranked}
+
+    def plain(self) -> dict[str, Any]:
+        """`generate` on the NF4 weights: the first 64 prompts at once, as long as the longest answer among them."""
+        self._make_room()
+        found: dict[str, Any] = {}
+        with self.loaded.adapter(None, None) as model:
+            useful = taken = 0.0
+            part = self.prompts[:64]
+            width = max(len(prompt.tokens) for prompt in part)
+            rows = torch.tensor([[0] * (width - len(p.tokens)) + list(p.tokens) for p in part], device="cuda")
+            mask = torch.tensor([[0] * (width - len(p.tokens)) + [1] * len(p.tokens) for p in part], device="cuda")
+
+            def answer(tokens: int) -> None:
+                model.generate(
+                    rows, attention_mask=mask, max_new_tokens=tokens, do_sample=False, eos_token_id=-1, pad_token_id=0
+                )
+
+            answer(4)
+            fixed = seconds_of(lambda: answer(128))
+            found["64 x 128 tokens"] = {"seconds": fixed, "tokens_per_s": 64 * 128 / fixed}
+            longest = max(int(prompt.limit or 0) for prompt in part)
+            taken = seconds_of(lambda: answer(longest))
+            useful = sum(int(prompt.limit or 0) for prompt in part)
+            found["real lengths"] = {"prompts": 64, "seconds": taken, "useful_tokens_per_s": useful / taken}
+        return found
+
+    def batch(self) -> dict[str, Any]:
+        """Continuous batching of transformers on the NF4 weights, each request with its own length."""
+        from transformers import GenerationConfig
+
+        self._make_room()
+        with self.loaded.adapter(None, None) as model:
+            config = GenerationConfig(max_new_tokens=1024, do_sample=False, eos_token_id=-1, pad_token_id=0)
+            manager = model.init_continuous_batching(generation_config=config)
+            manager.start()
+            try:
+                started = time.perf_counter()
+                for prompt in self.prompts:
+                    manager.add_request(list(prompt.tokens), max_new_tokens=prompt.limit)
+                done = 0
+                while done < len(self.prompts) and time.perf_counter() - started < 90:
+                    result = manager.get_result(timeout=5)
+                    done += int(result is not None and bool(result.is_finished()))
+                taken = time.perf_counter() - started
+            finally:
+                manager.stop(block=True)
+        if done < len(self.prompts):
+            return {"failed": f"{done} of {len(self.prompts)} prompts after {taken:.0f} s"}
+        return {"seconds": taken, "useful_tokens_per_s": self.useful / taken}
+
+    def _make_room(self) -> None:
+        self.loaded.fused = None
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tokenizer", type=Path, required=True)
+    parser.add_argument("--shape", default="7b")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--parts", default=",".join(PARTS))
+    arguments = parser.parse_args()
+    results: dict[str, Any] = {"gpu": torch.cuda.get_device_name(0), "torch": torch.__version__}
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(arguments.tokenizer, Path(folder), arguments.shape)
+        for part in arguments.parts.split(","):
+            started = time.perf_counter()
+            try:
+                results[part] = getattr(bench, part)()
+            except Exception as error:  # the other parts still count
+                traceback.print_exc()
+                results[part] = {"failed": f"{type(error).__name__}: {error}"[:300]}
+            print(json.dumps({part: results[part], "took_s": round(time.perf_counter() - started, 1)}), flush=True)
+            if arguments.out:
+                arguments.out.write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""What a Llama does between its matrix products, in plain torch: on any device, and what the GPU's kernels must equal.
+
+Sums are made in float32 and rounded once to the dtype of the result. `kernels.py` has the same functions for CUDA.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional
+
+
+def add_norm(residual: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
+    """Add `delta` to `residual` in place and return its RMSNorm (Zhang & Sennrich 2019, equation 4).
+
+    Args:
+        residual: (tokens, hidden).
+        delta: (tokens, hidden), rows may lie apart; None adds nothing.
+        weight: (hidden,).
+        epsilon: Added to the mean square.
+    """
+    if delta is not None:
+        residual += delta
+    wide = residual.float()
+    normed = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)
+    return normed.to(residual.dtype) * weight
+
+
+def turn_and_store(
+    projected: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    cosines: torch.Tensor,
+    sines: torch.Tensor,
+    positions: torch.Tensor,
+    places: torch.Tensor,
+    heads: int,
+) -> torch.Tensor:
+    """Give queries and keys their rotary positions (Su et al. 2021), store keys and values, return the queries.
+
+    Args:
+        projected: (tokens, (heads + 2 · key heads) · head size and more): queries, keys, values side by side.
+        keys: (key heads, places, head size), written at `places`.
+        values: As keys.
+        cosines: (positions, head size / 2).
+        sines: As cosines.
+        positions: (tokens,) of each token in its row.
+        places: (tokens,) where each token's key and value belong.
+        heads: How many query heads there are.
+
+    Returns:
+        The queries, (tokens, heads, head size).
+    """
+    narrow, _, size = keys.shape
+    tokens = projected.shape[0]
+    parts = projected[:, : (heads + 2 * narrow) * size].reshape(tokens, heads + 2 * narrow, size)
+    turned = parts[:, : heads + narrow].float()
+    cosine, sine = cosines[positions].float()[:, None], sines[positions].float()[:, None]
+    first, second = turned.chunk(2, dim=-1)
+    turned = torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1).to(projected.dtype)
+    keys[:, places] = turned[:, heads:].transpose(0, 1)
+    values[:, places] = parts[:, heads + narrow :].transpose(0, 1)
+    return turned[:, :heads].contiguous()
+
+
+def attend(
+    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, starts: torch.Tensor, positions: torch.Tensor
+) -> torch.Tensor:
+    """Attend from one new token of each row to all tokens of its row so far.
+
+    Args:
+        queries: (rows, heads, head size).
+        keys: (key heads, places, head size).
+        values: As keys.
+        starts: (rows,) the place of each row's first token.
+        positions: (rows,) of the new token, whose key and value are stored already.
+
+    Returns:
+        (rows, heads · head size).
+    """
+    rows, heads, size = queries.shape
+    narrow = keys.shape[0]
+    longest = int(positions.max()) + 1
+    columns = torch.arange(longest, device=queries.device)
+    seen = columns[None] <= positions[:, None]
+    places = torch.where(seen, starts[:, None] + columns[None], starts[:, None])
+    attended = functional.scaled_dot_product_attention(
+        queries.view(rows, narrow, heads // narrow, size),
+        keys[:, places].transpose(0, 1),
+        values[:, places].transpose(0, 1),
+        attn_mask=seen[:, None, None],
+    )
+    return attended.reshape(rows, heads * size)
+
+
+def gate(projected: torch.Tensor, inner: int) -> torch.Tensor:
+    """Return silu(first part) · second part, each (tokens, inner), of `projected` (Shazeer 2020, SwiGLU)."""
+    gates, ups = projected[:, :inner].float(), projected[:, inner : 2 * inner].float()
+    return (functional.silu(gates) * ups).to(projected.dtype)
+
+
+def choose(logits: torch.Tensor, temperature: float, seeds: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """Return each row's next token: the likeliest, the first of equals; or one drawn by the Gumbel-max trick.
+
+    What is drawn depends on the row's seed and position alone, not on the batch.
+
+    Args:
+        logits: (rows, vocabulary).
+        temperature: 0 is greedy.
+        seeds: (rows,) of int64.
+        positions: (rows,) of the token that the logits stand behind.
+    """
+    scores = logits.float()
+    if temperature:
+        noise = torch.empty_like(scores, device="cpu")
+        for row, (seed, position) in enumerate(zip(seeds.tolist(), positions.tolist(), strict=True)):
+            generator = torch.Generator().manual_seed((seed * 1_000_003 + position) % 2**63)
+            noise[row].exponential_(generator=generator)
+        scores = scores / temperature - noise.log().to(scores.device)
+    return scores.argmax(dim=-1)
