@@ -1,17 +1,20 @@
 """Measures fine-tuning of Llama-2-7B's shape on one GPU: the original notebook's settings, ours, and what bounds them.
 
-    python benchmarks/train_7b.py --tokenizer FOLDER --rows html_alpaca.jsonl [--out FOLDER] [--parts ceiling,ours,...]
+    python benchmarks/train_7b.py --tokenizer FOLDER --rows FILE.jsonl [--json FILE] [--only ours,...] [--seconds S]
+    python benchmarks/train_7b.py --tokenizer FOLDER --rows FILE.jsonl --shape tiny     # its logic, on a CPU in float32
 
-Weights are random (see llama_shape.py), rows are real, every training is the one that `train` does. Speed is over the
-second of two epochs: the real tokens of all rows by wall-clock time between two steps of the optimiser, padding not
-counted. Model FLOP utilisation (MFU) is 4 N · tokens/s by the measured rate of a bf16 8192³ matrix product, with N the
-weights of all linear layers and the head: 2 N for the forward pass, 2 N for the gradients of the activations; a frozen
-base has no weight gradients, and neither attention, LoRA nor recomputing is counted as useful work.
+Weights are random (see llama_shape.py), rows are real, every training is the one that `train` does, over two epochs or
+until `--seconds` have passed. Speed is over all steps after the third: real tokens (padding not counted) by
+wall-clock time. Model FLOP utilisation (MFU) is 4 N · tokens/s by the measured rate of a bf16 8192³ matrix
+product, with N the weights of all linear layers and the head: 2 N for the forward pass, 2 N for the gradients of the
+activations; a frozen base has no weight gradients, and neither attention, LoRA nor recomputing is counted as useful
+work. Each part prints its result as it ends and adds it to the JSON file: a call that is cut off leaves figures.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import json
 import math
@@ -30,7 +33,9 @@ import torch
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-from llama_shape import write_checkpoint  # noqa: E402
+from gpu_limits import attention_error, matmul_rate  # noqa: E402
+from kernel_shares import Watch  # noqa: E402
+from llama_shape import SHAPES, write_checkpoint  # noqa: E402
 
 from harness.model.load import LoadedModel, Precision, load_tokenizer  # noqa: E402
 from harness.model.prompt import PromptRenderer  # noqa: E402
@@ -38,65 +43,49 @@ from harness.model.weights import LocalWeights  # noqa: E402
 from harness.profile.load import load_profile, resolve_model  # noqa: E402
 from harness.profile.schema import Shape, Training  # noqa: E402
 from harness.train import packed, sft  # noqa: E402
+from harness.train.attempt import recover  # noqa: E402
 from harness.train.layout import Layout  # noqa: E402
-from harness.train.plan import CARDS, best_layout, matrix_weights  # noqa: E402
+from harness.train.plan import (  # noqa: E402
+    CARDS,
+    best_layout,
+    matrix_weights,
+    peak_memory,
+    this_card,
+    tokens_per_second,
+)
 from harness.types import Task, sha256  # noqa: E402
 
 GIB = 2**30
 T4_BYTES = int(14.5 * GIB)
-PARTS = ("ceiling", "attention", "notebook", "ours", "bf16", "bf16-ours", "profile", "t4", "memory", "out-of-memory")
+WARM = 3
+"""Steps before speed is counted: kernels are compiled and memory is taken in them."""
+RECORDED_NOTEBOOK = 3627.0
+"""tokens/s of the notebook's settings as they were first measured on an H100."""
+DEVICE, BFLOAT16, FLOAT16 = (
+    ("cuda", "bfloat16", "float16") if torch.cuda.is_available() else ("cpu", "float32", "float32")
+)
+NF4 = Precision("nf4", BFLOAT16, DEVICE)
+BF16 = Precision("none", BFLOAT16, DEVICE)
+KEPT = Layout(4, 1, checkpointing=False, plain_base=True)
 
 
-def ceiling() -> float:
-    """Return the median FLOP/s of a bf16 8192³ product."""
-    side = 8192
-    left, right = (torch.randn(side, side, device="cuda", dtype=torch.bfloat16) for _ in range(2))
-    times = []
-    for _ in range(30):
-        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        begin.record()
-        left @ right
-        end.record()
-        end.synchronize()
-        times.append(begin.elapsed_time(end) / 1e3)
-    return 2 * side**3 / sorted(times)[len(times) // 2]
-
-
-def attention_error() -> dict[str, float]:
-    """Compare packed attention and its gradient with float32 attention of each row by itself: ‖difference‖ / ‖ref‖."""
-    lengths = [5, 182, 400, 831, 1]
-    total = sum(lengths)
-    positions = torch.cat([torch.arange(length) for length in lengths])[None].cuda()
-    parts = [torch.randn(1, 8, total, 128, device="cuda", dtype=torch.bfloat16, requires_grad=True) for _ in range(3)]
-    ours, _ = packed.attend_packed(None, *parts, None, position_ids=positions)
-    weight = torch.randn_like(ours)
-    (ours * weight).sum().backward()
-    plain = [part.detach().float().requires_grad_() for part in parts]
-    rows = [
-        torch.nn.functional.scaled_dot_product_attention(*row, is_causal=True).transpose(1, 2)
-        for row in zip(*(part.split(lengths, dim=2) for part in plain), strict=True)
-    ]
-    reference = torch.cat(rows, dim=1)
-    (reference * weight.float()).sum().backward()
-
-    def error(one: torch.Tensor, two: torch.Tensor) -> float:
-        return float((one.float() - two).norm() / two.norm())
-
-    gradients = (
-        error(a.grad, b.grad) for a, b in zip(parts, plain, strict=True) if a.grad is not None and b.grad is not None
-    )
-    return {"output": error(ours, reference), "gradient": max(gradients)}
+class Enough(Exception):
+    """A training has run for as long as it is asked to."""
 
 
 class Bench:
     """Loads what each part needs, one model at a time, and trains."""
 
-    def __init__(self, checkpoint: Path, rows: Path) -> None:
-        self.checkpoint = checkpoint
+    def __init__(self, folder: Path, options: argparse.Namespace) -> None:
+        self.checkpoint = write_checkpoint(folder, options.tokenizer, options.shape)
+        self.seconds: float = options.seconds
+        self.tiny = options.shape == "tiny"
         self.profile = load_profile("llama-2-7b", ROOT / "baselines")
+        sizes = SHAPES[options.shape]
+        self.shape = Shape(**{name: size for name, size in sizes.items() if name in Shape.model_fields})
         self.tasks = [
             Task(sha256(line)[:12], row["instruction"], row.get("input") or "", row["output"])
-            for line in rows.read_text(encoding="utf-8").splitlines()
+            for line in options.rows.read_text(encoding="utf-8").splitlines()
             if (row := json.loads(line))
         ]
         self.loaded: LoadedModel | None = None
@@ -105,184 +94,231 @@ class Bench:
     def load(self, precision: Precision) -> LoadedModel:
         """Return the model in that precision; the one before goes."""
         if self.loaded is None or self.loaded.precision != precision:
-            self.loaded = None
-            gc.collect()
-            torch.cuda.empty_cache()
+            self.forget()
             self.loaded = LoadedModel(
                 load_tokenizer(self.checkpoint), LocalWeights(self.checkpoint, "random"), precision
             )
             self.renderer = PromptRenderer(self.profile.file.prompt, False, self.loaded.tokenizer)
         return self.loaded
 
+    def forget(self) -> None:
+        """Free the model's memory."""
+        self.loaded = None
+        gc.collect()
+        if DEVICE == "cuda":
+            torch.cuda.empty_cache()
+
     def training(self, name: str, **sft_fields: Any) -> Training:
         """Return a model file's training over two epochs, with these fields of SFTConfig changed."""
         written = resolve_model(name, self.profile, ROOT / "baselines").file.train
         assert written is not None
-        fields = {"num_train_epochs": 2, "save_strategy": "no", **sft_fields}
+        fields = {"num_train_epochs": 2, "save_strategy": "no", "include_num_input_tokens_seen": "all", **sft_fields}
+        if self.tiny:
+            fields["max_length"] = 256
         return written.model_copy(update={"sft": written.sft | fields})
 
-    def train(self, training: Training, precision: Precision, layout: Layout | None) -> dict[str, Any]:
-        """Train for two epochs; return speed over the second, losses and memory."""
+    def train(
+        self, training: Training, precision: Precision, layout: Layout | None, watch: Watch | None = None
+    ) -> dict[str, Any]:
+        """Train; return speed, losses and memory. `watch` sees four steps after the warm ones, and then it is over."""
         loaded = self.load(precision)
-        times: dict[int, float] = {}
+        times: list[float] = []
+        tokens: list[int] = []
+        losses: list[float] = []
+        notices: list[str] = []
         steps = 0
 
         def note(progress: sft.Progress) -> None:
             nonlocal steps
-            torch.cuda.synchronize()
-            times[progress.step], steps = time.perf_counter(), progress.steps
+            if DEVICE == "cuda":
+                torch.cuda.synchronize()
+            times.append(time.perf_counter())
+            tokens.append(progress.tokens)
+            losses.append(progress.loss if progress.loss is not None else math.nan)
+            steps = progress.steps
+            if watch is not None and progress.step == WARM:
+                watch.start()
+            if watch is not None and progress.step == WARM + 4:
+                watch.stop()
+                raise Enough
+            if watch is None and times[-1] - times[0] > self.seconds and progress.step > WARM + 1:
+                raise Enough
 
+        done = None
         with tempfile.TemporaryDirectory() as cache:
             os.environ["HARNESS_CACHE"] = cache
-            done = sft.train_adapter(
-                loaded, self.renderer, training, self.tasks, on_progress=note, on_notice=print, layout=layout
-            )
-        tokens = done.tokens if done.tokens < 150_000 else done.tokens // 2
+            with contextlib.suppress(Enough):
+                done = sft.train_adapter(
+                    loaded, self.renderer, training, self.tasks, note, None, notices.append, layout
+                )
+        peak, reserved = _peak_memory()
+        recover(loaded)
         half = steps // 2
-        speed = tokens / (times[steps] - times[half]) if "max_steps" not in training.sft else None
-        losses = [point.loss for point in done.curve]
+        whole = done is not None and len(times) == steps and half > WARM and "max_steps" not in training.sft
+        speed = (tokens[-1] - tokens[WARM - 1]) / (times[-1] - times[WARM - 1]) if len(times) > WARM else None
         return {
-            "tokens": tokens,
-            "steps": steps,
             "tokens_per_second": speed,
-            "epoch_seconds": times[steps] - times[half] if "max_steps" not in training.sft else None,
-            "seconds": done.seconds,
-            "peak_gib": (done.peak_memory_bytes or 0) / GIB,
-            "reserved_gib": torch.cuda.max_memory_reserved() / GIB,
+            "steps": len(times),
+            "of_steps": steps,
+            "tokens": tokens[-1],
+            "peak_gib": peak,
+            "reserved_gib": reserved,
             "loss_first": losses[0],
             "loss_last": losses[-1],
             "losses": losses,
-            "finite": all(loss is not None and math.isfinite(loss) for loss in losses),
-            "layout": dict(done.layout),
-            "out_of_memory": list(done.out_of_memory),
+            "finite": all(math.isfinite(loss) for loss in losses),
+            "second_epoch_seconds": times[-1] - times[half - 1] if whole else None,
+            "first_epoch_seconds": done.seconds - (times[-1] - times[half - 1]) if whole and done else None,
+            "epoch_tokens": tokens[-1] - tokens[half - 1] if whole else None,
+            "layout": asdict(layout) if layout and not notices else dict(done.layout) if done else None,
+            "out_of_memory": notices,
         }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tokenizer", type=Path, required=True)
-    parser.add_argument("--rows", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path("train-7b"))
-    parser.add_argument("--parts", default=",".join(PARTS))
-    arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    results: dict[str, Any] = {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__}
-    with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(write_checkpoint(Path(folder), arguments.tokenizer), arguments.rows)
-        for part in arguments.parts.split(","):
-            started = time.perf_counter()
-            try:
-                results[part] = _MEASURES[part](bench, arguments.out)
-            except Exception as error:  # the other parts are still worth their time
-                traceback.print_exc()
-                results[part] = {"failed": str(error)[:300]}
-            print(f"{part}: {time.perf_counter() - started:.0f} s", flush=True)
-            (arguments.out / "train_7b.json").write_text(json.dumps(results, indent=1))
-    assert bench.profile.file.shape is not None
-    report(results, bench.profile.file.shape)
+def _peak_memory() -> tuple[float, float]:
+    if DEVICE == "cpu":
+        return 0.0, 0.0
+    return torch.cuda.max_memory_allocated() / GIB, torch.cuda.max_memory_reserved() / GIB
 
 
-NF4 = Precision("nf4", "bfloat16", "cuda")
-BF16 = Precision("none", "bfloat16", "cuda")
-KEPT = Layout(4, 1, checkpointing=False, plain_base=True)
+def ours(bench: Bench) -> dict[str, Any]:
+    """Train with the preset in the layout that `plan` chooses for this card, beside what `plan` promises of it."""
+    training = bench.training("tuned")
+    card = this_card() or CARDS["h100"]
+    layout = best_layout(bench.shape, training, "nf4", card) or KEPT
+    done = bench.train(training, NF4, layout)
+    speed = tokens_per_second(bench.shape, training, layout, "nf4", card)
+    epoch = done["epoch_tokens"]
+    done["promised"] = {
+        "card": card.name,
+        "peak_gib": peak_memory(bench.shape, training, layout, "nf4").total / GIB,
+        "tokens_per_second": speed,
+        "epoch_seconds": epoch / speed if epoch else None,
+    }
+    return done
 
 
-def _t4(bench: Bench, _out: Path) -> dict[str, Any]:
+def t4(bench: Bench) -> dict[str, Any]:
     """Train in float16 with what a T4 has: no flash attention, and not one byte over the limit."""
-    total = torch.cuda.get_device_properties(0).total_memory
+    training = bench.training("tuned")
+    layout = best_layout(bench.shape, training, "nf4", CARDS["t4"])
     available = packed.packed_attention_available
-    bench.loaded = None
-    gc.collect()
-    torch.cuda.empty_cache()
-    torch.cuda.set_per_process_memory_fraction(T4_BYTES / total)
+    bench.forget()
+    _limit_memory(T4_BYTES)
     torch.backends.cuda.enable_flash_sdp(False)
     torch.backends.cuda.enable_cudnn_sdp(False)
     packed.packed_attention_available = lambda: False
     try:
-        precision = Precision("nf4", "float16", "cuda")
-        training, shape = bench.training("tuned"), bench.profile.file.shape
-        assert shape is not None
-        return bench.train(training, precision, best_layout(shape, training, "nf4", CARDS["t4"]))
+        done = bench.train(training, Precision("nf4", FLOAT16, DEVICE), layout)
     finally:
-        torch.cuda.set_per_process_memory_fraction(1.0)
+        _limit_memory(None)
         torch.backends.cuda.enable_flash_sdp(True)
         torch.backends.cuda.enable_cudnn_sdp(True)
         packed.packed_attention_available = available
+    assert layout is not None
+    return done | {"promised": {"peak_gib": peak_memory(bench.shape, training, layout, "nf4").total / GIB}}
 
 
-def _memory(bench: Bench, _out: Path) -> dict[str, Any]:
-    """Measure the peak of several layouts, two steps each, for the arithmetic of `plan`."""
+def _limit_memory(size: int | None) -> None:
+    if DEVICE == "cuda":
+        total = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(1.0 if size is None else size / total)
+
+
+def profile(bench: Bench) -> dict[str, Any]:
+    """Return the share of each kind of kernel in the GPU's busy time over four steps of the preset."""
+    watch = Watch()
+    bench.train(bench.training("tuned"), NF4, KEPT, watch)
+    return watch.result()
+
+
+def memory(bench: Bench) -> dict[str, Any]:
+    """Measure the peak of several layouts, three steps each, for the arithmetic of `plan`."""
     layouts = [Layout(m, 1, c, p) for m in (1, 4) for c in (False, True) for p in (False, True)]
     short = bench.training("tuned", max_steps=3)
-    return {str(layout): _peak(bench, short, layout) for layout in layouts}
+    return {str(layout): round(bench.train(short, NF4, layout)["peak_gib"], 2) for layout in layouts}
 
 
-def _peak(bench: Bench, training: Training, layout: Layout) -> dict[str, Any]:
-    done = bench.train(training, NF4, layout)
-    return {"layout": asdict(layout), "peak_gib": done["peak_gib"]}
-
-
-def _profile(bench: Bench, out: Path) -> dict[str, Any]:
-    """Train four steps under torch's profiler; return the share of each kind of kernel in the GPU's busy time."""
-    from torch.profiler import ProfilerActivity, profile
-
-    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
-        bench.train(bench.training("tuned", max_steps=4), NF4, KEPT)
-    events = profiler.key_averages()
-    (out / "profile.txt").write_text(
-        events.table(sort_by="self_device_time_total", row_limit=60, max_name_column_width=110)
-    )
-    total = sum(event.self_device_time_total for event in events)
-    top = sorted(events, key=lambda event: -event.self_device_time_total)[:16]
-    return {event.key[:90]: round(event.self_device_time_total / total, 4) for event in top}
-
-
-def _out_of_memory(bench: Bench, _out: Path) -> dict[str, Any]:
+def out_of_memory(bench: Bench) -> dict[str, Any]:
     """Begin with a layout that is far too large for 24 GiB and see where it ends."""
-    total = torch.cuda.get_device_properties(0).total_memory
-    torch.cuda.set_per_process_memory_fraction(24 * GIB / total)
+    _limit_memory(24 * GIB)
     try:
         return bench.train(bench.training("tuned", max_steps=4), NF4, KEPT)
     finally:
-        torch.cuda.set_per_process_memory_fraction(1.0)
+        _limit_memory(None)
 
 
-_MEASURES: dict[str, Callable[[Bench, Path], Any]] = {
-    "ceiling": lambda _bench, _out: ceiling(),
-    "attention": lambda _bench, _out: attention_error(),
-    "notebook": lambda bench, _out: bench.train(bench.training("notebook"), NF4, None),
-    "ours": lambda bench, _out: bench.train(bench.training("tuned"), NF4, KEPT),
-    "bf16": lambda bench, _out: bench.train(
-        bench.training("tuned").model_copy(update={"fit": "as-written"}), BF16, Layout(4, 1, checkpointing=False)
-    ),
-    "bf16-ours": lambda bench, _out: bench.train(bench.training("tuned"), BF16, Layout(4, 1, checkpointing=False)),
-    "profile": _profile,
-    "t4": _t4,
-    "memory": _memory,
-    "out-of-memory": _out_of_memory,
+BARE = Layout(4, 1, checkpointing=False)
+MEASURES: dict[str, Callable[[Bench], dict[str, Any]]] = {
+    "ceiling": lambda _: {"flops": matmul_rate(DEVICE)},
+    "ours": ours,
+    "notebook": lambda bench: bench.train(bench.training("notebook"), NF4, None),
+    "profile": profile,
+    "bf16-ours": lambda bench: bench.train(bench.training("tuned"), BF16, BARE),
+    "bf16": lambda bench: bench.train(bench.training("tuned").model_copy(update={"fit": "as-written"}), BF16, BARE),
+    "t4": t4,
+    "attention": lambda _: attention_error(DEVICE),
+    "memory": memory,
+    "out-of-memory": out_of_memory,
 }
+DEFAULT = ("ceiling", "ours", "notebook", "profile", "bf16-ours", "bf16", "t4", "attention")
 
 
-def report(results: dict[str, Any], shape: Shape) -> None:
-    """Print the table."""
-    peak = results.get("ceiling")
-    work = 4 * matrix_weights(shape)
-    print(f"{results['gpu']}, torch {results['torch']}; ceiling {(peak or 0) / 1e12:.0f} TFLOP/s")
-    base = (results.get("notebook") or {}).get("tokens_per_second")
-    for part, done in results.items():
-        if not isinstance(done, dict) or "peak_gib" not in done:
-            print(part, json.dumps(done)[:1800])
-            continue
-        speed = done["tokens_per_second"]
-        words = f"{speed:.0f} tokens/s" if speed else "-"
-        words += f", {speed / base:.2f}x notebook" if speed and base else ""
-        words += f", MFU {work * speed / peak:.1%}" if speed and isinstance(peak, float) else ""
-        print(
-            f"{part}: {words}; peak {done['peak_gib']:.2f} GiB (reserved {done['reserved_gib']:.2f}); "
-            f"loss {done['loss_first']:.4f} -> {done['loss_last']:.4f}"
-            f"{'' if done['finite'] else ' NOT FINITE'}; {done['layout']}; {done['out_of_memory']}"
-        )
+def line(part: str, results: dict[str, Any], shape: Shape) -> str:
+    """Return a part's result in words, against the parts that came before it."""
+    done = results[part]
+    if "losses" not in done:
+        return f"{part}: {json.dumps(done)[:2500]}"
+    speed, flops = done["tokens_per_second"], results.get("ceiling", {}).get("flops")
+    words = [f"{part}: {speed:.0f} tokens/s" if speed else f"{part}: -"]
+    if speed and flops and DEVICE == "cuda":  # on a CPU the products are others and the figure means nothing
+        words.append(f"MFU {4 * matrix_weights(shape) * speed / flops:.1%} of {flops / 1e12:.0f} TFLOP/s")
+    others = {name: results.get(name, {}).get("tokens_per_second") for name in MEASURES if name != part}
+    words += [f"{speed / other:.2f}x {name}" for name, other in others.items() if speed and other]
+    words += [f"{speed / RECORDED_NOTEBOOK:.2f}x the notebook as recorded"] if speed else []
+    words.append(f"peak {done['peak_gib']:.2f} GiB (reserved {done['reserved_gib']:.2f})")
+    words.append(
+        f"loss {done['loss_first']:.4f} -> {done['loss_last']:.4f}, {done['steps']} of {done['of_steps']} steps"
+    )
+    words.append("all finite" if done["finite"] else "NOT FINITE")
+    if done["second_epoch_seconds"]:
+        words.append(f"epochs {done['first_epoch_seconds']:.1f} s, {done['second_epoch_seconds']:.1f} s")
+    words += [f"promised {done['promised']}"] if "promised" in done else []
+    return "; ".join([*words, str(done["layout"]), *done["out_of_memory"]])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tokenizer", type=Path, required=True, help="a folder with Llama-2's tokenizer")
+    parser.add_argument("--rows", type=Path, required=True, help="html_alpaca's rows, JSONL")
+    parser.add_argument("--json", type=Path, default=Path("train_7b.json"), help="written anew after each part")
+    parser.add_argument("--only", default=",".join(DEFAULT), help=f"of {', '.join(MEASURES)}")
+    parser.add_argument("--seconds", type=float, default=60.0, help="a training ends after so many at the latest")
+    parser.add_argument("--shape", choices=sorted(SHAPES), default="7b")
+    options = parser.parse_args()
+    parts = options.only.split(",")
+    if unknown := set(parts) - set(MEASURES):
+        parser.error(f"there is no part {', '.join(sorted(unknown))}")
+    name = torch.cuda.get_device_name() if DEVICE == "cuda" else "CPU"
+    results: dict[str, Any] = {"gpu": name, "torch": torch.__version__, "seconds": {}, "argv": sys.argv[1:]}
+    print(f"{name}, torch {torch.__version__}", flush=True)
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder), options)
+        results["seconds"]["checkpoint"] = time.perf_counter() - started
+        for part in parts:
+            started = time.perf_counter()
+            try:
+                results[part] = MEASURES[part](bench)
+            except Exception as error:  # the other parts are still worth their time
+                traceback.print_exc()
+                results[part] = {"failed": str(error)[:300]}
+                bench.forget()
+            results["seconds"][part] = time.perf_counter() - started
+            options.json.write_text(json.dumps(results, indent=1))
+            print(line(part, results, bench.shape), f"[{results['seconds'][part]:.0f} s]", flush=True)
+    return int(any("failed" in results[part] for part in parts))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -23,6 +23,8 @@ class Progress:
     steps: int
     loss: float | None
     tokens_per_second: float | None
+    tokens: int = 0
+    """Learnt from since training began or went on, of all processes."""
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -65,6 +67,6 @@ def recorder(on_progress: Callable[[Progress], None] | None, folder: Path) -> An
                 return
             tokens = state.num_input_tokens_seen - self.first_tokens
             speed = tokens / max(time.monotonic() - self.started, 1e-9) if tokens else None
-            on_progress(Progress(state.global_step, state.max_steps, float(logs["loss"]), speed))
+            on_progress(Progress(state.global_step, state.max_steps, float(logs["loss"]), speed, tokens))
 
     return Recorder()
