@@ -38,7 +38,7 @@ from llama_shape import llama_config, write_adapter, write_checkpoint  # noqa: E
 from harness.generate import kernels  # noqa: E402
 from harness.generate.choice import choose_decoder, plan_here  # noqa: E402
 from harness.generate.decode import Decoder, Prompt  # noqa: E402
-from harness.generate.fused import FusedLlama  # noqa: E402
+from harness.generate.fused import FusedLlama, unwrapped  # noqa: E402
 from harness.generate.settings import GenerationSettings  # noqa: E402
 from harness.generate.stream import Stepper, StreamDecoder  # noqa: E402
 from harness.model.load import LoadedModel, Precision, load_tokenizer  # noqa: E402
@@ -141,6 +141,7 @@ class Bench:
         # 16 bit: the whole shape, one forward pass over real lengths, against float32 on the same unpacked values
         found: dict[str, Any] = {"prompts": len(few), "equal_to_generate_in_float32": equal}
         found["equal_with_a_shared_prefix"] = sum(prefixed[0][key] == prefixed[1][key] for key in prefixed[0])
+        self.loaded.drop_adapters()
         model = self.loaded.model
         fused = FusedLlama(model, kernels)
         prompt = max(self.prompts, key=lambda one: len(one.tokens))
@@ -169,10 +170,11 @@ class Bench:
         from bitsandbytes.functional import dequantize_4bit
 
         modules = dict(wide.named_modules())
-        for name, module in packed.named_modules():
+        for name, module in unwrapped(packed).named_modules():
             state = getattr(getattr(module, "weight", None), "quant_state", None)
             if state is not None:
-                modules[name].weight.data = dequantize_4bit(module.weight.data, state).float()
+                same = modules[name.removesuffix(".base_layer")]
+                same.weight.data = dequantize_4bit(module.weight.data, state).float()
 
     def ours(self) -> dict[str, Any]:
         """Base and tuned from one load, as a run decodes them."""

@@ -94,16 +94,17 @@ def choose_decoder(
         temperature: 0 is greedy.
         plan: None decodes step by step with the weights as they are.
     """
+    rows = batch_size if plan is None else min(batch_size, plan.rows)
     if plan is None or not plan.unpacked or importlib.util.find_spec("triton") is None:
-        return Decoder(model, stop, batch_size, temperature)
+        return Decoder(model, stop, rows, temperature)
     from harness.generate.fused import FusedLlama, why_not_fused
     from harness.generate.stream import StreamDecoder
 
     if why_not_fused(model) is not None:
-        return Decoder(model, stop, batch_size, temperature)
+        return Decoder(model, stop, rows, temperature)
     from harness.generate import kernels
 
     if loaded.fused is None:
         loaded.fused = FusedLlama(model, kernels)
     loaded.fused.adapt(model)
-    return StreamDecoder(loaded.fused, stop, min(batch_size, plan.rows), temperature)
+    return StreamDecoder(loaded.fused, stop, rows, temperature)
