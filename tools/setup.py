@@ -68,6 +68,8 @@ def make_environment() -> Step:
 def install_packages(extras: str) -> Step:
     """Install torch, the harness with its dependencies, and the embedded model, once for each state of the files."""
     wanted = set(filter(None, extras.split(",")))
+    if sys.platform == "linux" and shutil.which("nvidia-smi"):
+        wanted.add("gpu")
     stamp = VENV / ".harness-packages"
     content = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + Path(__file__).read_bytes()).hexdigest()
     before = stamp.read_text().split() if stamp.exists() else []
