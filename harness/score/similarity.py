@@ -46,7 +46,7 @@ def corpus_bleu(sums: Sequence[float]) -> float:
     if not any(total):
         return 0.0
     score = BLEU.compute_bleu(correct=correct, total=total, sys_len=numbers[0], ref_len=numbers[1], smooth_method="exp")
-    return float(score.score)
+    return min(100.0, float(score.score))  # rounding may carry equal pages past it
 
 
 def chrf(prediction: str, reference: str) -> Score:
@@ -86,10 +86,15 @@ def visual_similarity(prediction: bytes, reference: bytes) -> Score:
 
     pictures = []
     for data in (prediction, reference):
-        with Image.open(io.BytesIO(data)) as picture:
-            if picture.width * picture.height > _MAX_PIXELS:
-                raise NotMeasured(f"a screenshot of {picture.width} × {picture.height} pixels is too large to compare")
-            pictures.append(np.asarray(picture.convert("L")))
+        try:
+            with Image.open(io.BytesIO(data)) as picture:
+                width, height = picture.size
+                grey = np.asarray(picture.convert("L")) if width * height <= _MAX_PIXELS else None
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise NotMeasured(f"a screenshot cannot be read: {error}"[:200]) from error
+        if grey is None:
+            raise NotMeasured(f"a screenshot of {width} × {height} pixels is too large to compare")
+        pictures.append(grey)
     # 7 is the side of SSIM's window: smaller pictures are padded up to it.
     height = max(7, *(p.shape[0] for p in pictures))
     width = max(7, *(p.shape[1] for p in pictures))

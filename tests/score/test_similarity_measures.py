@@ -4,6 +4,8 @@ import io
 import random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
@@ -39,6 +41,42 @@ def test_evaluate_metrics_work_alone_and_order_pages_rightly(measure: type) -> N
     assert same == pytest.approx(100)
     assert 0 <= other < equal <= 100
     assert result[measure.measure] < 100
+
+
+BYTES = st.binary(max_size=60)
+TEXTS = st.one_of(st.text(max_size=60), BYTES.map(lambda data: data.decode("utf-8", "surrogateescape")))
+
+
+@pytest.mark.parametrize("measure", [Bleu, BleuDom, Chrf, TreeBleuF1, TextSimilarity, TagSimilarity])
+@settings(max_examples=25, deadline=None)
+@given(pairs=st.lists(st.tuples(TEXTS, TEXTS), max_size=4))
+def test_evaluate_metrics_take_any_text(measure: type, pairs: list[tuple[str, str]]) -> None:
+    metric = measure()
+    for prediction, reference in pairs[:1]:
+        metric.add(prediction=prediction, reference=reference)
+    metric.add_batch(predictions=[p for p, _ in pairs[1:]], references=[r for _, r in pairs[1:]])
+    result = metric.compute()
+    assert result["notes"] == {}
+    assert len(result["scores"]) == len(pairs)
+    assert all(0 <= score <= 100 for score in result["scores"])
+    assert 0 <= result[measure.measure] <= 100 if pairs else result[measure.measure] is None
+
+
+@settings(max_examples=25, deadline=None)
+@given(BYTES)
+def test_bytes_that_are_no_picture_are_a_named_null(data: bytes) -> None:
+    result = VisualSimilarity().compute(predictions=[data], references=[data])
+    assert result["visual_similarity"] is None
+    assert "cannot be read" in result["notes"][0]
+
+
+@pytest.mark.parametrize("measure", [Bleu, BleuDom, Chrf, TreeBleuF1, TextSimilarity, TagSimilarity])
+def test_a_page_too_large_is_a_named_null_and_leaves_the_corpus_to_the_others(measure: type) -> None:
+    result = measure().compute(predictions=[PAGE, "<p>word " * 300_000], references=[PAGE, PAGE])
+    assert result["scores"] == [pytest.approx(100), None]
+    assert result[measure.measure] == pytest.approx(100)
+    assert list(result["notes"]) == [1]
+    assert "characters, more than" in result["notes"][1]
 
 
 def test_raw_bleu_does_not_see_what_dom_bleu_sees() -> None:
