@@ -116,7 +116,8 @@ METRICS: tuple[Metric, ...] = (
         "similarity",
         "percent",
         rendered.visual_similarity,
-        "structural similarity (SSIM) of the desktop screenshots",
+        "structural similarity (SSIM) of the desktop screenshots where either shows something",
+        version=2,
     ),
     Metric(
         "renders", "Renders", "render", "binary", rendered.renders, "the browser shows the page without its own fault"

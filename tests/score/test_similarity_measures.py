@@ -6,7 +6,7 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageDraw
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
@@ -153,6 +153,28 @@ def test_visual_similarity() -> None:
     assert same == webp == pytest.approx(100)
     assert 0 <= tiny < 100
     assert 0 <= shorter < 100
+
+
+def test_what_neither_page_shows_does_not_count() -> None:
+    """Over the whole screen two pages that are mostly empty would look alike whatever they say."""
+    words, others, nothing = (screen(text) for text in ("Fresh bread every day", "Meet the cats, dogs", ""))
+    assert similarity.visual_similarity(words, words).value == pytest.approx(100)
+    assert (similarity.visual_similarity(others, words).value or 0) < 50
+    assert (similarity.visual_similarity(nothing, words).value or 0) < 20
+    assert similarity.visual_similarity(nothing, nothing).value == 100
+    assert similarity.visual_similarity(words, screen("Fresh bread every day", height=1200)).value == 100
+    dark = [screen(text, paper="black", ink="white") for text in ("Fresh bread every day", "Meet the cats, dogs", "")]
+    same, other, empty = ((similarity.visual_similarity(page, dark[0]).value or 0) for page in dark)
+    assert same == pytest.approx(100)
+    assert max(other, empty) < 50
+
+
+def screen(text: str, height: int = 800, paper: str = "white", ink: str = "black") -> bytes:
+    image = Image.new("RGB", (1280, height), paper)
+    ImageDraw.Draw(image).text((20, 20), text, ink, font_size=30)
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return out.getvalue()
 
 
 def test_no_page_scores_zero_and_still_weighs_in_the_corpus() -> None:
