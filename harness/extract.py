@@ -14,8 +14,9 @@ import turbohtml
 
 from harness.types import Page, Scope
 
-_FENCE = re.compile(r"^[ \t]*(?P<mark>`{3,}|~{3,})[ \t]*(?P<language>[\w+.-]*)[^\n`]*\n", re.MULTILINE)
-_INLINE_FENCE = re.compile(r"(?P<mark>```)[ \t]*(?P<language>html?|HTML)?[ \t]*(?=<)")
+# Possessive, for a model that repeats itself writes what a backtracking pattern would try in quadratically many ways.
+_FENCE = re.compile(r"^[ \t]*+(?P<mark>`{3,}+|~{3,}+)[ \t]*+(?P<language>[\w+.-]*+)[^\n`]*+\n", re.MULTILINE)
+_INLINE_FENCE = re.compile(r"(?P<mark>```)[ \t]*+(?P<language>html?|HTML)?[ \t]*+(?=<)")
 _DOCUMENT_START = re.compile(r"<!doctype\b|<html\b", re.IGNORECASE)
 _PAGE_START = re.compile(r"<(?:!doctype\b|!--|\?xml\b|[a-z][^\s<>/`]*(?=[\s/>]|\Z))", re.IGNORECASE)
 _TAG = re.compile(r"<([a-z][^\s<>/`]*)(?=[\s/>]|\Z)", re.IGNORECASE)
@@ -95,12 +96,16 @@ def _page_start(text: str) -> int | None:
     if document is not None:
         return document
     last_end = {end[1].lower(): end.start() for end in _END_TAG.finditer(text)}
+    seen = 0  # the line is known up to here, and not to be blank if a tag stands in it
     for tag in _TAG.finditer(text):
-        if _in_backticks(text, tag.start()):
+        position = tag.start()
+        newline = text.rfind("\n", seen, position)
+        begins_line = (newline >= 0 or seen == 0) and not text[newline + 1 : position].strip()
+        seen = position + 1
+        if _in_backticks(text, position):
             continue
-        begins_line = not text[text.rfind("\n", 0, tag.start()) + 1 : tag.start()].strip()
-        if begins_line or last_end.get(tag[1].lower(), -1) > tag.start():
-            return tag.start()
+        if begins_line or last_end.get(tag[1].lower(), -1) > position:
+            return position
     return None
 
 

@@ -10,12 +10,12 @@ from typing import Any, Protocol
 
 from harness.extract import extract
 from harness.render import Renderer, RenderRequest
+from harness.render.batch import task_request
 from harness.schema import SCHEMA
 from harness.score.metric import Evidence, NuReport
 from harness.score.nu import check_pages, find_nu
 from harness.score.registry import METRICS, messages, score_page
-from harness.score.wrap import as_document
-from harness.types import CONTROL_NAMES, Completion, Page, Rendering, Row, Score, Task, sha256
+from harness.types import CONTROL_NAMES, Completion, Page, Rendering, Row, Score, Task
 
 CHUNK = 48
 """Pages checked, rendered and written to the journal together: a kill loses at most these."""
@@ -54,15 +54,14 @@ class Scorer:
         pages = [extract(done.text, done.finish_reason, task.scope) for task, done in chunk]
         reports = _check(pages, [task.scope for task, _ in chunk])
         self._render_references([task for task, _ in chunk])
-        requests = {
-            _request_key(page.html, task): _request(page.html, task)
+        requests = [
+            task_request(task, page.html) if page.kind != "none" else None
             for (task, _), page in zip(chunk, pages, strict=True)
-            if page.kind != "none"
-        }
+        ]
         renderings = self._render(requests)
         rows = []
-        for (task, completion), page, report in zip(chunk, pages, reports, strict=True):
-            rendering = renderings.get(_request_key(page.html, task)) if page.kind != "none" else None
+        for (task, completion), page, report, request in zip(chunk, pages, reports, requests, strict=True):
+            rendering = renderings.get(request.key) if request is not None else None
             evidence = Evidence(
                 task=task,
                 completion=completion.text,
@@ -82,21 +81,17 @@ class Scorer:
         if not missing:
             return
         cut = {task_id: extract(task.reference, "eos", task.scope).html for task_id, task in missing.items()}
-        requests = {
-            _request_key(html, missing[task_id]): _request(html, missing[task_id])
-            for task_id, html in cut.items()
-            if html
-        }
-        renderings = self._render(requests)
-        for task_id, html in cut.items():
-            found = renderings.get(_request_key(html, missing[task_id]))
-            if found is not None:
-                self.references[task_id] = found
+        requests = {task_id: task_request(missing[task_id], html) for task_id, html in cut.items() if html}
+        renderings = self._render(requests.values())
+        for task_id, request in requests.items():
+            if request.key in renderings:
+                self.references[task_id] = renderings[request.key]
 
-    def _render(self, requests: Mapping[str, RenderRequest]) -> dict[str, Rendering]:
+    def _render(self, requests: Iterable[RenderRequest | None]) -> dict[str, Rendering]:
         """Render pages; one that ran out of time gets a second try, so that a busy machine is not held against it."""
-        renderings = self.renderer.render(requests.values()) if requests else {}
-        late = [requests[key] for key, rendering in renderings.items() if rendering.outcome == "timeout"]
+        wanted = {request.key: request for request in requests if request is not None}
+        renderings = self.renderer.render(wanted.values()) if wanted else {}
+        late = [wanted[key] for key, rendering in renderings.items() if rendering.outcome == "timeout"]
         return renderings | (self.renderer.render(late) if late else {})
 
     def _row(self, evidence: Evidence, completion: Completion) -> Row:
@@ -176,16 +171,6 @@ def _check(pages: Sequence[Page], scopes: Sequence[Any]) -> list[NuReport | None
     found = check_pages([html for html, _ in unique], [scope for _, scope in unique]) if unique else []
     by_page = dict(zip(unique, found, strict=True))
     return [by_page.get((page.html, scope)) for page, scope in zip(pages, scopes, strict=True)]
-
-
-def _request_key(html: str, task: Task) -> str:
-    """Equal pages with equal checks are rendered once. The key, a host name, says nothing of the model."""
-    return "p" + sha256(f"{html}\0{task.scope}\0{task.id if task.checks else ''}")[:24]
-
-
-def _request(html: str, task: Task) -> RenderRequest:
-    """A fragment is shown inside a conforming document: what the task did not ask for is not held against it."""
-    return RenderRequest(_request_key(html, task), as_document(html, task.scope)[0], task.checks)
 
 
 def _digest(picture: bytes) -> str:

@@ -5,6 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.extract import extract
+from harness.score.wrap import as_document
+from harness.types import Scope
 
 DOCUMENT = "<!DOCTYPE html>\n<html><body><p>Hi</p></body></html>"
 
@@ -82,3 +84,22 @@ def test_any_completion_gives_a_part_of_itself(completion: str, reason: str | No
     assert page == extract(completion, reason, scope)  # type: ignore[arg-type]
     assert (page.kind == "none") == (page.html == "")
     assert page.html == page.html.strip()
+
+
+@pytest.mark.parametrize("scope", ["document", "fragment"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "```" + "a" * 300_000 + "`",
+        "```" + " " * 300_000 + "x",
+        "~" * 300_000,
+        "Hello " + "<p> " * 75_000,
+        "<!-- a -->" * 30_000,
+        "```\n" * 75_000,
+    ],
+    ids=["long label", "blank label", "tildes", "open tags on one line", "comments", "fences"],
+)
+def test_what_a_model_repeats_without_end_comes_back(text: str, scope: Scope) -> None:
+    """A pattern that backtracks would not return from these within a day."""
+    page = extract(text, "loop", scope)
+    assert as_document(page.html, scope)[0].count(page.html) >= 1

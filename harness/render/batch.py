@@ -7,7 +7,18 @@ from dataclasses import replace
 
 from harness.render.renderer import Renderer
 from harness.render.settings import RenderRequest
+from harness.score.wrap import as_document
 from harness.types import Rendering, Task, sha256
+
+
+def task_request(task: Task, html: str) -> RenderRequest:
+    """Return what the renderer is asked for a page of a task; equal pages with equal checks are one request.
+
+    A fragment is shown inside a conforming document: what the task did not ask for is not held against it. The key, a
+    host name, says nothing of the model.
+    """
+    key = "p" + sha256(f"{html}\0{task.scope}\0{task.id if task.checks else ''}")[:24]
+    return RenderRequest(key, as_document(html, task.scope)[0], task.checks)
 
 
 def render_task_pages(
@@ -18,10 +29,8 @@ def render_task_pages(
     Only the desktop's picture is kept: thousands of pages may be held at once. `on_page` is called for each page that
     the renderer finished.
     """
-    keys = ["p" + sha256(f"{html}\0{task.id if task.checks else ''}")[:24] for task, html in pages]
-    requests = {
-        key: RenderRequest(key, html, task.checks) for key, (task, html) in zip(keys, pages, strict=True) if html
-    }
+    asked = [task_request(task, html) if html else None for task, html in pages]
+    requests = {request.key: request for request in asked if request is not None}
     found: dict[str, Rendering] = {}
 
     def done(request: RenderRequest, rendering: Rendering) -> None:
@@ -32,4 +41,4 @@ def render_task_pages(
 
     if requests:
         renderer.render(requests.values(), done)
-    return [found.get(key) for key in keys]
+    return [found.get(request.key) if request is not None else None for request in asked]

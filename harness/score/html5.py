@@ -16,6 +16,7 @@ import turbohtml
 from html5lib.constants import E as ERROR_TEXTS
 from html5lib.constants import tokenTypes
 
+from harness.score.wrap import FIRST_TAG
 from harness.types import Message
 
 EXEMPTIONS = {
@@ -62,7 +63,6 @@ _TEMPLATE_CONTEXT = {
     "colgroup": "table",
     "col": "colgroup",
 }
-_FIRST_TAG = re.compile(r"\s*(?:<!--.*?-->\s*)*<([a-z][a-z0-9-]*)", re.IGNORECASE | re.DOTALL)
 _NOT_NEWLINE = re.compile(r"[^\n]")
 _KEPT_MESSAGES = 50
 _READ_ERRORS = 1000
@@ -77,7 +77,7 @@ def tree_errors(html: str, ignore_doctype: bool = False) -> list[Message]:
     templates = _templates(html)
     messages = _messages(_blank(html, [whole for whole, _ in templates], 0, len(html)), None, 0, 0)
     for (_, (start, end)), (whole, _) in zip(templates, templates, strict=True):
-        first = _FIRST_TAG.match(html, start, end)
+        first = FIRST_TAG.match(html, start, end)
         container = _TEMPLATE_CONTEXT.get(first[1].lower(), "div") if first else "div"
         inside = [other for other, _ in templates if whole[0] < other[0] and other[1] <= end]
         line_start = html.rfind("\n", 0, start) + 1

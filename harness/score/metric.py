@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
+from harness.score.guard import NotMeasured
 from harness.types import Message, Page, Rendering, Score, Task
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +57,13 @@ class Metric:
     """For corpus metrics: the value of a whole corpus from the column sums of its rows' `Score.counts`."""
     version: int = 1
     """Raised whenever the same page could get another number."""
+
+
+def or_null(work: Callable[[], T]) -> T | Score:
+    """Return what `work` returns; a failure inside it is a null with a note that names it, never an exception."""
+    try:
+        return work()
+    except NotMeasured as reason:
+        return Score(None, str(reason))
+    except Exception as error:
+        return Score(None, f"the metric failed: {type(error).__name__}: {error}"[:300])

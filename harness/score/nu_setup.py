@@ -35,8 +35,6 @@ def setup(folder: Path | None) -> nu.NuChoice | None:
         if choice is not None:
             return _tell(choice, f"{choice} is there")
         problems = []
-        if not any(True for _ in nu._javas()):
-            problems += _problem(_install_java)
         if not any(Path(jar).is_file() for jar, _ in nu._jars()):
             problem = _problem(lambda: _jar_from_npm(root.joinpath(*nu.JAR_IN_CACHE)))
             if problem:
@@ -45,6 +43,10 @@ def setup(folder: Path | None) -> nu.NuChoice | None:
                 problem = problem if len(problem) > 1 else []
             problems += problem
         choice = nu.find_nu()
+        if choice is None and not problems:
+            # There may be a `java` that is too old, or that only says where to buy one, as on a new Mac.
+            problems += _problem(_install_java)
+            choice = nu.find_nu()
     except Exception as error:
         return _tell(None, f"Nu Html Checker: not set up ({type(error).__name__}: {error}); {nu.INSTALL_HINT}")
     if choice is not None:

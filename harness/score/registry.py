@@ -9,8 +9,7 @@ from typing import Any
 from harness.errors import UsageError, did_you_mean
 from harness.score import form, parsed, rendered, similarity
 from harness.score.facts import PageFacts
-from harness.score.guard import NotMeasured
-from harness.score.metric import Evidence, Metric
+from harness.score.metric import Evidence, Metric, or_null
 from harness.types import Message, Score
 
 
@@ -117,7 +116,8 @@ METRICS: tuple[Metric, ...] = (
         "similarity",
         "percent",
         rendered.visual_similarity,
-        "structural similarity (SSIM) of the desktop screenshots",
+        "structural similarity (SSIM) of the desktop screenshots where either shows something",
+        version=2,
     ),
     Metric(
         "renders", "Renders", "render", "binary", rendered.renders, "the browser shows the page without its own fault"
@@ -165,12 +165,7 @@ def score_page(evidence: Evidence) -> dict[str, Score]:
 
 def score_metric(metric: Metric, evidence: Evidence) -> Score | None:
     """Return one metric's score; a failure inside the metric is a null with a note, never an exception."""
-    try:
-        return metric.score(evidence)
-    except NotMeasured as reason:
-        return Score(None, str(reason))
-    except Exception as error:
-        return Score(None, f"the metric failed: {type(error).__name__}: {error}"[:300])
+    return or_null(lambda: metric.score(evidence))
 
 
 def messages(evidence: Evidence) -> list[Message]:

@@ -18,6 +18,8 @@ MAX_CHARACTERS = 400_000
 
 _MAX_SEQUENCE_PRODUCT = 4e10
 _MAX_PIXELS = 60_000_000
+_SSIM_WINDOW = 7
+"""scikit-image's side of the window; smaller pictures are padded up to it."""
 _BLEU_ORDER = 4
 
 
@@ -46,7 +48,7 @@ def corpus_bleu(sums: Sequence[float]) -> float:
     if not any(total):
         return 0.0
     score = BLEU.compute_bleu(correct=correct, total=total, sys_len=numbers[0], ref_len=numbers[1], smooth_method="exp")
-    return float(score.score)
+    return min(100.0, float(score.score))  # rounding may carry equal pages past it
 
 
 def chrf(prediction: str, reference: str) -> Score:
@@ -75,29 +77,48 @@ def sequence_similarity(prediction: Sequence[str], reference: Sequence[str]) -> 
 
 
 def visual_similarity(prediction: bytes, reference: bytes) -> Score:
-    """Structural similarity (SSIM, Wang et al. 2004; scikit-image) of two screenshots, negative values as 0.
+    """SSIM (Wang et al. 2004; scikit-image) of two screenshots where either shows something, negative values as 0.
 
-    Both are compared in grey at their full size; the smaller is padded with white on the right and below, so that a
-    page cut short loses what it lacks.
+    Both are compared in grey at their full size; the smaller is continued in its own background, so that a page cut
+    short loses what it lacks. Windows in which both show nothing but their background are left out, a weighting by
+    region as the authors of SSIM describe: most of a page is empty, and over all of it an empty page would score 98.
     """
     import numpy as np
-    from PIL import Image
+    from scipy.ndimage import maximum_filter
     from skimage.metrics import structural_similarity
 
-    pictures = []
-    for data in (prediction, reference):
-        with Image.open(io.BytesIO(data)) as picture:
-            if picture.width * picture.height > _MAX_PIXELS:
-                raise NotMeasured(f"a screenshot of {picture.width} × {picture.height} pixels is too large to compare")
-            pictures.append(np.asarray(picture.convert("L")))
-    # 7 is the side of SSIM's window: smaller pictures are padded up to it.
-    height = max(7, *(p.shape[0] for p in pictures))
-    width = max(7, *(p.shape[1] for p in pictures))
-    first, second = (
-        np.pad(p, ((0, height - p.shape[0]), (0, width - p.shape[1])), constant_values=255) for p in pictures
+    pictures = [_grey(data) for data in (prediction, reference)]
+    size = tuple(max(_SSIM_WINDOW, *sides) for sides in zip(*(picture.shape for picture in pictures), strict=True))
+    padded, shown = [], np.zeros(size, np.uint8)
+    for picture in pictures:
+        background = np.bincount(picture.ravel(), minlength=256).argmax()
+        missing = [(0, whole - own) for whole, own in zip(size, picture.shape, strict=True)]
+        padded.append(np.pad(picture, missing, constant_values=background).astype(np.float32))
+        shown |= padded[-1] != background
+    if not shown.any():
+        return Score(100.0)
+    window = tuple(
+        slice(max(0, places.min() - _SSIM_WINDOW), places.max() + 1 + _SSIM_WINDOW) for places in shown.nonzero()
     )
     measure: Any = structural_similarity  # scikit-image has no types
-    return Score(100.0 * max(0.0, float(measure(first, second, data_range=255))))
+    _, similarities = measure(*(picture[window] for picture in padded), data_range=255, full=True)
+    counted = maximum_filter(shown[window], size=_SSIM_WINDOW) > 0
+    return Score(100.0 * max(0.0, float(similarities[counted].mean(dtype=np.float64))))
+
+
+def _grey(data: bytes) -> Any:
+    """The picture's pixels, 0 to 255, by row and column."""
+    import numpy as np
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            width, height = picture.size
+            if width * height <= _MAX_PIXELS:
+                return np.asarray(picture.convert("L"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise NotMeasured(f"a screenshot cannot be read: {error}"[:200]) from error
+    raise NotMeasured(f"a screenshot of {width} × {height} pixels is too large to compare")
 
 
 def signatures() -> dict[str, str]:

@@ -1,12 +1,16 @@
 """The similarity measures as `evaluate.Metric`s that work alone, without a run and without the network.
 
 `metric.compute(predictions=[...], references=[...])` takes pages as text (screenshots as bytes for `VisualSimilarity`)
-and returns {name: value of the corpus, "scores": value of each pair}. They are the same functions that a run uses.
+and returns {name: value of the corpus, "scores": value of each pair, "notes": {index of a pair: why it has no value}}.
+A pair that could not be measured has None, and the corpus' value is that of the others. They are the same functions
+that a run uses.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import datasets
@@ -14,7 +18,10 @@ import evaluate
 
 from harness.score import guard, similarity
 from harness.score.facts import PageFacts
+from harness.score.metric import or_null
 from harness.types import Score
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class _Similarity(evaluate.Metric):  # type: ignore[misc]
@@ -25,7 +32,8 @@ class _Similarity(evaluate.Metric):  # type: ignore[misc]
     corpus: Callable[..., float] | None = None
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+        # In memory, so that nothing is written to disk and two of them never wait for each other's lock.
+        super().__init__(**{"keep_in_memory": options.get("num_process", 1) == 1, **options})
 
     def _info(self) -> evaluate.MetricInfo:
         value = datasets.Value(self.feature)
@@ -36,15 +44,26 @@ class _Similarity(evaluate.Metric):  # type: ignore[misc]
             features=datasets.Features({"predictions": value, "references": value}),
         )
 
+    def add_batch(self, *, predictions: Any = None, references: Any = None, **more: Any) -> None:
+        """Add pairs. A lone surrogate becomes U+FFFD, as parsers read it: `evaluate` can store text as UTF-8 only."""
+        predictions, references = ([_storable(text) for text in texts or ()] for texts in (predictions, references))
+        super().add_batch(predictions=predictions, references=references, **more)
+
+    def add(self, *, prediction: Any = None, reference: Any = None, **more: Any) -> None:
+        """Add one pair, as `add_batch` does."""
+        super().add(prediction=_storable(prediction), reference=_storable(reference), **more)
+
     def _compute(self, *, predictions: list[Any], references: list[Any]) -> dict[str, Any]:
-        scores = [self.pair(p, r) for p, r in zip(predictions, references, strict=True)]
-        values = [float(score.value or 0.0) for score in scores]
-        if self.corpus is not None:
-            columns = zip(*(score.counts or () for score in scores), strict=True)
+        scores = [or_null(partial(self.pair, p, r)) for p, r in zip(predictions, references, strict=True)]
+        values = [score.value for score in scores if score.value is not None]
+        total: float | None = None
+        if values and self.corpus is not None:
+            columns = zip(*(score.counts for score in scores if score.counts is not None), strict=True)
             total = type(self).corpus([sum(column) for column in columns])  # type: ignore[misc]
-        else:
-            total = sum(values) / len(values) if values else 0.0
-        return {self.measure: total, "scores": values}
+        elif values:
+            total = sum(values) / len(values)
+        notes = {index: score.note for index, score in enumerate(scores) if score.value is None}
+        return {self.measure: total, "scores": [score.value for score in scores], "notes": notes}
 
     def pair(self, prediction: Any, reference: Any) -> Score:
         """The score of one pair."""
@@ -127,3 +146,7 @@ class VisualSimilarity(_Similarity):
 def _facts(html: str) -> PageFacts:
     facts: PageFacts = guard.facts(html, "document")
     return facts
+
+
+def _storable(text: Any) -> Any:
+    return _LONE_SURROGATE.sub("\ufffd", text) if isinstance(text, str) else text

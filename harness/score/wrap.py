@@ -7,8 +7,11 @@ import re
 from harness.types import Scope
 
 _HEAD = '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Fragment</title>'
-_DOCUMENT_TAG = re.compile(r"\s*(?:<!--.*?-->\s*)*<(?:!doctype|html|head|body|frameset)\b", re.IGNORECASE | re.DOTALL)
-_FIRST_TAG = re.compile(r"\s*(?:<!--.*?-->\s*)*<([a-z][a-z0-9-]*)", re.IGNORECASE | re.DOTALL)
+# Atomic and possessive: a row of comments could be read in exponentially many ways.
+_COMMENTS = r"\s*+(?:(?><!--.*?-->)\s*+)*+"
+_DOCUMENT_TAG = re.compile(rf"{_COMMENTS}<(?:!doctype|html|head|body|frameset)\b", re.IGNORECASE | re.DOTALL)
+FIRST_TAG = re.compile(rf"{_COMMENTS}<([a-z][a-z0-9-]*)", re.IGNORECASE | re.DOTALL)
+"""The first tag's name, after white space and comments."""
 _AROUND: dict[str, tuple[str, str]] = {
     "tr": ("<table><tbody>", "</tbody></table>"),
     "td": ("<table><tbody><tr>", "</tr></tbody></table>"),
@@ -36,7 +39,7 @@ def as_document(html: str, scope: Scope) -> tuple[str, int]:
     """
     if scope == "document" or _DOCUMENT_TAG.match(html):
         return html, 0
-    first = _FIRST_TAG.match(html)
+    first = FIRST_TAG.match(html)
     name = first[1].lower() if first else ""
     if name in _METADATA:
         head = _HEAD.replace("<title>Fragment</title>", "") if re.search(r"<title\b", html, re.IGNORECASE) else _HEAD

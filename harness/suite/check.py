@@ -24,6 +24,8 @@ EMPTY_PAGE = '<!DOCTYPE html><html lang="en"><head><title>Empty</title></head><b
 _CHUNK = 48
 _PASSING = frozenset({"unscored", "timeout", "crash"})
 _SHOWN_MESSAGE = 160
+_TOLD_BY = {"well_formed": ("turbohtml", "html5lib", "harness"), "conforming": ("nu",), "lxml_clean": ("lxml",)}
+"""Tiers, and whose messages say why they do not hold."""
 
 
 def check_suite(suite: Suite, narrator: Narrator, limit: int | None = None) -> SuiteCheck:
@@ -85,16 +87,18 @@ def _references(
                 if rendering is not None:
                     kept[task.id] = replace(rendering, screenshots={})
                 counted = Evidence(task, task.reference, page, rendering, nu=report)
-                strict = replace(counted, task=replace(task, ignore=frozenset()))
+                strict = replace(counted, task=replace(task, ignore=frozenset())) if task.ignore else counted
                 for name, count in counts.items():
-                    value, note = _score(name, counted)
-                    if value is None:
-                        unmeasured[name][task.id] = note
+                    score, by_all = (registry.score_metric(registry.metric(name), e) for e in (counted, strict))
+                    if score is None or by_all is None:  # a fragment has no doctype to miss
                         continue
-                    count[0] += int(value == 1)
-                    count[1] += int(_score(name, strict)[0] == 1)
+                    if score.value is None:
+                        unmeasured[name][task.id] = score.note
+                        continue
+                    count[0] += int(score.value == 1)
+                    count[1] += int(by_all.value == 1)
                     count[2] += 1
-                    if value < 1:
+                    if score.value < 1:
                         failing[name][task.id] = _why(name, counted)
                 stage.advance()
     return (
@@ -112,11 +116,6 @@ def _twice_where_slow(renderer: Renderer, pages: Sequence[tuple[Task, str]]) -> 
     return renderings
 
 
-def _score(name: str, evidence: Evidence) -> tuple[float | None, str]:
-    score = registry.score_metric(registry.metric(name), evidence)
-    return (score.value, score.note) if score is not None else (None, "does not apply")
-
-
 def _why(name: str, evidence: Evidence) -> str:
     """The first reason, in the words of the tool that gave it."""
     if name == "extracted":
@@ -126,8 +125,8 @@ def _why(name: str, evidence: Evidence) -> str:
     rendering = evidence.rendering
     if name == "renders" and rendering is not None:
         return f"{rendering.outcome} {rendering.detail}".strip()[:_SHOWN_MESSAGE]
-    sources = form.nu_errors(evidence) if name == "conforming" else form.messages(replace(evidence, nu=None))
-    wanted = [m for m in sources if name == "conforming" or m.source != "lxml"]
+    told = form.messages(evidence)
+    wanted = [message for message in told if message.source in _TOLD_BY.get(name, ())]
     if not wanted:
         return ""
     first = wanted[0]

@@ -116,7 +116,7 @@ def make_suite(name: str, source: str | None, parent: Path) -> MadeSuite:
     if path.is_file():
         return _from_file(folder, path)
     if path.is_dir() or path.suffix in SUFFIXES or _HUB_ID.fullmatch(source) is None:
-        near = [file.name for file in path.parent.glob("*")] if path.parent.is_dir() else []
+        near = [file.name for file in path.parent.glob("*") if file.suffix in SUFFIXES]
         hint = did_you_mean(path.name, near) if near else "a hub id has the form owner/name"
         raise UsageError(f"there is no data file {source}", hint)
     return _from_hub(folder, source)
@@ -180,10 +180,15 @@ def _from_hub(folder: Path, hub_id: str) -> MadeSuite:
 
 def _hub_columns(hub_id: str) -> list[str] | None:
     from datasets import load_dataset_builder
+    from datasets.exceptions import DatasetNotFoundError
 
     try:
         with without_retry_warnings():
             features = load_dataset_builder(hub_id).info.features
+    except DatasetNotFoundError:
+        raise UsageError(
+            f"there is no data set {hub_id} on the hub", "or it is private: log in with `hf auth login`"
+        ) from None
     except Exception:  # the hub client raises many kinds; all of them mean "cannot look"
         return None
     return list(features) if features else None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.score import nu, nu_setup
+from harness.score import nu
 
 GOOD = '<!DOCTYPE html><html lang="en"><title>T</title><p>x</p></html>'
 
@@ -90,43 +90,3 @@ def test_a_page_that_nu_itself_could_not_check_is_none(tmp_path: Path, monkeypat
     choice = fake_java(tmp_path, f"print({json.dumps({'messages': [said]})!r})")
     monkeypatch.setattr(nu, "find_nu", lambda: choice)
     assert nu.check_pages([GOOD, GOOD]) == [nu.NuReport((), ()), None]
-
-
-def test_setup_tells_what_is_there(nu_choice: nu.NuChoice, capsys: pytest.CaptureFixture[str]) -> None:
-    assert nu.setup_nu() == nu_choice
-    assert nu_choice.version in capsys.readouterr().err
-
-
-def test_setup_without_network_says_so_in_one_line_and_does_not_raise(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def fail(*_: object) -> None:
-        raise OSError("no network")
-
-    monkeypatch.setattr(nu, "_javas", lambda: iter([("java", "Java on PATH")]))
-    monkeypatch.setattr(nu, "_jars", lambda: iter(()))
-    monkeypatch.setattr(nu_setup, "_jar_from_npm", fail)
-    monkeypatch.setattr(nu_setup, "_jar_from_pypi", fail)
-    assert nu.setup_nu(tmp_path) is None
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    assert "no network" in told
-    assert nu.INSTALL_HINT in told
-
-
-def test_a_package_that_is_not_the_pinned_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    npm = tmp_path / "npm"
-    npm.write_text("#!/bin/sh\necho not-the-package > vnu-jar-26.9.27.tgz\n", encoding="utf-8")
-    npm.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    with pytest.raises(ValueError, match="SHA-512 differs"):
-        nu_setup._jar_from_npm(tmp_path / "nu" / "vnu.jar")
-    assert not (tmp_path / "nu" / "vnu.jar").exists()
-
-
-def test_a_cache_folder_that_cannot_be_made_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").write_text("", encoding="utf-8")
-    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "file" / "cache"))
-    monkeypatch.delenv("HARNESS_VNU_JAR", raising=False)
-    nu.find_nu()
-    assert all("cache" not in jar for jar, _ in nu._jars())

@@ -4,7 +4,9 @@ import io
 import random
 
 import pytest
-from PIL import Image
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
@@ -39,6 +41,42 @@ def test_evaluate_metrics_work_alone_and_order_pages_rightly(measure: type) -> N
     assert same == pytest.approx(100)
     assert 0 <= other < equal <= 100
     assert result[measure.measure] < 100
+
+
+BYTES = st.binary(max_size=60)
+TEXTS = st.one_of(st.text(max_size=60), BYTES.map(lambda data: data.decode("utf-8", "surrogateescape")))
+
+
+@pytest.mark.parametrize("measure", [Bleu, BleuDom, Chrf, TreeBleuF1, TextSimilarity, TagSimilarity])
+@settings(max_examples=25, deadline=None)
+@given(pairs=st.lists(st.tuples(TEXTS, TEXTS), max_size=4))
+def test_evaluate_metrics_take_any_text(measure: type, pairs: list[tuple[str, str]]) -> None:
+    metric = measure()
+    for prediction, reference in pairs[:1]:
+        metric.add(prediction=prediction, reference=reference)
+    metric.add_batch(predictions=[p for p, _ in pairs[1:]], references=[r for _, r in pairs[1:]])
+    result = metric.compute()
+    assert result["notes"] == {}
+    assert len(result["scores"]) == len(pairs)
+    assert all(0 <= score <= 100 for score in result["scores"])
+    assert 0 <= result[measure.measure] <= 100 if pairs else result[measure.measure] is None
+
+
+@settings(max_examples=25, deadline=None)
+@given(BYTES)
+def test_bytes_that_are_no_picture_are_a_named_null(data: bytes) -> None:
+    result = VisualSimilarity().compute(predictions=[data], references=[data])
+    assert result["visual_similarity"] is None
+    assert "cannot be read" in result["notes"][0]
+
+
+@pytest.mark.parametrize("measure", [Bleu, BleuDom, Chrf, TreeBleuF1, TextSimilarity, TagSimilarity])
+def test_a_page_too_large_is_a_named_null_and_leaves_the_corpus_to_the_others(measure: type) -> None:
+    result = measure().compute(predictions=[PAGE, "<p>word " * 300_000], references=[PAGE, PAGE])
+    assert result["scores"] == [pytest.approx(100), None]
+    assert result[measure.measure] == pytest.approx(100)
+    assert list(result["notes"]) == [1]
+    assert "characters, more than" in result["notes"][1]
 
 
 def test_raw_bleu_does_not_see_what_dom_bleu_sees() -> None:
@@ -115,6 +153,28 @@ def test_visual_similarity() -> None:
     assert same == webp == pytest.approx(100)
     assert 0 <= tiny < 100
     assert 0 <= shorter < 100
+
+
+def test_what_neither_page_shows_does_not_count() -> None:
+    """Over the whole screen two pages that are mostly empty would look alike whatever they say."""
+    words, others, nothing = (screen(text) for text in ("Fresh bread every day", "Meet the cats, dogs", ""))
+    assert similarity.visual_similarity(words, words).value == pytest.approx(100)
+    assert (similarity.visual_similarity(others, words).value or 0) < 50
+    assert (similarity.visual_similarity(nothing, words).value or 0) < 20
+    assert similarity.visual_similarity(nothing, nothing).value == 100
+    assert similarity.visual_similarity(words, screen("Fresh bread every day", height=1200)).value == 100
+    dark = [screen(text, paper="black", ink="white") for text in ("Fresh bread every day", "Meet the cats, dogs", "")]
+    same, other, empty = ((similarity.visual_similarity(page, dark[0]).value or 0) for page in dark)
+    assert same == pytest.approx(100)
+    assert max(other, empty) < 50
+
+
+def screen(text: str, height: int = 800, paper: str = "white", ink: str = "black") -> bytes:
+    image = Image.new("RGB", (1280, height), paper)
+    ImageDraw.Draw(image).text((20, 20), text, ink, font_size=30)
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return out.getvalue()
 
 
 def test_no_page_scores_zero_and_still_weighs_in_the_corpus() -> None:

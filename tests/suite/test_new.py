@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
+import datasets
 import pytest
 import yaml
 from hypothesis import given
@@ -10,8 +12,10 @@ from hypothesis import strategies as st
 
 from harness.errors import UsageError
 from harness.suite.columns import guess_columns, guess_form
-from harness.suite.load import SuiteLocation, load_suite
-from harness.suite.new import make_suite
+from harness.suite.load import SuiteLocation, load_suite, load_suite_file
+from harness.suite.new import USUAL_COLUMNS, make_suite
+
+STRING = datasets.Value("string")
 
 PAGE = '<!DOCTYPE html><html lang="en"><head><title>T</title></head><body><p>{}</p></body></html>'
 
@@ -126,3 +130,47 @@ def test_wrong_words_are_refused_in_one_line(tmp_path: Path, name: str, source: 
         make_suite(name, source, tmp_path / "tasks")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "tasks").exists()
+
+
+@pytest.mark.parametrize(
+    ("features", "columns", "told"),
+    [
+        (["id", "question", "html"], {"prompt": "question", "reference": "html"}, ()),
+        (None, USUAL_COLUMNS, ("own/rows could not be reached, so its columns are assumed: look at `columns:`",)),
+    ],
+    ids=["reached", "out of reach"],
+)
+def test_of_a_hub_id_the_columns_are_looked_at(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    features: list[str] | None,
+    columns: dict[str, str],
+    told: tuple[str, ...],
+) -> None:
+    def builder(hub_id: str) -> SimpleNamespace:
+        assert hub_id == "own/rows"
+        if features is None:
+            raise ConnectionError("no network")
+        return SimpleNamespace(info=SimpleNamespace(features=datasets.Features(dict.fromkeys(features, STRING))))
+
+    monkeypatch.setattr(datasets, "load_dataset_builder", builder)
+    made = make_suite("mine", "own/rows", tmp_path)
+    assert made.columns == columns
+    assert [note[: len(start)] for note, start in zip(made.notes, told, strict=True)] == list(told)
+    file = load_suite_file(SuiteLocation("mine", made.folder))
+    assert file.hub is not None
+    assert (file.hub.path, file.columns.prompt, file.columns.reference) == (
+        "own/rows",
+        columns["prompt"],
+        columns["reference"],
+    )
+
+
+def test_a_data_set_that_the_hub_does_not_know_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def builder(hub_id: str) -> None:
+        raise datasets.exceptions.DatasetNotFoundError("Dataset 'own/rwos' doesn't exist on the Hub")
+
+    monkeypatch.setattr(datasets, "load_dataset_builder", builder)
+    with pytest.raises(UsageError, match="there is no data set own/rwos on the hub"):
+        make_suite("mine", "own/rwos", tmp_path)
+    assert not (tmp_path / "mine").exists()
