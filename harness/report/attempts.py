@@ -11,8 +11,8 @@ from harness.report.view import suite_models
 def pass_at(run: RunFiles, suite: str) -> Json:
     """The chance that one of k answers passes, in percent: `{ks, models, rows: [{name, label, primary, cells}]}`.
 
-    `ks` are the numbers of answers drawn, ascending; `cells` holds one list a model, one text a k, an en dash where the
-    model gave fewer answers. Empty where every task was answered once.
+    `ks` are the numbers of answers drawn, ascending; `cells` holds one list a model, one text a k, an en dash where
+    fewer answers were measured. Empty where every task was answered once.
     """
     metrics = as_dict(run.suite(suite).get("metrics"))
     found = {
@@ -21,9 +21,10 @@ def pass_at(run: RunFiles, suite: str) -> Json:
         for model, estimate in as_dict(metrics.get(name)).items()
         if (shares := as_dict(as_dict(estimate).get("pass_at")))
     }
-    ks = sorted({int(k) for shares in found.values() for k in shares if k.isdecimal()})
-    if not ks:
+    if not found:
         return {}
+    # Where an answer was not measured, a metric ends at an odd k of its own: the columns are those of the most answers.
+    ks = max((sorted(int(k) for k in shares if k.isdecimal()) for shares in found.values()), key=lambda one: one[-1:])
     models = [model for model in suite_models(run, suite) if any(model == one for _, one in found)]
     return {
         "ks": ks,
