@@ -60,12 +60,13 @@ def _suite(console: Console, run: RunFiles, suite: str, *, several: bool) -> Non
         grid.add_column(no_wrap=True)
         grid.add_column(justify="right", no_wrap=True)
         grid.add_column(no_wrap=True, overflow="crop", ratio=1)
+        room = max(20, console.width - 11 - max(len(one_line(item["task"], 24)) for item in lost))
         for item in lost:
             loss = f"{item['loss']:+.1f}".replace("-", "−")
             grid.add_row(
                 _text(console, one_line(item["task"], 24)),
                 _text(console, loss),
-                _text(console, one_line(item["prompt"], max(20, console.width - 40)), "dim"),
+                _text(console, one_line(item["prompt"], room), "dim"),
             )
         console.print(grid)
 
