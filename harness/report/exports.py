@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError, did_you_mean
-from harness.report import changes, numbers, view
+from harness.report import attempts, changes, numbers, view
 from harness.report.files import Json, RunFiles, as_dict, number, read_run
 from harness.report.safe import latex, markdown, one_line, spreadsheet
 
@@ -117,10 +117,31 @@ def _latex(run: RunFiles, folder: Path) -> Path:
         power = changes.powers_line(run, suite)
         lines += [r"\par\smallskip\footnotesize " + latex(power).replace(numbers.MINUS, "$-$")] if power else []
         lines.append(r"\end{table}")
-        parts.append("\n".join(lines))
+        parts += ["\n".join(lines), *_latex_attempts(run, suite)]
     return _write(
         folder / "tables.tex", "% needs the package booktabs; * marks a primary metric\n" + "\n\n".join(parts)
     )
+
+
+def _latex_attempts(run: RunFiles, suite: str) -> list[str]:
+    """The table of pass@k; none where every task was answered once."""
+    found = attempts.pass_at(run, suite)
+    if not found:
+        return []
+    ks = found["ks"]
+    lines = [
+        r"\begin{table}\centering",
+        rf"\caption{{{latex(view.suite_title(run, suite))}: pass@$k$ in percent, {latex(view.measured(run, suite))}.}}",
+        rf"\begin{{tabular}}{{l{'r' * len(ks) * len(found['models'])}}}",
+        r"\toprule",
+        " & ".join(["", *(rf"\multicolumn{{{len(ks)}}}{{c}}{{{latex(model)}}}" for model in found["models"])]) + r" \\",
+        " & ".join(["Metric", *(f"$k={k}$" for _ in found["models"] for k in ks)]) + r" \\",
+        r"\midrule",
+    ]
+    for row in found["rows"]:
+        cells = [_math(value, "") for values in row["cells"] for value in values]
+        lines.append(" & ".join([latex(row["label"]) + ("*" if row["primary"] else ""), *cells]) + r" \\")
+    return ["\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"])]
 
 
 def _math(value: str, interval: str) -> str:
@@ -159,8 +180,23 @@ def _markdown(run: RunFiles, folder: Path) -> Path:
                 lines.append("| " + " | ".join(cells) + " |")
         power = changes.powers_line(run, suite)
         lines += ["", markdown(power)] if power else []
-        parts.append("\n".join(lines))
+        parts.append("\n".join([*lines, *_markdown_attempts(run, suite)]))
     return _write(folder / "tables.md", "\n\n".join(parts))
+
+
+def _markdown_attempts(run: RunFiles, suite: str) -> list[str]:
+    """Lines of the table of pass@k; none where every task was answered once."""
+    found = attempts.pass_at(run, suite)
+    if not found:
+        return []
+    heads = [f"{markdown(model)} @{k}" for model in found["models"] for k in found["ks"]]
+    lines = ["", "pass@k, percent: the chance that one of k answers passes.", ""]
+    lines += ["| " + " | ".join(["Metric", *heads]) + " |", "| :-- " + "| --: " * len(heads) + "|"]
+    for row in found["rows"]:
+        label = markdown(row["label"])
+        cells = [f"**{label}**" if row["primary"] else label, *(value for values in row["cells"] for value in values)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
 
 
 def _brackets(interval: str) -> str:
@@ -185,22 +221,27 @@ def _model_card(run: RunFiles, folder: Path) -> Path:
             if mean is None or name not in run.metrics:
                 continue
             facts = run.metrics[name]
-            low, high = number(estimate.get("low")), number(estimate.get("high"))
-            results.append(
+            interval = numbers.interval(estimate, facts["scale"])
+            measured = [(name, facts["label"], mean, f"95 % interval {interval}" if interval else None)]
+            measured += [
+                (f"{name}_pass_at_{k}", f"{facts['label']}, pass@{k}", share, None)
+                for k, value in as_dict(estimate.get("pass_at")).items()
+                if (share := number(value)) is not None and k != "1"
+            ]
+            results += [
                 EvalResult(
                     task_type="text-generation",
                     dataset_type=one_line(suite),
                     dataset_name=one_line(view.suite_title(run, suite)),
                     dataset_split="held-out",
                     dataset_revision=one_line(about.get("revision") or "") or None,
-                    metric_type=one_line(name),
-                    metric_name=one_line(facts["label"]),
-                    metric_value=round(mean * numbers.factor(facts["scale"]), 4),
-                    metric_config=None
-                    if low is None or high is None
-                    else f"95 % interval {numbers.interval(estimate, facts['scale'])}",
+                    metric_type=one_line(kind),
+                    metric_name=one_line(label),
+                    metric_value=round(value * numbers.factor(facts["scale"]), 4),
+                    metric_config=config,
                 )
-            )
+                for kind, label, value, config in measured
+            ]
     if not results:
         raise UsageError("the run has no measured model for a model card", "export csv or parquet instead")
     card = ModelCardData(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from harness.report import numbers
-from harness.report.files import Json, RunFiles, as_dict, as_list
+from harness.report.files import Json, RunFiles, as_dict, as_list, number
 from harness.report.safe import one_line
 
 
@@ -23,12 +23,19 @@ def costs(run: RunFiles) -> list[Json]:
                     "tokens": numbers.count(cost.get("completion_tokens")),
                     "speed": numbers.count(cost.get("tokens_per_second")),
                     "memory": numbers.size(cost.get("peak_memory_bytes")),
+                    "price": _price(as_dict(cost.get("price"))),
                     "training": numbers.seconds(training.get("seconds")) if training else "–",
                     "training_rows": numbers.count(training.get("rows")) if training else "–",
                     "training_tokens": numbers.count(training.get("tokens")) if training else "–",
                 }
             )
     return rows
+
+
+def _price(price: Json) -> str:
+    """An amount with its currency, as a server's model file gives it; "" where nothing is charged."""
+    amount = number(price.get("amount"))
+    return "" if amount is None else f"{amount:.4f} {one_line(price.get('currency') or '', 8)}".strip()
 
 
 def curves(run: RunFiles) -> list[Json]:

@@ -28,6 +28,10 @@ _SCRIPTS = {
     ),
     "overview": ("base.js", "overview.js"),
 }
+_FONTS = (
+    ("Report Sans", "100 900", "inter-latin-wght-normal.woff2"),
+    ("Report Serif", "400", "source-serif-4-latin-400-normal.woff2"),
+)
 
 
 def policy(script: str) -> str:
@@ -41,7 +45,8 @@ def policy(script: str) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return (
         f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src 'self' data:; "
-        "frame-src 'none'; base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; trusted-types live"
+        "font-src data:; frame-src 'none'; base-uri 'none'; form-action 'none'; "
+        "require-trusted-types-for 'script'; trusted-types live"
     )
 
 
@@ -54,8 +59,17 @@ def script(name: str) -> str:
 
 @cache
 def style() -> str:
-    """Return the style sheet that both pages share."""
-    return "\n".join(_asset(part) for part in ("base.css", "report.css", "gallery.css", "detail.css", "print.css"))
+    """Return the style sheet that both pages share, its fonts included."""
+    parts = (_asset(part) for part in ("base.css", "report.css", "gallery.css", "detail.css", "print.css"))
+    return "\n".join([*(_font(*font) for font in _FONTS), *parts])
+
+
+def _font(name: str, weights: str, file: str) -> str:
+    data = base64.b64encode((files("harness.report") / "vendor/fonts" / file).read_bytes()).decode("ascii")
+    return (
+        f'@font-face {{ font-family: "{name}"; font-weight: {weights}; font-display: block; '
+        f'src: url(data:font/woff2;base64,{data}) format("woff2"); }}'
+    )
 
 
 def _asset(name: str) -> str:

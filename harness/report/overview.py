@@ -89,12 +89,13 @@ def _numbers(run: RunFiles) -> Json:
                     "name": name,
                     "label": facts["label"],
                     "scale": facts["scale"],
+                    "primary": facts["primary"],
                     "models": {
                         model: [number(as_dict(about).get(key)) for key in ("mean", "low", "high")]
                         for model, about in as_dict(metrics[name]).items()
                     },
                 }
-                for name, facts in run.metrics.items()
+                for name, facts in sorted(run.metrics.items(), key=lambda item: not item[1]["primary"])
                 if name in metrics
             ],
         }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from harness.report import changes, making, markup, payload, plots, view
+from harness.report import attempts, changes, making, markup, payload, plots, view
 from harness.report.files import Json, RunFiles, as_dict, as_list, number, read_run
 from harness.report.safe import one_line, script_json
 
@@ -59,6 +59,7 @@ def _suite(run: RunFiles, suite: str) -> Json:
         "pairs": _pairs(run, suite),
         "parts": changes.parts(run, suite),
         "powers": changes.powers(run, suite),
+        "attempts": attempts.pass_at(run, suite),
         "funnel": view.funnel(run, suite),
         "outcomes": view.outcomes(run, suite),
         "flagged": len(as_list(as_dict(about.get("leakage")).get("flagged"))),

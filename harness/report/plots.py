@@ -57,7 +57,7 @@ def forest(rows: Sequence[Json], title: str, *, wide: bool = True) -> str:
         slots.append((group, None))
         slots += [(row["label"], row) for row in rows if row["group"] == group]
     step = 0.27 if wide else 0.44
-    figure, axes = _figure((9.2, 0.75 + step * len(slots)) if wide else (3.7, 0.75 + step * len(slots)))
+    figure, axes = _figure((7.6 if wide else 3.7, 0.75 + step * len(slots)))
     ends = [value for row in rows for key in ("low", "high", "difference") if (value := row[key]) is not None]
     reach = max(5.0, max(abs(value) for value in ends)) * 1.08
     lowest, highest = (min(0.0, *ends), max(0.0, *ends))
@@ -65,17 +65,22 @@ def forest(rows: Sequence[Json], title: str, *, wide: bool = True) -> str:
     limits = (max(-reach, lowest - pad), min(reach, highest + pad))
     axes.set_xlim(*limits)
     axes.set_ylim(len(slots) - 0.35, -0.6)
-    axes.axvline(0, color=INK, linewidth=1)
+    if wide:
+        axes.axvline(0, color=INK, linewidth=1)
     for place, (label, row) in enumerate(slots):
+        if not wide and row is not None:  # the labels stand above their lines, where zero must not cross them out
+            axes.plot(limits, [place, place], color=GRID, linewidth=0.7)
+            axes.plot([0, 0], [place - 0.14, place + 0.14], color=INK, linewidth=1)
         _forest_line(axes, place, label, row, wide=wide)
     axes.set_yticks([])
     axes.set_xlabel("Difference in points of 100, with 95 % interval", color=MUTED, fontsize=9.5 if wide else 9)
     axes.tick_params(axis="x", colors=MUTED, labelsize=9.5 if wide else 9, length=0, pad=6)
-    axes.grid(axis="x", color=GRID, linewidth=0.7)
-    axes.set_axisbelow(True)
+    if wide:
+        axes.grid(axis="x", color=GRID, linewidth=0.7)
+        axes.set_axisbelow(True)
     figure.subplots_adjust(
-        left=0.27 if wide else 0.03,
-        right=0.90 if wide else 0.97,
+        left=_LEFT if wide else 0.03,
+        right=_RIGHT if wide else 0.97,
         top=1 - 0.08 / figure.get_figheight(),
         bottom=0.55 / figure.get_figheight(),
     )
@@ -83,13 +88,14 @@ def forest(rows: Sequence[Json], title: str, *, wide: bool = True) -> str:
     return _svg(figure, title, said)
 
 
+_LEFT, _RIGHT = 0.31, 0.89  # where the wide picture's lines begin and end: labels stand left of them, numbers right
 _WORDS = {"better": "better", "worse": "worse", "open": "not told apart from no difference"}
 _COLOURS = {"better": BETTER, "worse": WORSE, "open": OPEN}
 _SHAPES = {"better": "^", "worse": "v", "open": "o"}
 
 
 def _forest_line(axes: Axes, place: int, label: str, row: Json | None, *, wide: bool) -> None:
-    left, blend = -0.27 / 0.63 if wide else 0.0, _blend(axes)
+    left, blend = -_LEFT / (_RIGHT - _LEFT) if wide else 0.0, _blend(axes)
     up = 0 if wide else -0.36
     if row is None:
         axes.text(left, place + (0 if wide else 0.1), label, transform=blend, color=MUTED, fontsize=9.5, va="center")
@@ -98,7 +104,7 @@ def _forest_line(axes: Axes, place: int, label: str, row: Json | None, *, wide: 
     size = 10.5 if wide else 10
     axes.text(left + (0.015 if wide else 0), place + up, label, transform=blend, color=INK, fontsize=size,
               va="center", fontweight=weight)  # fmt: skip
-    right = 1 + 0.1 / 0.63 if wide else 1.0
+    right = 1 + (1 - _RIGHT) / (_RIGHT - _LEFT) if wide else 1.0
     axes.text(right, place + up, row["text"], transform=blend, color=INK, fontsize=size, va="center", ha="right",
               fontweight=weight)  # fmt: skip
     colour = _COLOURS[row["way"]]
@@ -131,7 +137,7 @@ def lines(series: Sequence[tuple[str, Sequence[tuple[float, float]]]], title: st
     series = [(name, sorted(points)) for name, points in series if points]
     if not series:
         return ""
-    figure, axes = _figure((5.2, 2.7))
+    figure, axes = _figure((4.9, 2.7))
     for index, (_, points) in enumerate(series):
         colour = SERIES[index % len(SERIES)]
         axes.plot([p[0] for p in points], [p[1] for p in points], color=colour, linewidth=1.9,

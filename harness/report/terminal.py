@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from harness.report import changes, view
+from harness.report import attempts, changes, view
 from harness.report.files import Json, RunFiles, one_path, read_run
 from harness.report.safe import encodable, one_line
 
@@ -50,6 +50,7 @@ def _suite(console: Console, run: RunFiles, suite: str, *, several: bool) -> Non
     _table(console, run, suite)
     for line in _leftovers(run, suite):
         _line(console, line, style="dim")
+    _attempts(console, run, suite)
     lost = view.regressions(run, suite)
     if lost:
         _, _, second = run.pair(suite).partition(":")
@@ -59,12 +60,13 @@ def _suite(console: Console, run: RunFiles, suite: str, *, several: bool) -> Non
         grid.add_column(no_wrap=True)
         grid.add_column(justify="right", no_wrap=True)
         grid.add_column(no_wrap=True, overflow="crop", ratio=1)
+        room = max(20, console.width - 11 - max(len(one_line(item["task"], 24)) for item in lost))
         for item in lost:
             loss = f"{item['loss']:+.1f}".replace("-", "−")
             grid.add_row(
                 _text(console, one_line(item["task"], 24)),
                 _text(console, loss),
-                _text(console, one_line(item["prompt"], max(20, console.width - 40)), "dim"),
+                _text(console, one_line(item["prompt"], room), "dim"),
             )
         console.print(grid)
 
@@ -107,6 +109,30 @@ def _change(console: Console, change: Json | None) -> list[Text]:
     style = _STYLES[change["way"]]
     low_high = f" ({change['interval']})" if change["interval"] else ""
     return [_text(console, change["difference"] + low_high, style), _text(console, change["arrow"], style)]
+
+
+def _attempts(console: Console, run: RunFiles, suite: str) -> None:
+    """pass@k of the verdict's pair, where tasks were answered several times; with little room its first and last k."""
+    found = attempts.pass_at(run, suite)
+    if not found:
+        return
+    pair = [name for name in run.pair(suite).split(":") if name in found["models"]]
+    models, ks = pair or found["models"][:2], found["ks"]
+    room = max(2, (console.width - 24) // len(models) // 7)
+    kept = [*range(min(len(ks), room) - 1), len(ks) - 1]
+    console.print()
+    _line(console, "Chance that one of k answers passes (pass@k), percent", style="bold")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1))
+    table.add_column("")
+    for model in models:
+        for place in kept:
+            head = f"{one_line(model, 12)}\n" if place == kept[0] else "\n"
+            table.add_column(_text(console, f"{head}k={ks[place]}"), justify="right", no_wrap=True)
+    for row in found["rows"]:
+        cells = [row["cells"][found["models"].index(model)][place] for model in models for place in kept]
+        label = ("★ " if row["primary"] else "  ") + one_line(row["label"], 20)
+        table.add_row(_text(console, label), *(_text(console, cell) for cell in cells))
+    console.print(table)
 
 
 def _leftovers(run: RunFiles, suite: str) -> list[str]:

@@ -109,6 +109,13 @@ def page(category: str, seed: int, skill: float) -> str:
 
 def picture(html: str, width: int, height: int) -> bytes:
     """A small made-up screenshot as WebP: blocks and lines in colours that come from the text."""
+    target = io.BytesIO()
+    drawing(html, width, height).save(target, "WEBP", quality=70, method=0)
+    return target.getvalue()
+
+
+def drawing(html: str, width: int, height: int) -> Any:
+    """The same as an image of PIL."""
     from PIL import Image, ImageDraw
 
     digest = hashlib.sha256(html.encode("utf-8", "replace")).digest()
@@ -121,9 +128,7 @@ def picture(html: str, width: int, height: int) -> bytes:
         wide = int(width * (0.25 + byte / 400))
         draw.rectangle((width // 16, top, width // 16 + wide, top + height // 40), fill=(80 + byte // 3,) * 3)
         top += height // 20
-    target = io.BytesIO()
-    image.save(target, "WEBP", quality=70, method=0)
-    return target.getvalue()
+    return image
 
 
 def make_run(
@@ -233,7 +238,8 @@ def _row(suite: str, task: str, model: str, sample: int, text: str, html: str, s
     if pictures and outcome not in ("timeout",):
         for view, width, height in (("desktop", 640, 400), ("phone", 188, 334)):
             data = screenshot(html, width, height)
-            name = f"shots/{hashlib.sha256(data).hexdigest()[:16]}.webp"
+            kind = "png" if data.startswith(b"\x89PNG") else "webp"
+            name = f"shots/{hashlib.sha256(data).hexdigest()[:16]}.{kind}"
             if not (directory / name).exists():
                 (directory / name).write_bytes(data)
             shots[view] = name

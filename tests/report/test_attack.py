@@ -115,7 +115,8 @@ def attacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     old = json.loads((run / "summary.json").read_text())
     inner = old["suites"].pop("html_starter")
     for metric, models in inner["metrics"].items():
-        inner["metrics"][metric] = {names[model]: estimate for model, estimate in models.items()}
+        shares = {"pass_at": {"1": 0.5, "2": 0.6, ATTACKS[0]: 0.7}}
+        inner["metrics"][metric] = {names[model]: estimate | shares for model, estimate in models.items()}
     inner["pairs"] = {"base:tuned": inner["pairs"]["base:tuned"]}
     old |= {"suites": {suite: {"metrics": inner["metrics"], "pairs": inner["pairs"]}}}
     old["verdict"] |= {

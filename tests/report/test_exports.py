@@ -59,6 +59,20 @@ def test_model_card_is_read_by_the_hub_library(run: Path, tmp_path: Path) -> Non
     assert values["conforming"] == pytest.approx(100 * suite["metrics"]["conforming"]["tuned"]["mean"], abs=1e-3)
 
 
+def test_pass_at_k_is_in_the_tables_and_on_the_card(tmp_path: Path) -> None:
+    from huggingface_hub import ModelCard
+
+    run = make_run(tmp_path / "several", tasks=12, pictures=False, models=("base", "tuned"), samples=4)
+    tex, text, card = export(run, ["latex", "markdown", "model-card"], tmp_path / "out")
+    shares = json.loads((run / "summary.json").read_text())["suites"]["html_starter"]["metrics"]["conforming"]
+    found = [f"{100 * shares[model]['pass_at'][k]:.1f}" for model in ("base", "tuned") for k in "124"]
+    assert f"| **Conforming \\(Nu\\)** | {' | '.join(found)} |" in text.read_text()
+    assert "Conforming (Nu)* & " + " & ".join(f"${value}$" for value in found) in tex.read_text()
+    assert r"\multicolumn{3}{c}{base} & \multicolumn{3}{c}{tuned}" in tex.read_text()
+    results = {one.metric_type: one.metric_value for one in ModelCard(card.read_text()).data.eval_results}
+    assert results["conforming_pass_at_4"] == pytest.approx(100 * shares["tuned"]["pass_at"]["4"], abs=1e-3)
+
+
 def test_an_unknown_format_says_what_to_type(run: Path) -> None:
     with pytest.raises(UsageError, match="did you mean 'parquet'"):
         export(run, ["parket"])

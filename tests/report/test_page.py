@@ -140,7 +140,10 @@ def test_difference_from_the_reference_is_empty_for_the_reference(page: Any, run
     page.goto(address(run_dir, f"#task={task}&view=diff"))
     page.wait_for_selector("dialog[open]")
     assert "the same as the reference" in page.locator('section.answer[aria-label="reference"]').inner_text()
-    assert page.locator('section.answer[aria-label="base"] .plus, section.answer[aria-label="base"] .minus').count() > 0
+    changed = page.locator('section.answer[aria-label="base"] .plus, section.answer[aria-label="base"] .minus')
+    assert changed.count() > 0
+    # A style sheet is compared declaration by declaration, not as one line.
+    assert max(len(line) for line in changed.locator("code").all_inner_texts()) < 120
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -182,15 +185,35 @@ def test_dark_mode_follows_the_system_and_the_button(browser: Any, run_dir: Path
     page.close()
 
 
-def test_print_holds_cards_and_no_controls(page: Any, run_dir: Path) -> None:
-    page.goto(address(run_dir, "#category=forms"))
+def test_paper_holds_every_task_every_table_and_no_controls(page: Any, run_dir: Path, tmp_path: Path) -> None:
+    import shutil
+    import subprocess
+
+    page.goto(address(run_dir))
+    path = tmp_path / "report.pdf"
+    page.pdf(path=str(path), format="A4")
+    assert path.read_bytes().startswith(b"%PDF")
+    # What the browser made ready for paper, looked at closely.
     page.emulate_media(media="print")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    assert page.locator(".card").count() == 10
+    assert page.locator(".card").count() == 60
+    assert page.locator(".card code").all_inner_texts() == sorted({row["task"] for row in rows(run_dir)})
     assert not page.locator("#filters").is_visible()
+    assert page.locator("main details:not([open])").count() == 0
     tops = page.evaluate("[...document.querySelectorAll('.card')].map((c) => c.getBoundingClientRect().top)")
-    assert tops == sorted(tops) and len(set(tops)) == 10
-    assert page.pdf(format="A4").startswith(b"%PDF")
+    assert tops == sorted(tops) and len(set(tops)) == 60
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator(".card").count() < 12 and page.locator("table.powers").is_hidden()
+    if shutil.which("pdftotext"):
+        text = subprocess.run(["pdftotext", "-layout", path, "-"], capture_output=True, text=True, check=True).stdout
+        assert {row["task"] for row in rows(run_dir)} <= set(text.split())
+        assert "Smallest detectable difference" in text and "Filters" not in text
+
+
+def test_paper_holds_what_the_filter_leaves(page: Any, run_dir: Path) -> None:
+    page.goto(address(run_dir, "#category=forms"))
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator(".card").count() == 10
 
 
 def test_single_file_holds_its_pictures(page: Any, run_dir: Path, tmp_path: Path) -> None:
@@ -208,8 +231,12 @@ def test_two_runs_are_laid_side_by_side(page: Any, run_dir: Path) -> None:
     page.goto((run_dir.parent / "index.html").as_uri())
     names = page.locator(".card-run h2").all_inner_texts()
     assert names == ["2026-03-14-a1b2", "2026-03-12-77aa"]
-    for box in page.locator(".pick input").all():
-        box.check()
+    boxes = page.locator(".pick input").all()
+    boxes[0].check()
+    assert "Pick another run" in page.locator("#picked").inner_text()
+    boxes[1].check()
+    page.click("#picked a")
+    until(page, "document.querySelector('#compare').getBoundingClientRect().top < innerHeight / 2")
     assert page.locator("#compared thead th").all_inner_texts()[2:4] == names[::-1]
     assert page.locator("#compared tbody tr").count() > 10
     page.click(".card-run h2 a >> nth=0")
@@ -290,3 +317,22 @@ def test_several_trainings_stand_under_one_name(page: Any, tmp_path: Path) -> No
     assert [head.split("\n")[0] for head in heads] == ["Metric", "base", "tuned", "Difference"]
     assert page.locator("#filter-to").input_value() == "tuned#seed0"
     assert page.locator("table.powers small").first.text_content().startswith("by training ")
+
+
+def test_several_answers_show_pass_at_k(page: Any, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "several", tasks=12, pictures=False, models=("base", "tuned", "reference"), samples=4)
+    page.goto(write_report(run).as_uri())
+    shares = json.loads((run / "summary.json").read_text())["suites"]["html_starter"]["metrics"]["conforming"]
+    row = page.locator("table.attempts tr", has_text="Conforming (Nu)").locator("td").all_inner_texts()
+    wanted = [f"{100 * shares[model]['pass_at'][k]:.1f}" for model in ("base", "tuned", "reference") for k in "124"]
+    assert row == wanted and len(set(wanted)) > 3
+    assert axe(page) == []
+
+
+def test_fonts_are_inside(page: Any, run_dir: Path) -> None:
+    page.goto(address(run_dir))
+    until(page, "document.fonts.status === 'loaded'")
+    assert page.evaluate("[...document.fonts].map((font) => `${font.family} ${font.status}`)") == [
+        "Report Sans loaded",
+        "Report Serif loaded",
+    ]

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,10 +26,10 @@ def printed(run: Path, *, encoding: str = "utf-8", width: int = 80, color: bool 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_run(tmp_path_factory.mktemp("reports") / "run", tasks=36, pictures=False, seed=11)
+    return make_run(tmp_path_factory.mktemp("reports") / "run", tasks=60, pictures=False)
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "cp1252"])
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "cp1252", "cp437"])
 def test_snapshot(run: Path, encoding: str, snapshot: SnapshotAssertion) -> None:
     text = printed(run, encoding=encoding)
     assert all(len(line) <= 80 for line in text.splitlines())
@@ -68,3 +71,27 @@ def test_a_damaged_file_is_named_with_its_line(run: Path, tmp_path: Path) -> Non
 def test_one_line_keeps_words_and_drops_controls() -> None:
     assert one_line("a\x1b[31m\n b\u202e\u200bc") == "a[31m bc"
     assert one_line("abcdefgh", 6) == "abc..."
+
+
+def test_several_answers_show_pass_at_k(tmp_path: Path, snapshot: SnapshotAssertion) -> None:
+    models = ("base", "tuned", "reference")
+    run = make_run(tmp_path / "several", tasks=24, pictures=False, samples=4, models=models, seed=11)
+    text = printed(run)
+    assert all(len(line) <= 80 for line in text.splitlines())
+    shares = json.loads((run / "summary.json").read_text())["suites"]["html_starter"]["metrics"]["conforming"]
+    wanted = [f"{100 * shares[model]['pass_at'][k]:.1f}" for model in ("base", "tuned") for k in "124"]
+    part = text[text.index("Chance that one of k") :]
+    assert next(line for line in part.splitlines() if "Conforming" in line).split()[3:] == wanted
+    assert part.partition("Where ")[0] == snapshot
+
+
+@pytest.mark.parametrize("encoding", ["cp437", "cp1252"])
+def test_the_command_prints_to_an_old_console(run: Path, encoding: str) -> None:
+    """The real program with the encoding of a Windows console: no traceback, nothing that the code page lacks."""
+    command = [sys.executable, "-m", "harness", "report", str(run)]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    done = subprocess.run(command, capture_output=True, env=environment, cwd=run.parent.parent, timeout=120)
+    assert done.returncode == 0 and done.stderr == b""
+    text = done.stdout.decode(encoding)
+    assert text.startswith("tuned beats base") and "+69.2" in text and "\x1b" not in text
+    assert "index.html" in text

@@ -87,7 +87,7 @@ const focusCard = (position) => {
   if (!items.length) return;
   current = Math.max(0, Math.min(items.length - 1, position));
   const top = cards.getBoundingClientRect().top + scrollY + current * cardHeight;
-  const head = 72;
+  const bar = $(".top"), head = (getComputedStyle(bar).position === "sticky" ? bar.offsetHeight : 0) + 16;
   if (top < scrollY + head || top + cardHeight > scrollY + innerHeight) scrollTo({ top: top - head, behavior: "instant" });
   fill();
   $("a", alive.get(current))?.focus({ preventScroll: true });

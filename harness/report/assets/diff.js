@@ -1,17 +1,20 @@
-// A page as lines that can be compared: one tag or text a line, white space evened out, indented by depth.
+// A page as lines that can be compared: one tag, text, style declaration or statement a line, white space evened out, indented by depth.
 const VOID = new Set("area base br col embed hr img input link meta source track wbr".split(" "));
 const MOST_LINES = 6000, MOST_EDITS = 1200, CONTEXT = 3;
 
 const canonicalLines = (html) => {
   const lines = [];
-  let depth = 0;
+  let depth = 0, raw = "";
   for (const piece of html.replace(/\s+/g, " ").split(/(?=<)|(?<=>)/)) {
     const text = piece.trim();
     if (!text) continue;
     const closing = text.startsWith("</");
     if (closing) depth = Math.max(0, depth - 1);
-    lines.push("  ".repeat(Math.min(depth, 12)) + text);
-    const name = /^<([A-Za-z][^\s/>]*)/.exec(text)?.[1].toLowerCase();
+    if (raw && text.toLowerCase().startsWith(`</${raw}`)) raw = "";
+    const indent = "  ".repeat(Math.min(depth, 12));
+    for (const line of raw ? text.split(/(?<=[{};])/) : [text]) if (line.trim()) lines.push(indent + line.trim());
+    const name = raw ? "" : /^<([A-Za-z][^\s/>]*)/.exec(text)?.[1].toLowerCase();
+    if (name === "style" || name === "script") raw = name;
     if (name && !VOID.has(name) && !text.endsWith("/>")) depth++;
   }
   return lines;

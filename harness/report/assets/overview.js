@@ -10,6 +10,8 @@ const compare = () => {
   const picked = boxes.filter((box) => box.checked).map((box) => runs[Number(box.value)]).reverse();
   $("#compare").hidden = picked.length !== 2;
   for (const box of boxes) box.disabled = picked.length === 2 && !box.checked;
+  const ask = picked.length === 1 ? [`Picked: ${picked[0].name}. Pick another run to compare it with.`] : picked.length === 2 ? ["Two runs picked: ", h("a", { href: "#compare" }, "see them beside each other")] : [];
+  $("#picked").replaceChildren(...ask);
   if (picked.length !== 2) return;
   const [a, b] = picked, parts = [];
   for (const [name, left] of Object.entries(a.suites)) {
@@ -23,7 +25,7 @@ const compare = () => {
       return known.map((model, index) => {
         const change = (other.models[model][0] - metric.models[model][0]) * factor(metric.scale);
         const both = isNumber(metric.models[model][0]) && isNumber(other.models[model][0]);
-        return h("tr", {}, index === 0 && h("th", { scope: "rowgroup", rowspan: known.length }, metric.label), h("td", {}, model),
+        return h("tr", { class: metric.primary ? "primary" : null }, index === 0 && h("th", { scope: "rowgroup", rowspan: known.length }, metric.label), h("td", {}, model),
           h("td", { class: "num" }, cell(metric.models[model], metric.scale)), h("td", { class: "num" }, cell(other.models[model], other.scale)),
           h("td", { class: "num" }, both ? signed(change) : "–"));
       });

@@ -67,7 +67,7 @@ const findings = (answer, jump) => {
     answer.finish_reason && `stopped by ${answer.finish_reason}`,
     answer.extraction && `HTML ${answer.extraction.kind}${answer.extraction.truncated ? ", cut off" : ""}`,
     answer.timing?.completion_tokens && `${answer.timing.completion_tokens} tokens`,
-    isNumber(answer.timing?.generate_s) && `${answer.timing.generate_s.toFixed(1)} s`,
+    answer.timing?.generate_s > 0 && `${answer.timing.generate_s.toFixed(1)} s`,
   ].filter(Boolean);
   return h("div", { class: "findings" },
     facts.length > 0 && h("p", { class: "note small" }, facts.join(" · ")),

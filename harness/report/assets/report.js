@@ -1,11 +1,8 @@
 // Puts the gallery together and listens: to the address, the keys, the window, the printer.
-const MOST_PRINTED = 40;
-
 const refresh = (keep = true) => {
   showFilters();
   items = matching();
-  const printed = items.length > MOST_PRINTED ? `; the first ${MOST_PRINTED} are printed` : "";
-  $("#shown").replaceChildren(`${items.length === data.tasks.length ? "" : `${items.length} of `}${data.tasks.length} task${data.tasks.length === 1 ? "" : "s"}`, h("span", { class: "printed" }, printed));
+  $("#shown").textContent = `${items.length === data.tasks.length ? "" : `${items.length} of `}${data.tasks.length} task${data.tasks.length === 1 ? "" : "s"}`;
   current = -1;
   cards.replaceChildren();
   alive = new Map();
@@ -56,12 +53,18 @@ addEventListener("scroll", fillSoon, { passive: true });
 addEventListener("resize", layOut);
 addEventListener("hashchange", follow);
 addEventListener("popstate", follow);
+
+// On paper nothing scrolls and nothing folds: every task of the filter, every table.
+let folds = [];
 addEventListener("beforeprint", () => {
+  folds = [...document.querySelectorAll("main details:not([open])")];
+  for (const fold of folds) fold.open = true;
   cards.classList.add("printing");
-  cards.replaceChildren(...items.slice(0, MOST_PRINTED).map((_, position) => makeCard(position)));
+  cards.replaceChildren(...items.map((_, position) => makeCard(position)));
   for (const image of cards.querySelectorAll("img")) image.loading = "eager";
 });
 addEventListener("afterprint", () => {
+  for (const fold of folds) fold.open = false;
   cards.classList.remove("printing");
   cards.replaceChildren();
   layOut();
