@@ -56,7 +56,8 @@ def conforming(evidence: Evidence) -> Score:
         return Score(None, evidence.why_not or f"the Nu Html Checker is not installed: {nu.INSTALL_HINT}")
     if evidence.page.kind == "none":
         return _ZERO
-    return Score(None, evidence.why_not or "the Nu Html Checker did not finish on this page")
+    silent = evidence.why_not or nu.too_much(evidence.page.html) or "the Nu Html Checker did not finish on this page"
+    return Score(None, silent)
 
 
 def nu_errors(evidence: Evidence) -> list[Message]:

@@ -11,14 +11,18 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import turbohtml
+
 from harness.cache import cache_folder
 from harness.errors import HarnessError
+from harness.score.elements import VOID_ELEMENTS
 from harness.score.metric import NuReport
 from harness.score.wrap import as_document
 from harness.types import Message, Scope
@@ -31,6 +35,13 @@ _PAGES_PER_JVM = 200
 _START_SECONDS = 60.0
 _SECONDS_PER_PAGE = 1.0
 _KEPT_MESSAGES = 100
+MOST_CHARACTERS = 1_000_000
+MOST_OPEN = 1_000
+"""Nu's time grows with the square of the open elements: a page of 18,000 nested ones took it over a minute."""
+_END_TAG_OPTIONAL = frozenset(
+    ("caption", "colgroup", "dd", "dt", "li", "optgroup", "option", "p", "rb", "rp", "rt", "rtc")
+    + ("tbody", "td", "tfoot", "th", "thead", "tr")
+)
 # Nu's parser and RELAX NG validator recurse with the nesting of a page.
 _JVM_OPTIONS = ("-Xss64m", "-Xmx1g", "-XX:+UseSerialGC", "-Djava.awt.headless=true")
 
@@ -72,17 +83,41 @@ def check_pages(pages: Sequence[str], scopes: Sequence[Scope] | None = None) -> 
 
     Pages are checked up to 200 in one JVM (starting one takes as long as checking dozens). A JVM that dies or overruns
     its time is tried again with the half of its pages, so that one bad page costs no other its result. `scopes`, where
-    given, says page by page which are fragments: those get a conforming document around them first.
+    given, says page by page which are fragments: those get a conforming document around them first. Pages that are
+    `too_much` are left out.
     """
     choice = find_nu()
     if choice is None:
         return [None] * len(pages)
     wanted: Sequence[Scope] = scopes if scopes is not None else ["document"] * len(pages)
-    documents = [as_document(page, scope) for page, scope in zip(pages, wanted, strict=True)]
-    reports: list[NuReport | None] = []
+    asked = [index for index, page in enumerate(pages) if too_much(page) is None]
+    documents = [as_document(pages[index], wanted[index]) for index in asked]
+    found: list[NuReport | None] = []
     for start in range(0, len(documents), _PAGES_PER_JVM):
-        reports += _check(choice, documents[start : start + _PAGES_PER_JVM], last_try=False)
+        found += _check(choice, documents[start : start + _PAGES_PER_JVM], last_try=False)
+    reports: list[NuReport | None] = [None] * len(pages)
+    for index, report in zip(asked, found, strict=True):
+        reports[index] = report
     return reports
+
+
+def too_much(html: str) -> str | None:
+    """Return why Nu is not asked about a page, because it would not answer in time; None where it is."""
+    if len(html) > MOST_CHARACTERS:
+        return f"over {MOST_CHARACTERS:,} characters are not given to the Nu Html Checker"
+    waiting: Counter[str] = Counter()
+    opened = 0
+    for token in turbohtml.tokenize(html):
+        name = token.tag or ""
+        if token.type is turbohtml.TokenType.START_TAG and name not in VOID_ELEMENTS | _END_TAG_OPTIONAL:
+            waiting[name] += 1
+            opened += 1
+            if opened > MOST_OPEN:
+                return f"over {MOST_OPEN:,} open elements are not given to the Nu Html Checker"
+        elif token.type is turbohtml.TokenType.END_TAG and waiting[name]:
+            waiting[name] -= 1
+            opened -= 1
+    return None
 
 
 def _check(choice: NuChoice, documents: list[tuple[str, int]], last_try: bool) -> list[NuReport | None]:

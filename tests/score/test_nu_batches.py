@@ -90,3 +90,26 @@ def test_a_page_that_nu_itself_could_not_check_is_none(tmp_path: Path, monkeypat
     choice = fake_java(tmp_path, f"print({json.dumps({'messages': [said]})!r})")
     monkeypatch.setattr(nu, "find_nu", lambda: choice)
     assert nu.check_pages([GOOD, GOOD]) == [nu.NuReport((), ()), None]
+
+
+@pytest.mark.parametrize(
+    ("page", "why"),
+    [
+        ("<div>" * 1001, "open elements"),
+        ("<b></i>" * 1001, "open elements"),
+        ("x" * 1_000_001, "characters"),
+        ("<div></div>" * 5000, None),
+        ("<ul>" + "<li>x" * 5000 + "</ul>", None),
+        ("<p>a<br>" * 5000, None),
+    ],
+)
+def test_pages_that_would_take_nu_minutes_are_named_and_not_given_to_it(page: str, why: str | None) -> None:
+    found = nu.too_much(page)
+    assert found is None if why is None else why in str(found)
+
+
+def test_a_page_left_out_keeps_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    choice = fake_java(tmp_path, "print(json.dumps({'messages': []}))")
+    monkeypatch.setattr(nu, "find_nu", lambda: choice)
+    reports = nu.check_pages([GOOD, "<div>" * 2000, GOOD])
+    assert [report is None for report in reports] == [False, True, False]
