@@ -21,6 +21,7 @@ from harness.train.callbacks import Progress
 from harness.train.data import DataReport, TrainingRow, training_rows
 from harness.train.layout import Layout, written_layout
 from harness.train.settings import check_names, max_length
+from harness.train.trackers import TRACKER_FIELDS, tensorboard_beside
 from harness.types import Task, TrainingCurvePoint
 
 ADAPTER_FILE = "adapter_model.safetensors"
@@ -58,7 +59,7 @@ def adapter_key(loaded: LoadedModel, renderer: PromptRenderer, training: Trainin
             "precision": asdict(loaded.precision),
             "template": renderer.sha,
             "seed": training.seed,
-            "sft": training.sft,
+            "sft": {name: value for name, value in training.sft.items() if name not in TRACKER_FIELDS},
             "lora": training.lora,
             "rows": [[row.input_ids, row.labels] for row in rows],
             "packages": {name: version(name) for name in DECIDING_PACKAGES},
@@ -143,7 +144,8 @@ def _train(
     out_of_memory: list[str] = []
     while True:
         try:
-            record = once(layout)
+            with tensorboard_beside(folder):
+                record = once(layout)
             break
         except torch.OutOfMemoryError:
             smaller = layout.smaller()
