@@ -104,6 +104,10 @@ def resolve(request: RunRequest, *, models_only: bool = False) -> Resolved:
     specs = [resolve_model(word, profile) for word in words]
     for spec in specs:
         check_elsewhere(spec)
+        if spec.file.train and spec.file.train.watch:
+            from harness.watch import check_metrics  # it brings the scorers along
+
+            check_metrics(spec.file.train.watch)
         check_given_tasks(spec, suites.values())
     tuned = any(spec.kind == "tuned" for spec in specs)
     if tuned and not models_only and FEW_SHOT_BASE not in words and FEW_SHOT_BASE in model_names(profile):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
@@ -34,6 +34,7 @@ from harness.train.data import DataReport
 from harness.train.plan import fitting_layout
 from harness.train.sft import TrainedAdapter, train_adapter
 from harness.types import Row, Suite, Task
+from harness.watch import watched_rows
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,15 @@ def _train(
     suite: Suite,
     narrator: Narrator,
 ) -> Contender:
-    tasks = stratified(suite.train, training.rows)
+    generator = Generator(name=name, loaded=loaded, renderer=renderer, settings=settings)
+
+    def say(line: str) -> None:
+        narrator.say(f"  {line}")
+
+    learnable, watched = suite.train, None
+    if training.watch is not None:
+        learnable, watched = watched_rows(training.watch, suite, generator, say)
+    tasks = stratified(learnable, training.rows)
     with narrator.stage(f"training {name} on {len(tasks)} rows of {suite.name}") as stage:
 
         def show(progress: Progress) -> None:
@@ -206,7 +215,7 @@ def _train(
 
         def tell(report: DataReport) -> None:
             for line in report.lines():
-                narrator.say(f"  {line}")
+                say(line)
 
         trained = train_adapter(
             loaded,
@@ -215,20 +224,15 @@ def _train(
             tasks,
             on_progress=show,
             on_report=tell,
-            on_notice=lambda line: narrator.say(f"  {line}"),
+            on_notice=say,
             layout=fitting_layout(spec.profile.file, training, loaded.precision),
+            watched=watched,
         )
         if trained.from_cache:
             stage.note = "from the cache"
-    generator = Generator(
-        name=name,
-        loaded=loaded,
-        renderer=renderer,
-        settings=settings,
-        adapter_folder=trained.folder,
-        adapter_sha256=trained.sha256,
-    )
-    return Contender(spec, _decoded(spec, generator), trained, training, frozenset(task.prompt_sha for task in tasks))
+    tuned = replace(generator, adapter_folder=trained.folder, adapter_sha256=trained.sha256)
+    seen = {task.prompt_sha for task in (*tasks, *(watched.development if watched else ()))}
+    return Contender(spec, _decoded(spec, tuned), trained, training, frozenset(seen))
 
 
 def _adapter_sha256(folder: Path | None) -> str | None:

@@ -46,10 +46,11 @@ def train_model(
     contender = prepare(resolved, narrator)[-1]
     trained = contender.trained
     assert trained is not None
-    if trained.curve:
-        narrator.say(
-            f"{trained.rows} rows, {trained.steps} steps, loss {trained.curve[0].loss} → {trained.curve[-1].loss}"
-        )
+    losses = [point.loss for point in trained.curve if point.loss is not None]
+    if losses:
+        narrator.say(f"{trained.rows} rows, {trained.steps} steps, loss {losses[0]} → {losses[-1]}")
+    if trained.watch is not None:
+        narrator.say(f"kept step {trained.watch['kept_step']}, the best by the task score on the development slice")
     folder = trained.folder
     if out is not None:
         shutil.copytree(folder, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("checkpoints"))

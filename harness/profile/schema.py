@@ -81,6 +81,23 @@ class ProfileFile(_Strict):
     suites: list[str] = Field(min_length=1)
 
 
+class Watch(_Strict):
+    """A training that is watched by the task: by what the model answers to rows that are kept out of the training."""
+
+    every: int = Field(gt=0)
+    """Steps of the optimiser between two looks; the last step is always looked at."""
+    rows: int = Field(default=16, ge=2)
+    """Size of the development slice, which is taken out of the training rows."""
+    metrics: list[str] = Field(default=["well_formed", "bleu_dom"], min_length=1)
+    """The task score is the mean of these, each from 0 to 100."""
+    patience: int | None = Field(default=None, gt=0)
+    """The training stops when so many looks in a row bring no higher task score; None trains to the end."""
+    max_new_tokens: int | None = Field(default=None, gt=0)
+    """The longest answer; None is the profile's."""
+    batch_size: int = Field(default=8, gt=0)
+    """Answers that are decoded at once, beside what the training holds in memory."""
+
+
 class Training(_Strict):
     """How an adapter is trained. `sft` and `lora` take any field of trl's SFTConfig and peft's LoraConfig."""
 
@@ -92,6 +109,8 @@ class Training(_Strict):
     fit: Literal["as-written", "card"] = "as-written"
     """`card`: micro-batch, accumulation, checkpointing and how a 4-bit base is held are chosen for the GPU's memory, at
     the same effective batch. `as-written`: as `sft` says, in torch's and PEFT's own kernels."""
+    watch: Watch | None = None
+    """None: nothing is kept out, and the last step's weights are the adapter."""
     sft: dict[str, Any] = Field(default_factory=dict)
     lora: dict[str, Any] = Field(default_factory=dict)
 

@@ -39,14 +39,30 @@ def _price(price: Json) -> str:
 
 
 def curves(run: RunFiles) -> list[Json]:
-    """Training curves of the trained models: `{model, points: [{step, loss, scores}]}`."""
+    """Training curves of the trained models: `{model, points: [{step, loss, scores}], kept, note}`."""
     found = []
     for model in run.models:
         training = as_dict(as_dict(as_dict(run.manifest.get("models")).get(model)).get("training"))
         points = [point for point in as_list(training.get("curve")) if isinstance(point, dict)]
         if points:
-            found.append({"model": model, "suite": training.get("suite"), "points": points})
+            watch = as_dict(training.get("watch"))
+            found.append({"model": model, "points": points, "kept": watch.get("kept_step"), "note": _kept(training)})
     return found
+
+
+def _kept(training: Json) -> str:
+    """Say which step's weights were measured, and by what they were chosen; "" where nothing was watched."""
+    watch = as_dict(training.get("watch"))
+    if not watch:
+        return ""
+    rows, metrics = as_list(watch.get("development")), as_list(as_dict(watch.get("settings")).get("metrics"))
+    stopped = "stopped early at step" if watch.get("stopped_early") else "of"
+    return one_line(
+        f"Measured are the weights of step {watch.get('kept_step')} {stopped} {training.get('steps')}, those with the "
+        f"highest task score (mean of {', '.join(map(str, metrics))}, each from 0 to 100) on {len(rows)} training rows "
+        "that were kept out of the training.",
+        400,
+    )
 
 
 def facts(run: RunFiles) -> list[tuple[str, list[tuple[str, Any]]]]:

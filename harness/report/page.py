@@ -14,7 +14,7 @@ from harness.report.safe import one_line, script_json
 def write(run_dir: Path, *, single_file: bool = False) -> Path:
     """Write the page of one run; see `harness.report.write_report`."""
     run = read_run(run_dir)
-    labels = {name: facts["label"] for name, facts in run.metrics.items()}
+    labels = {"task_score": "Task score"} | {name: facts["label"] for name, facts in run.metrics.items()}
     light, packed, pictures = payload.gallery(run, inline=single_file)
     text = markup.render(
         "report",

@@ -122,7 +122,8 @@ def _blend(axes: Axes) -> Any:
 
 
 def lines(series: Sequence[tuple[str, Sequence[tuple[float, float]]]], title: str, x: str, y: str,
-          *, ticks: Sequence[str] = (), zero: bool = True, named: bool = False) -> str:  # fmt: skip
+          *, ticks: Sequence[str] = (), zero: bool = True, named: bool = False,
+          mark: float | None = None) -> str:  # fmt: skip
     """Draw lines over a common axis, each with its own colour and mark; "" where no line has a point.
 
     Args:
@@ -133,6 +134,7 @@ def lines(series: Sequence[tuple[str, Sequence[tuple[float, float]]]], title: st
         ticks: names for x = 0, 1, 2 ... where they are not numbers.
         zero: let the vertical axis begin at 0.
         named: write a line's name beside it even where it is the only one.
+        mark: a place on the horizontal axis to be marked by a dashed line.
     """
     series = [(name, sorted(points)) for name, points in series if points]
     if not series:
@@ -142,6 +144,8 @@ def lines(series: Sequence[tuple[str, Sequence[tuple[float, float]]]], title: st
         colour = SERIES[index % len(SERIES)]
         axes.plot([p[0] for p in points], [p[1] for p in points], color=colour, linewidth=1.9,
                   marker=_MARKS[index % len(_MARKS)], markersize=4 if len(points) < 60 else 0)  # fmt: skip
+    if mark is not None:
+        axes.axvline(mark, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)))
     if zero:
         axes.set_ylim(bottom=0)
     if len(series) > 1 or named:
@@ -180,17 +184,14 @@ def training(curve: Json, labels: Mapping[str, str] | None = None) -> list[str]:
         for name, value in as_dict(point.get("scores")).items():
             if (found := number(value)) is not None:
                 watched.setdefault((labels or {}).get(str(name), str(name)), []).append((float(point["step"]), found))
-    name = one_line(curve["model"], 40)
-    pictures = [lines([("loss", loss)], f"Training loss of {name} by step", "step", "training loss")]
+    name, kept = one_line(curve["model"], 40), number(curve.get("kept"))
+    pictures = [lines([("loss", loss)], f"Training loss of {name} by step", "step", "training loss", mark=kept)]
     losses = {key: value for key, value in watched.items() if "loss" in key}
     small = {k: v for k, v in watched.items() if k not in losses and all(0 <= y <= 1 for _, y in v)}
     large = {key: value for key, value in watched.items() if key not in losses and key not in small}
     for group, unit in ((losses, "loss on held-back rows"), (large, "points of 100"), (small, "share")):
-        pictures.append(
-            lines(
-                list(group.items()), f"{unit.capitalize()} of {name} while training, by step", "step", unit, named=True
-            )
-        )
+        title = f"{unit.capitalize()} of {name} while training, by step"
+        pictures.append(lines(list(group.items()), title, "step", unit, named=True, mark=kept))
     return [picture for picture in pictures if picture]
 
 

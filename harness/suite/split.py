@@ -40,8 +40,35 @@ def split_by_hash(tasks: Sequence[Task], held_out_share: float) -> tuple[tuple[T
     )
 
 
-def _draw(group: Sequence[Task]) -> float:
-    return int(sha256(min(task.prompt_sha for task in group))[:13], 16) / 16**13
+def development_slice(train: Sequence[Task], count: int) -> tuple[tuple[Task, ...], tuple[Task, ...]]:
+    """Split training rows into (rows to train on, development slice of `count` rows), near-duplicates kept together.
+
+    Groups of near-duplicates are drawn in the order of a hash, independent of the one that holds rows out, each
+    category in proportion. One that would go beyond `count`, or that lacks a reference to compare with, stays with the
+    rows to train on. The slice is smaller than `count` where the groups do not allow more.
+    """
+    from harness.suite.leakage import groups
+
+    by_category: dict[str, list[tuple[float, list[Task]]]] = {}
+    for group in groups(train):
+        first = min(group, key=lambda task: task.prompt_sha)
+        by_category.setdefault(first.category, []).append((_draw(group, "development"), group))
+    order: list[tuple[float, float, list[Task]]] = []
+    for members in by_category.values():
+        members.sort(key=lambda member: member[0])
+        order += [((rank + 0.5) / len(members), draw, group) for rank, (draw, group) in enumerate(members)]
+    drawn: set[str] = set()
+    for _, _, group in sorted(order, key=lambda place: place[:2]):
+        if len(drawn) + len(group) <= count and all(task.reference.strip() for task in group):
+            drawn.update(task.id for task in group)
+    return (
+        tuple(task for task in train if task.id not in drawn),
+        tuple(task for task in train if task.id in drawn),
+    )
+
+
+def _draw(group: Sequence[Task], purpose: str = "") -> float:
+    return int(sha256(purpose + min(task.prompt_sha for task in group))[:13], 16) / 16**13
 
 
 def stratified(tasks: Sequence[Task], count: int | None) -> tuple[Task, ...]:

@@ -17,6 +17,7 @@ from harness.train.card import write_card
 from harness.train.data import TrainingRow
 from harness.train.layout import Layout, laid_out
 from harness.train.settings import lora_config, sft_config
+from harness.train.watch import Watched, curve, keep_best, refuse_shards, watcher
 
 
 def attempt(
@@ -27,6 +28,7 @@ def attempt(
     folder: Path,
     on_progress: Callable[[Progress], None] | None,
     layout: Layout,
+    watched: Watched | None = None,
 ) -> dict[str, Any]:
     """Train in this layout, from the last checkpoint where there is one; save the adapter and return its record."""
     import torch
@@ -37,6 +39,7 @@ def attempt(
     dataset = Dataset.from_list([{"input_ids": row.input_ids, "labels": row.labels} for row in rows])
     torch.manual_seed(training.seed)
     clock = recorder(on_progress, checkpoints)
+    watching = [watcher(watched, checkpoints)] if watched else []
     loaded.drop_adapters()
     _forget_checkpointing(loaded.model)
     loaded.model.config.use_cache = False  # with a cache, packed rows see each other under sdpa
@@ -50,15 +53,19 @@ def attempt(
             train_dataset=dataset,
             processing_class=renderer.tokenizer,
             peft_config=lora_config(training.lora),
-            callbacks=[clock],
+            callbacks=[clock, *watching],
         )
         loaded.model = trainer.model
         trainer.remove_callback(printer())
+        for callback in watching:
+            refuse_shards(trainer)
+            callback.log = trainer.log
         _keep_trainable_parameters_in_float32(trainer.model)
         started = time.monotonic()
         last = last_checkpoint(checkpoints)
         with _lean(trainer.model, loaded, training):
             trainer.train(resume_from_checkpoint=str(last) if last else None)
+        kept = keep_best(trainer, folder, checkpoints)
         seconds = clock.seconds_before + time.monotonic() - started
         trainer.model.save_pretrained(str(folder), safe_serialization=True)
         renderer.tokenizer.save_pretrained(str(folder))
@@ -70,9 +77,8 @@ def attempt(
         "tokens": int(trainer.state.num_input_tokens_seen) or sum(len(row.input_ids) for row in rows),
         "steps": trainer.state.global_step,
         "seconds": round(seconds, 3),
-        "curve": [
-            {"step": entry["step"], "loss": entry["loss"]} for entry in trainer.state.log_history if "loss" in entry
-        ],
+        "curve": curve(trainer.state.log_history),
+        "watch": kept if watched else None,
         "peak_memory_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
     }
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from harness.errors import UsageError, did_you_mean
 from harness.model.load import Precision
+from harness.train.trackers import check_trackers
 
-OWNED = ("output_dir", "seed", "data_seed", "report_to", "use_cpu", "completion_only_loss")
+OWNED = ("output_dir", "seed", "data_seed", "use_cpu", "completion_only_loss")
 """Fields that the harness sets by itself: from the seed, the cache and the machine."""
 
 
@@ -38,6 +39,7 @@ def check_names(sft: dict[str, Any], lora: dict[str, Any]) -> None:
                 raise UsageError(f"train.sft.{name} is set by the harness", "remove it from the model file")
             if name not in known:
                 raise UsageError(f"train.{section} has no field '{name}'", did_you_mean(name, known))
+    check_trackers(sft.get("report_to", "none"))
     names = ("activation_checkpointing", "gradient_checkpointing")
     if all(sft.get(name) is not None for name in names) and sft[names[0]] != sft[names[1]]:
         raise UsageError(f"train.sft.{names[0]} and {names[1]} are one setting and differ", "keep one of them")
@@ -53,6 +55,7 @@ def sft_config(sft: dict[str, Any], precision: Precision, seed: int, output_dir:
 
     values: dict[str, Any] = {
         "max_length": max_length(sft),
+        "report_to": "none",
         "logging_steps": 1,
         "save_strategy": "steps",
         "save_steps": 25,
@@ -64,7 +67,6 @@ def sft_config(sft: dict[str, Any], precision: Precision, seed: int, output_dir:
         "output_dir": output_dir,
         "seed": seed,
         "data_seed": seed,
-        "report_to": "none",
         "disable_tqdm": True,
         "use_cpu": precision.device == "cpu",
     }

@@ -21,6 +21,8 @@ from harness.train.callbacks import Progress
 from harness.train.data import DataReport, TrainingRow, training_rows
 from harness.train.layout import Layout, written_layout
 from harness.train.settings import check_names, max_length
+from harness.train.trackers import TRACKER_FIELDS, tensorboard_beside
+from harness.train.watch import Watched
 from harness.types import Task, TrainingCurvePoint
 
 ADAPTER_FILE = "adapter_model.safetensors"
@@ -46,19 +48,31 @@ class TrainedAdapter:
     """What was changed because memory ran out, one line each."""
     peak_memory_bytes: int | None = None
     """The most GPU memory that tensors took while training; None on a CPU."""
+    watch: Mapping[str, Any] | None = None
+    """`settings`, `development` (task ids), `kept_step`, `stopped_early`; None where nothing was watched."""
 
 
-def adapter_key(loaded: LoadedModel, renderer: PromptRenderer, training: Training, rows: Sequence[TrainingRow]) -> str:
+def adapter_key(
+    loaded: LoadedModel,
+    renderer: PromptRenderer,
+    training: Training,
+    rows: Sequence[TrainingRow],
+    watched: Watched | None = None,
+) -> str:
     """Return the content key of the adapter that this training makes: never a name."""
-    fit = {"fit": training.fit} if training.fit != "as-written" else {}  # its kernels round otherwise
+    sometimes: dict[str, Any] = {}  # absent where it says nothing, so that older adapters are still found
+    if training.fit != "as-written":
+        sometimes["fit"] = training.fit  # its kernels round otherwise
+    if watched:
+        sometimes["watch"] = watched.deciding()
     return content_key(
-        fit
+        sometimes
         | {
             "weights": loaded.weights.sha256,
             "precision": asdict(loaded.precision),
             "template": renderer.sha,
             "seed": training.seed,
-            "sft": training.sft,
+            "sft": {name: value for name, value in training.sft.items() if name not in TRACKER_FIELDS},
             "lora": training.lora,
             "rows": [[row.input_ids, row.labels] for row in rows],
             "packages": {name: version(name) for name in DECIDING_PACKAGES},
@@ -75,6 +89,7 @@ def train_adapter(
     on_report: Callable[[DataReport], None] | None = None,
     on_notice: Callable[[str], None] | None = None,
     layout: Layout | None = None,
+    watched: Watched | None = None,
 ) -> TrainedAdapter:
     """Fine-tune an adapter, or return it from the cache; a killed training goes on from its last checkpoint.
 
@@ -88,6 +103,7 @@ def train_adapter(
         on_notice: Called with a line for each thing that the training had to change.
         layout: How to lay it out on the card; None is as the settings say. It is no part of the cache's key: it
             changes the order of sums and nothing else.
+        watched: What the training is watched by; None keeps the last step's weights.
 
     Raises:
         UsageError: a setting is wrong or no rows are left.
@@ -97,10 +113,10 @@ def train_adapter(
     rows, report = training_rows(tasks, renderer, max_length(training.sft))
     if on_report:
         on_report(report)
-    folder = cache_folder("adapters") / adapter_key(loaded, renderer, training, rows)[:32]
+    folder = cache_folder("adapters") / adapter_key(loaded, renderer, training, rows, watched)[:32]
     record_path = folder / "training.json"
     if not record_path.exists():
-        once = functools.partial(attempt, loaded, renderer, training, rows, folder, on_progress)
+        once = functools.partial(attempt, loaded, renderer, training, rows, folder, on_progress, watched=watched)
         _train(once, loaded, training, folder, on_notice, layout or written_layout(training.sft))
         from_cache = False
     else:
@@ -119,7 +135,13 @@ def train_adapter(
         layout=record["layout"],
         out_of_memory=tuple(record["out_of_memory"]),
         peak_memory_bytes=record["peak_memory_bytes"],
+        watch=_watch_record(watched, record) if watched else None,
     )
+
+
+def _watch_record(watched: Watched, record: Mapping[str, Any]) -> dict[str, Any]:
+    development = [task.id for task in watched.development]
+    return {"settings": watched.settings.model_dump(), "development": development, **record["watch"]}
 
 
 def _as_written(training: Training) -> dict[str, Any]:
@@ -143,7 +165,8 @@ def _train(
     out_of_memory: list[str] = []
     while True:
         try:
-            record = once(layout)
+            with tensorboard_beside(folder):
+                record = once(layout)
             break
         except torch.OutOfMemoryError:
             smaller = layout.smaller()

@@ -33,12 +33,19 @@ def test_a_profile_has_base_few_shot_and_tuned(name: str) -> None:
 def test_the_settings_of_a_profile_are_accepted(name: str, tmp_path: Path) -> None:
     from harness.model.load import Precision
     from harness.train.settings import check_names, lora_config, sft_config
+    from harness.watch import check_metrics
 
-    training = resolve_model("tuned", load_profile(name, ROOT / "baselines"), ROOT / "baselines").file.train
-    assert training is not None
-    check_names(training.sft, training.lora)
-    sft_config(training.sft, Precision("none", "float32", "cpu"), 0, str(tmp_path))
-    lora_config(training.lora)
+    profile = load_profile(name, ROOT / "baselines")
+    models = [resolve_model(model, profile, ROOT / "baselines").file.train for model in model_names(profile)]
+    trainings = [training for training in models if training is not None]
+    for training in trainings:
+        check_names(training.sft, training.lora)
+        sft_config(training.sft, Precision("none", "float32", "cpu"), 0, str(tmp_path))
+        lora_config(training.lora)
+    watches = [training.watch for training in trainings if training.watch]
+    assert watches
+    for watch in watches:
+        check_metrics(watch)
 
 
 @pytest.mark.parametrize(("gpu", "name"), [(True, "llama-2-7b"), (False, "smollm2-135m")])

@@ -265,7 +265,7 @@ def _write(path: Path, rows: list[dict[str, Any]]) -> None:
 def _manifest(run: str, suite: str, models: Sequence[str], tasks: int, started: str) -> dict[str, Any]:
     rng = random.Random(1)
     curve = [{"step": step, "loss": round(0.5 + 1.6 * 0.94**step + rng.uniform(-0.04, 0.04), 3),
-              "scores": {"bleu_dom": round(20 + 40 * (1 - 0.93**step), 1)} if step % 10 == 0 else {}} for step in range(1, 61)]  # fmt: skip
+              "scores": {"bleu_dom": round(20 + 40 * (1 - 0.93**step), 1), "task_score": 70 - abs(step - 40)} if step % 10 == 0 else {}} for step in range(1, 61)]  # fmt: skip
     kinds = {
         "base": "base",
         "base-fewshot": "few-shot",
@@ -282,7 +282,8 @@ def _manifest(run: str, suite: str, models: Sequence[str], tasks: int, started: 
         "models": {name: {"kind": kinds.get(name, "served"), "weights_sha256": "b179" * 16, "adapter_sha256": "77aa" * 16 if name == "tuned" else None,
                           "quantization": "none", "dtype": "float32", "template_sha": "9f2b" * 16, "backend": "transformers", "batch_size": 16,
                           "generation": {"do_sample": False, "max_new_tokens": 512},
-                          "training": {"suite": suite, "rows": 400, "seed": 0, "steps": 60, "seconds": 412.0, "tokens": 72_411, "settings": {"r": 16}, "curve": curve}
+                          "training": {"suite": suite, "rows": 400, "seed": 0, "steps": 60, "seconds": 412.0, "tokens": 72_411, "settings": {"r": 16}, "curve": curve,
+                                       "watch": {"settings": {"metrics": ["well_formed", "bleu_dom"]}, "development": ["a", "b"], "kept_step": 40, "stopped_early": False}}
                           if name == "tuned" else None,
                           "cost": {} if kinds.get(name) == "control" else {"seconds": 188.2, "completion_tokens": 24_310, "tokens_per_second": 129.2, "peak_memory_bytes": 1_932_735_283}}
                    for name in models},

@@ -310,6 +310,16 @@ def test_pictures_are_those_of_the_phone_until_asked_otherwise(page: Any, run_di
     page.wait_for_selector("dialog[open] .view.as-desktop img")
 
 
+def test_a_watched_training_shows_its_task_score_and_which_step_is_measured(page: Any, run_dir: Path) -> None:
+    page.goto(address(run_dir))
+    making = page.locator("#making")
+    assert "weights of step 40 of 60" in (making.locator("p.note").first.text_content() or "")
+    assert "(mean of well_formed, bleu_dom, each from 0 to 100) on 2 training rows" in (making.text_content() or "")
+    pictures = making.locator("svg desc").all_text_contents()
+    assert any("Task score from 40 to 50" in said for said in pictures)
+    assert making.locator("svg [stroke-dasharray]").count() == making.locator("svg").count() == 2
+
+
 def test_several_trainings_stand_under_one_name(page: Any, tmp_path: Path) -> None:
     run = make_run(tmp_path / "seeds", tasks=12, pictures=False, models=("base", "tuned#seed0", "tuned#seed1"))
     page.goto(write_report(run).as_uri())

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import os
 import random
 from collections import Counter
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from harness.suite.leakage import flag, groups
 from harness.suite.load import SuiteLocation, load_suite
-from harness.suite.split import split_by_hash, split_hash, stratified
+from harness.suite.split import development_slice, split_by_hash, split_hash, stratified
 from harness.types import Task, sha256
 
 TASKS = Path(__file__).parents[2] / "tasks"
@@ -43,6 +44,31 @@ def test_a_split_depends_on_content_and_never_on_order(prompts: list[str], seed:
     if len(groups(tasks)) > 1:
         assert train
         assert held_out
+
+
+@settings(max_examples=25, deadline=None)
+@given(prompts=PROMPTS, seed=st.integers(0, 1000), count=st.integers(1, 12))
+def test_a_development_slice_keeps_near_duplicates_together(prompts: list[str], seed: int, count: int) -> None:
+    tasks = [Task(task.id, task.prompt, reference="<p>x</p>") for task in tasks_of(prompts)]
+    shuffled = random.Random(seed).sample(tasks, len(tasks))
+    rest, development = development_slice(tasks, count)
+    assert [set(part) for part in development_slice(shuffled, count)] == [set(rest), set(development)]
+    assert sorted(task.id for task in (*rest, *development)) == sorted(task.id for task in tasks)
+    assert len(development) <= count
+    assert flag(rest, development) == {}
+    fitting = [group for group in groups(tasks) if len(group) <= count]
+    assert bool(development) == bool(fitting)
+
+
+def test_a_development_slice_needs_references_and_is_another_draw_than_the_held_out_one() -> None:
+    subjects = [f"{a} {b} {c}" for a, b, c in itertools.permutations(WORDS[:5], 3)]
+    tasks = [Task(str(n), f"{subject} {n}", reference="<p>x</p>" * (n % 3 > 0)) for n, subject in enumerate(subjects)]
+    rest, development = development_slice(tasks, 12)
+    assert len(development) == 12
+    assert all(task.reference for task in development)
+    assert len(rest) == len(tasks) - 12
+    lowest = set(split_by_hash(tasks, 0.3)[1])
+    assert not set(development) <= lowest
 
 
 @settings(max_examples=20, deadline=None)
