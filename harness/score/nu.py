@@ -38,10 +38,8 @@ _KEPT_MESSAGES = 100
 MOST_CHARACTERS = 1_000_000
 MOST_OPEN = 1_000
 """Nu's time grows with the square of the open elements: a page of 18,000 nested ones took it over a minute."""
-_END_TAG_OPTIONAL = frozenset(
-    ("caption", "colgroup", "dd", "dt", "li", "optgroup", "option", "p", "rb", "rp", "rt", "rtc")
-    + ("tbody", "td", "tfoot", "th", "thead", "tr")
-)
+_END_TAG_OPTIONAL = frozenset(("caption", "colgroup", "dd", "dt", "li", "optgroup", "option", "p", "rb", "rp", "rt"))
+_END_TAG_OPTIONAL |= {"rtc", "tbody", "td", "tfoot", "th", "thead", "tr"}
 # Nu's parser and RELAX NG validator recurse with the nesting of a page.
 _JVM_OPTIONS = ("-Xss64m", "-Xmx1g", "-XX:+UseSerialGC", "-Djava.awt.headless=true")
 
