@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.cache import write_atomically
 from harness.compare.seeds import family
 from harness.compare.summary import summarise
 from harness.errors import HarnessError, UsageError, did_you_mean
@@ -67,14 +68,20 @@ def find_run(name: str, reports: Path = Path("reports"), frozen: Path = Path("ba
     Raises:
         UsageError: there is none; names what is there.
     """
-    candidates = [Path(name), reports / name, frozen / f"{name}.json"]
-    for candidate in candidates:
-        if name and candidate.exists():
-            return candidate
+    candidates = [Path(name), reports / name, frozen / f"{name}.json"] if name else []
+    # a folder that only happens to bear the name, as `docs` may, does not stand before a run
+    for there in (_is_run, Path.exists):
+        for candidate in candidates:
+            if there(candidate):
+                return candidate
     known = [path.parent.name for path in reports.glob("*/manifest.json")] + [
         path.stem for path in frozen.glob("*.json")
     ]
     raise UsageError(f"there is no run '{name}'", did_you_mean(name, known))
+
+
+def _is_run(path: Path) -> bool:
+    return path.is_file() or (path / "manifest.json").is_file()
 
 
 def split_reference(text: str) -> tuple[str, str]:
@@ -182,7 +189,7 @@ def freeze(run: Run, target: Path) -> Path:
     tasks = [_only(task, _KEPT_OF_TASKS) for task in run.tasks.values()]
     content = {"schema": SCHEMA, "manifest": dict(run.manifest), "tasks": tasks, "rows": rows}
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(content, ensure_ascii=False) + "\n", "utf-8")
+    write_atomically(target, json.dumps(content, ensure_ascii=False) + "\n")
     return target
 
 

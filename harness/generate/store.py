@@ -52,5 +52,5 @@ class CompletionStore:
         Raises:
             HarnessError: the disk is full or not writable; what was stored before stays.
         """
-        self._rows[key] = completion
         append_lines(self.path, [{"key": key, **asdict(completion)}])
+        self._rows[key] = completion

@@ -13,6 +13,7 @@ from typing import Any
 
 from harness.cache import cache_folder, content_key, file_sha256, write_atomically
 from harness.errors import HarnessError
+from harness.lock import one_at_a_time
 from harness.model.load import LoadedModel
 from harness.model.prompt import PromptRenderer
 from harness.profile.schema import Training
@@ -99,12 +100,16 @@ def train_adapter(
         on_report(report)
     folder = cache_folder("adapters") / adapter_key(loaded, renderer, training, rows)[:32]
     record_path = folder / "training.json"
-    if not record_path.exists():
-        once = functools.partial(attempt, loaded, renderer, training, rows, folder, on_progress)
-        _train(once, loaded, training, folder, on_notice, layout or written_layout(training.sft))
-        from_cache = False
-    else:
-        from_cache = True
+
+    def tell() -> None:
+        if on_notice:
+            on_notice("another process trains the same adapter: waiting for it")
+
+    with one_at_a_time(folder.with_name(f"{folder.name}.lock"), tell):
+        from_cache = record_path.exists()
+        if not from_cache:
+            once = functools.partial(attempt, loaded, renderer, training, rows, folder, on_progress)
+            _train(once, loaded, training, folder, on_notice, layout or written_layout(training.sft))
     record = _as_written(training) | json.loads(record_path.read_text(encoding="utf-8"))
     return TrainedAdapter(
         folder=folder,
