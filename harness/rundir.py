@@ -107,4 +107,3 @@ class RunFolder:
             write_atomically(self.path / name, content)
         except OSError as error:
             raise cannot_write(self.path / name, error) from error
-

@@ -289,7 +289,7 @@ MOST_ROOM = 64 * KIB * KIB
 def test_a_disk_that_fills_up_during_a_run(
     tiny_workplace: Path, tmp_path: Path, small_disk: SmallDisk, what: str
 ) -> None:
-    """The disk grows a little after each failure: it fills up at one stage after the other, and nothing is done twice."""
+    """The disk grows a little after each failure: it fills up at one stage after the other."""
     reports, cache = tiny_workplace / "reports", tmp_path / "cache"
     assert ended(launch_cli(tiny_workplace, cache, *RUN, "quiet"))[::2] == (0, "")
     used = sum(path.stat().st_size for path in (reports if what == "reports" else cache).rglob("*") if path.is_file())

@@ -21,7 +21,7 @@ from tests.conftest import make_suite
 from tests.test_run import read, start, without_times
 
 KILLS = 30
-IN_A_ROW = 3
+IN_A_ROW = 6
 """So often a run is killed again before it may end."""
 MOST_TRIES = 3 * KILLS
 STARTING = "starting"
@@ -100,7 +100,7 @@ def _stage(line: str) -> str:
 
 
 def test_thirty_kills_over_all_stages_leave_no_trace(eight_held_out: Path, tmp_path: Path) -> None:
-    """Each round begins with an empty cache and is killed up to three times, each at a random moment of a stage drawn
+    """Each round begins with an empty cache and is killed up to six times, each at a random moment of a stage drawn
     beforehand. Set HARNESS_TEST_SEED to repeat the moments of a run that failed.
     """
     seed = int(os.environ.get("HARNESS_TEST_SEED") or random.SystemRandom().randrange(10**6))
@@ -144,12 +144,12 @@ def _results(folder: Path) -> list[Any]:
 
 
 def _lasted(stages: list[tuple[str, float]], span: float) -> dict[str, float]:
-    """Return the seconds of each stage that a kill can be aimed at, in their order."""
+    """Return the seconds of each stage that is long enough for a kill to be aimed at, in their order."""
     ends = [began for _, began in stages[1:]] + [span]
     lasted: dict[str, float] = {}
     for (stage, began), ended in zip(stages, ends, strict=True):
         lasted[stage] = lasted.get(stage, 0.0) + ended - began
-    return {stage: seconds for stage, seconds in lasted.items() if seconds > 0.02}
+    return {stage: seconds for stage, seconds in lasted.items() if seconds > span / 100}
 
 
 def _kill(workplace: Path, cache: Path, name: str, stage: str, wait: float) -> str | None:

@@ -103,7 +103,5 @@ def read_votes(run_dir: Path) -> list[dict[str, Any]]:
     """Return the votes of a run in the order they were given; torn lines are dropped, no file is no votes."""
     path = run_dir / VOTES_FILE
     return [
-        upgraded(vote, path)
-        for vote in read_lines(path)
-        if {"suite", "task", "left", "right", "chosen"} <= vote.keys()
+        upgraded(vote, path) for vote in read_lines(path) if {"suite", "task", "left", "right", "chosen"} <= vote.keys()
     ]
