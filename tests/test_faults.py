@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from harness.cache import disk_faults_named
 from harness.errors import HarnessError
 from harness.generate.store import CompletionStore, StoredCompletion
 from harness.rundir import RunFolder
@@ -161,6 +162,21 @@ def test_a_run_folder_on_a_full_disk(small_disk: SmallDisk) -> None:
         assert found[: len(kept)] == kept
         folder.append(rows[len(found) :])
         assert folder.begin({"schema": 1, "started": "2026-01-02"}, {"weights": "a"}) == rows
+
+
+def test_what_libraries_write_to_a_full_disk_is_one_line(small_disk: SmallDisk) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    weights = {"weight": torch.zeros(100_000)}
+    with pytest.raises(HarnessError, match="cannot be written: " + NO_ROOM), disk_faults_named(small_disk.path):
+        save_file(weights, small_disk.path / "one.safetensors")
+    for file in small_disk.path.iterdir():
+        file.unlink()
+    with pytest.raises(HarnessError, match="cannot be written: " + NO_ROOM), disk_faults_named(small_disk.path):
+        torch.save(weights, small_disk.path / "one.pt")
+    with pytest.raises(RuntimeError, match="shape"), disk_faults_named(small_disk.path):
+        weights["weight"].reshape(7, 7)  # another fault is not taken for that, however full the disk is
 
 
 def written_run(folder: Path) -> Path:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.cache import cache_folder, file_sha256, files_sha256, finished_folder
+from harness.cache import cache_folder, disk_faults_named, file_sha256, files_sha256, finished_folder
 from harness.errors import HarnessError
 from harness.hub import without_retry_warnings
 from harness.lock import one_at_a_time
@@ -80,7 +80,7 @@ def _convert(source: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    with finished_folder(folder) as target:
+    with disk_faults_named(folder.parent), finished_folder(folder) as target:
         place = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
         loaded = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
         config = loaded.config

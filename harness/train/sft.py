@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from harness.cache import cache_folder, content_key, file_sha256, write_atomically
+from harness.cache import cache_folder, content_key, disk_faults_named, file_sha256, write_atomically
 from harness.errors import HarnessError
 from harness.lock import one_at_a_time
 from harness.model.load import LoadedModel
@@ -92,7 +92,7 @@ def train_adapter(
 
     Raises:
         UsageError: a setting is wrong or no rows are left.
-        HarnessError: the memory does not even suffice for one row at a time.
+        HarnessError: the memory does not even suffice for one row at a time, or the disk takes no more.
     """
     check_names(training.sft, training.lora)
     rows, report = training_rows(tasks, renderer, max_length(training.sft))
@@ -105,7 +105,8 @@ def train_adapter(
         if on_notice:
             on_notice("another process trains the same adapter: waiting for it")
 
-    with one_at_a_time(folder.with_name(f"{folder.name}.lock"), tell):
+    lock = one_at_a_time(folder.with_name(f"{folder.name}.lock"), tell)
+    with lock, disk_faults_named(folder.parent):
         from_cache = record_path.exists()
         if not from_cache:
             once = functools.partial(attempt, loaded, renderer, training, rows, folder, on_progress)
