@@ -250,16 +250,24 @@ def test_votes_on_a_full_disk_and_on_one_that_is_read_only(small_disk: SmallDisk
 
 
 @pytest.mark.usefixtures("browser_there")
-def test_no_permission_is_one_line_and_the_same_command_goes_on(tiny_workplace: Path, tmp_path: Path) -> None:
-    prefix = obeying_permissions()
-    cache = tmp_path / "cache"
-    for folder in (tiny_workplace / "reports", cache):
-        folder.mkdir()
-        folder.chmod(0o555)
-        code, _, error = ended(launch_cli(tiny_workplace, cache, *RUN, "forbidden", prefix=prefix))
-        assert (code, error.count("\n")) == (1, 1)
-        assert re.match(r"error: .*Permission denied.*\(.+\)\n", error), error
-        folder.chmod(0o755)
+@pytest.mark.parametrize("forbidden", ["reports", "cache"])
+def test_no_permission_is_one_line(tiny_workplace: Path, forbidden: str) -> None:
+    folder = tiny_workplace / forbidden
+    folder.mkdir(mode=0o555)
+    process = launch_cli(tiny_workplace, tiny_workplace / "cache", *RUN, "forbidden", prefix=obeying_permissions())
+    code, _, error = ended(process)
+    assert (code, error.count("\n")) == (1, 1)
+    assert re.match(r"error: .*Permission denied.*\((give write permission|set HARNESS_CACHE).+\)\n", error), error
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("browser_there")
+def test_once_it_may_write_the_same_command_goes_on(tiny_workplace: Path, tmp_path: Path) -> None:
+    prefix, cache = obeying_permissions(), tmp_path / "cache"
+    (tiny_workplace / "reports").mkdir(mode=0o555)
+    assert ended(launch_cli(tiny_workplace, cache, *RUN, "forbidden", prefix=prefix))[0] == 1
+    (tiny_workplace / "reports").chmod(0o755)
     assert ended(launch_cli(tiny_workplace, cache, *RUN, "forbidden", prefix=prefix))[::2] == (0, "")
     assert len(read(tiny_workplace / "reports" / "forbidden", "samples.jsonl")) == 14
     # a finished run whose files may no longer be written
