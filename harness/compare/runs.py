@@ -18,7 +18,7 @@ from harness.types import Row
 _NOT_DECIDING = {"schema", "run", "started", "finished", "command", "arguments"}
 """Keys of a manifest that name a run or its time and decide no number."""
 _NOT_DECIDING_OF_MODELS = {"cost", "curve", "seconds"}
-_KEPT_OF_ROWS = ("schema", "suite", "task", "model", "sample", "prompt_sha", "scores", "notes", "counts")
+_KEPT_OF_ROWS = ("schema", "suite", "task", "model", "sample", "prompt_sha", "scores", "counts")
 _KEPT_OF_TASKS = ("suite", "task", "category", "difficulty", "prompt_sha")
 
 
