@@ -269,7 +269,8 @@ def test_once_it_may_write_the_same_command_goes_on(tiny_workplace: Path, tmp_pa
     assert ended(launch_cli(tiny_workplace, cache, *RUN, "forbidden", prefix=prefix))[0] == 1
     (tiny_workplace / "reports").chmod(0o755)
     assert ended(launch_cli(tiny_workplace, cache, *RUN, "forbidden", prefix=prefix))[::2] == (0, "")
-    assert len(read(tiny_workplace / "reports" / "forbidden", "samples.jsonl")) == 14
+    rows = read(tiny_workplace / "reports" / "forbidden", "samples.jsonl")
+    assert len(rows) == 2 * 8  # three models and five controls
     # a finished run whose files may no longer be written
     folder = tiny_workplace / "reports" / "forbidden"
     before = (folder / "samples.jsonl").read_bytes()
@@ -335,7 +336,7 @@ def test_a_disk_that_fills_up_during_a_run(
         stages.append(said.strip().splitlines()[-1])
         print(f"{share:.0%}: in {stages[-1]}: {error}", flush=True)
     assert (code, error) == (0, "")
-    assert len(set(stages)) >= 2
+    assert len(set(stages)) >= (3 if what == "reports" else 1)  # checkpoints are most of what a cache holds
     assert results(reports / "full") == wanted
 
 

@@ -96,6 +96,7 @@ def _stage(line: str) -> str:
     begun = line.endswith("…")
     name = re.split(r" …|: \d|: in ", line)[0]
     name = re.sub(r"^run .*", "run", name)
+    name = re.sub(r"reports/\S+", "reports", name)
     return name if begun or name == line else f"after {name}"
 
 
