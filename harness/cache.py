@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, cannot_write, how_to_mend
+
+_FULL_BYTES = 1 << 20
+"""Less room than this on a disk to which a write has failed is why it failed."""
 
 
 def cache_folder(*parts: str) -> Path:
@@ -79,9 +84,40 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = os.fspath(path)  # a failed write names no file, a failed open the temporary one
         raise
+
+
+@contextlib.contextmanager
+def disk_faults_named(folder: Path) -> Iterator[None]:
+    """Turn a library's failed write below `folder` into the one line that says what mends it.
+
+    Raises:
+        HarnessError: the disk is full or not writable; everything else passes as it is.
+    """
+    try:
+        yield
+    except OSError as error:
+        if not how_to_mend(error):
+            raise
+        raise cannot_write(error.filename or folder, error) from error
+    except Exception as error:
+        number = _error_number(str(error), folder)
+        if number is None:
+            raise
+        raise cannot_write(folder, OSError(number, os.strerror(number))) from error
+
+
+def _error_number(words: str, folder: Path) -> int | None:
+    """Rust's writers (safetensors, tokenizers) say the system's error in words, torch's says only that it failed."""
+    if found := re.search(r"\(os error (\d+)\)", words):
+        return int(found[1]) if how_to_mend(OSError(int(found[1]), "")) else None
+    failed = "inline_container" in words or "PytorchStreamWriter" in words
+    return errno.ENOSPC if failed and shutil.disk_usage(folder).free < _FULL_BYTES else None
 
 
 @contextlib.contextmanager

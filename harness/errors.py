@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
+from pathlib import Path
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
@@ -33,6 +35,28 @@ class UsageError(HarnessError):
     """The user asked for something that does not exist or does not fit together: exit code 2."""
 
     exit_code = EXIT_USAGE
+
+
+_MAKE_ROOM = "make room, then run the same command again: what is finished is kept"
+_GIVE_PERMISSION = "give write permission, then run the same command again: what is finished is kept"
+_MENDED_BY = {
+    errno.ENOSPC: _MAKE_ROOM,
+    errno.EDQUOT: _MAKE_ROOM,
+    errno.EFBIG: _MAKE_ROOM,
+    errno.EACCES: _GIVE_PERMISSION,
+    errno.EPERM: _GIVE_PERMISSION,
+    errno.EROFS: _GIVE_PERMISSION,
+}
+
+
+def how_to_mend(error: OSError) -> str:
+    """Return what to do about a disk that does not take what is written to it; "" for any other fault."""
+    return _MENDED_BY.get(error.errno or 0, "")
+
+
+def cannot_write(path: Path | str, error: OSError) -> HarnessError:
+    """Return the one line that says which file could not be written, why, and what mends it."""
+    return HarnessError(f"{path} cannot be written: {error.strerror or error}", how_to_mend(error) or "check the path")
 
 
 _LISTED = 30

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from harness.errors import HarnessError
+from harness.errors import cannot_write
 
 
 def append_lines(path: Path, rows: list[Mapping[str, Any]]) -> None:
@@ -26,9 +26,7 @@ def append_lines(path: Path, rows: list[Mapping[str, Any]]) -> None:
             stream.flush()
             os.fsync(stream.fileno())
     except OSError as error:
-        raise HarnessError(
-            f"{path} cannot be written: {error.strerror}", "make room or give write permission, then run again"
-        ) from error
+        raise cannot_write(path, error) from error
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

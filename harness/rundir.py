@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 from harness.cache import content_key, write_atomically
-from harness.errors import HarnessError
+from harness.errors import HarnessError, cannot_write
 from harness.jsonl import append_lines, dump_lines, read_lines
+from harness.lock import try_lock
 from harness.schema import upgraded
 from harness.types import Row
 
@@ -36,8 +36,8 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = (self.path / ".lock").open("w")
         except OSError as error:
-            raise HarnessError(f"{self.path} cannot be written: {error.strerror}", "check the permissions") from error
-        if not _try_lock(self._lock):
+            raise cannot_write(self.path, error) from error
+        if not try_lock(self._lock):
             self._lock.close()
             raise HarnessError(
                 f"another process works on the run {self.name}", "wait for it, or give this one another --name"
@@ -97,34 +97,13 @@ class RunFolder:
 
     def write_shot(self, picture: bytes, name: str) -> str:
         """Write a screenshot under a name made of its content, once; return its path relative to the run."""
-        (self.path / "shots").mkdir(exist_ok=True)
         if not (self.path / "shots" / name).exists():
             self._write(f"shots/{name}", picture)
         return f"shots/{name}"
 
     def _write(self, name: str, content: bytes) -> None:
         try:
+            (self.path / name).parent.mkdir(exist_ok=True)
             write_atomically(self.path / name, content)
         except OSError as error:
-            raise HarnessError(
-                f"{self.path / name} cannot be written: {error.strerror}", "make room, then run the same command again"
-            ) from error
-
-
-def _try_lock(stream: IO[str]) -> bool:
-    """The kernel frees the lock when the process ends, however it ends."""
-    if os.name == "nt":
-        import msvcrt
-
-        try:
-            msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-        except OSError:
-            return False
-        return True
-    import fcntl
-
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+            raise cannot_write(self.path / name, error) from error

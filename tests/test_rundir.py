@@ -105,7 +105,7 @@ def test_a_broken_manifest_does_not_stop_a_run(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "reports").write_text("a file where a folder should be")
     with (
-        pytest.raises(HarnessError, match=r"cannot be written: .+ \(check the permissions\)"),
+        pytest.raises(HarnessError, match=r"cannot be written: .+ \(check the path\)"),
         RunFolder("r", tmp_path / "reports"),
     ):
         pass

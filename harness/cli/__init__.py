@@ -8,7 +8,7 @@ import os
 import sys
 
 from harness.cli.app import app
-from harness.errors import EXIT_FAILED, HarnessError
+from harness.errors import EXIT_FAILED, HarnessError, how_to_mend
 
 
 def main() -> None:
@@ -30,7 +30,8 @@ def main() -> None:
     except OSError as error:
         if error.errno is None:
             raise
-        print(f"error: {_one_line(str(error))}", file=sys.stderr)
+        hint = how_to_mend(error)
+        print(f"error: {_one_line(str(error))}{f' ({hint})' if hint else ''}", file=sys.stderr)
         sys.exit(EXIT_FAILED)
 
 

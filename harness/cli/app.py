@@ -273,12 +273,13 @@ def vote(
         Optional[str],  # noqa: UP045
         typer.Option(help="The two models, separated by a comma. Default: the run's first comparison."),
     ] = None,
+    voter: Annotated[str, typer.Option(help="Who votes, where several people do: each judges every pair.")] = "",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")] = 0,
 ) -> None:
     """Judge pairs of pages blindly in the browser; the report then shows the agreement of people and metrics."""
     from harness.cli.report import vote_on_run
 
-    vote_on_run(run_name, pair=_words(pair, "--pair") if pair is not None else None, port=port)
+    vote_on_run(run_name, pair=_words(pair, "--pair") if pair is not None else None, voter=voter, port=port)
 
 
 @app.command()

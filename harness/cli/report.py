@@ -34,7 +34,7 @@ def report_run(name: str, *, single_file: bool, formats: Sequence[str]) -> None:
         console.print(f"written to {path}", markup=False, highlight=False, soft_wrap=True)
 
 
-def vote_on_run(name: str, *, pair: Sequence[str] | None, port: int) -> None:
+def vote_on_run(name: str, *, pair: Sequence[str] | None, port: int, voter: str = "") -> None:
     """Serve the blind voting page of a run until Ctrl-C, then put what the votes say into its report.
 
     Without `pair` the run's first comparison is voted on. A model's name stands for all its trainings.
@@ -52,6 +52,7 @@ def vote_on_run(name: str, *, pair: Sequence[str] | None, port: int) -> None:
         folder,
         port,
         pair=(pair[0], pair[1]) if pair else None,
+        voter=voter,
         # A wrapped address cannot be clicked or copied.
         say=lambda line: console.print(str(line), markup=False, highlight=False, soft_wrap=True),
     )

@@ -95,6 +95,7 @@ def describe(result: AcrossRuns, scorers: Mapping[str, Mapping[str, Any]], check
         lines.append(f"Left out: {result.left_out_tasks} tasks that only one side answered, or with another prompt")
     verdict = result.summary["verdicts"][result.pair]
     lines += [verdict["sentence"], verdict["gains"], *verdict["warnings"]]
+    models = result.pair.split(":")
     for suite, content in result.summary["suites"].items():
         lines.append(f"{suite}, {content['tasks']} tasks (points; ★ primary, p after Holm):")
         for metric, entry in content["pairs"][result.pair].items():
@@ -102,8 +103,10 @@ def describe(result: AcrossRuns, scorers: Mapping[str, Mapping[str, Any]], check
                 continue
             by = points(str(scorers[metric]["scale"]))
             p = entry["p_adjusted"] if entry["primary"] else entry["p"]
+            means = [plain(content["metrics"][metric][model]["mean"] * by) for model in models]
             lines.append(
-                f"  {'★' if entry['primary'] else ' '} {metric:18} {signed(entry['difference'] * by):>7}"
+                f"  {'★' if entry['primary'] else ' '} {metric:18} {means[0]:>4} → {means[1]:>4}"
+                f"  {signed(entry['difference'] * by):>6}"
                 f"  ({plain(entry['low'] * by)} to {plain(entry['high'] * by)})  p {p:.3g}"
             )
     for check in checks:

@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.cache import write_atomically
 from harness.compare.seeds import family
 from harness.compare.summary import summarise
-from harness.errors import HarnessError, UsageError, did_you_mean
+from harness.errors import HarnessError, UsageError, cannot_write, did_you_mean
 from harness.schema import SCHEMA, upgraded
 from harness.types import Row
 
 _NOT_DECIDING = {"schema", "run", "started", "finished", "command", "arguments"}
 """Keys of a manifest that name a run or its time and decide no number."""
 _NOT_DECIDING_OF_MODELS = {"cost", "curve", "seconds"}
-_KEPT_OF_ROWS = ("schema", "suite", "task", "model", "sample", "prompt_sha", "scores", "notes", "counts")
+_KEPT_OF_ROWS = ("schema", "suite", "task", "model", "sample", "prompt_sha", "scores", "counts")
 _KEPT_OF_TASKS = ("suite", "task", "category", "difficulty", "prompt_sha")
 
 
@@ -67,14 +68,20 @@ def find_run(name: str, reports: Path = Path("reports"), frozen: Path = Path("ba
     Raises:
         UsageError: there is none; names what is there.
     """
-    candidates = [Path(name), reports / name, frozen / f"{name}.json"]
-    for candidate in candidates:
-        if name and candidate.exists():
-            return candidate
+    candidates = [Path(name), reports / name, frozen / f"{name}.json"] if name else []
+    # a folder that only happens to bear the name, as `docs` may, does not stand before a run
+    for there in (_is_run, Path.exists):
+        for candidate in candidates:
+            if there(candidate):
+                return candidate
     known = [path.parent.name for path in reports.glob("*/manifest.json")] + [
         path.stem for path in frozen.glob("*.json")
     ]
     raise UsageError(f"there is no run '{name}'", did_you_mean(name, known))
+
+
+def _is_run(path: Path) -> bool:
+    return path.is_file() or (path / "manifest.json").is_file()
 
 
 def split_reference(text: str) -> tuple[str, str]:
@@ -177,12 +184,18 @@ def freeze(run: Run, target: Path) -> Path:
     """Write what a later comparison needs of a run, without prompts, answers and pages; return the file.
 
     Scores by task are kept, not only means, so that the comparison is paired.
+
+    Raises:
+        HarnessError: the disk takes no more; an older file of that name stays.
     """
     rows = [_only(row, _KEPT_OF_ROWS) for row in run.rows]
     tasks = [_only(task, _KEPT_OF_TASKS) for task in run.tasks.values()]
     content = {"schema": SCHEMA, "manifest": dict(run.manifest), "tasks": tasks, "rows": rows}
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(content, ensure_ascii=False) + "\n", "utf-8")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(target, json.dumps(content, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise cannot_write(target, error) from error
     return target
 
 

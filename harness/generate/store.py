@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from harness.cache import cache_folder, content_key
 from harness.jsonl import append_lines, read_lines
+from harness.schema import SCHEMA, upgraded
 from harness.types import FinishReason
 
 
@@ -24,18 +25,24 @@ class StoredCompletion:
     note: str = ""
 
 
+_FIELDS = frozenset(field.name for field in fields(StoredCompletion))
+
+
 class CompletionStore:
     """Completions of one model identity: weights, adapter, precision, template, examples and settings.
 
-    One JSON Lines file each. Rows are only ever appended; a last line torn by a crash is dropped.
+    One JSON Lines file each, its lines of a schema as those of a run's files. Rows are only ever appended; a line torn
+    by a crash is dropped.
     """
 
     def __init__(self, identity: Mapping[str, Any], folder: Path | None = None) -> None:
         self.path = (folder or cache_folder("completions")) / f"{content_key(identity)[:32]}.jsonl"
         self._rows: dict[str, StoredCompletion] = {}
         for line in read_lines(self.path):
-            key = line.pop("key")
-            self._rows[key] = StoredCompletion(**line)
+            row = upgraded(line, self.path)
+            self._rows[row["key"]] = StoredCompletion(
+                **{field.name: row[field.name] for field in fields(StoredCompletion)}
+            )
 
     @staticmethod
     def key(prompt: Any, sample: int, seed: int) -> str:
@@ -52,5 +59,5 @@ class CompletionStore:
         Raises:
             HarnessError: the disk is full or not writable; what was stored before stays.
         """
+        append_lines(self.path, [{"schema": SCHEMA, "key": key, **asdict(completion)}])
         self._rows[key] = completion
-        append_lines(self.path, [{"key": key, **asdict(completion)}])

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.cache import cache_folder, file_sha256, files_sha256, finished_folder
+from harness.cache import cache_folder, disk_faults_named, file_sha256, files_sha256, finished_folder
 from harness.errors import HarnessError
 from harness.hub import without_retry_warnings
+from harness.lock import one_at_a_time
 from harness.profile.schema import HubWeights, PackagedGguf, Weights
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin")
@@ -69,10 +70,17 @@ def _convert_packaged(gguf: PackagedGguf) -> Path:
     folder = cache_folder("weights") / f"{gguf.sha256[:16]}-{CONVERTED_FORM}"
     if folder.is_dir():
         return folder
+    with one_at_a_time(folder.with_name(f"{folder.name}.lock")):
+        if not folder.is_dir():  # else another process has converted it meanwhile
+            _convert(source, folder)
+    return folder
+
+
+def _convert(source: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    with finished_folder(folder) as target:
+    with disk_faults_named(folder.parent), finished_folder(folder) as target:
         place = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
         loaded = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
         config = loaded.config
@@ -83,7 +91,6 @@ def _convert_packaged(gguf: PackagedGguf) -> Path:
         plain.generation_config = loaded.generation_config
         plain.save_pretrained(target)
         AutoTokenizer.from_pretrained(**place).save_pretrained(target)
-    return folder
 
 
 def _download(hub: HubWeights) -> Path:

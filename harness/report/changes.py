@@ -135,7 +135,7 @@ def _beyond_half(facts: Json) -> str:
 def votes_line(vote: Json) -> str:
     """One pair's votes in a sentence."""
     people = f"{vote['voters']} voter{'' if vote['voters'] == 1 else 's'}"
-    aside = f"{vote['ties']} ties, {vote['both_bad']} both bad, {people}"
+    aside = f"{vote['ties']} tie{'' if vote['ties'] == 1 else 's'}, {vote['both_bad']} both bad, {people}"
     if not vote["decided"]:
         return f"People did not decide between {vote['second']} and {vote['first']}: {aside}."
     rate = f"{vote['rate']} % of {vote['decided']} decided votes (95 % interval {vote['interval']})"

@@ -11,6 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from harness.cache import write_atomically
 from harness.report import numbers, safe, view
 
 _SCRIPTS = {
@@ -97,7 +98,5 @@ def render(name: str, **context: Any) -> str:
 
 def write(path: Path, text: str) -> Path:
     """Write a page whole or not at all, in UTF-8; lone surrogates, which UTF-8 lacks, become question marks."""
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(text.encode("utf-8", "replace"))
-    part.replace(path)
+    write_atomically(path, text.encode("utf-8", "replace"))
     return path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from harness.cache import finished_folder, write_atomically
+from harness.cache import disk_faults_named, finished_folder, write_atomically
 from harness.errors import HarnessError, UsageError
 from harness.model.load import Precision, load_model
 from harness.profile.load import MERGED_RECORD
@@ -40,7 +40,7 @@ def export_merged(weights: Weights, precision: Precision, adapter: Path, adapter
         ) from error
     merged.config.use_cache = True
     record = {"base": str(weights), "quantization": precision.quantization, "adapter_sha256": adapter_sha256}
-    with finished_folder(out) as target:
+    with disk_faults_named(out.parent), finished_folder(out) as target:
         merged.save_pretrained(target)
         base.tokenizer.save_pretrained(target)
         write_atomically(target / MERGED_RECORD, json.dumps(record | {"dtype": str(dtype).partition(".")[2]}, indent=1))

@@ -11,8 +11,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from harness.cache import cache_folder, content_key, file_sha256, write_atomically
+from harness.cache import cache_folder, content_key, disk_faults_named, file_sha256, write_atomically
 from harness.errors import HarnessError
+from harness.lock import one_at_a_time
 from harness.model.load import LoadedModel
 from harness.model.prompt import PromptRenderer
 from harness.profile.schema import Training
@@ -107,7 +108,7 @@ def train_adapter(
 
     Raises:
         UsageError: a setting is wrong or no rows are left.
-        HarnessError: the memory does not even suffice for one row at a time.
+        HarnessError: the memory does not even suffice for one row at a time, or the disk takes no more.
     """
     check_names(training.sft, training.lora)
     rows, report = training_rows(tasks, renderer, max_length(training.sft))
@@ -115,12 +116,17 @@ def train_adapter(
         on_report(report)
     folder = cache_folder("adapters") / adapter_key(loaded, renderer, training, rows, watched)[:32]
     record_path = folder / "training.json"
-    if not record_path.exists():
-        once = functools.partial(attempt, loaded, renderer, training, rows, folder, on_progress, watched=watched)
-        _train(once, loaded, training, folder, on_notice, layout or written_layout(training.sft))
-        from_cache = False
-    else:
-        from_cache = True
+
+    def tell() -> None:
+        if on_notice:
+            on_notice("another process trains the same adapter: waiting for it")
+
+    lock = one_at_a_time(folder.with_name(f"{folder.name}.lock"), tell)
+    with lock, disk_faults_named(folder.parent):
+        from_cache = record_path.exists()
+        if not from_cache:
+            once = functools.partial(attempt, loaded, renderer, training, rows, folder, on_progress, watched=watched)
+            _train(once, loaded, training, folder, on_notice, layout or written_layout(training.sft))
     record = _as_written(training) | json.loads(record_path.read_text(encoding="utf-8"))
     return TrainedAdapter(
         folder=folder,

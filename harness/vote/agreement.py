@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from harness.cache import write_atomically
 from harness.compare.paired import wilson
 from harness.compare.resample import Resampler, mean_pivots
 from harness.compare.runs import load_run
 from harness.compare.seeds import family
-from harness.errors import HarnessError
+from harness.errors import cannot_write
 from harness.schema import SCHEMA
 from harness.types import Row
 from harness.vote.ballots import read_votes
@@ -130,10 +131,8 @@ def write_agreement(run_dir: Path) -> Path | None:
         return None
     path = run_dir / AGREEMENT_FILE
     content = {"schema": SCHEMA, "pairs": agreement(votes, load_run(run_dir).rows)}
-    whole = path.with_suffix(".json.new")
     try:
-        whole.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        whole.replace(path)
+        write_atomically(path, json.dumps(content, indent=1) + "\n")
     except OSError as error:
-        raise HarnessError(f"{path} could not be written: {error.strerror}") from None
+        raise cannot_write(path, error) from None
     return path

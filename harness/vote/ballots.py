@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.compare.seeds import family
-from harness.errors import HarnessError
+from harness.jsonl import append_lines, read_lines
 from harness.schema import SCHEMA, upgraded
 from harness.types import Row
 
@@ -98,34 +96,12 @@ def append_vote(path: Path, vote: Mapping[str, Any]) -> None:
     Raises:
         HarnessError: the file cannot be written (disk full, read-only).
     """
-    line = json.dumps(vote, ensure_ascii=False).encode("utf-8") + b"\n"
-    try:
-        with path.open("ab+") as file:
-            if file.tell() and not _ends_with_newline(file):
-                line = b"\n" + line
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise HarnessError(f"the vote could not be written to {path}: {error.strerror}") from None
-
-
-def _ends_with_newline(file: Any) -> bool:
-    file.seek(-1, os.SEEK_END)
-    return bool(file.read(1) == b"\n")
+    append_lines(path, [vote])
 
 
 def read_votes(run_dir: Path) -> list[dict[str, Any]]:
     """Return the votes of a run in the order they were given; torn lines are dropped, no file is no votes."""
     path = run_dir / VOTES_FILE
-    if not path.is_file():
-        return []
-    votes = []
-    for line in path.read_bytes().split(b"\n"):
-        try:
-            vote = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(vote, dict) and {"suite", "task", "left", "right", "chosen"} <= vote.keys():
-            votes.append(upgraded(vote, path))
-    return votes
+    return [
+        upgraded(vote, path) for vote in read_lines(path) if {"suite", "task", "left", "right", "chosen"} <= vote.keys()
+    ]

@@ -21,6 +21,7 @@ pre { max-height: 40vh; overflow: auto; white-space: pre-wrap; overflow-wrap: an
 button { font: inherit; padding: .5rem 1rem; border: 1px solid var(--line); border-radius: 6px; cursor: pointer;
   background: ButtonFace; color: ButtonText; }
 button:focus-visible { outline: 3px solid var(--accent); }
+#buttons span { align-self: center; }
 kbd { border: 1px solid var(--line); border-radius: 3px; padding: 0 .3em; font-size: .8em; }
 .none { opacity: .7; font-style: italic; }
 """

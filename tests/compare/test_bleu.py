@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.significance import PairedTest
 
 from harness.compare.bleu import ORDER, corpus_bleu
+from harness.compare.corpus import corpus_function, corpus_pivot
+from harness.compare.resample import Resampler
 from harness.score import similarity
 
 orders = st.lists(st.integers(0, 50), min_size=ORDER, max_size=ORDER)
@@ -37,3 +41,38 @@ def test_agrees_with_the_scorer_and_with_sacrebleu_on_texts() -> None:
     expected = BLEU().corpus_score(answers, [references]).score
     assert np.isclose(float(corpus_bleu(sums)), expected)
     assert np.isclose(similarity.corpus_bleu(sums.tolist()), expected)
+
+
+def test_the_paired_bootstrap_says_what_sacrebleus_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """sacrebleu gives each system's mean and half width over its resamples, and the p of the difference."""
+    monkeypatch.setenv("SACREBLEU_SEED", "7")
+    random = np.random.default_rng(2)
+    words = [f"w{number}" for number in range(40)]
+    references = [list(random.choice(words, random.integers(15, 40))) for _ in range(120)]
+
+    def spoilt(share: float) -> list[str]:
+        return [
+            " ".join(w if random.random() > share else str(random.choice(words)) for w in line) for line in references
+        ]
+
+    for second, clear in ((0.25, False), (0.26, False), (0.4, True)):
+        systems = [("base", spoilt(0.25)), ("tuned", spoilt(second))]
+        joined = [" ".join(line) for line in references]
+        _, found = PairedTest(systems, {"bleu": BLEU()}, [joined], "bs", n_samples=2000, n_jobs=1)()
+        theirs = found["BLEU"]
+        metric = BLEU(references=[joined])
+        counts = [np.array(metric._extract_corpus_statistics(texts, None), dtype=float) for _, texts in systems]
+        function, resampler = corpus_function("bleu"), Resampler(0, 4000)
+        for result, sums in zip(theirs, counts, strict=True):
+            ours = np.sort(function.value(resampler.sums(sums)))
+            assert result.score == pytest.approx(float(function.value(sums.sum(axis=0))))
+            assert result.mean == pytest.approx(ours.mean(), abs=0.1)
+            assert result.ci == pytest.approx((ours[3899] - ours[100]) / 2, rel=0.08)
+        pivot = corpus_pivot(((-1.0, counts[0]), (1.0, counts[1])), function, resampler)
+        # sacrebleu centres absolute differences, which is one-sided once they are clear of 0: the same from our draws
+        assert pivot.shifts is not None
+        apart = np.abs(pivot.shifts + pivot.estimate)
+        p = theirs[1].p_value
+        assert p == pytest.approx(float(np.mean(apart - apart.mean() > abs(pivot.estimate))), abs=0.03)
+        assert p <= pivot.p_value() + 0.01  # ours is of two sides, and so the stricter
+        assert (pivot.p_value() < 0.01) == clear

@@ -293,7 +293,7 @@ def test_votes_stand_in_the_report(page: Any, tmp_path: Path) -> None:
     page.goto(write_report(run).as_uri())
     said = page.locator("#votes .said").inner_text()
     assert said.startswith("People chose tuned over base in 90.9 % of 11 decided votes (95 % interval")
-    assert said.endswith("1 ties, 0 both bad, 1 voter.")
+    assert said.endswith("1 tie, 0 both bad, 1 voter.")
     found = json.loads((run / "agreement.json").read_text())["pairs"]["base:tuned"]["metrics"]["bleu_dom"]
     row = page.locator("#votes tr", has_text="BLEU, DOM").locator("td").all_inner_texts()
     assert row[0] == f"{100 * found['agreement']:.1f}" and row[2:] == [str(found["n"]), str(found["silent"])]

@@ -189,9 +189,9 @@ def test_a_vote_that_cannot_be_written_is_not_counted(server: VoteServer, run_di
     ballot = json.loads(ask(server, of(server, "next"))[1])["id"]
     status, body, _ = ask(server, of(server, "vote"), {"id": ballot, "choice": "left"})
     assert status == 507
-    assert b"could not be written" in body
+    assert b"cannot be written" in body
     assert json.loads(ask(server, of(server, "next"))[1])["id"] == ballot
-    with pytest.raises(HarnessError, match="could not be written"):
+    with pytest.raises(HarnessError, match="cannot be written"):
         append_vote(run_dir / "votes.jsonl", {})
 
 
