@@ -1,14 +1,20 @@
 """Decoding speed on the CPU: ours against other ways of answering the same prompts with the same weights in float32.
 
-    python benchmarks/generate.py [--tasks 24] [--batch 8] [--limit-s 240] [--ways ours,plain,batch,lm_eval]
+    python -m venv --system-site-packages bench && bench/bin/pip install lm_eval xllamacpp   # two ways need them
+    python benchmarks/generate.py [--tasks 112] [--batch 32] [--limit-s 540] [--ways ours,plain,...]
 
-Ways, each in a process of its own, one after another: `ours` (Generator.complete, as a run uses it, loops cut), `plain`
-(transformers' `generate` in input order with the same batch size and stop string), `batch` (transformers'
-`generate_batch`), `lm_eval` (lm-evaluation-harness's `hf` model; `pip install lm_eval`). All get the embedded profile's
-prompts of the first held-out tasks of html_starter and its limit of new tokens. Timed is the answering alone, after a
-first short answer that warms up. Texts are compared up to the stop: `</html>`, the end token, the limit, or the place
-where ours cut a loop. A way that fails or runs out of `--limit-s` is named with its reason. Prints one JSON object.
-Useful tokens are those up to the same stop for all; what a way decodes beyond it is its own loss.
+Ways, each in a process of its own, one after another: `ours` (Generator.complete, as a run uses it), `ours_uncut` (the
+same with `cut_loops` off), `plain` (transformers' `generate` in input order with the same batch and stop string),
+`generate_batch` (transformers' continuous batching, which takes no stop string), `lm_eval` (lm-evaluation-harness's
+`hf` model, `until: ["</html>"]`) and `llama_cpp` (llama.cpp's server inside this process, with the GGUF file itself:
+its weights stay in 4 bits, so its texts may differ). All get the embedded profile's prompts of html_starter's held-out
+tasks, a stratified part of them with `--tasks`, and its limit of new tokens. Timed is the answering alone, after a
+first short answer that warms up.
+
+Useful tokens, for all ways alike, are those up to `</html>`, the end token, the limit or a loop (docs/generation.md);
+what a way decodes beyond is its own loss. Answers are compared with ours up to that stop: token for token where the
+way gives tokens, else as text. A way that fails or runs out of `--limit-s` is named with its reason. Prints one JSON
+object.
 """
 
 from __future__ import annotations
@@ -21,18 +27,48 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-WAYS = ("ours", "plain", "batch", "lm_eval")
+WAYS = ("ours", "ours_uncut", "plain", "generate_batch", "lm_eval", "llama_cpp")
+OURS = ("ours", "ours_uncut")
 STOP = "</html>"
+WARM_UP = 4
+"""New tokens of the first answer, which is not timed."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What every way gets."""
+
+    file: Any
+    """The profile's file."""
+    loaded: Any
+    renderer: Any
+    tasks: list[Any]
+    batch: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class Said:
+    """Answers in the tasks' order; `tokens` where the way gives them."""
+
+    texts: list[str]
+    tokens: list[list[int]] | None = None
+
+
+Answer = Callable[[int, int], Said]
+"""Answers the first tasks, so many of them, with so many new tokens at most."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", type=int, default=24)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--limit-s", type=float, default=240)
+    parser.add_argument("--tasks", type=int, default=112)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--limit-s", type=float, default=540)
     parser.add_argument("--ways", default=",".join(WAYS))
     parser.add_argument("--child", choices=WAYS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -43,7 +79,8 @@ def main() -> None:
     for way in arguments.ways.split(","):
         results[way] = _in_own_process(way, arguments.tasks, arguments.batch, arguments.limit_s)
         print(way, results[way].get("seconds", results[way].get("failed")), file=sys.stderr, flush=True)
-    print(json.dumps({"tasks": arguments.tasks, "batch": arguments.batch, "ways": _table(results)}, indent=1))
+    about = {"tasks": arguments.tasks, "batch": arguments.batch, "cores": len(os.sched_getaffinity(0))}
+    print(json.dumps(about | {"ways": _table(results)}, indent=1))
 
 
 def _in_own_process(way: str, tasks: int, batch: int, limit_s: float) -> dict[str, Any]:
@@ -54,46 +91,47 @@ def _in_own_process(way: str, tasks: int, batch: int, limit_s: float) -> dict[st
     except subprocess.TimeoutExpired:
         return {"failed": f"not done after {limit_s:.0f} s"}
     if done.returncode:
-        return {"failed": done.stderr.strip().splitlines()[-1][:200]}
+        return {"failed": (done.stderr.strip().splitlines() or [f"ended with {done.returncode}"])[-1][:300]}
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return found
 
 
 def _table(results: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    ours = results.get("ours", {})
+    ours = next((results[way] for way in OURS if "seconds" in results.get(way, {})), None)
     table = {}
     for way, found in results.items():
         if "failed" in found:
             table[way] = found
             continue
-        rate = len(found["texts"]) / found["seconds"] * 60
-        row = {"seconds": round(found["seconds"], 1), "completions_per_minute": round(rate, 2)}
-        row["useful_tokens_per_second"] = round(sum(found["useful_tokens"]) / found["seconds"], 1)
-        if "texts" in ours:
+        row = {name: found[name] for name in ("seconds", "completions_per_minute", "useful_tokens_per_second")}
+        if ours:
             row["ours_is_times_as_fast"] = round(found["seconds"] / ours["seconds"], 2)
-            row["same_text_up_to_the_stop"] = sum(
-                _same(mine, theirs, reason)
-                for mine, theirs, reason in zip(ours["texts"], found["texts"], ours["reasons"], strict=True)
-            )
-        if way == "ours":
-            row["finish_reasons"] = {reason: found["reasons"].count(reason) for reason in sorted(set(found["reasons"]))}
+            pairs = list(zip(ours["answers"], found["answers"], strict=True))
+            if all(theirs["tokens"] is not None for _, theirs in pairs):
+                row["same_tokens_up_to_the_stop"] = sum(mine["tokens"] == theirs["tokens"] for mine, theirs in pairs)
+            else:
+                row["same_text_up_to_the_stop"] = sum(_same(mine, theirs) for mine, theirs in pairs)
+        if found["answers"][0]["tokens"] is not None:
+            reasons = [str(one["reason"]) for one in found["answers"]]
+            row["ended_by"] = {reason: reasons.count(reason) for reason in sorted(set(reasons))}
         table[way] = row
     return table
 
 
-def _same(ours: str, theirs: str, reason: str) -> bool:
-    """Whether both are equal up to the stop. lm-eval leaves the stop string out, so it is left out of all.
+def _same(mine: dict[str, Any], theirs: dict[str, Any]) -> bool:
+    """Whether two texts are equal up to the stop. lm-eval and llama.cpp leave the stop string out: so it is for all.
 
     A loop may be cut between the tokens of one character, which then decodes as U+FFFD.
     """
-    mine, other = ours.split(STOP)[0], theirs.split(STOP)[0]
-    return other.startswith(mine.rstrip("\ufffd")) if reason == "loop" else mine == other
+    one, other = mine["text"].split(STOP)[0], theirs["text"].split(STOP)[0]
+    return other.startswith(one.rstrip("\ufffd")) if mine["reason"] == "loop" else one == other
 
 
 def measure(way: str, count: int, batch: int) -> dict[str, Any]:
-    """Answer the first `count` held-out starter tasks in one way; return seconds, texts and tokens up to the stop."""
-    from harness.generate.local import Generator
-    from harness.generate.settings import GenerationSettings
+    """Answer `count` held-out starter tasks in one way; return how fast, and the answers up to the stop."""
+    from harness.generate.engine import ended
+    from harness.generate.local import end_tokens
+    from harness.generate.stopping import StopRule
     from harness.model.load import Precision, load_model
     from harness.model.prompt import PromptRenderer
     from harness.profile.load import load_profile
@@ -102,54 +140,81 @@ def measure(way: str, count: int, batch: int) -> dict[str, Any]:
 
     file = load_profile("smollm2-135m").file
     loaded = load_model(file.weights, Precision("none", "float32", "cpu"))
+    held_out = load_suite(find_suite("html_starter")).held_out
+    tasks = list(held_out) if count >= len(held_out) else stratified(held_out, count)
     renderer = PromptRenderer(file.prompt, file.chat, loaded.tokenizer)
-    tasks = stratified(load_suite(find_suite("html_starter")).held_out, count)
-    answer: Callable[[int], list[str]]
-    reasons: list[str] = []
-    if way == "ours":
-        settings = GenerationSettings(file.max_new_tokens, batch)
-        generator = Generator("base", loaded, renderer, settings)
-        loaded.model  # noqa: B018  # loaded here, not in the timed part
-        warm = Generator("base", loaded, renderer, GenerationSettings(4, batch))
+    loaded.model  # noqa: B018  # loaded here, not in the timed part
+    asked = Asked(file, loaded, renderer, tasks, batch, len(os.sched_getaffinity(0)))
+    answer = {
+        "ours": lambda: _ours(asked, cut_loops=True),
+        "ours_uncut": lambda: _ours(asked, cut_loops=False),
+        "plain": lambda: _plain(asked),
+        "generate_batch": lambda: _generate_batch(asked),
+        "lm_eval": lambda: _lm_eval(asked),
+        "llama_cpp": lambda: _llama_cpp(asked),
+    }[way]()
+    answer(1, WARM_UP)
+    started = time.perf_counter()
+    said = answer(len(tasks), file.max_new_tokens)
+    seconds = time.perf_counter() - started
 
-        def ours(limit: int) -> list[str]:
-            chosen = warm if limit < file.max_new_tokens else generator
-            completions = chosen.complete(tasks if chosen is generator else tasks[:1], fresh=True)
-            reasons[:] = [done.finish_reason for done in completions]
-            return [done.text for done in completions]
-
-        answer = ours
-    else:
-        prompts = [renderer.text(task) for task in tasks]
-        ids = [renderer.tokens(task) for task in tasks]
-        if way == "plain":
-            answer = _plain(loaded, ids, batch)
-        elif way == "batch":
-            answer = _batch(loaded, ids)
-        else:
-            answer = _lm_eval(loaded, prompts, batch)
-    with tempfile.TemporaryDirectory() as store:
-        weights, os.environ["HARNESS_CACHE"] = os.environ.get("HARNESS_CACHE"), store  # a store of its own
-        answer(4)
-        started = time.perf_counter()
-        texts = answer(file.max_new_tokens)
-        seconds = time.perf_counter() - started
-        if weights is not None:
-            os.environ["HARNESS_CACHE"] = weights
-    ended = [text.split(STOP)[0] + (STOP if STOP in text else "") for text in texts]
-    useful = [len(loaded.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in ended]
-    return {"seconds": seconds, "texts": texts, "useful_tokens": useful, "reasons": reasons}
+    tokenizer = loaded.tokenizer
+    rule = StopRule(
+        tokenizer, end_tokens(loaded.model, tokenizer), file.max_new_tokens, at_end_tag=True, cut_loops=True
+    )
+    answers = []
+    for number, text in enumerate(said.texts):
+        closed = text.split(STOP)[0] + (STOP if STOP in text else "")
+        whole = said.tokens[number] if said.tokens else tokenizer(closed, add_special_tokens=False)["input_ids"]
+        useful, reason = ended(rule, whole, None)
+        answers.append(
+            {"text": text, "useful": len(useful), "reason": reason, "tokens": useful if said.tokens else None}
+        )
+    return {
+        "seconds": round(seconds, 1),
+        "completions_per_minute": round(len(tasks) / seconds * 60, 2),
+        "useful_tokens_per_second": round(sum(one["useful"] for one in answers) / seconds, 1),
+        "answers": answers,
+    }
 
 
-def _plain(loaded: Any, ids: list[list[int]], batch: int) -> Callable[[int], list[str]]:
+def _ours(asked: Asked, *, cut_loops: bool) -> Answer:
+    from harness.generate import decode
+    from harness.generate.local import Generator
+    from harness.generate.settings import GenerationSettings
+
+    written: dict[int, list[int]] = {}
+    real = decode.Decoder.decode
+
+    def noted(self: Any, prompts: Any) -> Any:
+        for row in real(self, prompts):
+            written[row.key] = row.tokens
+            yield row
+
+    decode.Decoder.decode = noted  # type: ignore[method-assign]  # the answers' tokens, which no one else needs
+    store = tempfile.TemporaryDirectory()
+    settings = GenerationSettings(asked.file.max_new_tokens, asked.batch, cut_loops=cut_loops)
+    generator = Generator("base", asked.loaded, asked.renderer, settings)
+
+    def answer(count: int, limit: int) -> Said:
+        os.environ["HARNESS_CACHE"] = store.name  # a store of its own
+        limited = replace(generator, settings=replace(settings, max_new_tokens=limit))
+        texts = [done.text for done in limited.complete(asked.tasks[:count], fresh=True)]
+        return Said(texts, [written[number] for number in range(count)])
+
+    return answer
+
+
+def _plain(asked: Asked) -> Answer:
     import torch
 
-    model, tokenizer = loaded.model, loaded.tokenizer
+    model, tokenizer = asked.loaded.model, asked.loaded.tokenizer
+    ids = [asked.renderer.tokens(task) for task in asked.tasks]
 
-    def answer(limit: int) -> list[str]:
-        texts: list[str] = []
-        for first in range(0, len(ids) if limit > 4 else 1, batch):
-            part = ids[first : first + batch]
+    def answer(count: int, limit: int) -> Said:
+        tokens: list[list[int]] = []
+        for first in range(0, count, asked.batch):
+            part = ids[first : min(count, first + asked.batch)]
             width = max(map(len, part))
             rows = torch.tensor([[tokenizer.pad_token_id] * (width - len(row)) + row for row in part])
             mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in part])
@@ -162,46 +227,84 @@ def _plain(loaded: Any, ids: list[list[int]], batch: int) -> Callable[[int], lis
                 tokenizer=tokenizer,
                 pad_token_id=tokenizer.pad_token_id,
             )
-            texts += tokenizer.batch_decode(written[:, width:], skip_special_tokens=True)
-        return texts
+            tokens += written[:, width:].tolist()
+        return Said(tokenizer.batch_decode(tokens, skip_special_tokens=True), tokens)
 
     return answer
 
 
-def _batch(loaded: Any, ids: list[list[int]]) -> Callable[[int], list[str]]:
-    from transformers import GenerationConfig
+def _generate_batch(asked: Asked) -> Answer:
+    from transformers import ContinuousBatchingConfig, GenerationConfig
 
-    model, tokenizer = loaded.model, loaded.tokenizer
+    model, tokenizer = asked.loaded.model, asked.loaded.tokenizer
+    ids = [asked.renderer.tokens(task) for task in asked.tasks]
+    longest = max(map(len, ids)) + asked.file.max_new_tokens
+    page = 256
+    # without these it sizes its cache by the memory of a GPU
+    batching = ContinuousBatchingConfig(
+        page_size=page,
+        num_blocks=asked.batch * -(-longest // page),
+        max_batch_tokens=max(512, longest),
+        max_requests_per_batch=asked.batch,
+    )
 
-    def answer(limit: int) -> list[str]:
+    def answer(count: int, limit: int) -> Said:
         config = GenerationConfig(
             max_new_tokens=limit,
             do_sample=False,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
         )
-        wanted = ids if limit > 4 else ids[:1]
-        found = model.generate_batch(inputs=wanted, generation_config=config, progress_bar=False)
-        if len(found) != len(wanted):
-            raise RuntimeError(f"generate_batch answered {len(found)} of {len(wanted)} prompts")
-        by_prompt = {tuple(one.prompt_ids): one.generated_tokens for one in found.values()}
-        return [tokenizer.decode(by_prompt[tuple(row)], skip_special_tokens=True) for row in wanted]
+        found = model.generate_batch(
+            inputs=ids[:count], generation_config=config, continuous_batching_config=batching, progress_bar=False
+        )
+        wrong = [one.error for one in found.values() if one.error]
+        if wrong or len(found) != count:
+            raise RuntimeError(f"generate_batch answered {len(found)} of {count} prompts {wrong[:1]}")
+        tokens = [list(one.generated_tokens) for one in found.values()]
+        return Said(tokenizer.batch_decode(tokens, skip_special_tokens=True), tokens)
 
     return answer
 
 
-def _lm_eval(loaded: Any, prompts: list[str], batch: int) -> Callable[[int], list[str]]:
+def _lm_eval(asked: Asked) -> Answer:
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
 
-    peer = HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=batch, max_length=4096)
+    texts = [asked.renderer.text(task) for task in asked.tasks]
+    peer = HFLM(
+        pretrained=asked.loaded.model, tokenizer=asked.loaded.tokenizer, batch_size=asked.batch, max_length=4096
+    )
 
-    def answer(limit: int) -> list[str]:
+    def answer(count: int, limit: int) -> Said:
         settings = {"until": [STOP], "max_gen_toks": limit, "do_sample": False}
-        asked = prompts if limit > 4 else prompts[:1]
-        return list(
-            peer.generate_until([Instance("generate_until", {}, (text, settings), n) for n, text in enumerate(asked)])
-        )
+        requests = [Instance("generate_until", {}, (text, settings), n) for n, text in enumerate(texts[:count])]
+        return Said(list(peer.generate_until(requests, disable_tqdm=True)))
+
+    return answer
+
+
+def _llama_cpp(asked: Asked) -> Answer:
+    import xllamacpp
+
+    from harness.model.weights import packaged_file
+
+    ids = [asked.renderer.tokens(task) for task in asked.tasks]
+    parameters = xllamacpp.CommonParams()
+    parameters.model.path = str(packaged_file(asked.file.weights.gguf))
+    parameters.n_parallel = asked.batch
+    parameters.n_ctx = asked.batch * (max(map(len, ids)) + asked.file.max_new_tokens + 8)
+    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = asked.threads
+    parameters.verbosity = -1
+    server = xllamacpp.Server(parameters)
+
+    def answer(count: int, limit: int) -> Said:
+        def ask(row: list[int]) -> str:
+            body = {"prompt": row, "max_tokens": limit, "temperature": 0, "stop": [STOP]}
+            return str(server.handle_completions(body)["choices"][0]["text"])
+
+        with ThreadPoolExecutor(asked.batch) as asking:
+            return Said(list(asking.map(ask, ids[:count])))
 
     return answer
 

@@ -1,11 +1,15 @@
 """Kills decoding with SIGKILL at random moments and looks at what is left: 20 times on the embedded model.
 
-    python benchmarks/kill_decoding.py [--kills 20] [--tasks 16] [--new-tokens 48] [--seed 0]
+    python benchmarks/kill_decoding.py [--kills 20] [--tasks 40] [--new-tokens 32] [--weights FOLDER] [--seed 0]
 
-One child answers the tasks without a disturbance: the expected result. Then children that share one store are killed
-at random until the last one comes to its end; with kills left to give, the next round begins with an empty store.
-Counted are answers that the store holds twice (decoded although they were finished) and results that differ from the
-expected. Prints one JSON object; exits with 1 where anything was decoded twice or differs.
+One child answers the tasks without a disturbance: the expected result, and how long an answer takes. Then children
+share one store. Each is killed after it has stored one to three more answers and a random part of a batch's time: in
+the middle of decoding, with some answers finished and others under way. The last child of a round finds too little
+left to be killed in and comes to its end; with kills left to give, the next round begins with an empty store.
+
+Only kills with some answers finished and others not count as kills. Counted besides are finished answers that a later
+child was about to decode again or that the store holds twice, and rounds whose result is not the expected one. Prints
+one JSON object; exits with 1 where anything was decoded again or differs.
 """
 
 from __future__ import annotations
@@ -19,103 +23,151 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-LONGEST_S = 6.0
-"""A child is killed between its first step of decoding and so many seconds later."""
+MORE_ANSWERS = 3
+"""A child stores one to so many answers before it is killed."""
+BATCH = 4
+POLL_S = 0.002
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--tasks", type=int, default=16)
-    parser.add_argument("--new-tokens", type=int, default=48)
+    parser.add_argument("--tasks", type=int, default=40)
+    parser.add_argument("--new-tokens", type=int, default=32)
+    parser.add_argument("--weights", type=Path, help="a folder with another model than the embedded one")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        answer(arguments.child, arguments.tasks, arguments.new_tokens)
+        answer(arguments)
         return
     found = torment(arguments)
     print(json.dumps(found))
-    sys.exit(1 if found["decoded_twice"] or found["rounds_that_differ"] else 0)
+    sys.exit(1 if found["decoded_again"] or found["rounds_that_differ"] else 0)
 
 
 def torment(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return how often children were killed, and what came of it."""
     chance = random.Random(arguments.seed)
+    too_late = rounds = differ = again = 0
+    moments: list[int] = []
     with tempfile.TemporaryDirectory() as folder:
-        expected, _ = _child(Path(folder) / "calm", arguments, None)
-        kills = in_the_middle = rounds = differ = twice = 0
-        while kills < arguments.kills:
+        expected, span = Child(Path(folder) / "calm", arguments).result()
+        between = span / arguments.tasks * BATCH
+        while len(moments) < arguments.kills:
             store = Path(folder) / f"round{rounds}"
-            result = None
-            while result is None:
-                delay = chance.uniform(0.0, LONGEST_S) if kills < arguments.kills else None
-                result, decoding = _child(store, arguments, delay)
-                kills += result is None
-                in_the_middle += result is None and decoding
+            while True:
+                finished = set(_keys(store))
+                child = Child(store, arguments)
+                again += len(finished & child.wanted)
+                goal = len(finished) + chance.randint(1, MORE_ANSWERS)
+                if len(moments) == arguments.kills or goal > arguments.tasks - BATCH:
+                    break
+                if not child.killed_after(goal, chance.uniform(0.0, between)):
+                    break  # faster than we looked: it came to its end
+                stored = len(_keys(store))
+                if stored < arguments.tasks:
+                    moments.append(stored)
+                else:
+                    too_late += 1
+            differ += child.result()[0] != expected
+            again += sum(count - 1 for count in Counter(_keys(store)).values())
             rounds += 1
-            differ += result != expected
-            keys = Counter(json.loads(line)["key"] for line in _whole_lines(store))
-            twice += sum(count - 1 for count in keys.values())
     return {
-        "kills": kills,
-        "of_them_between_two_answers": in_the_middle,
-        "rounds": rounds,
+        "kills_in_the_middle": len(moments),
+        "answers_stored_at_the_kills": moments,
+        "kills_after_the_last_answer": too_late,
         "answers_a_round": arguments.tasks,
-        "decoded_twice": twice,
+        "rounds": rounds,
+        "decoded_again": again,
         "rounds_that_differ": differ,
     }
 
 
-def _child(store: Path, arguments: argparse.Namespace, delay: float | None) -> tuple[Any, bool]:
-    """Return a child's result, None when it was killed first; and whether some answers were done and some not."""
-    command = [sys.executable, __file__, "--child", str(store)]
-    command += ["--tasks", str(arguments.tasks), "--new-tokens", str(arguments.new_tokens)]
-    path = os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env={**os.environ, "PYTHONPATH": path}
-    )
-    assert process.stdout is not None
-    process.stdout.readline()  # the weights are loaded, decoding begins
-    if delay is not None:
+class Child:
+    """A process that answers the tasks into a store; made when it is about to decode."""
+
+    def __init__(self, store: Path, arguments: argparse.Namespace) -> None:
+        command = [sys.executable, __file__, "--child", str(store)]
+        command += ["--tasks", str(arguments.tasks), "--new-tokens", str(arguments.new_tokens)]
+        command += ["--weights", str(arguments.weights)] if arguments.weights else []
+        path = os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path}
+        )
+        self.store = store
+        self._said = self._lines()
+        self.wanted = set(next(self._said)["wanted"])
+        """The store's keys of the answers it is about to decode."""
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith("{"):
+                yield json.loads(line)
+        raise RuntimeError(f"a child ended with {self.process.wait()}")
+
+    def killed_after(self, count: int, delay: float) -> bool:
+        """Kill it `delay` seconds after the store holds `count` answers; return False when it ended before."""
+        while len(_keys(self.store)) < count and self.process.poll() is None:
+            time.sleep(POLL_S)
         time.sleep(delay)
-        process.kill()
-    said = process.stdout.read()
-    process.wait()
-    last = said.strip().splitlines()[-1:]
-    if last and last[0].startswith("["):
-        return json.loads(last[0]), False
-    if delay is None:
-        raise RuntimeError(f"a child that nobody killed ended with {process.returncode}")
-    return None, 0 < len(_whole_lines(store)) < arguments.tasks
+        if self.process.poll() is not None:
+            return False
+        self.process.kill()
+        return self.process.wait() < 0
+
+    def result(self) -> tuple[list[list[str]], float]:
+        """Wait for its end; return its answers and the seconds that it decoded."""
+        found = next(self._said)
+        self.process.wait()
+        return found["answers"], found["seconds"]
 
 
-def _whole_lines(store: Path) -> list[bytes]:
-    """Return the answers on the disk; what follows the last newline is torn."""
-    return [line for file in store.glob("completions/*.jsonl") for line in file.read_bytes().split(b"\n")[:-1] if line]
+def _keys(store: Path) -> list[str]:
+    """Return the keys of the answers on the disk; what follows the last newline is torn."""
+    lines = [line for file in store.glob("completions/*.jsonl") for line in file.read_bytes().split(b"\n")[:-1]]
+    found = []
+    for line in lines:
+        try:
+            found.append(json.loads(line)["key"])
+        except ValueError:
+            continue  # torn by an earlier kill, and closed by the child after it
+    return found
 
 
-def answer(store: Path, count: int, new_tokens: int) -> None:
-    """Answer tasks into `store`; print a line when decoding begins, and the result last."""
-    from harness.generate.local import Generator
+def answer(arguments: argparse.Namespace) -> None:
+    """Answer the tasks into the store; print what is about to be decoded, and the result last."""
+    from harness.generate.local import Generator, Wanted
     from harness.generate.settings import GenerationSettings
     from harness.model.load import Precision, load_model
     from harness.model.prompt import PromptRenderer
     from harness.profile.load import load_profile
+    from harness.profile.schema import Weights
     from harness.suite.load import find_suite, load_suite
 
+    class Telling(Generator):
+        def decode(self, wanted: Wanted) -> Any:
+            print(json.dumps({"wanted": [key for key, *_ in wanted.values()]}), flush=True)
+            return super().decode(wanted)
+
     file = load_profile("smollm2-135m").file
-    loaded = load_model(file.weights, Precision("none", "float32", "cpu"))
-    renderer = PromptRenderer(file.prompt, file.chat, loaded.tokenizer)
-    tasks = load_suite(find_suite("html_starter")).held_out[:count]
+    weights = Weights(folder=str(arguments.weights)) if arguments.weights else file.weights
+    assert weights is not None
+    loaded = load_model(weights, Precision("none", "float32", "cpu"))
+    chat = file.chat and loaded.tokenizer.chat_template is not None
+    renderer = PromptRenderer(file.prompt, chat, loaded.tokenizer)
+    tasks = load_suite(find_suite("html_starter")).held_out[: arguments.tasks]
     loaded.model  # noqa: B018  # loaded here, so that the kill falls into decoding
-    os.environ["HARNESS_CACHE"] = str(store)
-    print("ready", flush=True)
-    generator = Generator("base", loaded, renderer, GenerationSettings(new_tokens, batch_size=4))
-    print(json.dumps([[done.task, done.finish_reason, done.text] for done in generator.complete(tasks)]), flush=True)
+    os.environ["HARNESS_CACHE"] = str(arguments.child)
+    generator = Telling("base", loaded, renderer, GenerationSettings(arguments.new_tokens, BATCH))
+    started = time.monotonic()
+    answers = [[done.task, done.finish_reason, done.text] for done in generator.complete(tasks)]
+    print(json.dumps({"answers": answers, "seconds": time.monotonic() - started}), flush=True)
 
 
 if __name__ == "__main__":

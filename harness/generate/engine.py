@@ -56,7 +56,21 @@ def check_engine() -> None:
         UsageError: it is not installed.
     """
     if importlib.util.find_spec("vllm") is None:
-        raise UsageError("vLLM is not installed", "pip install 'html-harness[vllm]', or take `vllm:` out of the file")
+        raise UsageError("vLLM is not installed", "pip install vllm vllm-bnb-plugin, or take `vllm:` out of the file")
+
+
+def _bitsandbytes() -> str:
+    """Return vLLM's name for 4-bit weights made while loading.
+
+    Raises:
+        UsageError: this vLLM left them to a plugin that is not installed.
+    """
+    from vllm.model_executor.layers.quantization import QUANTIZATION_METHODS
+
+    name = "bitsandbytes"
+    if name not in QUANTIZATION_METHODS and importlib.util.find_spec("vllm_bnb_plugin") is None:
+        raise UsageError("this vLLM reads no 4-bit weights by itself", "pip install vllm-bnb-plugin")
+    return name
 
 
 def open_engine(loaded: LoadedModel, arguments: Mapping[str, Any]) -> OpenEngine:
@@ -71,7 +85,7 @@ def open_engine(loaded: LoadedModel, arguments: Mapping[str, Any]) -> OpenEngine
     own: dict[str, Any] = {"model": str(loaded.weights.folder), "dtype": precision.dtype}
     own |= {"enable_lora": True, "max_lora_rank": LORA_RANK}
     if precision.quantization == "nf4":
-        own["quantization"] = "bitsandbytes"
+        own["quantization"] = _bitsandbytes()
     return _open(json.dumps(own | dict(arguments), sort_keys=True))
 
 
@@ -80,6 +94,7 @@ def _open(arguments: str) -> OpenEngine:
     import torch
     from vllm import EngineArgs, LLMEngine, SamplingParams
     from vllm.lora.request import LoRARequest
+    from vllm.sampling_params import RequestOutputKind
 
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -93,7 +108,9 @@ def _open(arguments: str) -> OpenEngine:
     def adapter(sha256: str, folder: str) -> Any:
         return LoRARequest(sha256[:16], numbers.setdefault(sha256, len(numbers) + 1), folder)
 
-    return OpenEngine(engine, int(engine.model_config.max_model_len), SamplingParams, adapter)
+    # without the growing output of every row at every step
+    sampling = functools.partial(SamplingParams, output_kind=RequestOutputKind.FINAL_ONLY)
+    return OpenEngine(engine, int(engine.model_config.max_model_len), sampling, adapter)
 
 
 @dataclass(frozen=True)
@@ -130,7 +147,7 @@ class EngineGenerator(Generator):
                 yield place, key, StoredCompletion("", "error", len(tokens), 0, 0.0, note)
                 continue
             places[str(number)] = place
-            prompt = {"prompt_token_ids": list(tokens)}
+            prompt = {"type": "token", "prompt_token_ids": list(tokens)}
             opened.engine.add_request(str(number), prompt, self._sampling(opened, tokens, seed), lora_request=lora)
         before = time.monotonic()
         while opened.engine.has_unfinished_requests():

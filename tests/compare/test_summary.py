@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from typing import Any
@@ -105,6 +106,13 @@ def test_several_samples_give_pass_at_k_and_no_mcnemar() -> None:
     solved = {row["task"] for row in rows if row["model"] == "tuned" and row["scores"]["conforming"]}
     assert shares["4"] == pytest.approx(len(solved) / 30)
     assert shares["1"] == pytest.approx(suite["metrics"]["conforming"]["tuned"]["mean"])
+    scores: dict[str, list[float]] = {}
+    for row in rows:
+        if row["model"] == "tuned":
+            scores.setdefault(row["task"], []).append(row["scores"]["conforming"])
+    of_pairs = [any(pair) for drawn in scores.values() for pair in itertools.combinations(drawn, 2)]
+    assert shares["2"] == pytest.approx(np.mean(of_pairs))
+    assert 0 < shares["1"] < shares["2"] < shares["4"] < 1
     assert "McNemar" not in suite["pairs"]["base:tuned"]["conforming"]["method"]
 
 

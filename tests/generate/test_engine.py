@@ -78,7 +78,7 @@ def test_the_engine_is_asked_once_with_the_adapter_and_the_rules(own_cache: Path
     assert tuned.complete(TASKS) == first
     assert len(engine.seen) == 3
     _, prompt, params, adapter = engine.seen[0]
-    assert prompt == {"prompt_token_ids": tiny.tokenizer("Write: A page about bread")["input_ids"]}
+    assert prompt == {"type": "token", "prompt_token_ids": tiny.tokenizer("Write: A page about bread")["input_ids"]}
     assert (params.max_tokens, params.temperature, params.seed, params.stop) == (400, 0.0, None, ["</html>"])
     assert adapter == ("a" * 64, "there")
     plain = model(tiny, engine)
@@ -100,5 +100,5 @@ def test_samples_have_seeds_and_long_prompts_fail_by_name(own_cache: Path, tiny:
 
 def test_a_missing_engine_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"vLLM is not installed .pip install 'html-harness\[vllm\]'"):
+    with pytest.raises(UsageError, match=r"vLLM is not installed .pip install vllm vllm-bnb-plugin"):
         check_engine()

@@ -124,6 +124,10 @@ def test_samples_are_drawn_apart_and_the_same_again(own_cache: Path, tiny: Loade
     assert texts(drawing.complete(TASKS[:2], fresh=True)) == texts(first)
     reordered = drawing.complete(TASKS[1::-1], fresh=True)
     assert texts(reordered) == texts(first[3:]) + texts(first[:3])
+    alone = replace(drawing, settings=replace(drawing.settings, batch_size=1))
+    assert texts(alone.complete(TASKS[1:2], fresh=True)) == texts(first[3:])
+    other = replace(drawing, settings=replace(drawing.settings, seed=1))
+    assert not set(texts(other.complete(TASKS[:2]))) & set(texts(first))
 
 
 def test_a_prompt_longer_than_the_context_is_a_named_failure(own_cache: Path, tiny: LoadedModel) -> None:
