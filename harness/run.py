@@ -20,6 +20,7 @@ from harness.manifest import build_manifest, deciding_part, model_entry
 from harness.measure import measure
 from harness.model.load import LoadedModel, Precision, choose_precision, load_model
 from harness.model.prompt import PromptRenderer, few_shot_examples
+from harness.processes import refuse_many
 from harness.profile.load import ModelSpec, base_weights
 from harness.profile.schema import DType, Quantization, Training
 from harness.progress import Narrator
@@ -57,6 +58,7 @@ def run(request: RunRequest, narrator: Narrator | None = None, reports: Path = R
         UsageError: the request does not fit together.
         HarnessError: something on this machine is missing or broken.
     """
+    refuse_many("run")
     return carry_out(resolve(request), narrator or Narrator(), reports)
 
 

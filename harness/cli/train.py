@@ -6,6 +6,9 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.console import Console
+
+from harness import processes
 from harness.errors import HarnessError, UsageError
 from harness.profile.load import ModelSpec
 from harness.profile.schema import Quantization, Training
@@ -24,6 +27,7 @@ def train_model(
 ) -> None:
     """Train the model, with what is wrong in its data said before, and say where the adapter lies.
 
+    Started by `accelerate launch`, its processes share each step, and the main one alone prints and writes.
     `push` names a repository on the hub that gets it; `merge` a folder for a merged 16-bit model.
 
     Raises:
@@ -38,12 +42,19 @@ def train_model(
     from harness.train.merge import export_merged
     from harness.train.publish import push_adapter
 
-    narrator = Narrator()
+    narrator = Narrator() if processes.is_main() else Narrator(Console(quiet=True))
     request = RunRequest(models=(model,), profile=profile, data=parse_data_options(data), quantization=quantization)
     resolved = resolve(request, models_only=True)
     narrator.say(f"profile {resolved.profile.name}: {resolved.profile.why}")
     _training_of(resolved.specs[-1])
-    contender = prepare(resolved, narrator)[-1]
+    if merge is not None:
+        processes.refuse_many("--merge")
+    with processes.together() as count:
+        if count > 1:
+            narrator.say(f"{count} processes share each step")
+        contender = prepare(resolved, narrator)[-1]
+    if not processes.is_main():
+        return
     trained = contender.trained
     assert trained is not None
     if trained.curve:

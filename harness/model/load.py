@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.errors import HarnessError
 from harness.model.weights import LocalWeights, fetch_weights
+from harness.processes import main_first
 from harness.profile.schema import DType, Quantization, Weights
 
 
@@ -144,7 +145,8 @@ def load_model(weights: Weights, precision: Precision) -> LoadedModel:
     Raises:
         HarnessError: the weights cannot be had.
     """
-    local = fetch_weights(weights)
+    with main_first():
+        local = fetch_weights(weights)
     return LoadedModel(load_tokenizer(local.folder), local, precision, weights)
 
 
@@ -153,7 +155,9 @@ def _load_base(local: LocalWeights, precision: Precision) -> Any:
 
     settings: dict[str, Any] = {"dtype": precision.torch_dtype, "attn_implementation": "sdpa"}
     if precision.device == "cuda":
-        settings["device_map"] = {"": 0}
+        import torch
+
+        settings["device_map"] = {"": torch.cuda.current_device()}  # of several processes each has its own
     if precision.quantization == "nf4":
         settings["quantization_config"] = nf4_config(precision)
     try:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness import processes
 from harness.model.load import LoadedModel
 from harness.model.prompt import PromptRenderer
 from harness.profile.schema import Training
@@ -17,6 +18,7 @@ from harness.train.card import write_card
 from harness.train.data import TrainingRow
 from harness.train.layout import Layout, laid_out
 from harness.train.settings import lora_config, sft_config
+from harness.train.shared import trainer_class
 
 
 def attempt(
@@ -31,7 +33,6 @@ def attempt(
     """Train in this layout, from the last checkpoint where there is one; save the adapter and return its record."""
     import torch
     from datasets import Dataset
-    from trl import SFTTrainer
 
     checkpoints = folder / "checkpoints"
     dataset = Dataset.from_list([{"input_ids": row.input_ids, "labels": row.labels} for row in rows])
@@ -44,7 +45,7 @@ def attempt(
         torch.cuda.reset_peak_memory_stats()
     settings = sft_config(laid_out(training.sft, layout), loaded.precision, training.seed, str(checkpoints))
     with _accelerated_base(loaded, training, settings, layout):
-        trainer = SFTTrainer(
+        trainer = trainer_class()(
             model=loaded.model,
             args=settings,
             train_dataset=dataset,
@@ -60,9 +61,10 @@ def attempt(
         with _lean(trainer.model, loaded, training):
             trainer.train(resume_from_checkpoint=str(last) if last else None)
         seconds = clock.seconds_before + time.monotonic() - started
-        trainer.model.save_pretrained(str(folder), safe_serialization=True)
-        renderer.tokenizer.save_pretrained(str(folder))
-        write_card(folder, "html-adapter")  # in place of PEFT's form with everything left to be filled in
+        if processes.is_main():
+            trainer.model.save_pretrained(str(folder), safe_serialization=True)
+            renderer.tokenizer.save_pretrained(str(folder))
+            write_card(folder, "html-adapter")  # in place of PEFT's form with everything left to be filled in
         loaded.model = trainer.model.unload()
     loaded.model.config.use_cache = True
     loaded.model.eval()

@@ -60,6 +60,8 @@ def sft_config(sft: dict[str, Any], precision: Precision, seed: int, output_dir:
         "dataloader_pin_memory": precision.device == "cuda",
         "bf16": precision.dtype == "bfloat16",
         "fp16": precision.dtype == "float16",
+        "ddp_find_unused_parameters": False,
+        "ddp_broadcast_buffers": False,
         **sft,
         "output_dir": output_dir,
         "seed": seed,

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from harness import processes
 from harness.cache import cache_folder, content_key, file_sha256, write_atomically
 from harness.errors import HarnessError
 from harness.model.load import LoadedModel
@@ -90,7 +91,7 @@ def train_adapter(
             changes the order of sums and nothing else.
 
     Raises:
-        UsageError: a setting is wrong or no rows are left.
+        UsageError: a setting is wrong, no rows are left, or the processes cannot share a step's rows evenly.
         HarnessError: the memory does not even suffice for one row at a time.
     """
     check_names(training.sft, training.lora)
@@ -99,9 +100,11 @@ def train_adapter(
         on_report(report)
     folder = cache_folder("adapters") / adapter_key(loaded, renderer, training, rows)[:32]
     record_path = folder / "training.json"
-    if not record_path.exists():
+    if not processes.anywhere(record_path.exists()):
         once = functools.partial(attempt, loaded, renderer, training, rows, folder, on_progress)
-        _train(once, loaded, training, folder, on_notice, layout or written_layout(training.sft))
+        _train(
+            once, loaded, training, folder, on_notice, layout or written_layout(training.sft).shared(processes.count())
+        )
         from_cache = False
     else:
         from_cache = True
@@ -157,6 +160,9 @@ def _train(
         if on_notice:
             on_notice(out_of_memory[-1])
         layout = smaller
-    record |= {"layout": asdict(layout), "out_of_memory": out_of_memory}
-    write_atomically(folder / "training.json", json.dumps(record))
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    together = {"processes": processes.count()} if processes.count() > 1 else {}
+    record |= {"layout": asdict(layout) | together, "out_of_memory": out_of_memory}
+    if processes.is_main():
+        write_atomically(folder / "training.json", json.dumps(record))
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    processes.wait()
