@@ -30,6 +30,11 @@ def launched() -> int:
         return 1
 
 
+def sharded() -> bool:
+    """Return whether `accelerate launch` was told to share the model itself out (FSDP), and not only the rows."""
+    return launched() > 1 and os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+
+
 def refuse_many(command: str) -> None:
     """Stop a command that is to be done once.
 
@@ -143,22 +148,25 @@ def _is_of_the_connection(error: RuntimeError) -> bool:
 
 
 def _speak_when_ended() -> None:
-    """Say one line when the launcher ends this process because another one died.
+    """Say one line and end when the launcher ends this process because another one died, or is itself gone.
 
     Python's own handlers wait until the interpreter runs again, and a process that waits for a dead one's gradients
     never gets there: a thread reads the signal from a socket.
     """
+    launcher = os.getppid()
     signal.signal(signal.SIGTERM, lambda *_: None)
     reader, writer = socket.socketpair()
+    reader.settimeout(1.0)
     writer.setblocking(False)
     signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
 
     def listen() -> None:
         with writer:
-            while heard := reader.recv(1):
-                if heard[0] == signal.SIGTERM:
-                    break
-        if is_speaker():
+            while os.getppid() == launcher:
+                with contextlib.suppress(TimeoutError):
+                    if reader.recv(1) == bytes([signal.SIGTERM]):
+                        break
+        if is_speaker() if os.getppid() == launcher else is_main():
             print(f"error: {_LOST}", file=sys.stderr, flush=True)
         os._exit(EXIT_FAILED)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.errors import HarnessError
 from harness.model.weights import LocalWeights, fetch_weights
-from harness.processes import main_first
+from harness.processes import main_first, sharded
 from harness.profile.schema import DType, Quantization, Weights
 
 
@@ -154,7 +154,7 @@ def _load_base(local: LocalWeights, precision: Precision) -> Any:
     from transformers import AutoModelForCausalLM
 
     settings: dict[str, Any] = {"dtype": precision.torch_dtype, "attn_implementation": "sdpa"}
-    if precision.device == "cuda":
+    if precision.device == "cuda" and not sharded():  # sharded, it waits in the computer's memory for its parts' places
         import torch
 
         settings["device_map"] = {"": torch.cuda.current_device()}  # of several processes each has its own
@@ -169,7 +169,10 @@ def _load_base(local: LocalWeights, precision: Precision) -> Any:
 
 
 def nf4_config(precision: Precision) -> Any:
-    """4-bit NormalFloat with double quantisation (Dettmers et al. 2023, QLoRA, section 3)."""
+    """4-bit NormalFloat with double quantisation (Dettmers et al. 2023, QLoRA, section 3).
+
+    To be sharded, the packed bytes are held as numbers of the compute dtype: FSDP splits numbers alone.
+    """
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(
@@ -177,4 +180,5 @@ def nf4_config(precision: Precision) -> Any:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=precision.torch_dtype,
+        bnb_4bit_quant_storage=precision.torch_dtype if sharded() else "uint8",
     )

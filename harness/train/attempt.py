@@ -61,10 +61,7 @@ def attempt(
         with _lean(trainer.model, loaded, training):
             trainer.train(resume_from_checkpoint=str(last) if last else None)
         seconds = clock.seconds_before + time.monotonic() - started
-        if processes.is_main():
-            trainer.model.save_pretrained(str(folder), safe_serialization=True)
-            renderer.tokenizer.save_pretrained(str(folder))
-            write_card(folder, "html-adapter")  # in place of PEFT's form with everything left to be filled in
+        _save(trainer, folder)
         loaded.model = trainer.model.unload()
     loaded.model.config.use_cache = True
     loaded.model.eval()
@@ -77,6 +74,19 @@ def attempt(
         ],
         "peak_memory_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
     }
+
+
+def _save(trainer: Any, folder: Path) -> None:
+    """Write adapter, tokenizer and card, safetensors only; where the model is sharded, every process gives its part."""
+    if processes.sharded():
+        trainer.save_model(str(folder))
+    if not processes.is_main():
+        return
+    if not processes.sharded():
+        trainer.model.save_pretrained(str(folder), safe_serialization=True)
+    (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle, which runs code in who opens it
+    trainer.processing_class.save_pretrained(str(folder))
+    write_card(folder, "html-adapter")  # in place of PEFT's form with everything left to be filled in
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from harness.errors import UsageError
@@ -232,6 +234,31 @@ def test_what_is_done_once_is_refused_in_several_processes(monkeypatch: pytest.M
     monkeypatch.setenv("LOCAL_RANK", "1")
     with pytest.raises(UsageError, match=r"run works in one process .*accelerate launch -m harness train"):
         refuse_many("run")
+
+
+def test_a_sharded_base_packs_its_bytes_as_numbers_that_can_be_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.model.load import Precision, nf4_config
+
+    precision = Precision("nf4", "bfloat16", "cuda")
+    assert nf4_config(precision).bnb_4bit_quant_storage == torch.uint8
+    for name, value in (("WORLD_SIZE", "2"), ("LOCAL_RANK", "0"), ("ACCELERATE_USE_FSDP", "true")):
+        monkeypatch.setenv(name, value)
+    assert nf4_config(precision).bnb_4bit_quant_storage == torch.bfloat16
+
+
+def test_the_documented_configurations_are_accelerates(tmp_path: Path) -> None:
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    found = [
+        block
+        for page in ("training.md", "scaling.md")
+        for block in re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
+        if "distributed_type" in block
+    ]
+    assert len(found) == 2
+    for block in found:
+        (tmp_path / "launch.yaml").write_text(block)
+        assert load_config_from_file(str(tmp_path / "launch.yaml")).num_processes >= 2
 
 
 def test_an_epoch_ends_with_blank_rows_in_the_order_of_one_process() -> None:
