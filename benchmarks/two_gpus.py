@@ -218,8 +218,8 @@ def part_train(bench: Bench) -> dict[str, Any]:
     training = yaml.safe_load(file.read_text())["train"]
     training["sft"]["save_steps"] = 1 if bench.options.tiny else 5
     if bench.options.tiny:
-        training["rows"] = 20
-        training["sft"] |= {"max_length": 128, "gradient_accumulation_steps": 4}
+        training["rows"] = 8
+        training["sft"] |= {"max_length": 96, "gradient_accumulation_steps": 4}
     file.write_text(yaml.safe_dump({"train": training}))
     records = {count: _train(bench, work, profile, count) for count in (1, 2)}
     speeds = {count: record["tokens"] / record["seconds"] for count, record in records.items()}

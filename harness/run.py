@@ -33,6 +33,7 @@ from harness.train.callbacks import Progress
 from harness.train.card import base_on_the_hub, write_card
 from harness.train.data import DataReport
 from harness.train.plan import fitting_layout
+from harness.train.settings import check_names
 from harness.train.sft import TrainedAdapter, train_adapter
 from harness.types import Row, Suite, Task
 
@@ -115,7 +116,14 @@ def prepare(
         resolved: What is asked.
         narrator: Says how it goes.
         precision_of: How weights are held, given the profile's quantisation and dtype.
+
+    Raises:
+        UsageError: a training has a wrong setting; said before anything is fetched.
+        HarnessError: weights cannot be had, or a training does not fit the GPU.
     """
+    for spec in resolved.specs:
+        if spec.file.train is not None:
+            check_names(spec.file.train.sft, spec.file.train.lora)
     loaded: dict[str, LoadedModel] = {}
     contenders: list[Contender] = []
     for spec in resolved.specs:

@@ -104,11 +104,13 @@ def plan_training(model: str, *, profile: str | None, gpu: str | None) -> None:
         this_card,
         tokens_per_second,
     )
+    from harness.train.settings import check_names
 
     narrator = Narrator()
     card = named_card(gpu) if gpu else this_card()
     chosen = load_profile(profile or ("llama-2-7b" if gpu else None))
     training, shape = _training_of(resolve_model(model, chosen)), chosen.file.shape
+    check_names(training.sft, training.lora)
     if shape is None:
         raise UsageError(f"profile {chosen.name} has no `shape`", "copy the sizes from the model's config.json")
     if card is None:

@@ -208,12 +208,13 @@ def nearest_fitting(shape: Shape, training: Training, quantization: Quantization
         return f"use train.fit: card, or in train.sft {layout.sft()}"
     if quantization != "nf4" and best_layout(shape, training, "nf4", card):
         return "use --quantization nf4"
+    quantised = "" if quantization == "nf4" else "--quantization nf4 and "
     length = _row_length(training)
     while length > 128:
         length //= 2
         shorter = training.model_copy(update={"sft": {**training.sft, "max_length": length}})
         if best_layout(shape, shorter, "nf4", card):
-            return f"use --quantization nf4 and train.sft.max_length: {length}"
+            return f"use {quantised}train.sft.max_length: {length}"
     return "use a smaller model or a larger GPU"
 
 
