@@ -23,8 +23,9 @@ WORKSPACE = int(0.45 * GIB)
 USABLE = 0.92
 """The share of a card's memory that tensors get: the rest goes to the CUDA context and to gaps. Measured."""
 EFFICIENCY = 0.40
-"""Share of the data sheet's dense rate that 4 N · tokens/s reaches with layers kept and a plain base. Measured: 0.43 with
-Liger's kernels, 0.37 without."""
+"""Share of the data sheet's dense rate that 4 N · tokens/s reaches with layers kept and a plain base.
+
+Measured: 0.43 with Liger's kernels, 0.37 without."""
 RECOMPUTED_4BIT_SECONDS = 0.42
 """What a micro-batch takes on top for unpacking weights and for launches with recomputing, on an H100. Measured."""
 H100_BANDWIDTH = 3.35e12
