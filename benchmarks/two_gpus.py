@@ -26,6 +26,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 os.environ["PYTHONPATH"] = str(ROOT)
@@ -208,12 +210,17 @@ def part_train(bench: Bench) -> dict[str, Any]:
         shutil.copytree(ROOT / name, work / name, dirs_exist_ok=True)
     profile = "smollm2-135m" if bench.options.tiny else "shape"
     if not bench.options.tiny:
-        import yaml
-
         shutil.copytree(work / "baselines" / "llama-2-7b", work / "baselines" / "shape", dirs_exist_ok=True)
         file = work / "baselines" / "shape" / "profile.yaml"
         written = yaml.safe_load(file.read_text()) | {"weights": {"folder": str(bench.checkpoint)}}
         file.write_text(yaml.safe_dump(written, sort_keys=False))
+    file = work / "baselines" / profile / "tuned.yaml"
+    training = yaml.safe_load(file.read_text())["train"]
+    training["sft"]["save_steps"] = 1 if bench.options.tiny else 5
+    if bench.options.tiny:
+        training["rows"] = 8
+        training["sft"] |= {"max_length": 96, "gradient_accumulation_steps": 4}
+    file.write_text(yaml.safe_dump({"train": training}))
     records = {count: _train(bench, work, profile, count) for count in (1, 2)}
     speeds = {count: record["tokens"] / record["seconds"] for count, record in records.items()}
     curves = {count: [point["loss"] for point in record["curve"]] for count, record in records.items()}
@@ -236,10 +243,13 @@ def _train(bench: Bench, work: Path, profile: str, count: int, then: int | None 
     environment = {**os.environ, "HARNESS_CACHE": str(cache)}
     first = _launch(bench, work, profile, count, environment)
     if then is not None:
-        while first.poll() is None and not list(cache.glob("**/checkpoint-*/trainer_state.json")):
-            time.sleep(0.5)
+        while first.poll() is None and not list(cache.glob("**/checkpoint-*/complete")):
+            time.sleep(0.2)
+        if first.poll() is not None:
+            raise RuntimeError(f"training ended with {first.returncode} before it could be killed")
         os.killpg(first.pid, signal.SIGKILL)
         first.wait()
+        time.sleep(5)  # what the launcher started notices that it is gone
         first = _launch(bench, work, profile, then, environment)
     if first.wait() != 0:
         raise RuntimeError(f"training with {then or count} processes ended with {first.returncode}")
@@ -249,8 +259,8 @@ def _train(bench: Bench, work: Path, profile: str, count: int, then: int | None 
 
 
 def _launch(bench: Bench, work: Path, profile: str, count: int, environment: dict[str, str]) -> subprocess.Popen[str]:
-    how = ["--multi_gpu"] if count > 1 and bench.options.device == "cuda" else []
-    how += ["--cpu"] if bench.options.device == "cpu" else []
+    # without GPUs --multi_gpu starts gloo processes; --cpu would start one process, whatever their number
+    how = ["--multi_gpu"] if count > 1 else ["--cpu"] if bench.options.device == "cpu" else []
     data = [] if bench.options.rows is None else ["--data", f"html_alpaca={bench.options.rows.resolve()}"]
     command = [
         sys.executable, "-m", "accelerate.commands.launch", *how, "--num_machines", "1", "--num_processes", str(count),

@@ -20,6 +20,7 @@ from harness.manifest import build_manifest, deciding_part, model_entry
 from harness.measure import measure
 from harness.model.load import LoadedModel, Precision, choose_precision, load_model
 from harness.model.prompt import PromptRenderer, few_shot_examples
+from harness.processes import refuse_many
 from harness.profile.load import ModelSpec, base_weights
 from harness.profile.schema import DType, Quantization, Training
 from harness.progress import Narrator
@@ -32,6 +33,7 @@ from harness.train.callbacks import Progress
 from harness.train.card import base_on_the_hub, write_card
 from harness.train.data import DataReport
 from harness.train.plan import fitting_layout
+from harness.train.settings import check_names
 from harness.train.sft import TrainedAdapter, train_adapter
 from harness.types import Row, Suite, Task
 from harness.watch import watched_rows
@@ -58,6 +60,7 @@ def run(request: RunRequest, narrator: Narrator | None = None, reports: Path = R
         UsageError: the request does not fit together.
         HarnessError: something on this machine is missing or broken.
     """
+    refuse_many("run")
     return carry_out(resolve(request), narrator or Narrator(), reports)
 
 
@@ -114,7 +117,14 @@ def prepare(
         resolved: What is asked.
         narrator: Says how it goes.
         precision_of: How weights are held, given the profile's quantisation and dtype.
+
+    Raises:
+        UsageError: a training has a wrong setting; said before anything is fetched.
+        HarnessError: weights cannot be had, or a training does not fit the GPU.
     """
+    for spec in resolved.specs:
+        if spec.file.train is not None:
+            check_names(spec.file.train.sft, spec.file.train.lora)
     loaded: dict[str, LoadedModel] = {}
     contenders: list[Contender] = []
     for spec in resolved.specs:

@@ -9,6 +9,7 @@ import sys
 
 from harness.cli.app import app
 from harness.errors import EXIT_FAILED, HarnessError, how_to_mend
+from harness.processes import is_main, is_speaker
 
 
 def main() -> None:
@@ -22,10 +23,12 @@ def main() -> None:
     try:
         app()
     except HarnessError as error:
-        print(f"error: {_one_line(str(error))}", file=sys.stderr)
+        if is_speaker():
+            print(f"error: {_one_line(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        if is_main():
+            print("stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
     except OSError as error:
         if error.errno is None:

@@ -6,6 +6,9 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.console import Console
+
+from harness import processes
 from harness.errors import HarnessError, UsageError
 from harness.profile.load import ModelSpec
 from harness.profile.schema import Quantization, Training
@@ -24,6 +27,7 @@ def train_model(
 ) -> None:
     """Train the model, with what is wrong in its data said before, and say where the adapter lies.
 
+    Started by `accelerate launch`, its processes share each step, and the main one alone prints and writes.
     `push` names a repository on the hub that gets it; `merge` a folder for a merged 16-bit model.
 
     Raises:
@@ -38,12 +42,19 @@ def train_model(
     from harness.train.merge import export_merged
     from harness.train.publish import push_adapter
 
-    narrator = Narrator()
+    narrator = Narrator() if processes.is_main() else Narrator(Console(quiet=True))
     request = RunRequest(models=(model,), profile=profile, data=parse_data_options(data), quantization=quantization)
     resolved = resolve(request, models_only=True)
     narrator.say(f"profile {resolved.profile.name}: {resolved.profile.why}")
     _training_of(resolved.specs[-1])
-    contender = prepare(resolved, narrator)[-1]
+    if merge is not None:
+        processes.refuse_many("--merge")
+    with processes.together() as count:
+        if count > 1:
+            narrator.say(f"{count} processes share each step")
+        contender = prepare(resolved, narrator)[-1]
+    if not processes.is_main():
+        return
     trained = contender.trained
     assert trained is not None
     losses = [point.loss for point in trained.curve if point.loss is not None]
@@ -94,11 +105,13 @@ def plan_training(model: str, *, profile: str | None, gpu: str | None) -> None:
         this_card,
         tokens_per_second,
     )
+    from harness.train.settings import check_names
 
     narrator = Narrator()
     card = named_card(gpu) if gpu else this_card()
     chosen = load_profile(profile or ("llama-2-7b" if gpu else None))
     training, shape = _training_of(resolve_model(model, chosen)), chosen.file.shape
+    check_names(training.sft, training.lora)
     if shape is None:
         raise UsageError(f"profile {chosen.name} has no `shape`", "copy the sizes from the model's config.json")
     if card is None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.errors import HarnessError
 from harness.model.weights import LocalWeights, fetch_weights
+from harness.processes import main_first, sharded
 from harness.profile.schema import DType, Quantization, Weights
 
 
@@ -144,7 +145,8 @@ def load_model(weights: Weights, precision: Precision) -> LoadedModel:
     Raises:
         HarnessError: the weights cannot be had.
     """
-    local = fetch_weights(weights)
+    with main_first():
+        local = fetch_weights(weights)
     return LoadedModel(load_tokenizer(local.folder), local, precision, weights)
 
 
@@ -152,8 +154,10 @@ def _load_base(local: LocalWeights, precision: Precision) -> Any:
     from transformers import AutoModelForCausalLM
 
     settings: dict[str, Any] = {"dtype": precision.torch_dtype, "attn_implementation": "sdpa"}
-    if precision.device == "cuda":
-        settings["device_map"] = {"": 0}
+    if precision.device == "cuda" and not sharded():  # sharded, it waits in the computer's memory for its parts' places
+        import torch
+
+        settings["device_map"] = {"": torch.cuda.current_device()}  # of several processes each has its own
     if precision.quantization == "nf4":
         settings["quantization_config"] = nf4_config(precision)
     try:
@@ -165,7 +169,10 @@ def _load_base(local: LocalWeights, precision: Precision) -> Any:
 
 
 def nf4_config(precision: Precision) -> Any:
-    """4-bit NormalFloat with double quantisation (Dettmers et al. 2023, QLoRA, section 3)."""
+    """4-bit NormalFloat with double quantisation (Dettmers et al. 2023, QLoRA, section 3).
+
+    To be sharded, the packed bytes are held as numbers of the compute dtype: FSDP splits numbers alone.
+    """
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(
@@ -173,4 +180,5 @@ def nf4_config(precision: Precision) -> Any:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=precision.torch_dtype,
+        bnb_4bit_quant_storage=precision.torch_dtype if sharded() else "uint8",
     )

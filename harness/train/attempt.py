@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness import processes
 from harness.model.load import LoadedModel
 from harness.model.prompt import PromptRenderer
 from harness.profile.schema import Training
@@ -17,6 +18,7 @@ from harness.train.card import write_card
 from harness.train.data import TrainingRow
 from harness.train.layout import Layout, laid_out
 from harness.train.settings import lora_config, sft_config
+from harness.train.shared import trainer_class
 from harness.train.watch import Watched, curve, keep_best, refuse_shards, watcher
 
 
@@ -33,7 +35,6 @@ def attempt(
     """Train in this layout, from the last checkpoint where there is one; save the adapter and return its record."""
     import torch
     from datasets import Dataset
-    from trl import SFTTrainer
 
     checkpoints = folder / "checkpoints"
     dataset = Dataset.from_list([{"input_ids": row.input_ids, "labels": row.labels} for row in rows])
@@ -47,7 +48,7 @@ def attempt(
         torch.cuda.reset_peak_memory_stats()
     settings = sft_config(laid_out(training.sft, layout), loaded.precision, training.seed, str(checkpoints))
     with _accelerated_base(loaded, training, settings, layout):
-        trainer = SFTTrainer(
+        trainer = trainer_class()(
             model=loaded.model,
             args=settings,
             train_dataset=dataset,
@@ -67,9 +68,7 @@ def attempt(
             trainer.train(resume_from_checkpoint=str(last) if last else None)
         kept = keep_best(trainer, folder, checkpoints)
         seconds = clock.seconds_before + time.monotonic() - started
-        trainer.model.save_pretrained(str(folder), safe_serialization=True)
-        renderer.tokenizer.save_pretrained(str(folder))
-        write_card(folder, "html-adapter")  # in place of PEFT's form with everything left to be filled in
+        _save(trainer, folder)
         loaded.model = trainer.model.unload()
     loaded.model.config.use_cache = True
     loaded.model.eval()
@@ -81,6 +80,19 @@ def attempt(
         "watch": kept if watched else None,
         "peak_memory_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
     }
+
+
+def _save(trainer: Any, folder: Path) -> None:
+    """Write adapter, tokenizer and card, safetensors only; where the model is sharded, every process gives its part."""
+    if processes.sharded():
+        trainer.save_model(str(folder))
+    if not processes.is_main():
+        return
+    if not processes.sharded():
+        trainer.model.save_pretrained(str(folder), safe_serialization=True)
+    (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle, which runs code in who opens it
+    trainer.processing_class.save_pretrained(str(folder))
+    write_card(folder, "html-adapter")  # in place of PEFT's form with everything left to be filled in
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness import processes
 from harness.cache import write_atomically
 
 COMPLETE = "complete"
@@ -30,11 +31,12 @@ class Progress:
 def last_checkpoint(folder: Path) -> Path | None:
     """Return the newest checkpoint that was written to its end; those that were not are removed."""
     whole: dict[int, Path] = {}
-    for checkpoint in folder.glob("checkpoint-*"):
-        if (checkpoint / COMPLETE).exists():
-            whole[int(checkpoint.name.rpartition("-")[2])] = checkpoint
-        else:
-            shutil.rmtree(checkpoint)
+    with processes.main_first():
+        for checkpoint in folder.glob("checkpoint-*"):
+            if (checkpoint / COMPLETE).exists():
+                whole[int(checkpoint.name.rpartition("-")[2])] = checkpoint
+            elif processes.is_main():
+                shutil.rmtree(checkpoint)
     return whole[max(whole)] if whole else None
 
 
@@ -59,6 +61,9 @@ def recorder(on_progress: Callable[[Progress], None] | None, folder: Path) -> An
             self.first_tokens = state.num_input_tokens_seen
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            processes.wait()  # each writes its own random numbers' state
+            if not processes.is_main():
+                return
             write_atomically(folder / "seconds", str(self.seconds_before + time.monotonic() - self.started))
             write_atomically(folder / f"checkpoint-{state.global_step}" / COMPLETE, "")
 

@@ -28,6 +28,9 @@ class DataReport:
     empty: tuple[str, ...]
     duplicates: tuple[str, ...]
     truncated: tuple[str, ...]
+    """Rows whose answer is cut."""
+    crowded_out: tuple[str, ...]
+    """Rows whose prompt alone takes all the room."""
 
     def lines(self) -> list[str]:
         """Return one line per kind of fault, with its count and the first ids."""
@@ -35,6 +38,7 @@ class DataReport:
             (self.empty, "without an answer, left out"),
             (self.duplicates, "equal to an earlier row, left out"),
             (self.truncated, "longer than max_length, cut"),
+            (self.crowded_out, "whose prompt alone fills max_length, left out"),
         )
         return [
             f"{len(ids)} training rows {words}: {', '.join(ids[:5])}{' …' if len(ids) > 5 else ''}"
@@ -52,7 +56,7 @@ def training_rows(
         UsageError: nothing is left to train on.
     """
     rows: list[TrainingRow] = []
-    empty, duplicates, truncated = [], [], []
+    empty, duplicates, truncated, crowded_out = [], [], [], []
     seen: set[str] = set()
     for task in tasks:
         if not task.reference.strip():
@@ -64,12 +68,13 @@ def training_rows(
             continue
         seen.add(content)
         prompt, answer = renderer.tokens(task), renderer.answer_tokens(task.reference)
+        if max_length is not None and len(prompt) >= max_length:
+            crowded_out.append(task.id)
+            continue
         if max_length is not None and len(prompt) + len(answer) > max_length:
             truncated.append(task.id)
-        input_ids = (prompt + answer)[:max_length]
-        labels = ([IGNORED_LABEL] * len(prompt) + answer)[:max_length]
-        if any(label != IGNORED_LABEL for label in labels):
-            rows.append(TrainingRow(task.id, input_ids, labels))
+        labels = [IGNORED_LABEL] * len(prompt) + answer
+        rows.append(TrainingRow(task.id, (prompt + answer)[:max_length], labels[:max_length]))
     if not rows:
         raise UsageError("no training rows are left", "each needs a prompt and an answer that fit in max_length")
-    return rows, DataReport(tuple(empty), tuple(duplicates), tuple(truncated))
+    return rows, DataReport(tuple(empty), tuple(duplicates), tuple(truncated), tuple(crowded_out))

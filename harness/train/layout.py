@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from harness.errors import UsageError
+
 DEFAULT_MICRO_BATCH = 8
 """What SFTConfig takes where a model file says nothing."""
 
@@ -15,7 +17,7 @@ CHECKPOINTING = "activation_checkpointing"
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """One way of doing the same training. The rows that one step learns from are `micro_batch * accumulation`."""
+    """One way of doing the same training. A step learns from `micro_batch * accumulation` rows in each process."""
 
     micro_batch: int
     accumulation: int
@@ -26,8 +28,25 @@ class Layout:
 
     @property
     def effective_batch(self) -> int:
-        """Rows that one step of the optimiser learns from, on each GPU."""
+        """Rows that one step of the optimiser learns from, in each process."""
         return self.micro_batch * self.accumulation
+
+    def shared(self, processes: int) -> Layout:
+        """Return the part of each of so many processes, with as many rows in all.
+
+        Raises:
+            UsageError: the rows of a step cannot be shared evenly.
+        """
+        if self.effective_batch % processes:
+            evenly = [number for number in range(1, self.effective_batch + 1) if self.effective_batch % number == 0]
+            raise UsageError(
+                f"{processes} processes cannot share the {self.effective_batch} rows of a step evenly",
+                f"start {' or '.join(str(number) for number in evenly)}, or set train.sft."
+                "per_device_train_batch_size and gradient_accumulation_steps so that their product can be",
+            )
+        part = self.effective_batch // processes
+        micro_batch = max(size for size in range(1, min(part, self.micro_batch) + 1) if part % size == 0)
+        return replace(self, micro_batch=micro_batch, accumulation=part // micro_batch)
 
     def smaller(self) -> Layout | None:
         """Return the next layout that needs less memory at the same effective batch; None when there is none.

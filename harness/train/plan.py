@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from harness import processes
 from harness.errors import HarnessError, UsageError, did_you_mean
 from harness.model.load import Precision
 from harness.profile.schema import ProfileFile, Quantization, Shape, Training
@@ -180,11 +181,17 @@ def layouts(written: Layout, quantization: Quantization) -> list[Layout]:
     ]
 
 
-def best_layout(shape: Shape, training: Training, quantization: Quantization, card: Card) -> Layout | None:
-    """Return the fastest layout that fits in the card's memory (of equals, the larger micro-batch), or None."""
+def best_layout(
+    shape: Shape, training: Training, quantization: Quantization, card: Card, processes: int = 1
+) -> Layout | None:
+    """Return the fastest layout that fits in the card's memory (of equals, the larger micro-batch), or None.
+
+    Raises:
+        UsageError: so many processes, each with such a card, cannot share a step's rows evenly.
+    """
     fitting = [
         layout
-        for layout in layouts(written_layout(training.sft), quantization)
+        for layout in layouts(written_layout(training.sft).shared(processes), quantization)
         if peak_memory(shape, training, layout, quantization).total <= USABLE * card.memory
     ]
 
@@ -201,12 +208,13 @@ def nearest_fitting(shape: Shape, training: Training, quantization: Quantization
         return f"use train.fit: card, or in train.sft {layout.sft()}"
     if quantization != "nf4" and best_layout(shape, training, "nf4", card):
         return "use --quantization nf4"
+    quantised = "" if quantization == "nf4" else "--quantization nf4 and "
     length = _row_length(training)
     while length > 128:
         length //= 2
         shorter = training.model_copy(update={"sft": {**training.sft, "max_length": length}})
         if best_layout(shape, shorter, "nf4", card):
-            return f"use --quantization nf4 and train.sft.max_length: {length}"
+            return f"use {quantised}train.sft.max_length: {length}"
     return "use a smaller model or a larger GPU"
 
 
@@ -217,7 +225,7 @@ def this_card() -> Card | None:
     if not torch.cuda.is_available():
         return None
     name = torch.cuda.get_device_name()
-    properties = torch.cuda.get_device_properties(0)
+    properties = torch.cuda.get_device_properties(torch.cuda.current_device())
     modern = properties.major >= 8
     known = [card for key, card in CARDS.items() if key in name.lower().replace("-", " ").split()]
     similar = known[0] if known else CARDS["a10" if modern else "t4"]
@@ -240,14 +248,17 @@ def named_card(word: str) -> Card:
 def fitting_layout(file: ProfileFile, training: Training, precision: Precision) -> Layout:
     """Return the layout to train in: the written one, or with `fit: card` on a GPU the fastest that fits.
 
+    Where several processes train together, the part of each.
+
     Raises:
+        UsageError: the processes cannot share a step's rows evenly.
         HarnessError: nothing fits; the hint says what would.
     """
-    written = written_layout(training.sft)
+    written = written_layout(training.sft).shared(processes.count())
     card = this_card() if precision.device == "cuda" else None
     if training.fit == "as-written" or card is None or file.shape is None:
         return written
-    layout = best_layout(file.shape, training, precision.quantization, card)
+    layout = best_layout(file.shape, training, precision.quantization, card, processes.count())
     if layout is None:
         hint = nearest_fitting(file.shape, training, precision.quantization, card)
         raise HarnessError(f"this training does not fit into the {card.memory / GIB:.1f} GiB of {card.name}", hint)

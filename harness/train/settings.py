@@ -63,6 +63,8 @@ def sft_config(sft: dict[str, Any], precision: Precision, seed: int, output_dir:
         "dataloader_pin_memory": precision.device == "cuda",
         "bf16": precision.dtype == "bfloat16",
         "fp16": precision.dtype == "float16",
+        "ddp_find_unused_parameters": False,
+        "ddp_broadcast_buffers": False,
         **sft,
         "output_dir": output_dir,
         "seed": seed,
@@ -71,10 +73,12 @@ def sft_config(sft: dict[str, Any], precision: Precision, seed: int, output_dir:
         "use_cpu": precision.device == "cpu",
     }
     try:
-        return SFTConfig(**values)
+        config = SFTConfig(**values)
     except (TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UsageError(f"train.sft is not accepted by trl: {reason:.160}", "see trl's SFTConfig") from error
+    config._n_gpu = min(config.n_gpu, 1)  # several GPUs are for several processes: DataParallel multiplies the batch
+    return config
 
 
 def lora_config(lora: dict[str, Any]) -> Any:

@@ -6,11 +6,13 @@ import functools
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from harness import processes
 from harness.cache import cache_folder, content_key, disk_faults_named, file_sha256, write_atomically
 from harness.errors import HarnessError
 from harness.lock import one_at_a_time
@@ -107,7 +109,7 @@ def train_adapter(
         watched: What the training is watched by; None keeps the last step's weights.
 
     Raises:
-        UsageError: a setting is wrong or no rows are left.
+        UsageError: a setting is wrong, no rows are left, or the processes cannot share a step's rows evenly.
         HarnessError: the memory does not even suffice for one row at a time, or the disk takes no more.
     """
     check_names(training.sft, training.lora)
@@ -121,12 +123,14 @@ def train_adapter(
         if on_notice:
             on_notice("another process trains the same adapter: waiting for it")
 
-    lock = one_at_a_time(folder.with_name(f"{folder.name}.lock"), tell)
+    # of the processes that share a training one holds the lock; the others meet it at the first thing they do together
+    lock = one_at_a_time(folder.with_name(f"{folder.name}.lock"), tell) if processes.is_main() else nullcontext()
     with lock, disk_faults_named(folder.parent):
-        from_cache = record_path.exists()
+        from_cache = processes.anywhere(record_path.exists())
         if not from_cache:
             once = functools.partial(attempt, loaded, renderer, training, rows, folder, on_progress, watched=watched)
-            _train(once, loaded, training, folder, on_notice, layout or written_layout(training.sft))
+            shared = layout or written_layout(training.sft).shared(processes.count())
+            _train(once, loaded, training, folder, on_notice, shared)
     record = _as_written(training) | json.loads(record_path.read_text(encoding="utf-8"))
     return TrainedAdapter(
         folder=folder,
@@ -186,6 +190,9 @@ def _train(
         if on_notice:
             on_notice(out_of_memory[-1])
         layout = smaller
-    record |= {"layout": asdict(layout), "out_of_memory": out_of_memory}
-    write_atomically(folder / "training.json", json.dumps(record))
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    together = {"processes": processes.count()} if processes.count() > 1 else {}
+    record |= {"layout": asdict(layout) | together, "out_of_memory": out_of_memory}
+    if processes.is_main():
+        write_atomically(folder / "training.json", json.dumps(record))
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    processes.wait()

@@ -44,7 +44,9 @@ def test_base_and_tuned_are_asked_exactly_what_was_trained(renderer: PromptRende
 def test_faulty_rows_are_named(renderer: PromptRenderer) -> None:
     long = Task("long", "A poem", reference="<p>" + "rain " * 400)
     again = Task("again", "A list", reference=TASKS[0].reference)
-    rows, report = training_rows([*TASKS, Task("empty", "Nothing", reference=" \n"), again, long], renderer, 100)
+    crowded = Task("crowded", "rain " * 200, reference="<p>rain</p>")
+    empty = Task("empty", "Nothing", reference=" \n")
+    rows, report = training_rows([*TASKS, empty, again, long, crowded], renderer, 100)
     assert [row.task for row in rows] == ["a", "b", "long"]
     assert len(rows[-1].input_ids) == len(rows[-1].labels) == 100
     assert (report.empty, report.duplicates, report.truncated) == (("empty",), ("again",), ("long",))
@@ -52,6 +54,7 @@ def test_faulty_rows_are_named(renderer: PromptRenderer) -> None:
         "1 training rows without an answer, left out: empty",
         "1 training rows equal to an earlier row, left out: again",
         "1 training rows longer than max_length, cut: long",
+        "1 training rows whose prompt alone fills max_length, left out: crowded",
     ]
 
 

@@ -93,6 +93,13 @@ def test_what_cannot_fit_is_refused_with_what_does(monkeypatch: pytest.MonkeyPat
     )
     with pytest.raises(HarnessError, match=r"needs \d+\.\d GiB, T4 .*'gradient_checkpointing': True"):
         plan_training("tuned", profile="llama-2-7b", gpu="t4")
+    settings = tuned.read_text()
+    tuned.write_text(settings.replace("max_length: 2048", "max_length: 65536"))
+    with pytest.raises(HarnessError, match=r"needs \d+\.\d GiB, T4 .*\(use train\.sft\.max_length: \d+\)"):
+        plan_training("tuned", profile="llama-2-7b", gpu="t4")
+    tuned.write_text(settings.replace("learning_rate:", "learning_rat:"))
+    with pytest.raises(UsageError, match=r"no field 'learning_rat' \(did you mean 'learning_rate'\?\)"):
+        plan_training("tuned", profile="llama-2-7b", gpu="t4")
     with pytest.raises(UsageError, match=r"the GPU 'h10' is not known \(did you mean 'h100'\?\)"):
         plan_training("tuned", profile="llama-2-7b", gpu="h10")
     with pytest.raises(UsageError, match="'base' is not trained"):
