@@ -8,8 +8,8 @@ the median counts. Ratios hold from machine to machine, the absolute figures do 
 - `fresh`: a browser for each page and one screenshot, the way existing benchmarks do it; with full Chromium where it is
   installed, and with the renderer's own browser.
 - `limit`: one reused page, `set_content` and both screenshots, no isolation, the best of 1 to 3 pages at once.
-- `renderer`: everything measured, both viewports and screenshots, axe off; then with axe, and with each safety feature
-  and each measure left out in turn.
+- `renderer`: everything measured, both viewports and screenshots, axe off; then with axe; with a process for each page,
+  which is how a page that misbehaves is measured; and with each safety feature and the screenshots left out in turn.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from typing import Any
 import yaml
 from playwright.async_api import Browser, async_playwright
 
-from harness.render import Renderer, RenderRequest, RenderSettings, visit
+from harness.render import Renderer, RenderRequest, RenderSettings, lane, memory
 from harness.render.browser import find_browser, network_namespace
 from harness.render.settings import DESKTOP_WIDTH, PHONE_WIDTH, VIEWPORT_HEIGHT
 
@@ -90,13 +90,26 @@ def measured(pages: list[str], settings: RenderSettings) -> float:
 
 
 def without_guard(pages: list[str], settings: RenderSettings) -> float:
-    module: Any = visit
+    module: Any = lane
     kept = module.script
-    module.script = lambda _name: "0"  # the visit itself asks for the guard alone
+    module.script = lambda _name: "0"  # the lane itself asks for the guard alone
     try:
         return measured(pages, settings)
     finally:
         module.script = kept
+
+
+def process_per_page(pages: list[str], settings: RenderSettings) -> float:
+    return measured(pages, replace(settings, shared_process=False))
+
+
+def without_memory_watch(pages: list[str], settings: RenderSettings) -> float:
+    module: Any = memory
+    kept, module.PERIOD = module.PERIOD, 3600.0
+    try:
+        return measured(pages, settings)
+    finally:
+        module.PERIOD = kept
 
 
 def without_namespace(pages: list[str], settings: RenderSettings) -> float:
@@ -104,7 +117,7 @@ def without_namespace(pages: list[str], settings: RenderSettings) -> float:
 
 
 def without_recycling(pages: list[str], settings: RenderSettings) -> float:
-    return measured(pages, replace(settings, pages_per_browser=10**9))
+    return measured(pages, replace(settings, pages_per_browser=10**9, pages_per_process=10**9))
 
 
 def without_screenshots(pages: list[str], settings: RenderSettings) -> float:
@@ -128,8 +141,10 @@ def main() -> None:
         **{f"limit, {n} at once": partial(lambda n: asyncio.run(limit(pages, choice.path, n)), n) for n in (1, 2, 3)},
         "renderer": lambda: measured(pages, off),
         "renderer with axe": lambda: measured(pages, on),
+        "renderer, process per page": lambda: process_per_page(pages, off),
         "renderer - namespace": lambda: without_namespace(pages, off),
         "renderer - guard script": lambda: without_guard(pages, off),
+        "renderer - memory watch": lambda: without_memory_watch(pages, off),
         "renderer - recycling": lambda: without_recycling(pages, off),
         "renderer - screenshots": lambda: without_screenshots(pages, off),
     }

@@ -29,7 +29,7 @@
   guard(START);
   if (!globalThis.Worker) return;
   // Only blob: and data: workers can start at all without a network; theirs is a world of its own, guarded likewise.
-  let left = 4;
+  let left = 2;
   const NativeWorker = Worker;
   const text = `(${guard})(${START});`;
   globalThis.Worker = new Proxy(NativeWorker, {

@@ -19,6 +19,7 @@ import psutil
 
 from harness.errors import HarnessError
 from harness.render.browser import INSTALL_HINT, BrowserChoice, namespace_command
+from harness.render.devtools import Connection
 from harness.render.settings import RenderSettings
 
 if TYPE_CHECKING:
@@ -52,6 +53,43 @@ _SWITCHES = (
     "--hide-scrollbars",
     "--mute-audio",
 )
+
+# What Playwright starts its browsers with, as far as a page or the machine's quiet can feel it.
+_ALIKE = (
+    "--headless",
+    "--disable-field-trial-config",
+    "--disable-background-timer-throttling",
+    "--disable-backgrounding-occluded-windows",
+    "--disable-back-forward-cache",
+    "--disable-breakpad",
+    "--disable-component-update",
+    "--disable-default-apps",
+    "--disable-dev-shm-usage",
+    "--disable-extensions",
+    "--allow-pre-commit-input",
+    "--disable-hang-monitor",
+    "--disable-ipc-flooding-protection",
+    "--disable-popup-blocking",
+    "--disable-prompt-on-repost",
+    "--disable-renderer-backgrounding",
+    "--disable-search-engine-choice-screen",
+    "--disable-sync",
+    "--metrics-recording-only",
+    "--no-default-browser-check",
+    "--no-first-run",
+    "--no-service-autorun",
+    "--password-store=basic",
+    "--use-mock-keychain",
+    "--blink-settings=primaryHoverType=2,availableHoverTypes=2,primaryPointerType=4,availablePointerTypes=4",
+    "--enable-features=CDPScreenshotNewSurface",
+)
+_UNWANTED = (
+    "AvoidUnnecessaryBeforeUnloadCheckSync,BackForwardCache,DestroyProfileOnBrowserClose,HttpsUpgrades,"
+    "HttpsFirstBalancedModeAutoEnable,IsolateOrigins,MediaRouter,NetworkTimeServiceQuerying,OptimizationHints,"
+    "PaintHolding,SpareRendererForSitePerProcess,ThirdPartyStoragePartitioning,Translate,site-per-process"
+)
+# One process for all tabs of a browser context: without site isolation, and with no room for a second one.
+_SHARE = ("--disable-site-isolation-trials", "--renderer-process-limit=1", f"--disable-features={_UNWANTED}")
 
 
 class Room:
@@ -155,3 +193,25 @@ async def launch(playwright: Playwright, program: str | None, settings: RenderSe
     except (TimeoutError, Error) as error:
         line = next((text for text in str(error).splitlines() if text.strip()), "no answer")
         raise HarnessError(f"the browser {program or ''} does not start: {line.strip()}", INSTALL_HINT) from error
+
+
+async def launch_shared(program: str, room: Room, settings: RenderSettings) -> Connection:
+    """Start a browser behind the same bolts whose tabs share one process (Linux).
+
+    Raises:
+        OSError: the browser does not start.
+    """
+    profile = tempfile.mkdtemp(prefix="profile-", dir=room.path)
+    place = {"TMPDIR": str(room.path), "TZ": "UTC", "LANG": "en_US.UTF-8", "LANGUAGE": "en_US"}
+    arguments = [
+        *_ALIKE,
+        *_SHARE,
+        *_SWITCHES,
+        *(["--no-sandbox"] if os.geteuid() == 0 else []),
+        "--lang=en-US",
+        f"--js-flags=--max-old-space-size={settings.heap_memory}",
+        f"--user-data-dir={profile}",
+        "--remote-debugging-pipe",
+        "--no-startup-window",
+    ]
+    return await Connection.start(program, arguments, os.environ | place)

@@ -25,19 +25,26 @@
   };
   if (part === "geometry") return geometry();
 
-  if (part === "ready") {
+  const all = Document.prototype.getElementsByTagName.call(document, "*");
+  const lengthOf = get(HTMLCollection.prototype, "length");
+  const count = () => lengthOf(all);
+  if (part === "ready" || part === "whole") {
     const state = get(Document.prototype, "readyState");
-    if (state(document) !== "complete") await new Promise((done) => addEventListener("load", done, { once: true }));
-    return { url: location.href };
+    const loaded = new Promise((done) => {
+      addEventListener("load", done, { once: true });
+      // A document that is too large is not waited for.
+      const look = () => state(document) === "complete" || count() > limits.elements ? done() : setTimeout(look, 50);
+      look();
+    });
+    await loaded;
+    if (part === "ready") return { url: location.href };
   }
 
-  const count = () =>
-    get(HTMLCollection.prototype, "length")(Document.prototype.getElementsByTagName.call(document, "*"));
   // Counted first: the layout of a huge document can take longer than anyone waits.
   if (count() > limits.elements) return { url: location.href, overflow: 0, height: 0, elements: count(), text: "", faults: {} };
 
   // Settle: two frames and the fonts, but never longer than the limit, for a page can starve frames and timers.
-  if (part === "settle") {
+  {
     const frames = new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
     const late = new Promise((done) => setTimeout(done, limits.settle));
     await Promise.race([Promise.all([frames, get(Document.prototype, "fonts")(document).ready]), late]);

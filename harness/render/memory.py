@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 
 import psutil
 
 from harness.render.settings import RenderSettings
 
-_PERIOD = 0.25
+PERIOD = 0.25
 _MIB = 1024 * 1024
 
 
 class MemoryWatch:
-    """Kills the process of a page that outgrows its limit, and nothing else; Playwright then reports a crash."""
+    """Kills the process of a page that outgrows its limit, and nothing else; the browser then reports a crash.
 
-    def __init__(self, driver_pid: int, settings: RenderSettings) -> None:
-        self._driver_pid = driver_pid
+    `is_browser(process, parent)` tells the main processes of browsers from this program's other children.
+    """
+
+    def __init__(self, is_browser: Callable[[psutil.Process, int], bool], settings: RenderSettings) -> None:
+        self._is_browser = is_browser
         self._page_limit = settings.renderer_memory * _MIB
         self._browser_limit = settings.browser_memory * _MIB
         self.kills: list[str] = []
@@ -28,19 +32,21 @@ class MemoryWatch:
     async def run(self) -> None:
         """Look every 0.25 s until cancelled."""
         while True:
-            await asyncio.sleep(_PERIOD)
+            await asyncio.sleep(PERIOD)
             with contextlib.suppress(psutil.Error):
                 self._look()
 
     def _look(self) -> None:
         browsers: dict[int, list[psutil.Process]] = {}
-        root_of = {self._driver_pid: 0}
+        root_of: dict[int, int] = {}
         # One walk over the process table, parents before children: three would cost more than the pages' Python.
-        for process in psutil.Process(self._driver_pid).children(recursive=True):
+        for process in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.Error):
                 parent = process.ppid()
-                root_of[process.pid] = process.pid if parent == self._driver_pid else root_of.get(parent, 0)
-                browsers.setdefault(root_of[process.pid], []).append(process)
+                root = process.pid if self._is_browser(process, parent) else root_of.get(parent, 0)
+                if root:
+                    root_of[process.pid] = root
+                    browsers.setdefault(root, []).append(process)
         total = 0
         for members in browsers.values():
             held = sum(self._weigh(process) for process in members)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from harness.render.settings import MAX_ELEMENTS, MAX_HTML_BYTES
 from harness.types import Outcome
 
 # Fewer differing pixels than about 200 of a 1280 × 800 viewport are no picture: a stray border or a caret.
@@ -17,6 +18,41 @@ _CAUSED_BY_ABSENCE = re.compile(
     r"dynamically imported module|network|Importing a module|Failed to execute 'importScripts'",
     re.IGNORECASE,
 )
+
+
+_MARK = re.compile(
+    r"<!--|-->|<(?P<end>/?)(?P<raw>script|style|textarea|title|template|noscript)\b|<(?P<tag>[a-z])", re.IGNORECASE
+)
+
+
+def _start_tags(html: str) -> int:
+    """Count start tags, but not what only looks like one in a comment or in an element that holds text."""
+    count, inside = 0, ""
+    for mark in _MARK.finditer(html):
+        raw = (mark["raw"] or "").lower()
+        if inside:
+            if mark[0] == inside or (mark["end"] and raw == inside):
+                inside = ""
+        elif mark[0] == "<!--":
+            inside = "-->"
+        elif mark["tag"] or (raw and not mark["end"]):
+            count += 1
+            inside = raw
+    return count
+
+
+def oversize(html: str) -> str:
+    """Say what makes a page `too-large` before it is opened, or nothing.
+
+    Its layout can take longer than anyone waits, and how long depends on the machine; what its source holds does not.
+    """
+    if len(html) > MAX_HTML_BYTES:
+        return f"{len(html)} characters"
+    if html.count("<") > MAX_ELEMENTS:
+        tags = _start_tags(html)
+        if tags > MAX_ELEMENTS:
+            return f"{tags} start tags"
+    return ""
 
 
 @dataclass(slots=True)

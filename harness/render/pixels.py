@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,31 +28,32 @@ def read(encoded: str, height: int) -> Picture:
     from PIL import Image
 
     with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:
-        rgba = image.convert("RGBA")
-    return Picture(compress(rgba.convert("RGB")), painted_share(rgba, height))
+        image.load()
+        rgb = image if image.mode == "RGB" else image.convert("RGB")  # no copy where none is needed
+    return Picture(compress(rgb), painted_share(rgb, height))
 
 
 def painted_share(image: Image.Image, height: int) -> float:
-    """Return the share, 0 to 1, of the RGBA image's upper `height` rows whose pixels differ from the background.
+    """Return the share, 0 to 1, of the RGB image's upper `height` rows whose pixels differ from the background.
 
-    The background is the most frequent colour, found on every eighth pixel in both directions.
+    The background is the most frequent colour.
     """
-    import numpy as np
-
-    words = np.asarray(image)[:height].view(np.uint32)[..., 0]
-    colours, counts = np.unique(words[::8, ::8], return_counts=True)
-    return float((words != colours[counts.argmax()]).mean())
+    top = image.crop((0, 0, image.width, min(height, image.height)))
+    pixels = top.width * top.height
+    background = max(count for count, _ in top.getcolors(maxcolors=pixels) or ())
+    return (pixels - background) / pixels
 
 
 def compress(image: Image.Image) -> bytes:
     """Return `image` as a palette PNG of at most 256 colours without dithering; equal pixels give equal bytes.
 
-    A page's text and boxes come out at 2 to 9 kB for 1280 × 800: smaller than WebP at quality 65, and a tenth of the
-    time that Chromium takes to encode WebP (130 ms a picture on two shared cores).
+    A page's text and boxes come out at 2 to 10 kB for 1280 × 800: no larger than WebP at quality 65, and a tenth of the
+    time that Chromium takes to encode WebP (130 ms a picture on two shared cores). Run lengths alone (RLE) serve such
+    pictures nearly as well as the search for longer matches, in under half the time.
     """
     from PIL import Image
 
     small = image.quantize(PALETTE, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     out = io.BytesIO()
-    small.save(out, format="PNG", compress_level=6)
+    small.save(out, format="PNG", compress_type=zlib.Z_RLE)
     return out.getvalue()

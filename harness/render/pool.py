@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -12,7 +13,9 @@ import psutil
 
 from harness.errors import HarnessError
 from harness.render.browser import BrowserChoice
-from harness.render.launch import Room, launch, wrapper
+from harness.render.devtools import Connection
+from harness.render.lane import Lane
+from harness.render.launch import Room, launch, launch_shared, wrapper
 from harness.render.memory import MemoryWatch
 from harness.render.settings import RenderRequest, RenderSettings, worker_count
 from harness.render.visit import BrowserGone, Visit
@@ -26,13 +29,14 @@ _HEALTHY = 1.5
 
 
 class _Seat:
-    """One browser at work, replaced when it is worn or broken."""
+    """One browser at work, replaced when it is worn or broken, and a lane for pages that may share a process."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._browser: Browser | None = None
         self._process: psutil.Process | None = None
         self._pages = 0
+        self.lane = Lane(pool.settings, pool.start_shared) if pool.shares else None
 
     async def browser(self) -> Browser:
         """Return the browser, a new one if the old one is worn out or dead."""
@@ -53,6 +57,10 @@ class _Seat:
             await asyncio.wait_for(browser.close(), self._pool.settings.deadlines.close + 1)
         except Exception:
             self.kill()
+
+    async def end(self) -> None:
+        """Close all that runs here."""
+        await asyncio.gather(self.dismiss(), *([self.lane.close()] if self.lane else []))
 
     def kill(self) -> None:
         """Kill the browser with all its processes."""
@@ -78,6 +86,8 @@ class Pool:
         self._seats: asyncio.Queue[_Seat] = asyncio.Queue()
         self._all: list[_Seat] = []
         self._starting = asyncio.Lock()
+        # Elsewhere Playwright's settings of fonts are others, and a pipe on given descriptors is another matter.
+        self.shares = settings.shared_process and sys.platform == "linux" and choice.path is not None
 
     async def start(self) -> None:
         """Start the driver; browsers start with their first page.
@@ -95,8 +105,8 @@ class Pool:
         news = [child for child in psutil.Process().children() if child.pid not in known and _is_driver(child)]
         if news:
             self._driver = news[0]
-            self._watch = MemoryWatch(news[0].pid, self.settings)
-            self._watching = asyncio.create_task(self._watch.run())
+        self._watch = MemoryWatch(self._is_browser, self.settings)
+        self._watching = asyncio.create_task(self._watch.run())
         for _ in range(worker_count(self.settings)):
             seat = _Seat(self)
             self._all.append(seat)
@@ -110,6 +120,17 @@ class Pool:
             browser = await launch(self._playwright, self._program, self.settings)
             news = [process for process in self._browsers() if process.pid not in known]
         return browser, news[0] if news else None
+
+    async def start_shared(self) -> Connection:
+        """Start a browser for a lane; see `launch_shared`."""
+        assert self._room is not None
+        assert self._program is not None
+        return await launch_shared(self._program, self._room, self.settings)
+
+    def _is_browser(self, process: psutil.Process, parent: int) -> bool:
+        if self._driver is not None and parent == self._driver.pid:
+            return True
+        return any(seat.lane is not None and seat.lane.pid == process.pid for seat in self._all)
 
     def _browsers(self) -> list[psutil.Process]:
         with contextlib.suppress(psutil.Error):
@@ -127,7 +148,7 @@ class Pool:
             self._watching.cancel()
         strays = self._family()
         with contextlib.suppress(Exception):
-            await asyncio.gather(*(seat.dismiss() for seat in self._all))
+            await asyncio.gather(*(seat.end() for seat in self._all))
         if self._playwright is not None:
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(self._playwright.stop(), 5)
@@ -146,20 +167,36 @@ class Pool:
         """Return the rendering of one page; a fault of ours is `unscored` with the reason."""
         seat = await self._seats.get()
         try:
-            first = await self._attempts(seat, request)
+            first = await self._once(seat, request)
             if not self.settings.twice or first.outcome in ("unscored", "timeout", "crash", "too-large"):
                 return first
-            second = await self._attempts(seat, replace(request, checks=()))
+            second = await self._once(seat, replace(request, checks=()))
             return replace(first, stable=_same(first, second), seconds=first.seconds + second.seconds)
         finally:
             self._seats.put_nowait(seat)
 
-    async def _attempts(self, seat: _Seat, request: RenderRequest) -> Rendering:
+    async def _once(self, seat: _Seat, request: RenderRequest) -> Rendering:
+        """Try the lane first; what it gives up, and every page with task checks, is measured alone."""
+        started = time.perf_counter()
+        if seat.lane is not None and not request.checks:
+            try:
+                shared = await seat.lane.render(request)
+            except OSError:
+                seat.lane = None  # the browser that is started alone will say what is wrong
+            else:
+                if shared is not None:
+                    return shared
+        tried = time.perf_counter() - started
+        limits = self.settings.deadlines
+        alone = await self._attempts(seat, request, min(limits.page, max(limits.load, limits.all - tried)))
+        return replace(alone, seconds=alone.seconds + tried)
+
+    async def _attempts(self, seat: _Seat, request: RenderRequest, patience: float) -> Rendering:
         said = ""
         for last in (False, True):
             kills = len(self._watch.kills) if self._watch else 0
             try:
-                rendering = await self._visit(seat, request)
+                rendering = await self._visit(seat, request, patience)
             except BrowserGone as gone:
                 said = str(gone)
                 await seat.dismiss()
@@ -182,8 +219,8 @@ class Pool:
     def _killed_since(self, count: int) -> str:
         return "; ".join(self._watch.kills[count:][:1]) if self._watch else ""
 
-    async def _visit(self, seat: _Seat, request: RenderRequest) -> Rendering:
-        visit = Visit(await seat.browser(), request, self.settings, seat.kill)
+    async def _visit(self, seat: _Seat, request: RenderRequest, patience: float) -> Rendering:
+        visit = Visit(await seat.browser(), request, self.settings, seat.kill, patience)
         try:
             return await visit.run()
         finally:

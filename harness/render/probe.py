@@ -11,12 +11,9 @@ import json
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from harness.render.settings import CLOCK, MAX_ELEMENTS, MAX_TEXT, SCREENSHOT_MAX_HEIGHT, VIEWPORT_HEIGHT, Deadlines
-
-if TYPE_CHECKING:
-    from playwright.async_api import CDPSession
 
 _FOLDER = Path(__file__).parent
 _MAX_TEXT_NODES = 5_000
@@ -39,10 +36,24 @@ def _axe() -> str:
     return script("vendor/axe-core/axe.min.js") + "\n;" + script("axe_run.js")
 
 
+def metrics(width: int) -> dict[str, Any]:
+    """Return the parameters of `Emulation.setDeviceMetricsOverride` for a viewport and a screen of `width` CSS px."""
+    screen = {"screenWidth": width, "screenHeight": VIEWPORT_HEIGHT}
+    return {"width": width, "height": VIEWPORT_HEIGHT, "deviceScaleFactor": 1, "mobile": False, **screen}
+
+
+class Talks(Protocol):
+    """A DevTools session, Playwright's or our own."""
+
+    async def send(self, method: str, params: dict[str, Any] | None = None, /) -> dict[str, Any]:
+        """Send a command and return its answer."""
+        ...
+
+
 class Probe:
     """Measures the page behind one DevTools session."""
 
-    def __init__(self, cdp: CDPSession, limits: Deadlines) -> None:
+    def __init__(self, cdp: Talks, limits: Deadlines) -> None:
         self._cdp = cdp
         self._world: int | None = None
         self._limits = json.dumps(
@@ -54,15 +65,21 @@ class Probe:
             }
         )
 
-    async def enter(self) -> None:
-        """Make an isolated world in the present document; another document needs another one."""
-        tree = await self._cdp.send("Page.getFrameTree")
-        frame = tree["frameTree"]["frame"]["id"]
+    async def enter(self, frame: str | None = None) -> None:
+        """Make an isolated world in the present document; another document needs another one.
+
+        `frame` is the main frame's id, where the caller knows it.
+        """
+        if frame is None:
+            tree = await self._cdp.send("Page.getFrameTree")
+            frame = str(tree["frameTree"]["frame"]["id"])
         made = await self._cdp.send("Page.createIsolatedWorld", {"frameId": frame, "worldName": "measure"})
         self._world = int(made["executionContextId"])
 
     async def measure(self, part: str) -> dict[str, Any]:
-        """Return what `measure.js` finds: `ready` waits for the load, `settle` measures all, `geometry` sizes only.
+        """Return what `measure.js` finds: `ready` waits for the load, `settle` measures all, `whole` does both.
+
+        `geometry` measures sizes only.
 
         Raises:
             MeasureFailed: the script ended without a value.
@@ -85,13 +102,10 @@ class Probe:
 
     async def resize(self, width: int) -> None:
         """Set the viewport's width in CSS px."""
-        metrics = {"width": width, "height": VIEWPORT_HEIGHT, "deviceScaleFactor": 1, "mobile": False}
-        await self._cdp.send("Emulation.setDeviceMetricsOverride", metrics)
+        await self._cdp.send("Emulation.setDeviceMetricsOverride", metrics(width))
 
     async def shoot(self, width: int, content_height: int) -> str:
         """Return a picture of the whole page, down to 8,000 px, as a base64 PNG."""
-        from playwright.async_api import Error
-
         height = max(VIEWPORT_HEIGHT, min(content_height, SCREENSHOT_MAX_HEIGHT))
         options: dict[str, Any] = {"format": "png", "optimizeForSpeed": True}
         if height > VIEWPORT_HEIGHT:
@@ -101,7 +115,7 @@ class Probe:
         for pause in (0.02, 0.1, 0.3):
             try:
                 return str((await self._cdp.send("Page.captureScreenshot", options))["data"])
-            except Error as error:
+            except Exception as error:
                 if "Unable to capture" not in str(error):
                     raise
                 await asyncio.sleep(pause)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-RENDERER_VERSION: Final = 1
+RENDERER_VERSION: Final = 2
 """Raised whenever the same page could come out differently; part of the cache key."""
 
 DESKTOP_WIDTH: Final = 1280
@@ -18,11 +18,11 @@ SCREENSHOT_MAX_HEIGHT: Final = 8_000
 
 MAX_HTML_BYTES: Final = 5_000_000
 MAX_ELEMENTS: Final = 50_000
-"""Past either limit a page is `too-large`."""
+"""Past either limit a page is `too-large`; start tags in its source count as elements."""
 
 MAX_ERRORS: Final = 50
 """Errors, console errors and blocked URLs that are kept per page."""
-MAX_EVENTS: Final = 1_000
+MAX_EVENTS: Final = 500
 """Requests, console messages, errors, navigations or windows of one page; past it the page is `too-large`."""
 MAX_TEXT: Final = 200_000
 """Characters of visible text that are kept per page."""
@@ -42,7 +42,7 @@ class RenderRequest:
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """Longest waits in seconds. Their sum bounds a page at under 10 s."""
+    """Longest waits in seconds; they bound a page at under 10 s."""
 
     load: float = 3.0
     settle: float = 0.3
@@ -51,6 +51,8 @@ class Deadlines:
     axe: float = 4.0
     page: float = 7.0
     """The whole visit without the task checks."""
+    all: float = 9.0
+    """The visit in a shared process and the one after it, where that was not enough."""
     check_action: float = 1.0
     """One action or one expectation of a task check."""
     checks: float = 15.0
@@ -58,6 +60,10 @@ class Deadlines:
     close: float = 1.5
     """Closing a page's context; past it the browser is killed."""
     launch: float = 30.0
+    shared: float = 2.5
+    """The whole visit in a shared process; past it the page is measured anew in a process of its own."""
+    shared_axe: float = 2.0
+    """Axe in a shared process, after that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,21 +77,25 @@ class RenderSettings:
     workers: int | None = None
     """Browsers at work at once; None sizes it to the machine."""
     deadlines: Deadlines = field(default_factory=Deadlines)
-    renderer_memory: int = 1_200
+    renderer_memory: int = 800
     """MiB that one page's process may hold before it is killed."""
     browser_memory: int = 3_000
     """MiB that one browser with all its processes may hold before it is killed."""
     heap_memory: int = 256
     """MiB of JavaScript heap per page."""
+    shared_process: bool = True
+    """Let well-behaved pages without task checks share a process, one after the other (`harness.render.lane`)."""
+    pages_per_process: int = 50
+    """A shared process is replaced after so many pages."""
     pages_per_browser: int = 150
     """A browser is replaced after so many pages."""
     namespace: bool = True
     """Run the browser in its own network namespace where the kernel allows it."""
 
     def key(self) -> dict[str, Any]:
-        """Return what can change a measured value: everything but the amount of concurrency."""
+        """Return what can change a measured value: not the concurrency, nor where a page's process comes from."""
         values = asdict(self)
-        for name in ("workers", "pages_per_browser", "namespace"):
+        for name in ("workers", "shared_process", "pages_per_process", "pages_per_browser", "namespace"):
             del values[name]
         return values
 

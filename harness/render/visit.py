@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.render import pixels
+from harness.render.assemble import assemble
 from harness.render.checks import CheckRunner, failed_checks
-from harness.render.outcome import Facts, judge
+from harness.render.outcome import Facts, oversize
 from harness.render.probe import MeasureFailed, Probe, script
 from harness.render.settings import (
     DESKTOP_WIDTH,
     MAX_ELEMENTS,
-    MAX_HTML_BYTES,
     PHONE_WIDTH,
     VIEWPORT_HEIGHT,
     RenderRequest,
@@ -44,13 +43,20 @@ class Visit:
     """Opens one page in a context of its own, measures it, and runs its task checks."""
 
     def __init__(
-        self, browser: Browser, request: RenderRequest, settings: RenderSettings, kill: Callable[[], None]
+        self,
+        browser: Browser,
+        request: RenderRequest,
+        settings: RenderSettings,
+        kill: Callable[[], None],
+        patience: float | None = None,
     ) -> None:
+        """`patience` in seconds takes the place of `Deadlines.page` where some of that is spent already."""
         self._browser = browser
         self._kill = kill
         self._request = request
         self._settings = settings
         self._limits = settings.deadlines
+        self._patience = settings.deadlines.page if patience is None else patience
         self._context: BrowserContext | None = None
         self._witness = Witness(origin(request), request.html, kill)
         self._facts = Facts()
@@ -73,18 +79,18 @@ class Visit:
 
     async def _run(self) -> Rendering:
         started = time.perf_counter()
-        if len(self._request.html) > MAX_HTML_BYTES:
-            self._facts.too_large = f"{len(self._request.html)} characters"
+        self._facts.too_large = oversize(self._request.html)
+        if self._facts.too_large:
             return await self._rendering(started)
         page, probe = await self._open()
         try:
-            async with asyncio.timeout(self._limits.page):
+            async with asyncio.timeout(self._patience):
                 await self._measure(page, probe)
         except TimeoutError:
             if "phone" in self._parts:
                 self._axe_failed = "accessibility not measured: no time was left"
             else:
-                self._facts.timeout = f"no end within {self._limits.page:g} s"
+                self._facts.timeout = f"no end within {self._patience:.3g} s"
         except Stalled as stalled:
             self._facts.timeout = str(stalled)
         rendering = await self._rendering(started)
@@ -261,42 +267,15 @@ class Visit:
         return page
 
     async def _rendering(self, started: float) -> Rendering:
-        witness, desktop = self._witness, self._parts.get("desktop", {})
-        facts = self._facts
+        witness, facts = self._witness, self._facts
         facts.crash = facts.crash or ("its process ended" if witness.crashed else "")
-        url = str(self._parts.get("phone", desktop).get("url", witness.url))
+        last = self._parts.get("phone", self._parts.get("desktop", {}))
+        url = str(last.get("url", witness.url))
         moved = "" if url.startswith(witness.url) else url[:200]
         facts.left_for = witness.left_for or moved or facts.left_for
-        text = " ".join(desktop.get("text", "").split())
         pictures = {name: await task for name, task in self._pictures.items()}
-        painted = pictures["desktop"].painted_share if "desktop" in pictures else None
-        facts.errors, facts.blocked, facts.code_blocked = witness.errors, witness.blocked, witness.code_blocked
-        facts.text, facts.painted = text, painted
-        facts.measured = bool(desktop)
-        outcome, detail = judge(facts)
-        overflow = {
-            str(width): int(self._parts[name]["overflow"])
-            for name, width in (("desktop", DESKTOP_WIDTH), ("phone", PHONE_WIDTH))
-            if name in self._parts
-        }
-        return Rendering(
-            outcome=outcome,
-            detail=detail or self._axe_failed,
-            seconds=time.perf_counter() - started,
-            visible_text=text,
-            visible_characters=len(text),
-            painted_share=painted,
-            errors=tuple(witness.errors),
-            console_errors=tuple(witness.console_errors),
-            blocked=tuple(witness.blocked),
-            overflow=overflow,
-            text_faults={k: int(v) for k, v in desktop.get("faults", {}).items()},
-            accessibility=self._parts.get("accessibility"),
-            dom_hash=hashlib.sha256(desktop["html"].encode("utf-8", "replace")).hexdigest()
-            if "html" in desktop
-            else "",
-            screenshots={name: picture.file for name, picture in pictures.items()},
-        )
+        rendering = assemble(witness.heard, facts, self._parts, pictures, self._axe_failed)
+        return replace(rendering, seconds=time.perf_counter() - started)
 
 
 class _Ended(Exception):

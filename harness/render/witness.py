@@ -9,14 +9,11 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from harness.render.settings import MAX_ERRORS, MAX_EVENTS, RenderRequest
+from harness.render.assemble import LINE, Heard, keep
+from harness.render.settings import MAX_EVENTS, RenderRequest
 
 if TYPE_CHECKING:
     from playwright.async_api import BrowserContext, ConsoleMessage, Dialog, Error, Page, Request, Route, WebSocket
-
-_LINE = 300
-# A script, a stylesheet or data that never came can break a page's own code; a missing picture can't.
-_BREAKS_CODE = frozenset({"script", "fetch", "xhr", "websocket", "eventsource", "other", "stylesheet", "manifest"})
 
 
 def origin(request: RenderRequest) -> str:
@@ -36,11 +33,7 @@ class Witness:
         self.url = url
         self._html = html.encode("utf-8", "replace")  # a lone surrogate is no character in any encoding
         self._served = False
-        self.errors: list[str] = []
-        self.console_errors: list[str] = []
-        self.blocked: list[str] = []
-        self.code_blocked = False
-        """Whether something was refused that scripts may have needed."""
+        self.heard = Heard()
         self.left_for = ""
         """Where the page tried to go, or empty."""
         self.crashed = False
@@ -72,17 +65,12 @@ class Witness:
                 await route.fulfill(status=200, content_type="text/html; charset=utf-8", body=self._html)
             elif main:
                 # "No content" keeps the page as it stands; an aborted navigation would replace it by an error page.
-                self.left_for = self.left_for or request.url[:_LINE]
+                self.left_for = self.left_for or request.url[:LINE]
                 await route.fulfill(status=204, body="")
             else:
                 if not request.url.endswith("/favicon.ico"):
-                    self.refuse(request.url, request.resource_type)
+                    self.heard.refuse(request.url, request.resource_type)
                 await route.abort("internetdisconnected")
-
-    def refuse(self, url: str, kind: str) -> None:
-        """Keep the URL of a refused request."""
-        _keep(self.blocked, url)
-        self.code_blocked = self.code_blocked or kind in _BREAKS_CODE
 
     async def _opened(self, page: Page) -> None:
         """Close whatever the page opens; a page of our own is opened by the visit and has no opener."""
@@ -100,25 +88,19 @@ class Witness:
 
     def _error(self, error: Error) -> None:
         self._count("uncaught errors")
-        _keep(self.errors, str(error))
+        keep(self.heard.errors, str(error))
 
     def _console(self, message: ConsoleMessage) -> None:
         self._count("console messages")
         if message.type == "error":
-            _keep(self.console_errors, message.text)
+            keep(self.heard.console_errors, message.text)
 
     def _crash(self, _page: Page) -> None:
         self.crashed = True
 
     def _websocket(self, socket: WebSocket) -> None:
-        self.refuse(socket.url, "websocket")
+        self.heard.refuse(socket.url, "websocket")
 
     async def _dialog(self, dialog: Dialog) -> None:
         with contextlib.suppress(Exception):
             await dialog.dismiss()
-
-
-def _keep(lines: list[str], line: str) -> None:
-    line = line[:_LINE]
-    if len(lines) < MAX_ERRORS and line not in lines:
-        lines.append(line)

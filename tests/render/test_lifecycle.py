@@ -19,7 +19,8 @@ from harness.render import Renderer, RenderRequest, RenderSettings
 from harness.render.launch import Room, sweep
 
 PLAIN = "<!DOCTYPE html><html lang='en'><title>x</title><p>Hello</p>"
-SETTINGS = RenderSettings(axe=False, workers=1)
+# A process per page: what befalls the browser of a shared process is the matter of test_lane.py.
+SETTINGS = RenderSettings(axe=False, workers=1, shared_process=False)
 PROGRAM = f"""
 import sys, time
 from harness.render import *
@@ -80,7 +81,7 @@ def test_a_dead_browser_is_replaced_and_its_page_tried_again(browser_there: None
 
 def test_browsers_are_recycled(browser_there: None) -> None:
     seen = set()
-    with Renderer(RenderSettings(axe=False, workers=1, pages_per_browser=2)) as renderer:
+    with Renderer(RenderSettings(axe=False, workers=1, pages_per_browser=2, shared_process=False)) as renderer:
         for number in range(5):
             assert renderer.render([RenderRequest(str(number), PLAIN)])[str(number)].outcome == "ok"
             seen |= {browser.pid for browser in browsers_of(renderer)}

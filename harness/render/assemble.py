@@ -1,0 +1,78 @@
+"""What was measured of one page, put together to its `Rendering`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.render import pixels
+from harness.render.outcome import Facts, judge
+from harness.render.settings import DESKTOP_WIDTH, MAX_ERRORS, PHONE_WIDTH
+from harness.types import Rendering
+
+LINE = 300
+"""Characters that are kept of an error or a URL."""
+
+# A script, a stylesheet or data that never came can break a page's own code; a missing picture can't.
+_BREAKS_CODE = frozenset({"script", "fetch", "xhr", "websocket", "eventsource", "other", "stylesheet", "manifest"})
+
+
+@dataclass(slots=True)
+class Heard:
+    """What a page said and asked for while it lived."""
+
+    errors: list[str] = field(default_factory=list)
+    console_errors: list[str] = field(default_factory=list)
+    blocked: list[str] = field(default_factory=list)
+    code_blocked: bool = False
+    """Whether something was refused that scripts may have needed."""
+
+    def refuse(self, url: str, kind: str) -> None:
+        """Keep the URL of a refused request; `kind` is the lower-case resource type of the DevTools protocol."""
+        keep(self.blocked, url)
+        self.code_blocked = self.code_blocked or kind in _BREAKS_CODE
+
+
+def keep(lines: list[str], line: str) -> None:
+    """Append `line`, shortened, unless it is there already or there are enough."""
+    line = line[:LINE]
+    if len(lines) < MAX_ERRORS and line not in lines:
+        lines.append(line)
+
+
+def assemble(
+    heard: Heard,
+    facts: Facts,
+    parts: Mapping[str, Any],
+    pictures: Mapping[str, pixels.Picture],
+    axe_failed: str = "",
+) -> Rendering:
+    """Return the rendering of a page; `parts` holds the results of `measure.js` by screen, and `accessibility`."""
+    desktop = parts.get("desktop", {})
+    text = " ".join(desktop.get("text", "").split())
+    painted = pictures["desktop"].painted_share if "desktop" in pictures else None
+    facts.errors, facts.blocked, facts.code_blocked = heard.errors, heard.blocked, heard.code_blocked
+    facts.text, facts.painted = text, painted
+    facts.measured = bool(desktop)
+    outcome, detail = judge(facts)
+    return Rendering(
+        outcome=outcome,
+        detail=detail or axe_failed,
+        visible_text=text,
+        visible_characters=len(text),
+        painted_share=painted,
+        errors=tuple(heard.errors),
+        console_errors=tuple(heard.console_errors),
+        blocked=tuple(heard.blocked),
+        overflow={
+            str(width): int(parts[name]["overflow"])
+            for name, width in (("desktop", DESKTOP_WIDTH), ("phone", PHONE_WIDTH))
+            if name in parts
+        },
+        text_faults={k: int(v) for k, v in desktop.get("faults", {}).items()},
+        accessibility=parts.get("accessibility"),
+        dom_hash=hashlib.sha256(desktop["html"].encode("utf-8", "replace")).hexdigest() if "html" in desktop else "",
+        screenshots={name: picture.file for name, picture in pictures.items()},
+    )
