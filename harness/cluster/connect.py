@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError, UsageError
@@ -52,15 +53,20 @@ def joined(address: str | None) -> Iterator[Any]:
         ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise HarnessError(
-            f"there is no Ray cluster at {address or 'this machine'}: {reason:.160}",
-            "start one with `ray start --head`, or leave --address out",
-        ) from error
+        raise HarnessError(f"there is no Ray cluster at {address or 'this machine'}: {reason:.160}", _hint()) from error
     _hush()
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _hint() -> str:
+    """Ray's head asks for a token wherever one lies, while nothing that joins it sends one unasked (seen in 2.60)."""
+    kept = os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token"
+    if "RAY_AUTH_MODE" not in os.environ and ("RAY_AUTH_TOKEN" in os.environ or Path(kept).is_file()):
+        return "where it runs and asks for Ray's token: export RAY_AUTH_MODE=token here and on all nodes"
+    return "start one with `ray start --head`, or leave --address out"
 
 
 def _hush() -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from harness.cluster.actors import Actors, muster
 from harness.cluster.connect import joined, on_every_node
 from harness.cluster.facts import differences, node_facts, refuse_strangers
-from harness.cluster.files import FileServer, FolderSource
+from harness.cluster.files import FileServer
 from harness.cluster.pool import Lost, WorkerPool
 from harness.cluster.source import Fed, Guided
 from harness.cluster.workers import GeneratorOrder, ModelWorker, Prompt, ScorerOrder, ScoreWorker
@@ -21,6 +20,9 @@ from harness.model.load import Precision, choose_precision
 from harness.profile.schema import DType, Quantization
 from harness.scoring import CHUNK, ShotWriter, refuse
 from harness.types import Completion, Row, Task
+
+_REFILLS = 16
+"""A model's worker gets at most so many times the rows that it decodes side by side."""
 
 _WORKER = {"max_restarts": 0, "max_task_retries": 0, "scheduling_strategy": "SPREAD"}
 
@@ -91,9 +93,9 @@ class RayExecutor:
         if not wanted:
             return
         generator.loaded.release()  # a training may have left it here; the workers load their own
-        order = self._ray.put(self._order(generator))
+        order = self._ray.put(GeneratorOrder.of(generator))
         keys = {place: key for place, (key, _, _) in wanted.items()}
-        source = Guided(wanted.items(), smallest=generator.settings.batch_size)
+        source = Guided(wanted.items(), generator.at_once, _REFILLS * generator.at_once)
 
         def send(actor: Any, prompts: list[tuple[int, Prompt]]) -> Any:
             return actor.decode.options(num_returns="streaming").remote(order, prompts)
@@ -143,20 +145,6 @@ class RayExecutor:
             "scorers": {"workers": crew.scorers, "browsers": crew.browsers},
         }
 
-    def _order(self, generator: Generator) -> GeneratorOrder:
-        local = generator.loaded.weights
-        return GeneratorOrder(
-            name=generator.name,
-            weights=FolderSource(str(local.folder.resolve()), local.sha256, generator.loaded.source),
-            adapter=_adapter_source(generator),
-            precision=generator.loaded.precision,
-            prompt=generator.renderer.template,
-            chat=generator.renderer.chat,
-            settings=generator.settings,
-            examples=generator.examples,
-            identity=generator.identity(),
-        )
-
     def _model_pool(self) -> WorkerPool[Prompt]:
         actor = self._ray.remote(num_cpus=self.crew.cpus, num_gpus=self.crew.gpus, **_WORKER)(ModelWorker)
         server = self._file_server()
@@ -165,7 +153,8 @@ class RayExecutor:
             worker = actor.remote(server)
             return worker, worker.setup.remote()
 
-        return WorkerPool("models", start, self.crew.models, self._welcome_model, self._say)
+        # one batch at a time: they take minutes, and what waits at a slow worker could be with another
+        return WorkerPool("models", start, self.crew.models, self._welcome_model, self._say, depth=1)
 
     def _score_pool(self) -> WorkerPool[tuple[Task, Completion]]:
         actor = self._ray.remote(num_cpus=self.crew.scorer_cpus, **_WORKER)(ScoreWorker)
@@ -197,12 +186,6 @@ class RayExecutor:
             others = differences(self._ours, node)
             if others:
                 self._say(f"node {node['host']} differs: {'; '.join(others)}")
-
-
-def _adapter_source(generator: Generator) -> FolderSource | None:
-    if generator.adapter_folder is None or generator.adapter_sha256 is None:
-        return None
-    return FolderSource(str(Path(generator.adapter_folder).resolve()), generator.adapter_sha256)
 
 
 def _has_gpu() -> bool:

@@ -34,16 +34,19 @@ class Source(Protocol[T]):
 class Guided(Generic[Item]):
     """Items that are all there: large batches first, smaller ones to the end, so that workers end together.
 
-    Guided self-scheduling (Polychronopoulos and Kuck 1987): each batch is a share of what is left.
+    Guided self-scheduling (Polychronopoulos and Kuck 1987): each batch is a share of what is left. A decoder runs empty
+    at the end of each batch, so a lone worker gets everything at once, and shares are large where there are several.
 
     Args:
         items: The items, in the order in which they are to be done.
         smallest: Batches are not smaller than this, as long as there is enough.
+        largest: Nor larger than this: what a dead worker held may have to be tried row by row.
     """
 
-    def __init__(self, items: Iterable[Item], smallest: int) -> None:
+    def __init__(self, items: Iterable[Item], smallest: int, largest: int) -> None:
         self._items = deque(items)
         self._smallest = max(1, smallest)
+        self._largest = max(self._smallest, largest)
 
     @property
     def ended(self) -> bool:
@@ -51,9 +54,10 @@ class Guided(Generic[Item]):
         return not self._items
 
     def take(self, workers: int) -> Sequence[Item]:
-        """Return half a worker's share of what is left."""
+        """Return three quarters of a worker's share of what is left, all of it to a lone worker."""
         fair = -(-len(self._items) // max(1, workers))
-        count = min(fair, max(self._smallest, fair // 2))
+        share = fair if workers <= 1 else -(-3 * fair // 4)
+        count = min(fair, max(self._smallest, min(share, self._largest)))
         return [self._items.popleft() for _ in range(count)]
 
     def wait(self, seconds: float) -> None:

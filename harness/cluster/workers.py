@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+import platform
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from harness.cluster.facts import node_facts
 from harness.cluster.files import FolderSource, obtain
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UsageError
+from harness.generate.engine import EngineDied, EngineGenerator, check_engine
 from harness.generate.local import Generator, Place, Wanted
-from harness.generate.settings import GenerationSettings
 from harness.generate.store import StoredCompletion
 from harness.model.load import LoadedModel, Precision, choose_precision, load_tokenizer
 from harness.model.prompt import PromptRenderer
@@ -29,17 +30,33 @@ Prompt = tuple[Place, tuple[str, tuple[int, ...], int]]
 
 @dataclass(frozen=True)
 class GeneratorOrder:
-    """A generator as it travels: everything but the weights."""
+    """A generator as it travels: everything but what lies on a disk."""
 
-    name: str
+    generator: Generator
+    """Without its weights, tokenizer and adapter: whatever class it is of, the same one works on the node."""
     weights: FolderSource
     adapter: FolderSource | None
     precision: Precision
     prompt: str
     chat: bool
-    settings: GenerationSettings
-    examples: tuple[Task, ...]
     identity: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, generator: Generator) -> GeneratorOrder:
+        """Return the order for a generator of this process."""
+        loaded, adapter = generator.loaded, None
+        if generator.adapter_folder is not None and generator.adapter_sha256 is not None:
+            adapter = FolderSource(str(generator.adapter_folder.resolve()), generator.adapter_sha256)
+        bare: dict[str, Any] = {"loaded": None, "renderer": None, "adapter_folder": None}
+        return cls(
+            generator=replace(generator, **bare),
+            weights=FolderSource(str(loaded.weights.folder.resolve()), loaded.weights.sha256, loaded.source),
+            adapter=adapter,
+            precision=loaded.precision,
+            prompt=generator.renderer.template,
+            chat=generator.renderer.chat,
+            identity=generator.identity(),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +89,20 @@ class ModelWorker:
         wanted: Wanted = dict(prompt for _, prompt in prompts)
         together: list[tuple[int, StoredCompletion]] = []
         since = time.monotonic()
-        for place, _, stored in generator.decode(wanted):
-            together.append((numbers[place], stored))
-            if time.monotonic() - since > _TOGETHER_S:
-                yield together
-                together, since = [], time.monotonic()
+        try:
+            for place, _, stored in generator.decode(wanted):
+                together.append((numbers[place], stored))
+                if time.monotonic() - since > _TOGETHER_S:
+                    yield together
+                    together, since = [], time.monotonic()
+        except EngineDied:
+            os._exit(1)  # no worker without its engine: the pool starts another and finds the row that does it
         if together:
             yield together
 
     def _generator(self, order: GeneratorOrder) -> Generator:
+        if isinstance(order.generator, EngineGenerator):
+            _has_engine()
         key = f"{order.weights.sha256} {order.precision}"
         if key not in self._loaded:
             _fit(order.precision)
@@ -90,18 +112,11 @@ class ModelWorker:
             )
         loaded = self._loaded[key]
         adapter = None if order.adapter is None else obtain(order.adapter, self._server, adapter=True)
-        generator = Generator(
-            name=order.name,
-            loaded=loaded,
-            renderer=PromptRenderer(order.prompt, order.chat, loaded.tokenizer),
-            settings=order.settings,
-            adapter_folder=adapter,
-            adapter_sha256=order.adapter.sha256 if order.adapter else None,
-            examples=order.examples,
-        )
+        renderer = PromptRenderer(order.prompt, order.chat, loaded.tokenizer)
+        generator = replace(order.generator, loaded=loaded, renderer=renderer, adapter_folder=adapter)
         if generator.identity() != order.identity:
             raise HarnessError(
-                f"a worker would answer for {order.name} with another template or other settings",
+                f"a worker would answer for {generator.name} with another template or other settings",
                 "install the same version of the harness on all nodes",
             )
         return generator
@@ -116,6 +131,13 @@ def _fit(wanted: Precision) -> None:
             f"a model's worker has {native.dtype} on {native.device}, the run reckons with {wanted.dtype} on cuda",
             "let the models work on GPUs of one kind only",
         )
+
+
+def _has_engine() -> None:
+    try:
+        check_engine()
+    except UsageError as error:
+        raise HarnessError(f"{error.message} on node {platform.node()}", error.hint) from error
 
 
 class ScoreWorker:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from types import SimpleNamespace
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 from harness.errors import HarnessError, UsageError
 from harness.generate.backend import Place
@@ -19,8 +19,15 @@ from harness.generate.store import StoredCompletion
 from harness.model.load import LoadedModel
 from harness.types import FinishReason
 
+SEQUENCES = 256
+"""Rows that vLLM decodes side by side unless `vllm: {max_num_seqs: ...}` says otherwise."""
+
 LORA_RANK = 64
 """The largest rank of an adapter unless `vllm: {max_lora_rank: ...}` says otherwise."""
+
+
+class EngineDied(HarnessError):
+    """The process that decodes for vLLM is gone; what it had finished is kept."""
 
 
 class Engine(Protocol):
@@ -117,11 +124,14 @@ def _open(arguments: str) -> OpenEngine:
 class EngineGenerator(Generator):
     """A local model that vLLM decodes for."""
 
-    on_these_machines: ClassVar[bool] = False
-
     arguments: Mapping[str, Any] = field(default_factory=dict)
     """Of vLLM's EngineArgs."""
     opening: Callable[[LoadedModel, Mapping[str, Any]], OpenEngine] = open_engine
+
+    @property
+    def at_once(self) -> int:
+        """How many rows the engine decodes side by side."""
+        return int(self.arguments.get("max_num_seqs", SEQUENCES))
 
     def identity(self) -> dict[str, Any]:
         """Return everything that decides what this model writes."""
@@ -151,7 +161,7 @@ class EngineGenerator(Generator):
             opened.engine.add_request(str(number), prompt, self._sampling(opened, tokens, seed), lora_request=lora)
         before = time.monotonic()
         while opened.engine.has_unfinished_requests():
-            ready = [output for output in opened.engine.step() if output.finished and output.request_id in places]
+            ready = [output for output in _step(opened.engine) if output.finished and output.request_id in places]
             if not ready:
                 continue
             now = time.monotonic()
@@ -185,6 +195,15 @@ class EngineGenerator(Generator):
         says = GenerationConfig.from_pretrained(str(folder)) if (folder / "generation_config.json").exists() else None
         ends = end_tokens(SimpleNamespace(generation_config=says), tokenizer)
         return StopRule(tokenizer, ends, self.settings.max_new_tokens, True, self.settings.cut_loops)
+
+
+def _step(engine: Engine) -> Sequence[Any]:
+    try:
+        return engine.step()
+    except Exception as error:
+        if type(error).__name__ != "EngineDeadError":  # named, for vLLM may not be installed and has moved it before
+            raise
+        raise EngineDied("vLLM's engine died", "look at its messages above; the same command goes on") from error
 
 
 def ended(rule: StopRule, tokens: Sequence[int], word: str | None) -> tuple[list[int], FinishReason]:

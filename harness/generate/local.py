@@ -37,6 +37,11 @@ class Generator(StoredBackend[Tokens]):
     adapter_sha256: str | None = None
     examples: tuple[Task, ...] = ()
 
+    @property
+    def at_once(self) -> int:
+        """How many rows are decoded side by side."""
+        return self.settings.batch_size
+
     def identity(self) -> dict[str, Any]:
         """Return everything that decides what this model writes, and nothing that does not."""
         return {

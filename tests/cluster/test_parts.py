@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.cluster.actors import Actors, Crew, muster, parse_actors
+from harness.cluster.connect import _hint
 from harness.cluster.facts import differences, node_facts, refuse_strangers
 from harness.cluster.source import Fed, Guided
 from harness.errors import HarnessError, UsageError
@@ -45,15 +47,17 @@ def test_what_is_left_open_is_decided_by_the_cluster(actors: str, nodes: list[An
 
 
 def test_guided_batches_get_smaller_and_hold_everything_once() -> None:
-    source = Guided(range(100), smallest=4)
+    source = Guided(range(100), smallest=4, largest=50)
     batches = []
     while not source.ended:
         batches.append(list(source.take(3)))
     assert [item for batch in batches for item in batch] == list(range(100))
     sizes = [len(batch) for batch in batches]
     assert sizes == sorted(sizes, reverse=True)
-    assert sizes[0] == 17
+    assert sizes[0] == 26
     assert sizes[-1] <= 4
+    assert len(Guided(range(100), smallest=4, largest=100).take(1)) == 100
+    assert len(Guided(range(100), smallest=4, largest=20).take(3)) == 20
 
 
 def drained(source: Fed[int]) -> list[list[int]]:
@@ -130,6 +134,18 @@ def test_without_the_extra_it_is_one_line(
         assert said == (
             'error: --executor ray needs the package ray, which is not installed (pip install "html-harness[ray]")\n'
         )
+
+
+def test_a_cluster_that_may_want_a_token_is_named_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert "ray start --head" in _hint()
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("secret")
+    assert "export RAY_AUTH_MODE=token" in _hint()
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    assert "ray start --head" in _hint()
 
 
 def test_the_cluster_options_are_for_ray(tiny_workplace: Any, command_line: CommandLine) -> None:

@@ -240,7 +240,7 @@ def test_every_item_comes_once_and_poison_is_tried_three_times(two_nodes: TwoNod
     results = dict(
         pair
         for pairs in pool.map(
-            Guided(range(40), smallest=5),
+            Guided(range(40), smallest=5, largest=10),
             lambda worker, items: worker.work.options(num_returns="streaming").remote(items),
         )
         for pair in pairs
