@@ -288,6 +288,11 @@ def test_a_checkpoint_of_llamas_shape_goes_the_way_of_llama_2(workplace: Path, t
         "max_new_tokens: 1024", "max_new_tokens: 16"
     )
     (folder / "profile.yaml").write_text(profile)
+    tuned = (folder / "tuned.yaml").read_text()
+    watched = "{every: 5, rows: 16, max_new_tokens: 512, patience: 3}"
+    assert watched in tuned
+    small = "{every: 1, rows: 2, max_new_tokens: 8, patience: 3}"  # ten rows in all
+    (folder / "tuned.yaml").write_text(tuned.replace(watched, small))
     words = ("bread", "rivers", "clouds", "poetry", "engines", "chess", "violins", "harbours", "lamps", "wolves")
     rows = [{"instruction": f"Page of {word}", "input": "", "output": f"<p>{word} {word}</p>"} for word in words]
     (workplace / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -298,4 +303,5 @@ def test_a_checkpoint_of_llamas_shape_goes_the_way_of_llama_2(workplace: Path, t
     manifest = read(run_folder, "manifest.json")
     assert manifest["profile"]["quantization"] == "nf4"
     assert manifest["suites"]["html_alpaca"]["train"] + held_out == len(words)
+    assert manifest["models"]["tuned"]["training"]["rows"] == manifest["suites"]["html_alpaca"]["train"] - 2
     assert manifest["models"]["tuned"]["training"]["settings"]["sft"]["packing"] is True

@@ -94,7 +94,7 @@ def test_whatever_class_a_generator_is_of_it_answers_on_a_worker_as_here(
 
 def test_a_worker_without_the_engine_says_so(plain: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(HarnessError, match=r"vLLM is not installed on node .*html-harness\[vllm\]"):
+    with pytest.raises(HarnessError, match=r"vLLM is not installed on node .*pip install vllm"):
         by_worker(on_engine(plain, {}))
 
 
