@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-_HEAD = re.compile(r"<!-- attack: (?P<attack>.*?)\n\s+expect: (?P<expect>[\w|-]+) -->", re.DOTALL)
+_HEAD = re.compile(r"<!-- attack: (?P<attack>.*?)\n\s+expect: (?P<expect>[a-z-]+) -->", re.DOTALL)
 _REPEAT = re.compile(r"\{\{(\d+)\*(.+?)\}\}(?!\})", re.DOTALL)
 
 
@@ -14,7 +14,7 @@ _REPEAT = re.compile(r"\{\{(\d+)\*(.+?)\}\}(?!\})", re.DOTALL)
 class HostilePage:
     name: str
     attack: str
-    expect: frozenset[str]
+    expect: str
     html: str
 
     def aimed_at(self, tcp: str, udp: str) -> str:
@@ -29,5 +29,5 @@ def load() -> list[HostilePage]:
         head = _HEAD.match(text)
         assert head is not None, f"{file.name} has no head that says its attack and the expected outcome"
         html = _REPEAT.sub(lambda found: found[2] * int(found[1]), text)
-        pages.append(HostilePage(file.stem, head["attack"], frozenset(head["expect"].split("|")), html))
+        pages.append(HostilePage(file.stem, head["attack"], head["expect"], html))
     return pages
