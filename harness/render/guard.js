@@ -25,6 +25,12 @@
     const says = ["log", "info", "debug", "warn", "error", "trace", "dir", "dirxml", "table", "assert", "group"];
     limit(console, [...says, "groupCollapsed", "groupEnd", "count", "clear", "timeEnd", "timeLog"], 200);
     if (globalThis.History) limit(History.prototype, ["pushState", "replaceState"], 200);
+    // A headless window learns its outer size some time after its page began: 0 or the real one, by chance.
+    for (const [name, side] of globalThis.screen ? [["outerWidth", "width"], ["outerHeight", "height"]] : []) {
+      const replace = (value) => Object.defineProperty(globalThis, name, { value, writable: true });
+      const get = () => screen[side];
+      Object.defineProperty(globalThis, name, { get, set: replace, enumerable: true, configurable: true });
+    }
   };
   guard(START);
   if (!globalThis.Worker) return;
