@@ -54,6 +54,8 @@ class RayExecutor:
             self.crew = muster(actors, self._ray.nodes())
             self._models = self._model_pool()
             self._scorers = self._score_pool()
+            # when a node is gone, those of one kind may hold all that is left
+            self._models.starved, self._scorers.starved = self._scorers.make_room, self._models.make_room
         except BaseException:
             self._open.close()
             raise
@@ -149,9 +151,8 @@ class RayExecutor:
         actor = self._ray.remote(num_cpus=self.crew.cpus, num_gpus=self.crew.gpus, **_WORKER)(ModelWorker)
         server = self._file_server()
 
-        def start() -> tuple[Any, Any]:
-            worker = actor.remote(server)
-            return worker, worker.setup.remote()
+        def start() -> tuple[Any, Any, Any]:
+            return _begun(actor.remote(server))
 
         # one batch at a time: they take minutes, and what waits at a slow worker could be with another
         return WorkerPool("models", start, self.crew.models, self._welcome_model, self._say, depth=1)
@@ -159,9 +160,8 @@ class RayExecutor:
     def _score_pool(self) -> WorkerPool[tuple[Task, Completion]]:
         actor = self._ray.remote(num_cpus=self.crew.scorer_cpus, **_WORKER)(ScoreWorker)
 
-        def start() -> tuple[Any, Any]:
-            worker = actor.remote(self.crew.browsers)
-            return worker, worker.setup.remote()
+        def start() -> tuple[Any, Any, Any]:
+            return _begun(actor.remote(self.crew.browsers))
 
         return WorkerPool("pages", start, self.crew.scorers, self._welcome_scorer, self._say)
 
@@ -186,6 +186,12 @@ class RayExecutor:
             others = differences(self._ours, node)
             if others:
                 self._say(f"node {node['host']} differs: {'; '.join(others)}")
+
+
+def _begun(worker: Any) -> tuple[Any, Any, Any]:
+    """Return a worker, its pending `setup`, and what is pending until it has a place."""
+    placed = worker.__ray_ready__.remote()
+    return worker, worker.setup.remote(), placed
 
 
 def _has_gpu() -> bool:

@@ -37,6 +37,9 @@ _STILLBORN = 3
 _PATIENCE_S = 600.0
 """Seconds to wait for the first worker, or for another one when all are gone."""
 
+_STARVED_S = 20.0
+"""Seconds without a place for any worker until another pool is asked to give one up."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lost:
@@ -57,6 +60,10 @@ class _Worker:
     actor: Any
     hello: Any
     """The pending answer to `setup`; None once the worker is ready."""
+    placed: Any = None
+    """Pending until the cluster has found a place for the worker."""
+    dismissed: bool = False
+    """Killed by us, to make room for another pool; its death is held against no item."""
     node: str = ""
     jobs: deque[_Job] = field(default_factory=deque)
 
@@ -66,17 +73,21 @@ class WorkerPool(Generic[Item]):
 
     Args:
         name: What the workers are called in messages.
-        start: Starts an actor and returns it with the pending answer to its `setup`, which tells its node's facts.
+        start: Starts an actor and returns it with the pending answer to its `setup`, which tells its node's facts, and
+            with what is pending until it has a place (`__ray_ready__`, asked before `setup`).
         size: How many workers there are to be.
         welcome: Called with each worker's facts; it raises when that worker must not be used.
         say: Is told of deaths, one line each.
         depth: How many batches a worker holds.
     """
 
+    starved: Callable[[], bool] = staticmethod(lambda: False)
+    """Asked for room when the cluster has no place for a single worker; whether there will be some."""
+
     def __init__(
         self,
         name: str,
-        start: Callable[[], tuple[Any, Any]],
+        start: Callable[[], tuple[Any, Any, Any]],
         size: int,
         welcome: Callable[[dict[str, Any]], None],
         say: Callable[[str], None],
@@ -90,7 +101,8 @@ class WorkerPool(Generic[Item]):
         self._depth = depth
         self._workers: list[_Worker] = []
         self._stillborn = 0
-        self._last_sign = time.monotonic()
+        self._last_sign = self._last_place = time.monotonic()
+        self._mapping = False
         self._again: deque[dict[int, Any]] = deque()
         self._deaths: dict[int, list[str]] = {}
         """For items that saw a worker die: the nodes they were on."""
@@ -98,9 +110,31 @@ class WorkerPool(Generic[Item]):
 
     def recruit(self) -> None:
         """Start what is missing; workers that the cluster has no room for yet stay pending."""
-        while len(self._workers) < self.size:
-            actor, hello = self._start()
-            self._workers.append(_Worker(actor, hello))
+        self._workers = [worker for worker in self._workers if worker.jobs or not worker.dismissed]
+        while sum(not worker.dismissed for worker in self._workers) < self.size:
+            actor, hello, placed = self._start()
+            self._workers.append(_Worker(actor, hello, placed))
+
+    def make_room(self) -> bool:
+        """Dismiss a worker for the sake of another pool, from any thread: an idle one, else one of several.
+
+        What it had at work is done again by the others, and no more than those are wanted from now on. Returns whether
+        one was dismissed.
+        """
+        import ray
+
+        workers = [worker for worker in list(self._workers) if not worker.dismissed]
+        held = [worker for worker in workers if _is_done(worker.placed)]
+        if not held or (self._mapping and len(held) == 1):
+            return False
+        leaving = min(held, key=lambda worker: sum(len(job.items) for job in worker.jobs))
+        self.size = max(1, len(held) - 1)
+        self._say(f"{self.name}: a worker on node {leaving.node} makes room for other work; {self.size} wanted now")
+        for worker in workers:
+            if worker is leaving or worker not in held:  # one that waits for a place would take this one
+                worker.dismissed = True
+                ray.kill(worker.actor)
+        return True
 
     def close(self) -> None:
         """Dismiss all workers."""
@@ -116,16 +150,25 @@ class WorkerPool(Generic[Item]):
         Raises:
             HarnessError: no worker can be had, or one found its machine at fault.
         """
+        self._mapping = True
+        try:
+            yield from self._map(source, send)
+        finally:
+            self._mapping = False
+
+    def _map(self, source: Source[Item], send: Send) -> Iterator[list[tuple[Item, Any]]]:
         import ray
 
-        self._last_sign = time.monotonic()
+        self._last_sign = self._last_place = time.monotonic()
         while True:
             self.recruit()
             yield from self._hand_out(source, send)
             heads = {worker.jobs[0].stream: worker for worker in self._workers if worker.jobs}
             if not heads and source.ended and not self._again:
                 return
-            coming = {worker.hello: worker for worker in self._workers if worker.hello is not None}
+            coming = {
+                worker.hello: worker for worker in self._workers if worker.hello is not None and not worker.dismissed
+            }
             waited = [*heads, *coming]
             if not waited:
                 source.wait(0.2)
@@ -141,13 +184,15 @@ class WorkerPool(Generic[Item]):
                     yield from self._collect(heads[ready])
 
     def _hungry(self) -> bool:
-        return any(worker.hello is None and len(worker.jobs) < self._depth for worker in self._workers)
+        return any(
+            worker.hello is None and not worker.dismissed and len(worker.jobs) < self._depth for worker in self._workers
+        )
 
     def _hand_out(self, source: Source[Item], send: Send) -> Iterator[list[tuple[Item, Any]]]:
         """Give every free worker something, the idle ones first; yields items that are given up."""
         for depth in range(self._depth):
             for worker in self._workers:
-                if worker.hello is not None or len(worker.jobs) != depth:
+                if worker.hello is not None or worker.dismissed or len(worker.jobs) != depth:
                     continue
                 items = self._again.popleft() if self._again else None
                 if items is None:
@@ -182,6 +227,8 @@ class WorkerPool(Generic[Item]):
             raise error.cause from error
         except ray.exceptions.RayError as error:
             self._workers.remove(worker)
+            if worker.dismissed:
+                return
             self._stillborn += 1
             if self._stillborn >= _STILLBORN:
                 reason = str(error).strip().splitlines()[0]
@@ -222,6 +269,9 @@ class WorkerPool(Generic[Item]):
         self._workers.remove(worker)
         # a job whose rows have all come was over, even if its stream did not say so any more
         first, *queued = [job for job in worker.jobs if job.items] or [_Job(None, {})]
+        if worker.dismissed:
+            self._again.extend(job.items for job in (first, *queued) if job.items)
+            return
         left = sum(len(job.items) for job in worker.jobs)
         self._say(f"{self.name}: a worker died on node {worker.node}; its {left} rows go to others")
         self._again.extend(job.items for job in queued)
@@ -234,12 +284,24 @@ class WorkerPool(Generic[Item]):
             self._again.append(together)
 
     def _be_impatient(self, working: bool) -> None:
+        if working or any(_is_done(worker.placed) for worker in self._workers if not worker.dismissed):
+            self._last_place = time.monotonic()
+        elif time.monotonic() - self._last_place > _STARVED_S:
+            self._last_place = time.monotonic()
+            self.starved()
         if working or time.monotonic() - self._last_sign < _PATIENCE_S:
             return
         raise HarnessError(
             f"{self.name}: the cluster had no room for a worker in {_PATIENCE_S:.0f} s",
             "look at `ray status`, or ask for less with --actors; the same command goes on from here",
         )
+
+
+def _is_done(pending: Any) -> bool:
+    import ray
+
+    done, _ = ray.wait([pending], timeout=0)
+    return bool(done)
 
 
 def _nodes_alive() -> set[str]:

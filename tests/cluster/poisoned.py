@@ -17,8 +17,9 @@ POISON = 7
 class Doubler:
     """Doubles numbers one by one, and dies of `POISON`; every number it begins is noted in a file."""
 
-    def __init__(self, notes: str) -> None:
+    def __init__(self, notes: str, seconds: float = 0) -> None:
         self._notes = Path(notes)
+        self._seconds = seconds
 
     def setup(self) -> dict[str, Any]:
         import ray
@@ -29,6 +30,7 @@ class Doubler:
         for number, item in items:
             with self._notes.open("a") as stream:
                 stream.write(f"{item}\n")
+            time.sleep(self._seconds)
             if item == POISON:
                 time.sleep(1)  # what was yielded is under way
                 os._exit(1)

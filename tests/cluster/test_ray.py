@@ -18,13 +18,11 @@ from typing import Any
 import pytest
 
 from harness.cluster.actors import Actors
-from harness.cluster.pool import Lost, WorkerPool
-from harness.cluster.source import Guided
 from harness.errors import HarnessError
 from harness.request import RunRequest
 from harness.types import CONTROL_NAMES
 from tests.cluster.conftest import TwoNodes
-from tests.cluster.poisoned import POISON, DistantFiles, Doubler, DyingModelWorker, DyingScoreWorker
+from tests.cluster.poisoned import DistantFiles, DyingModelWorker, DyingScoreWorker
 from tests.conftest import ROOT, CommandLine
 from tests.test_run import do, read, without_times
 
@@ -223,35 +221,6 @@ def test_a_row_that_kills_its_workers_is_named_and_the_rest_goes_on(
         else:
             assert without_times(row) == local
     assert len(lines(own_cache, "completions/*.jsonl")) == 2 * TASKS - 2
-
-
-def test_every_item_comes_once_and_poison_is_tried_three_times(two_nodes: TwoNodes, tmp_path: Path) -> None:
-    import ray
-
-    ray.init(two_nodes.address, log_to_driver=False)
-    notes, said = tmp_path / "notes", []
-    actor = ray.remote(num_cpus=1, max_restarts=0)(Doubler)
-
-    def start() -> tuple[Any, Any]:
-        worker = actor.remote(str(notes))
-        return worker, worker.setup.remote()
-
-    pool: WorkerPool[int] = WorkerPool("doublers", start, 2, lambda facts: None, said.append)
-    results = dict(
-        pair
-        for pairs in pool.map(
-            Guided(range(40), smallest=5, largest=10),
-            lambda worker, items: worker.work.options(num_returns="streaming").remote(items),
-        )
-        for pair in pairs
-    )
-    assert results.pop(POISON) == Lost("3 workers died over this row")
-    assert results == {number: 2 * number for number in range(40) if number != POISON}
-    begun = Counter(map(int, notes.read_text().split()))
-    assert begun.pop(POISON) in (3, 4)  # 4: the batch before it was over, but had not yet said so
-    assert max(begun.values()) == 1  # what was delivered is never done again; what came after the poison had not begun
-    assert said[-1] == "doublers: 3 workers died over this row"
-    pool.close()
 
 
 def test_weights_arrive_in_pieces_where_no_disk_is_shared(

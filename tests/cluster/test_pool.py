@@ -1,0 +1,102 @@
+"""A pool of workers on a real Ray cluster: each item comes once, whoever dies or has to make room."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.cluster.pool import Lost, WorkerPool
+from harness.cluster.source import Guided
+from tests.cluster.conftest import TwoNodes
+from tests.cluster.poisoned import POISON, Doubler
+
+
+def doublers(name: str, count: int, notes: Path, said: list[str], seconds: float = 0) -> WorkerPool[int]:
+    import ray
+
+    actor = ray.remote(num_cpus=1, max_restarts=0)(Doubler)
+
+    def start() -> tuple[Any, Any, Any]:
+        worker = actor.remote(str(notes), seconds)
+        placed = worker.__ray_ready__.remote()
+        return worker, worker.setup.remote(), placed
+
+    return WorkerPool(name, start, count, lambda facts: None, said.append)
+
+
+def doubled(pool: WorkerPool[int], items: Iterable[int], batch: int) -> list[tuple[int, Any]]:
+    def send(worker: Any, numbered: Any) -> Any:
+        return worker.work.options(num_returns="streaming").remote(numbered)
+
+    source = Guided(items, smallest=batch, largest=2 * batch)
+    return [pair for pairs in pool.map(source, send) for pair in pairs]
+
+
+def test_every_item_comes_once_and_poison_is_tried_three_times(two_nodes: TwoNodes, tmp_path: Path) -> None:
+    import ray
+
+    ray.init(two_nodes.address, log_to_driver=False)
+    notes, said = tmp_path / "notes", []
+    pool = doublers("doublers", 2, notes, said)
+    came = doubled(pool, range(40), 5)
+    results = dict(came)
+    assert len(came) == len(results)
+    assert results.pop(POISON) == Lost("3 workers died over this row")
+    assert results == {number: 2 * number for number in range(40) if number != POISON}
+    begun = Counter(map(int, notes.read_text().split()))
+    assert begun.pop(POISON) in (3, 4)  # 4: the batch before it was over, but had not yet said so
+    assert max(begun.values()) == 1  # what was delivered is never done again; what came after the poison had not begun
+    assert said[-1] == "doublers: 3 workers died over this row"
+    pool.close()
+
+
+def test_a_pool_without_a_place_gets_one_of_another(
+    two_nodes: TwoNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    monkeypatch.setattr("harness.cluster.pool._STARVED_S", 1.0)
+    ray.init(two_nodes.address, log_to_driver=False)
+    notes, said = tmp_path / "notes", []
+    many, few = doublers("many", 4, notes, said, seconds=0.2), doublers("few", 1, tmp_path / "other", said)
+    many.starved, few.starved = few.make_room, many.make_room
+    numbers = range(100, 160)
+    came: list[tuple[int, Any]] = []
+    assert doubled(many, [1], 1) == [(1, 2)]  # all four have their places
+    working = threading.Thread(target=lambda: came.extend(doubled(many, numbers, 5)))
+    working.start()
+    assert sorted(doubled(few, range(6), 2)) == [(number, 2 * number) for number in range(6)]
+    working.join(timeout=60)
+    assert sorted(came) == [(number, 2 * number) for number in numbers]
+    assert len(said) == 1
+    assert said[0].startswith("many: a worker on node ")
+    assert said[0].endswith(" makes room for other work; 3 wanted now")
+    many.close()
+    few.close()
+
+
+def test_the_last_worker_is_not_taken_from_its_work(two_nodes: TwoNodes, tmp_path: Path) -> None:
+    import ray
+
+    ray.init(two_nodes.address, log_to_driver=False)
+    said: list[str] = []
+    pool = doublers("doublers", 4, tmp_path / "notes", said, seconds=0.2)
+    numbers = range(100, 140)
+    came: list[tuple[int, Any]] = []
+    assert doubled(pool, [1], 1) == [(1, 2)]
+    ray.get([worker.placed for worker in pool._workers])
+    working = threading.Thread(target=lambda: came.extend(doubled(pool, numbers, 5)))
+    working.start()
+    time.sleep(0.5)
+    assert [pool.make_room() for _ in range(4)] == [True, True, True, False]
+    working.join(timeout=60)
+    assert sorted(came) == [(number, 2 * number) for number in numbers]
+    assert pool.make_room()  # nothing to do
+    assert doubled(pool, [1], 1) == [(1, 2)]
+    pool.close()
