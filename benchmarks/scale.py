@@ -25,7 +25,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-os.environ["PYTHONPATH"] = str(ROOT)
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 
 WARM = 8
 SUITE = "html_starter"
@@ -81,6 +81,7 @@ def timed_score(executor: Any, count: int) -> float:
 
 def score(count: int) -> None:
     import harness.render
+    from harness.cache import cache_folder
     from harness.executor import LocalExecutor
     from harness.render import Renderer, RenderSettings
 
@@ -88,7 +89,8 @@ def score(count: int) -> None:
         """The local executor with as many browsers as a worker has."""
 
         def __enter__(self) -> OneBrowser:
-            self._renderer = self._open.enter_context(Renderer(RenderSettings(workers=1)))
+            renderer = Renderer(RenderSettings(workers=1), cache_dir=cache_folder("renders"))
+            self._renderer = self._open.enter_context(renderer)
             return self
 
     assert harness.render.Renderer is Renderer

@@ -1,10 +1,11 @@
 """Two GPUs against one: the same answers and losses, and how much faster; one call measures everything.
 
-    python benchmarks/two_gpus.py --tokenizer FOLDER --rows html_alpaca.jsonl [--parts train,ray,shard,equal,kill]
+    python benchmarks/two_gpus.py --tokenizer FOLDER --rows ROWS.jsonl [--parts shard,ray,train,resume,equal,kill]
     python benchmarks/two_gpus.py --device cpu --tiny --parts ray,shard,equal,kill      # the same logic without a GPU
 
 `train` runs `accelerate launch -m harness train` on Llama-2-7B's shape in 4 bit (random weights, real rows) with one
-and with two processes at the same effective batch. `ray` and `shard` decode with one replica and with one on each GPU;
+and with two processes at the same effective batch; `resume` begins one with one process and ends it with two, and the
+other way round. `ray` and `shard` decode with one replica and with one on each GPU;
 `equal` compares answers of the embedded model in float32 row for row; `kill` kills one of two replicas on the way.
 NVLink multicast stays off. Each part prints a line of JSON; one that fails says so, and the others go on.
 """
@@ -30,9 +31,9 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-os.environ["PYTHONPATH"] = str(ROOT)
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 os.environ["NCCL_NVLS_ENABLE"] = "0"
-PARTS = ("train", "ray", "shard", "equal", "kill")
+PARTS = ("shard", "ray", "train", "resume", "equal", "kill")
 Answers = dict[str, str]
 
 
@@ -203,7 +204,31 @@ def part_kill(bench: Bench) -> dict[str, Any]:
 
 
 def part_train(bench: Bench) -> dict[str, Any]:
-    """One adapter by one process and by two, and a training begun with two and ended with one."""
+    """One adapter by one process and by two."""
+    work, profile = _workplace(bench)
+    records = {count: _train(bench, work, profile, count) for count in (1, 2)}
+    speeds = {count: record["tokens"] / record["seconds"] for count, record in records.items()}
+    curves = {count: [point["loss"] for point in record["curve"]] for count, record in records.items()}
+    apart = max(
+        abs(one - two) / abs(one) for one, two in zip(curves[1], curves[2], strict=True) if one is not None and two
+    )
+    return {
+        "tokens_per_second": speeds, "speedup": round(speeds[2] / speeds[1], 3), "loss_apart": round(apart, 4),
+        "losses": curves,
+    }  # fmt: skip
+
+
+def part_resume(bench: Bench) -> dict[str, Any]:
+    """A training begun with one process, killed and ended with two, and the other way round."""
+    work, profile = _workplace(bench)
+    return {
+        f"{first} then {second}": _train(bench, work, profile, first, then=second)["steps"]
+        for first, second in ((1, 2), (2, 1))
+    }
+
+
+def _workplace(bench: Bench) -> tuple[Path, str]:
+    """A working folder with a profile of what is trained, and that profile's name."""
     bench.generator()
     work = bench.folder / "work"
     for name in ("tasks", "baselines"):
@@ -221,20 +246,7 @@ def part_train(bench: Bench) -> dict[str, Any]:
         training["rows"] = 8
         training["sft"] |= {"max_length": 96, "gradient_accumulation_steps": 4}
     file.write_text(yaml.safe_dump({"train": training}))
-    records = {count: _train(bench, work, profile, count) for count in (1, 2)}
-    speeds = {count: record["tokens"] / record["seconds"] for count, record in records.items()}
-    curves = {count: [point["loss"] for point in record["curve"]] for count, record in records.items()}
-    apart = max(
-        abs(one - two) / abs(one) for one, two in zip(curves[1], curves[2], strict=True) if one is not None and two
-    )
-    resumed = {
-        f"{first} then {second}": _train(bench, work, profile, first, then=second)["steps"]
-        for first, second in ((1, 2), (2, 1))
-    }
-    return {
-        "tokens_per_second": speeds, "speedup": round(speeds[2] / speeds[1], 3), "loss_apart": round(apart, 4),
-        "losses": curves, "resumed_steps": resumed,
-    }  # fmt: skip
+    return work, profile
 
 
 def _train(bench: Bench, work: Path, profile: str, count: int, then: int | None = None) -> dict[str, Any]:
