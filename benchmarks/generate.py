@@ -78,7 +78,7 @@ def main() -> None:
     results: dict[str, dict[str, Any]] = {}
     for way in arguments.ways.split(","):
         results[way] = _in_own_process(way, arguments.tasks, arguments.batch, arguments.limit_s)
-        print(way, results[way].get("seconds", results[way].get("failed")), file=sys.stderr, flush=True)
+        print(way, json.dumps(_table(results)[way]), file=sys.stderr, flush=True)
     about = {"tasks": arguments.tasks, "batch": arguments.batch, "cores": len(os.sched_getaffinity(0))}
     print(json.dumps(about | {"ways": _table(results)}, indent=1))
 

@@ -6,6 +6,7 @@ Files are read, checked, rendered and told in small batches, so a folder of thou
 from __future__ import annotations
 
 import json as jsonlib
+import os
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -184,18 +185,22 @@ def _files(paths: Sequence[str | Path]) -> Iterator[_File]:
         if not path.is_dir():
             yield _read(path)
             continue
-        found = False
-        for inside in _pages_in(path):
-            found = True
-            yield _read(inside)
-        if not found:
+        locked: list[OSError] = []
+        inside = _pages_in(path, locked.append)
+        yield from map(_read, inside)
+        for error in locked:
+            yield _File(str(Path(error.filename)), problem=f"cannot be read: {error.strerror}")
+        if not inside and not locked:
             yield _File(str(path), problem="no .html or .htm file in this folder")
 
 
-def _pages_in(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in _PAGE_SUFFIXES and not path.is_dir():
-            yield path
+def _pages_in(folder: Path, on_error: Callable[[OSError], None]) -> list[Path]:
+    return sorted(
+        Path(place, name)
+        for place, _, names in os.walk(folder, onerror=on_error)
+        for name in names
+        if Path(name).suffix.lower() in _PAGE_SUFFIXES
+    )
 
 
 def _read(path: Path) -> _File:

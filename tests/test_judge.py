@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,8 @@ import pytest
 from harness import judge
 from harness.errors import HarnessError
 from harness.types import Rendering
+from tests.conftest import ROOT
+from tests.test_faults import obeying_permissions
 
 GOOD = '<!DOCTYPE html><html lang="en"><head><title>T</title></head><body><p>Hi</p></body></html>'
 
@@ -120,3 +125,23 @@ def test_without_a_browser_the_rest_is_still_measured(tmp_path: Path, monkeypatc
 
 def test_nothing_to_judge_is_not_done(tmp_path: Path, browser: Browser) -> None:
     assert run()[0] == 1
+
+
+def test_what_may_not_be_read_costs_no_other_its_measure(tmp_path: Path) -> None:
+    """The real command, as a user whom permissions bind."""
+    for name in ("good.html", "forbidden.html", "locked/in.html"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(GOOD, encoding="utf-8")
+    (tmp_path / "forbidden.html").chmod(0)
+    (tmp_path / "locked").chmod(0)
+    command = [*obeying_permissions(), sys.executable, "-m", "harness", "judge", "--json", "forbidden.html", "."]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    (tmp_path / "locked").chmod(0o755)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (done.returncode, done.stderr) == (1, "")
+    assert {row["file"]: row.get("error", row.get("scores", {}).get("well_formed")) for row in rows} == {
+        "forbidden.html": "cannot be read: Permission denied",
+        "good.html": 1.0,
+        "locked": "cannot be read: Permission denied",
+    }

@@ -207,7 +207,8 @@ def score(
 
 @app.command()
 def judge(
-    pages: Annotated[list[Path], typer.Argument(help="HTML files, or folders of them.")],
+    # one that cannot be read gets its line beside the others' measures, so it is no error of usage
+    pages: Annotated[list[Path], typer.Argument(help="HTML files, or folders of them.", readable=False)],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Measure any HTML files with the page scorers; no model is needed."""
