@@ -5,8 +5,10 @@
 All ways render the same pages (the references of tasks/html_starter) on the same machine, in turns, `--rounds` times;
 the median counts. Ratios hold from machine to machine, the absolute figures do not.
 
-- `fresh`: a browser for each page and one screenshot, the way existing benchmarks do it; with full Chromium where it is
-  installed, and with the renderer's own browser.
+- `benchmark`: the way existing benchmarks do it: Design2Code starts a Python process for each screenshot, which starts
+  Playwright and a browser, opens the file and takes one picture (metrics/screenshot_single.py, called by os.system).
+- `fresh`: only the browser is started anew, in one process with one Playwright; a page and one screenshot each.
+  Both with full Chromium where there is one, and with the renderer's own browser, which may be the headless shell.
 - `limit`: one reused page, `set_content` and both screenshots, no isolation, the best of 1 to 3 pages at once.
 - `renderer`: everything measured, both viewports and screenshots, axe off; then with axe; with a process for each page,
   which is how a page that misbehaves is measured; and with each safety feature and the screenshots left out in turn.
@@ -19,7 +21,9 @@ import asyncio
 import json
 import shutil
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -43,6 +47,30 @@ def references(count: int) -> list[str]:
     if not pages:
         raise SystemExit("tasks/html_starter holds no pages")
     return (pages * (count // len(pages) + 1))[:count]
+
+
+ONE_SCREENSHOT = """
+import sys
+from playwright.sync_api import sync_playwright
+with sync_playwright() as playwright:
+    browser = playwright.chromium.launch(executable_path=sys.argv[1], chromium_sandbox=False)
+    page = browser.new_page()
+    page.goto("file://" + sys.argv[2])
+    page.screenshot(path=sys.argv[3], full_page=True)
+    browser.close()
+"""
+
+
+def benchmark(pages: list[str], program: str) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder, f"{number}.html") for number in range(len(pages))]
+        for file, html in zip(files, pages, strict=True):
+            file.write_text(html, encoding="utf-8")
+        started = time.perf_counter()
+        for file in files:
+            command = [sys.executable, "-c", ONE_SCREENSHOT, program, str(file), str(file.with_suffix(".png"))]
+            subprocess.run(command, check=True)
+        return len(pages) / (time.perf_counter() - started)
 
 
 async def fresh(pages: list[str], program: str | None) -> float:
@@ -129,15 +157,14 @@ def main() -> None:
     parser.add_argument("--pages", type=int, default=60)
     parser.add_argument("--fresh-pages", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--full-browser", help="a full Chromium's path; default: chromium or google-chrome on the PATH")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     pages = references(options.pages)
     choice = find_browser()
-    full = next((path for name in ("chromium", "google-chrome") if (path := shutil.which(name))), choice.path)
+    full = options.full_browser or next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
     off, on = RenderSettings(axe=False), RenderSettings(axe=True)
     ways: dict[str, Callable[[], float]] = {
-        "fresh, full browser": lambda: asyncio.run(fresh(pages[: options.fresh_pages], full)),
-        "fresh, same browser": lambda: asyncio.run(fresh(pages[: options.fresh_pages], choice.path)),
         **{f"limit, {n} at once": partial(lambda n: asyncio.run(limit(pages, choice.path, n)), n) for n in (1, 2, 3)},
         "renderer": lambda: measured(pages, off),
         "renderer with axe": lambda: measured(pages, on),
@@ -148,6 +175,11 @@ def main() -> None:
         "renderer - recycling": lambda: without_recycling(pages, off),
         "renderer - screenshots": lambda: without_screenshots(pages, off),
     }
+    for name, path in (("full", full), ("same", choice.path)):
+        if path is not None:
+            few = pages[: options.fresh_pages]
+            ways[f"benchmark, {name} browser"] = partial(benchmark, few, path)
+            ways[f"fresh, {name} browser"] = partial(lambda few, path: asyncio.run(fresh(few, path)), few, path)
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(options.rounds):
         for name, way in ways.items():
@@ -156,9 +188,9 @@ def main() -> None:
     middle = {name: statistics.median(values) for name, values in rates.items()}
     best = max(value for name, value in middle.items() if name.startswith("limit"))
     print(f"{choice.name} {choice.version}; {network_namespace()[1]}; {options.pages} pages, {options.rounds} rounds")
-    base = middle["fresh, full browser"]
+    base = "fresh, full browser" if full is not None else "fresh, same browser"
     for name, value in middle.items():
-        print(f"{name:26} {value:7.2f} pages/s {value / best:6.2f} x limit {value / base:7.1f} x fresh")
+        print(f"{name:26} {value:7.2f} pages/s {value / best:6.2f} x limit {value / middle[base]:7.1f} x {base}")
     if options.json:
         options.json.write_text(json.dumps({"rates": rates, "median": middle, "browser": choice.version}, indent=1))
 
