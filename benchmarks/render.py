@@ -188,9 +188,11 @@ def main() -> None:
     middle = {name: statistics.median(values) for name, values in rates.items()}
     best = max(value for name, value in middle.items() if name.startswith("limit"))
     print(f"{choice.name} {choice.version}; {network_namespace()[1]}; {options.pages} pages, {options.rounds} rounds")
-    base = "fresh, full browser" if full is not None else "fresh, same browser"
+    kind = "full" if full is not None else "same"
+    bases = [f"{name}, {kind} browser" for name in ("fresh", "benchmark")]
     for name, value in middle.items():
-        print(f"{name:26} {value:7.2f} pages/s {value / best:6.2f} x limit {value / middle[base]:7.1f} x {base}")
+        times = "".join(f"{value / middle[base]:7.1f} x {base}" for base in bases)
+        print(f"{name:26} {value:7.2f} pages/s {value / best:6.2f} x limit{times}")
     if options.json:
         options.json.write_text(json.dumps({"rates": rates, "median": middle, "browser": choice.version}, indent=1))
 
