@@ -15,6 +15,9 @@ from harness.generate.slots import SlotCache, slot_attention_on
 from harness.generate.stopping import StopRule
 from harness.types import FinishReason
 
+PADDED_SHARE = 0.75
+"""Prompts shorter than this share of the longest are prefilled apart from it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
@@ -77,7 +80,7 @@ class Decoder:
         unwrapped = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         run = _Run(self, unwrapped, sorted(prompts, key=lambda prompt: (-len(prompt.tokens), prompt.key)))
         while run.waiting or run.rows:
-            with slot_attention_on(unwrapped):
+            with slot_attention_on(unwrapped, run.cache):
                 finished = run.step()
             yield from finished
 
@@ -109,6 +112,7 @@ class _Run:
                 past_key_values=self.cache,
                 use_cache=True,
             ).last_hidden_state
+            self.cache.groups = []  # a prefill attends otherwise
             self.cache.positions[:active] += 1
             logits, first = self.head(hidden[:, 0]), 0
         else:
@@ -127,11 +131,14 @@ class _Run:
         if not self.waiting or free == 0:
             return None
         entering = [self.waiting.popleft() for _ in range(min(free, len(self.waiting)))]
-        logits, cache = self.prefill.run([prompt.tokens for prompt in entering])
-        for number, prompt in enumerate(entering):
-            self.cache.fill(len(self.rows), cache, number, len(prompt.tokens))
-            self.rows.append(_Row(prompt, self._generator(prompt)))
-        return logits
+        found = []
+        for prompts in of_similar_length(entering):
+            logits, cache = self.prefill.run([prompt.tokens for prompt in prompts])
+            found.append(logits)
+            for number, prompt in enumerate(prompts):
+                self.cache.fill(len(self.rows), cache, number, len(prompt.tokens))
+                self.rows.append(_Row(prompt, self._generator(prompt)))
+        return torch.cat(found)
 
     def _dismiss(self, first: int) -> list[Decoded]:
         """Take finished rows out, each slot filled by the last active row. Only rows from `first` on got a token."""
@@ -160,3 +167,14 @@ class _Run:
 
     def _generator(self, prompt: Prompt) -> torch.Generator | None:
         return torch.Generator().manual_seed(prompt.seed) if self.settings.temperature else None
+
+
+def of_similar_length(prompts: Sequence[Prompt]) -> Iterator[list[Prompt]]:
+    """Split prompts, the longest first, so that little is computed for padding."""
+    together: list[Prompt] = []
+    for prompt in prompts:
+        if together and len(prompt.tokens) < PADDED_SHARE * len(together[0].tokens):
+            yield together
+            together = []
+        together.append(prompt)
+    yield together

@@ -6,6 +6,8 @@ Every row fills its slot from position 0, so no row is padded for another's sake
 from __future__ import annotations
 
 import contextlib
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,6 +20,9 @@ from harness.model.attention import attending_by
 ATTENTION_NAME = "harness_slots"
 WIDTH_STEP = 64
 """Attention is computed over a width rounded up to this many positions."""
+
+_CALL_COST = 96
+"""On a CPU a call of the attention costs about as much as reading so many positions of one row."""
 
 
 class SlotLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers ships no types for it
@@ -72,6 +77,8 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers ships no types for
         self.slots = slots
         self.capacity = capacity
         self.width = 0
+        self.groups: list[tuple[int, int, int]] = []
+        """Rows that attend in one call in this step: the first, the one after the last, and their width."""
         self.row_numbers = torch.arange(slots, device=device)
         self.positions = torch.zeros(slots, dtype=torch.long, device=device)
         super().__init__(layers=[SlotLayer(self) for _ in range(layers)])
@@ -91,11 +98,31 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers ships no types for
         self.positions[target] = self.positions[source]
 
     def mask(self, active: int) -> torch.Tensor:
-        """Set the width for this step and return the mask, (rows, 1, 1, width), True where a row may look."""
-        longest = int(self.positions[:active].max()) + 1
-        self.width = min(self.capacity, -(-longest // WIDTH_STEP) * WIDTH_STEP)
+        """Set the widths for this step and return the mask, (rows, 1, 1, width), True where a row may look."""
+        on_cpu = self.positions.device.type == "cpu"
+        lengths = self.positions[:active].tolist() if on_cpu else [int(self.positions[:active].max())]
+        widths = [min(self.capacity, -(-(length + 1) // WIDTH_STEP) * WIDTH_STEP) for length in lengths]
+        self.width = max(widths)
+        self.groups = grouped(widths) if on_cpu else [(0, active, self.width)]
         columns = torch.arange(self.width, device=self.positions.device)
         return (columns[None] <= self.positions[:active, None])[:, None, None]
+
+
+def grouped(widths: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Return neighbouring rows of similar width as (first, one after the last, width).
+
+    Keys and values are read from memory for each step, which is what attention on a CPU takes its time for: a row is
+    not read to the width of a much longer one, unless the call that this saves costs more.
+    """
+    groups = [(0, 1, widths[0])]
+    for row, width in enumerate(widths[1:], 1):
+        first, end, before = groups[-1]
+        wider = max(before, width)
+        if (wider - before) * (end - first) + (wider - width) <= _CALL_COST:
+            groups[-1] = (first, row + 1, wider)
+        else:
+            groups.append((row, row + 1, width))
+    return groups
 
 
 def slot_attention(
@@ -105,6 +132,8 @@ def slot_attention(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
+    *,
+    cache: SlotCache,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attend with grouped queries without copying keys for every query head.
@@ -116,13 +145,23 @@ def slot_attention(
         attended, _ = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
         return attended, None
     rows, heads, _, size = query.shape
-    grouped = query.view(rows, key.shape[1], heads // key.shape[1], size)
-    attended = torch.nn.functional.scaled_dot_product_attention(
-        grouped, key, value, attn_mask=attention_mask, scale=scaling
+    grouped_queries = query.view(rows, key.shape[1], heads // key.shape[1], size)
+    attended = torch.cat(
+        [
+            torch.nn.functional.scaled_dot_product_attention(
+                grouped_queries[first:end],
+                key[first:end, :, :width],
+                value[first:end, :, :width],
+                attn_mask=attention_mask[first:end, ..., :width],
+                scale=scaling,
+            )
+            for first, end, width in cache.groups or [(0, rows, key.shape[2])]
+        ]
     )
     return attended.reshape(rows, 1, heads, size), None
 
 
-def slot_attention_on(model: Any) -> contextlib.AbstractContextManager[None]:
-    """Let the model attend through `slot_attention` inside the block."""
-    return attending_by(model, ATTENTION_NAME, slot_attention, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
+def slot_attention_on(model: Any, cache: SlotCache) -> contextlib.AbstractContextManager[None]:
+    """Let the model attend through `slot_attention` over a cache inside the block."""
+    attention = functools.partial(slot_attention, cache=cache)
+    return attending_by(model, ATTENTION_NAME, attention, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])

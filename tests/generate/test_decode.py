@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from harness.generate.decode import Decoded, Decoder, Prompt
+from harness.generate.decode import PADDED_SHARE, Decoded, Decoder, Prompt, of_similar_length
 from harness.generate.local import end_tokens
 from harness.generate.prefill import MIN_SHARED_PREFIX, common_prefix
+from harness.generate.slots import grouped
 from harness.generate.stopping import StopRule
 from harness.model.load import LoadedModel
 from harness.model.prompt import PromptRenderer
@@ -147,3 +150,24 @@ def test_a_decoded_model_is_left_as_it_was(tiny: LoadedModel) -> None:
 )
 def test_a_shared_prefix_leaves_each_prompt_a_token(sequences: Any, length: int) -> None:
     assert common_prefix(sequences) == length
+
+
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=40))
+def test_prompts_are_prefilled_with_their_like_and_each_once(lengths: list[int]) -> None:
+    prompts = [Prompt(n, (0,) * length) for n, length in enumerate(sorted(lengths, reverse=True))]
+    batches = list(of_similar_length(prompts))
+    assert [prompt for batch in batches for prompt in batch] == prompts
+    assert all(len(batch[-1].tokens) >= PADDED_SHARE * len(batch[0].tokens) for batch in batches)
+
+
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=64))
+def test_every_row_attends_once_and_over_all_its_positions(steps: list[int]) -> None:
+    widths = [64 * step for step in steps]
+    groups = grouped(widths)
+    assert [row for first, end, _ in groups for row in range(first, end)] == list(range(len(widths)))
+    assert all(width == max(widths[first:end]) for first, end, width in groups)
+
+
+def test_a_long_row_does_not_widen_the_others() -> None:
+    assert grouped([640, *[128] * 30]) == [(0, 1, 640), (1, 31, 128)]
+    assert grouped([192, 128, 192]) == [(0, 3, 192)]  # a call costs more than what it would save
