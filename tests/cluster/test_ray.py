@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -164,10 +165,12 @@ def test_a_node_killed_while_it_renders(
     two_nodes: TwoNodes, work: Path, local_rows: tuple[Path, list[Any]], own_cache: Path, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr("harness.cluster.executor.CHUNK", 6)
+    # four workers on four CPUs, one of them for models: the other node has a page's worker, wherever that one is
+    crew = Actors(models=1, cpus=1, scorers=3, browsers=2)
     with once(lambda: rendered(own_cache) >= 9, two_nodes.kill_other) as killed:
-        folder, said = do(request(two_nodes, "killed-rendering"))
+        folder, said = do(replace(request(two_nodes, "killed-rendering"), actors=crew))
     assert killed
-    assert "pages: a worker died on node" in said
+    assert "pages: a worker died on node" in said, said
     assert without_times(read(folder, "samples.jsonl")) == local_rows[1]
     assert_nothing_twice(own_cache, folder)
 
