@@ -191,13 +191,7 @@ def memory(count: int) -> None:
 
     ray.init(address="local", num_cpus=2, object_store_memory=200_000_000, include_dashboard=False, log_to_driver=False)
     actor = ray.remote(num_cpus=1, max_restarts=0)(Echo)
-
-    def start() -> tuple[Any, Any, Any]:
-        worker = actor.remote()
-        placed = worker.__ray_ready__.remote()
-        return worker, worker.setup.remote(), placed
-
-    pool: WorkerPool[int] = WorkerPool("echo", start, 2, lambda _: None, print)
+    pool: WorkerPool[int] = WorkerPool("echo", actor.remote, 2, lambda _: None, print)
     process = psutil.Process()
     done, cpu, started, reports = 0, 0.0, time.perf_counter(), [count // 100, count // 10, count // 2, count]
     with tempfile.TemporaryDirectory() as folder, Fed(iter(range(count)), 48, 200) as source:

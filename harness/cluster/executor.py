@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -151,18 +152,15 @@ class RayExecutor:
         actor = self._ray.remote(num_cpus=self.crew.cpus, num_gpus=self.crew.gpus, **_WORKER)(ModelWorker)
         server = self._file_server()
 
-        def start() -> tuple[Any, Any, Any]:
-            return _begun(actor.remote(server))
-
         # one batch at a time: they take minutes, and what waits at a slow worker could be with another
-        return WorkerPool("models", start, self.crew.models, self._welcome_model, self._say, depth=1)
+        return WorkerPool(
+            "models", functools.partial(actor.remote, server), self.crew.models, self._welcome_model, self._say, depth=1
+        )
 
     def _score_pool(self) -> WorkerPool[tuple[Task, Completion]]:
         actor = self._ray.remote(num_cpus=self.crew.scorer_cpus, **_WORKER)(ScoreWorker)
 
-        def start() -> tuple[Any, Any, Any]:
-            return _begun(actor.remote(self.crew.browsers))
-
+        start = functools.partial(actor.remote, self.crew.browsers)
         return WorkerPool("pages", start, self.crew.scorers, self._welcome_scorer, self._say)
 
     def _file_server(self) -> Any:
@@ -186,12 +184,6 @@ class RayExecutor:
             others = differences(self._ours, node)
             if others:
                 self._say(f"node {node['host']} differs: {'; '.join(others)}")
-
-
-def _begun(worker: Any) -> tuple[Any, Any, Any]:
-    """Return a worker, its pending `setup`, and what is pending until it has a place."""
-    placed = worker.__ray_ready__.remote()
-    return worker, worker.setup.remote(), placed
 
 
 def _has_gpu() -> bool:

@@ -73,8 +73,7 @@ class WorkerPool(Generic[Item]):
 
     Args:
         name: What the workers are called in messages.
-        start: Starts an actor and returns it with the pending answer to its `setup`, which tells its node's facts, and
-            with what is pending until it has a place (`__ray_ready__`, asked before `setup`).
+        start: Starts an actor, whose `setup` tells its node's facts.
         size: How many workers there are to be.
         welcome: Called with each worker's facts; it raises when that worker must not be used.
         say: Is told of deaths, one line each.
@@ -87,7 +86,7 @@ class WorkerPool(Generic[Item]):
     def __init__(
         self,
         name: str,
-        start: Callable[[], tuple[Any, Any, Any]],
+        start: Callable[[], Any],
         size: int,
         welcome: Callable[[dict[str, Any]], None],
         say: Callable[[str], None],
@@ -112,8 +111,9 @@ class WorkerPool(Generic[Item]):
         """Start what is missing; workers that the cluster has no room for yet stay pending."""
         self._workers = [worker for worker in self._workers if worker.jobs or not worker.dismissed]
         while sum(not worker.dismissed for worker in self._workers) < self.size:
-            actor, hello, placed = self._start()
-            self._workers.append(_Worker(actor, hello, placed))
+            actor = self._start()
+            placed = actor.__ray_ready__.remote()  # asked first: it is answered as soon as the worker has a place
+            self._workers.append(_Worker(actor, actor.setup.remote(), placed))
 
     def make_room(self) -> bool:
         """Dismiss a worker for the sake of another pool, from any thread: an idle one, else one of several.

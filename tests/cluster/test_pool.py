@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections import Counter
@@ -21,13 +22,9 @@ def doublers(name: str, count: int, notes: Path, said: list[str], seconds: float
     import ray
 
     actor = ray.remote(num_cpus=1, max_restarts=0)(Doubler)
-
-    def start() -> tuple[Any, Any, Any]:
-        worker = actor.remote(str(notes), seconds)
-        placed = worker.__ray_ready__.remote()
-        return worker, worker.setup.remote(), placed
-
-    return WorkerPool(name, start, count, lambda facts: None, said.append)
+    return WorkerPool(
+        name, functools.partial(actor.remote, str(notes), seconds), count, lambda facts: None, said.append
+    )
 
 
 def doubled(pool: WorkerPool[int], items: Iterable[int], batch: int) -> list[tuple[int, Any]]:
