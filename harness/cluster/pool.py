@@ -124,16 +124,22 @@ class WorkerPool(Generic[Item]):
         import ray
 
         workers = [worker for worker in list(self._workers) if not worker.dismissed]
-        held = [worker for worker in workers if _is_done(worker.placed)]
+        alive = _nodes_alive()
+        waiting = [worker for worker in workers if not _is_done(worker.placed)]
+        held = [
+            # those of a node that is gone hold no place any more; `_collect` will find them dead
+            worker
+            for worker in workers
+            if worker not in waiting and (not worker.node or worker.node in alive)
+        ]
         if not held or (self._mapping and len(held) == 1):
             return False
         leaving = min(held, key=lambda worker: sum(len(job.items) for job in worker.jobs))
         self.size = max(1, len(held) - 1)
         self._say(f"{self.name}: a worker on node {leaving.node} makes room for other work; {self.size} wanted now")
-        for worker in workers:
-            if worker is leaving or worker not in held:  # one that waits for a place would take this one
-                worker.dismissed = True
-                ray.kill(worker.actor)
+        for worker in (leaving, *waiting):  # one that waits for a place would take this one
+            worker.dismissed = True
+            ray.kill(worker.actor)
         return True
 
     def close(self) -> None:
@@ -236,6 +242,7 @@ class WorkerPool(Generic[Item]):
                     f"{self.name}: {self._stillborn} workers in a row died while they started: {reason:.160}",
                     "look at their memory, and at `doctor --address`",
                 ) from error
+            self._say(f"{self.name}: a worker died while it started; another one is started")
             return
         self._welcome(facts)
         self._stillborn = 0

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from harness.cluster.actors import Actors
+from harness.cluster.executor import RayExecutor
 from harness.errors import HarnessError
 from harness.request import RunRequest
 from harness.types import CONTROL_NAMES
@@ -167,7 +168,20 @@ def test_a_node_killed_while_it_renders(
     monkeypatch.setattr("harness.cluster.executor.CHUNK", 6)
     # four workers on four CPUs, one of them for models: the other node has a page's worker, wherever that one is
     crew = Actors(models=1, cpus=1, scorers=3, browsers=2)
-    with once(lambda: rendered(own_cache) >= 9, two_nodes.kill_other) as killed:
+    ready: dict[str, int] = {}
+    """How many pages were rendered when a node's first worker was ready."""
+    welcome = RayExecutor._welcome_scorer
+
+    def note(executor: RayExecutor, facts: dict[str, Any]) -> None:
+        welcome(executor, facts)
+        ready.setdefault(facts["node"], rendered(own_cache))
+
+    def it_renders() -> bool:
+        other = two_nodes.other.node_id
+        return other in ready and rendered(own_cache) >= ready[other] + 2
+
+    monkeypatch.setattr(RayExecutor, "_welcome_scorer", note)
+    with once(it_renders, two_nodes.kill_other) as killed:
         folder, said = do(replace(request(two_nodes, "killed-rendering"), actors=crew))
     assert killed
     assert "pages: a worker died on node" in said, said
