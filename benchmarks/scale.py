@@ -1,7 +1,7 @@
 """What spreading work over Ray workers costs and gains, against the same classes in one process, in the same run.
 
-python benchmarks/scale.py score  --pages 2000     # one process, then 1 and 2 workers of one browser
-python benchmarks/scale.py decode --prompts 64     # the embedded model in fp32, one CPU each
+python benchmarks/scale.py score  --pages 2000 --workers 1,2   # one process, then 1 and 2 workers of one browser
+python benchmarks/scale.py decode --prompts 64 --workers 1,2   # the embedded model in fp32, one CPU each
 python benchmarks/scale.py memory --rows 1000000   # the driver's memory while synthetic rows pass through it
 python benchmarks/scale.py model  --pages-per-second P --driver-ms D --tokens-per-second T --efficiency E
 
@@ -79,7 +79,7 @@ def timed_score(executor: Any, count: int) -> float:
     return count / (time.perf_counter() - started)
 
 
-def score(count: int) -> None:
+def score(count: int, sizes: list[int]) -> None:
     import harness.render
     from harness.cache import cache_folder
     from harness.executor import LocalExecutor
@@ -97,7 +97,7 @@ def score(count: int) -> None:
     with own_cache(), OneBrowser() as local:
         base = timed_score(local, count)
     say(part="score", executor="local", pages=count, pages_per_second=round(base, 3))
-    for workers in (1, 2):
+    for workers in sizes:
         with own_cache(), ray_executor(workers, scorers=workers, browsers=1) as spread:
             rate = timed_score(spread, count)
         say(
@@ -121,7 +121,7 @@ def ray_executor(cpus: int, **actors: Any) -> Any:
     return executor
 
 
-def decode(count: int) -> None:
+def decode(count: int, sizes: list[int]) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     import torch
 
@@ -157,7 +157,7 @@ def decode(count: int) -> None:
 
     base, texts = rate(generator.decode, 1)
     say(part="decode", executor="local", prompts=count, tokens_per_second=round(base, 2))
-    for workers in (1, 2):
+    for workers in sizes:
         with ray_executor(workers + 1, models=workers, scorers=1, browsers=1) as spread:
             speed, same = rate(lambda prompts, pool=spread: pool.decoding(generator, prompts), workers)
         say(
@@ -228,8 +228,11 @@ def model(options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = parser.add_subparsers(dest="part", required=True)
-    parts.add_parser("score").add_argument("--pages", type=int, default=2000)
-    parts.add_parser("decode").add_argument("--prompts", type=int, default=64)
+    spread = {name: parts.add_parser(name) for name in ("score", "decode")}
+    spread["score"].add_argument("--pages", type=int, default=2000)
+    spread["decode"].add_argument("--prompts", type=int, default=64)
+    for part in spread.values():
+        part.add_argument("--workers", type=lambda text: [int(size) for size in text.split(",")], default=[1, 2])
     parts.add_parser("memory").add_argument("--rows", type=int, default=1_000_000)
     reckon = parts.add_parser("model")
     reckon.add_argument("--pages-per-second", type=float, required=True, help="of one worker with one browser")
@@ -241,9 +244,9 @@ def main() -> None:
     reckon.add_argument("--start", type=float, default=60.0, help="seconds until models are loaded")
     options = parser.parse_args()
     if options.part == "score":
-        score(options.pages)
+        score(options.pages, options.workers)
     elif options.part == "decode":
-        decode(options.prompts)
+        decode(options.prompts, options.workers)
     elif options.part == "memory":
         memory(options.rows)
     else:
