@@ -17,6 +17,14 @@ from harness.types import CONTROL_NAMES
 Json = dict[str, Any]
 _SHOT = re.compile(r"shots/[A-Za-z0-9_-][A-Za-z0-9._-]*\.(webp|png|jpg|jpeg|avif)")
 _ORDER = ("base", "base-fewshot", "tuned")
+KINDS = {
+    "form": "Form",
+    "content": "Content",
+    "similarity": "Likeness to the reference",
+    "render": "In the browser",
+    "other": "Other",
+}
+"""Kinds of metrics with their titles, in the order in which they are shown."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,7 @@ class RunFiles:
 
     @cached_property
     def metrics(self) -> dict[str, Json]:
-        """`{metric: {label, kind, scale, primary, description, corpus}}`, in the scorers' order."""
+        """`{metric: {label, kind, scale, primary, description, corpus}}`, by kind, else in the scorers' order."""
         known = {name: as_dict(facts) for name, facts in as_dict(self.manifest.get("scorers")).items()}
         for suite in self.suites:
             for name in as_dict(self.suite(suite).get("metrics")):
@@ -71,10 +79,10 @@ class RunFiles:
             for metrics in as_dict(self.suite(suite).get("pairs")).values():
                 known |= {name: {} for name in as_dict(metrics) if name not in known}
         primary = self.summary.get("primary")
-        return {
+        found: dict[str, Json] = {
             name: {
                 "label": str(facts.get("label") or name),
-                "kind": str(facts.get("kind") or "other"),
+                "kind": str(facts.get("kind")) if facts.get("kind") in KINDS else "other",
                 "scale": str(facts.get("scale") or "percent"),
                 # The comparison has the last word: it puts another metric in the place of one that no tool measured.
                 "primary": name in primary if isinstance(primary, list) else bool(facts.get("primary")),
@@ -83,6 +91,7 @@ class RunFiles:
             }
             for name, facts in known.items()
         }
+        return dict(sorted(found.items(), key=lambda item: list(KINDS).index(item[1]["kind"])))
 
     def is_control(self, model: str) -> bool:
         """Whether no model wrote these rows."""

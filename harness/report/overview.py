@@ -70,7 +70,8 @@ def _run(run: RunFiles) -> Json:
         "started": one_line(run.manifest.get("started") or "")[:16].replace("T", " "),
         "unfinished": not run.manifest.get("finished"),
         "profile": one_line(as_dict(run.manifest.get("profile")).get("name") or ""),
-        "models": [one_line(model, 40) for model in run.models],
+        "models": [one_line(model, 40) for model in run.models if not run.is_control(model)],
+        "controls": sum(map(run.is_control, run.models)),
         "suites": suites,
         "page": (run.directory / "index.html").is_file(),
     }

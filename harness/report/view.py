@@ -7,20 +7,13 @@ from typing import get_args
 
 from harness.compare.seeds import family
 from harness.report import changes, numbers
-from harness.report.files import Json, RunFiles, as_dict, as_list, number
+from harness.report.files import KINDS, Json, RunFiles, as_dict, as_list, number
 from harness.report.safe import one_line
 from harness.types import Outcome
 
 OUTCOMES: tuple[str, ...] = get_args(Outcome)[::-1]
 """From `ok` to `unscored`."""
 FUNNEL = ("extracted", "parses", "well_formed", "conforming")
-KINDS = {
-    "form": "Form",
-    "content": "Content",
-    "similarity": "Likeness to the reference",
-    "render": "In the browser",
-    "other": "Other",
-}
 ARROWS = {"better": "▲", "worse": "▼", "open": "●"}
 
 
@@ -86,7 +79,7 @@ def table(run: RunFiles, suite: str) -> list[Json]:
     for kind, title in KINDS.items():
         rows = []
         for name, facts in run.metrics.items():
-            if (facts["kind"] if facts["kind"] in KINDS else "other") != kind or name not in metrics:
+            if facts["kind"] != kind or name not in metrics:
                 continue
             cells = []
             for model in models:
