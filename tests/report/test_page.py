@@ -310,6 +310,41 @@ def test_pictures_are_those_of_the_phone_until_asked_otherwise(page: Any, run_di
     page.wait_for_selector("dialog[open] .view.as-desktop img")
 
 
+def test_desktop_and_phone_stand_beside_each_other_where_asked(page: Any, run_dir: Path) -> None:
+    page.goto(address(run_dir, "#picture=both"))
+    page.wait_for_selector(".card")
+    first = page.locator(".card").first
+    pictures = first.locator("img").count()
+    assert pictures > 2 and first.locator(".as-phone img").count() == first.locator(".as-desktop img").count()
+    assert axe(page) == []
+    first.locator(".as-phone img").first.click()
+    page.wait_for_selector("dialog[open] .view.as-phone img")
+
+
+def test_pictures_in_actual_size(page: Any, run_dir: Path) -> None:
+    task = next(row["task"] for row in rows(run_dir) if row["model"] == "base" and row["shots"])
+    page.goto(address(run_dir, f"#task={task}"))
+    picture = 'section.answer[aria-label="base"] .shot img'
+    page.wait_for_selector(picture)
+    sizes = f"(({picture!r}), [document.querySelector({picture!r})].map((i) => [i.naturalWidth, i.clientWidth])[0])"
+    until(page, f"{sizes}[0] > 0")
+    natural, before = page.evaluate(sizes)
+    assert before < natural == 640
+    page.keyboard.press("z")
+    until(page, f"{sizes}[1] === 640")
+    assert page.locator("#detail-zoom").get_attribute("aria-pressed") == "true"
+    assert "zoom=actual" in page.url and axe(page) == []
+    page.keyboard.press("3")
+    page.wait_for_selector("dialog .code")
+    assert page.locator("#detail-zoom").count() == 0
+
+
+def test_a_link_with_filters_leads_to_the_gallery(page: Any, run_dir: Path) -> None:
+    page.goto(address(run_dir, "#category=forms"))
+    until(page, "Math.abs(document.querySelector('#gallery').getBoundingClientRect().top) < innerHeight / 2")
+    assert shown(page) == "10 of 60 tasks"
+
+
 def test_a_watched_training_shows_its_task_score_and_which_step_is_measured(page: Any, run_dir: Path) -> None:
     page.goto(address(run_dir))
     making = page.locator("#making")

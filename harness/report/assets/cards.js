@@ -32,7 +32,7 @@ const badges = (task, model) => h("dl", { class: "badges" }, primaryPlaces.slice
 const makeCard = (position) => {
   const { index, change } = items[position], task = data.tasks[index];
   const suite = data.suites.length > 1 ? data.suites.find((one) => one.name === task.s)?.title : "";
-  const models = shownModels();
+  const models = shownModels(), views = state.picture === "both" ? ["desktop", "phone"] : [state.picture];
   const card = h("div", { class: "card", role: "listitem", "aria-posinset": position + 1, "aria-setsize": items.length, "data-position": position },
     h("header", {},
       h("p", { class: "meta" }, [suite, task.c, task.d].filter(Boolean).join(" · "), h("code", {}, task.id), changeBadge(change)),
@@ -41,7 +41,7 @@ const makeCard = (position) => {
       const answer = answers(task, model)[0];
       return h("figure", {},
         h("figcaption", {}, h("span", { class: "name" }, data.models[model].name), answer && outcomeTag(data.words[answer[0]])),
-        h("div", { class: `shot as-${state.picture}`, on: { click: () => { state.view = state.picture; open(index); } } }, pictureOf(task, model, answer, state.picture)),
+        h("div", { class: "shots" }, views.map((view) => h("div", { class: `shot as-${view}`, on: { click: () => { state.view = view; open(index); } } }, pictureOf(task, model, answer, view)))),
         badges(task, model));
     })));
   card.style.setProperty("--columns", models.length);

@@ -1,5 +1,6 @@
 // One task, closely: everything that was asked, written, measured.
 const VIEWS = [["desktop", "Desktop"], ["phone", "Phone"], ["code", "Code"], ["diff", "Difference"], ["live", "Live"]];
+const PICTURES = ["desktop", "phone"];
 const dialog = h("dialog", { id: "detail", "aria-labelledby": "detail-title" });
 document.body.append(dialog);
 let sample = 0;
@@ -23,12 +24,12 @@ const column = (task, texts, model, view) => {
   const page = answer?.page ?? "";
   const element = h("section", { class: "answer", "aria-label": name },
     h("h3", {}, name, light && outcomeTag(data.words[light[0]])),
-    h("div", { class: `view as-${view}` },
+    h("div", { class: `view as-${view}${state.zoom ? " actual" : ""}` },
       !answer ? h("p", { class: "nothing" }, "no answer")
         : view === "code" ? codeView(page, answer.messages ?? [], name)
         : view === "diff" ? diffView(texts.reference, page, name)
         : view === "live" ? (page ? liveFrame(page, name) : h("p", { class: "nothing" }, "no HTML in this answer"))
-        : h("div", { class: "shot" }, pictureOf(task, model, light, view))),
+        : h("div", { class: "shot", tabindex: "0", role: "group", "aria-label": `Picture of ${name}` }, pictureOf(task, model, light, view))),
     answer && findings(answer, (line) => {
       state.view = "code";
       draw().then(() => {
@@ -46,6 +47,8 @@ const step = (by) => {
   if (position >= 0 && position < items.length) { current = position; sample = 0; open(items[position].index); }
 };
 
+const zoom = () => { state.zoom = state.zoom ? "" : "actual"; keepAddress(); draw(); };
+
 const draw = async () => {
   const turn = ++drawn, index = byKey(state.task), task = data.tasks[index];
   const texts = await textsOf(index);
@@ -60,6 +63,7 @@ const draw = async () => {
       h("p", { class: "note" }, position >= 0 ? `${position + 1} of ${items.length}` : "outside the filter"),
       h("fieldset", { class: "views" }, h("legend", { class: "unseen" }, "View"), VIEWS.map(([key, label], place) => h("label", {},
         h("input", { type: "radio", name: "view", id: `view-${key}`, value: key, checked: key === state.view, on: { change: () => { state.view = key; keepAddress(); draw(); } } }), h("span", { title: `key ${place + 1}` }, label)))),
+      PICTURES.includes(state.view) && h("button", { type: "button", class: "quiet", id: "detail-zoom", "aria-pressed": String(Boolean(state.zoom)), "aria-label": "1:1, pictures in actual size", title: "actual size, key z", on: { click: zoom } }, "1:1"),
       picker,
       h("button", { type: "button", class: "quiet", id: "detail-previous", "aria-label": "Previous task", disabled: position <= 0, on: { click: () => step(-1) } }, "←"),
       h("button", { type: "button", class: "quiet", id: "detail-next", "aria-label": "Next task", disabled: position < 0 || position >= items.length - 1, on: { click: () => step(1) } }, "→"),

@@ -45,17 +45,17 @@ const buildFilters = () => {
       select("outcome", "Outcome", [["", "Any"], ...perModel((answer) => [answer[0]], (word) => data.words[word])]),
       data.whys.length > 0 && select("check", "Failed check", [["", "Any"], ...perModel((answer) => answer[4], (why) => data.whys[why])]),
       select("change", "Change", [["", "All"], ["better", "▲ Got better"], ["worse", "▼ Got worse"], ["same", "● Neither"]]),
-      select("metric", "Measured by", [[MEAN, "Primary metrics, mean"], ...data.metrics.map((metric) => [metric.name, metric.label])]),
+      select("metric", "Measured by", [[MEAN, "Mean of primary"], ...data.metrics.map((metric) => [metric.name, metric.label])]),
       select("sort", "Order", [["task", "As in the suite"], ["loss", "Largest loss first"], ["gain", "Largest gain first"], ["size", "Largest change first"]]),
       select("from", "From", models), select("to", "To", models),
-      select("picture", "Pictures", [["phone", "Phone, readable"], ["desktop", "Desktop, whole"]])),
+      select("picture", "Pictures", [["phone", "Phone, readable"], ["desktop", "Desktop, whole"], ["both", "Both, smaller"]])),
     h("fieldset", { class: "boxes" }, h("legend", {}, "Shown side by side"),
       data.models.map((model, place) => h("label", {}, modelBoxes[place], " ", model.name))));
   $("#filters").append(
     h("div", { class: "find" }, h("label", { class: "unseen", for: "filter-q" }, "Search prompts and ids"), search, reset),
     more,
     h("p", { class: "keys note small" }, "Keys: ", ["j", "k"].map((key) => [h("kbd", {}, key), " "]), "next, previous · ", h("kbd", {}, "Enter"), " open · ",
-      h("kbd", {}, "/"), " search · in a task ", h("kbd", {}, "←"), " ", h("kbd", {}, "→"), " and ", h("kbd", {}, "1"), "–", h("kbd", {}, "5"), " for the view"));
+      h("kbd", {}, "/"), " search · in a task ", h("kbd", {}, "←"), " ", h("kbd", {}, "→"), " and ", h("kbd", {}, "1"), "–", h("kbd", {}, "5"), " view, ", h("kbd", {}, "z"), " actual size"));
 };
 const showFilters = () => {
   if (search.value !== state.q) search.value = state.q;

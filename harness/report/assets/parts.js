@@ -59,12 +59,13 @@ const messageText = (message) => [h("span", { class: "source" }, String(message.
 const section = (title, content) => (content.length ? [h("h4", {}, title), content] : []);
 const listOf = (values, make) => (Array.isArray(values) && values.length ? [h("ul", {}, values.slice(0, 200).map((value) => h("li", {}, make(value))))] : []);
 
+const ENDINGS = { stop: "stopped after its page", eos: "ended by itself", length: "cut at the token limit", loop: "cut in a loop", error: "not answered" };
 const findings = (answer, jump) => {
   const render = answer.render ?? {};
   const checks = [...(answer.checks ?? [])].sort((a, b) => Number(a.passed) - Number(b.passed));
   const overflow = Object.entries(render.overflow ?? {}).filter(([, px]) => px > 0).map(([width, px]) => `${px} px wider than a window of ${width} px`);
   const facts = [
-    answer.finish_reason && `stopped by ${answer.finish_reason}`,
+    answer.finish_reason && (ENDINGS[answer.finish_reason] ?? String(answer.finish_reason)),
     answer.extraction && `HTML ${answer.extraction.kind}${answer.extraction.truncated ? ", cut off" : ""}`,
     answer.timing?.completion_tokens && `${answer.timing.completion_tokens} tokens`,
     answer.timing?.generate_s > 0 && `${answer.timing.generate_s.toFixed(1)} s`,

@@ -29,12 +29,13 @@ const follow = () => {
 const typing = (target) => target.closest?.("input:not([type=radio], [type=checkbox]), select, textarea, [contenteditable]");
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return;
-  const arrows = !event.target.closest?.(".code, .scroll, pre, fieldset");
+  const arrows = !event.target.closest?.(".code, .scroll, .actual .shot, pre, fieldset");
   const key = event.key;
   if (dialog.open) {
     const view = VIEWS[Number(key) - 1];
     if (key === "j" || (key === "ArrowRight" && arrows)) step(1);
     else if (key === "k" || (key === "ArrowLeft" && arrows)) step(-1);
+    else if (key === "z" && PICTURES.includes(state.view)) zoom();
     else if (view) { state.view = view[0]; keepAddress(); draw(); }
     else return;
   } else if (key === "j") focusCard(current + 1);
@@ -73,4 +74,5 @@ addEventListener("afterprint", () => {
 buildFilters();
 if (!readAddress()) showFilters();
 refresh(false);
+if (location.hash.includes("=") && !state.task) $("#gallery").scrollIntoView({ behavior: "instant" });
 showDetail();

@@ -11,7 +11,7 @@ const DEFAULTS = {
   q: "", suite: "", category: "", difficulty: "", change: "", outcome: "", check: "", sort: "task", metric: MEAN,
   from: data.models[firstOr(modelPlace(pairNames[0]), 0)]?.name ?? "",
   to: data.models[firstOr(modelPlace(pairNames[1]), Math.min(1, data.models.length - 1))]?.name ?? "",
-  show: "", task: "", view: "desktop", picture: "phone",
+  show: "", task: "", view: "desktop", picture: "phone", zoom: "",
 };
 const state = { ...DEFAULTS };
 
