@@ -94,7 +94,7 @@ class Bench:
 
 @contextlib.contextmanager
 def replicas(bench: Bench, count: int) -> Iterator[Any]:
-    """A Ray executor with so many replicas of the model on this machine."""
+    """A Ray executor with so many replicas of the model on this machine; what it and Ray say goes to stderr."""
     import ray
 
     from harness.cluster import executor as cluster
@@ -106,7 +106,8 @@ def replicas(bench: Bench, count: int) -> Iterator[Any]:
         object_store_memory=200_000_000,
     )  # fmt: skip
     try:
-        with cluster.RayExecutor(None, Actors(models=count, gpus=bench.gpus, cpus=1, scorers=1), print) as executor:
+        crew = Actors(models=count, gpus=bench.gpus, cpus=1, scorers=1)
+        with contextlib.redirect_stdout(sys.stderr), cluster.RayExecutor(None, crew, print) as executor:
             yield executor
     finally:
         ray.shutdown()
