@@ -326,7 +326,7 @@ def test_pictures_in_actual_size(page: Any, run_dir: Path) -> None:
     page.goto(address(run_dir, f"#task={task}"))
     picture = 'section.answer[aria-label="base"] .shot img'
     page.wait_for_selector(picture)
-    sizes = f"(({picture!r}), [document.querySelector({picture!r})].map((i) => [i.naturalWidth, i.clientWidth])[0])"
+    sizes = f"[document.querySelector({picture!r})].map((i) => [i.naturalWidth, i.clientWidth])[0]"
     until(page, f"{sizes}[0] > 0")
     natural, before = page.evaluate(sizes)
     assert before < natural == 640
