@@ -78,7 +78,7 @@ def _run(run: RunFiles) -> Json:
 
 
 def _numbers(run: RunFiles) -> Json:
-    """What the page needs to lay two runs beside each other: means with their intervals, nothing else."""
+    """What the page needs to lay two runs beside each other: means of its models with their intervals."""
     suites = {}
     for suite in run.suites:
         metrics = as_dict(run.suite(suite).get("metrics"))
@@ -94,13 +94,15 @@ def _numbers(run: RunFiles) -> Json:
                     "models": {
                         model: [number(as_dict(about).get(key)) for key in ("mean", "low", "high")]
                         for model, about in as_dict(metrics[name]).items()
+                        if not run.is_control(model)
                     },
                 }
                 for name, facts in sorted(run.metrics.items(), key=lambda item: not item[1]["primary"])
                 if name in metrics
             ],
         }
-    return {"name": one_line(run.name, 80), "folder": run.directory.name, "models": run.models, "suites": suites}
+    models = [model for model in run.models if not run.is_control(model)]
+    return {"name": one_line(run.name, 80), "folder": run.directory.name, "models": models, "suites": suites}
 
 
 def _trends(runs: list[RunFiles]) -> list[Json]:

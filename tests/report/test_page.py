@@ -239,6 +239,7 @@ def test_two_runs_are_laid_side_by_side(page: Any, run_dir: Path) -> None:
     until(page, "document.querySelector('#compare').getBoundingClientRect().top < innerHeight / 2")
     assert page.locator("#compared thead th").all_inner_texts()[2:4] == names[::-1]
     assert page.locator("#compared tbody tr").count() > 10
+    assert set(page.locator("#compared tbody td:nth-of-type(1)").all_inner_texts()) == {"base", "base-fewshot", "tuned"}
     page.click(".card-run h2 a >> nth=0")
     page.wait_for_url("**/2026-03-14-a1b2/index.html")
 
