@@ -48,8 +48,12 @@ def _instant(run: RunFiles) -> float:
     return (began if began.tzinfo else began.replace(tzinfo=UTC)).timestamp()
 
 
+def _contenders(run: RunFiles) -> list[str]:
+    return [model for model in run.models if not run.is_control(model)]
+
+
 def _run(run: RunFiles) -> Json:
-    suites = []
+    models, suites = _contenders(run), []
     for suite in run.suites:
         pair = run.pair(suite)
         differences = as_dict(as_dict(run.suite(suite).get("pairs")).get(pair))
@@ -70,8 +74,8 @@ def _run(run: RunFiles) -> Json:
         "started": one_line(run.manifest.get("started") or "")[:16].replace("T", " "),
         "unfinished": not run.manifest.get("finished"),
         "profile": one_line(as_dict(run.manifest.get("profile")).get("name") or ""),
-        "models": [one_line(model, 40) for model in run.models if not run.is_control(model)],
-        "controls": sum(map(run.is_control, run.models)),
+        "models": [one_line(model, 40) for model in models],
+        "controls": len(run.models) - len(models),
         "suites": suites,
         "page": (run.directory / "index.html").is_file(),
     }
@@ -79,7 +83,7 @@ def _run(run: RunFiles) -> Json:
 
 def _numbers(run: RunFiles) -> Json:
     """What the page needs to lay two runs beside each other: means of its models with their intervals."""
-    suites = {}
+    models, suites = _contenders(run), {}
     for suite in run.suites:
         metrics = as_dict(run.suite(suite).get("metrics"))
         suites[suite] = {
@@ -94,14 +98,13 @@ def _numbers(run: RunFiles) -> Json:
                     "models": {
                         model: [number(as_dict(about).get(key)) for key in ("mean", "low", "high")]
                         for model, about in as_dict(metrics[name]).items()
-                        if not run.is_control(model)
+                        if model in models
                     },
                 }
                 for name, facts in sorted(run.metrics.items(), key=lambda item: not item[1]["primary"])
                 if name in metrics
             ],
         }
-    models = [model for model in run.models if not run.is_control(model)]
     return {"name": one_line(run.name, 80), "folder": run.directory.name, "models": models, "suites": suites}
 
 

@@ -19,12 +19,13 @@ const refresh = (keep = true) => {
   if (keep) keepAddress();
 };
 
-const follow = () => {
-  if (!readAddress()) return;
+// Shows what the address asks for: a task, else the gallery with its filters.
+const arrive = (behavior) => {
   refresh(false);
-  if (!state.task && !dialog.open && location.hash) $("#gallery").scrollIntoView();
+  if (location.hash.includes("=") && !state.task && !dialog.open) $("#gallery").scrollIntoView({ behavior });
   showDetail();
 };
+const follow = () => { if (readAddress()) arrive("auto"); };
 
 const typing = (target) => target.closest?.("input:not([type=radio], [type=checkbox]), select, textarea, [contenteditable]");
 document.addEventListener("keydown", (event) => {
@@ -72,7 +73,5 @@ addEventListener("afterprint", () => {
 });
 
 buildFilters();
-if (!readAddress()) showFilters();
-refresh(false);
-if (location.hash.includes("=") && !state.task) $("#gallery").scrollIntoView({ behavior: "instant" });
-showDetail();
+readAddress();
+arrive("instant");
