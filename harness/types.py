@@ -134,6 +134,22 @@ class CheckResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Block:
+    """Something that a reader sees on a page at 1280 px: a run of text, a form control, a graphic or a painted box.
+
+    Place and size are CSS px from the page's top left corner, which are the desktop screenshot's pixels.
+    """
+
+    kind: Literal["text", "control", "graphic", "box"]
+    text: str
+    """What it says, white space collapsed; empty where it says nothing."""
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
 class Rendering:
     """What the closed browser measured on one page."""
 
@@ -159,6 +175,8 @@ class Rendering:
     """False where two renderings differed; None where only one was made."""
     screenshots: Mapping[str, bytes] = field(default_factory=dict)
     """WebP or PNG bytes by "desktop" and "phone"."""
+    blocks: tuple[Block, ...] | None = None
+    """What is laid out at 1280 px; None where the page was not measured."""
     checks: tuple[CheckResult, ...] | None = None
 
 

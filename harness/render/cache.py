@@ -24,7 +24,7 @@ from harness.render.settings import (
     RenderRequest,
     RenderSettings,
 )
-from harness.types import CheckResult, Rendering
+from harness.types import Block, CheckResult, Rendering
 
 _PASSING: Final = frozenset({"unscored", "timeout", "crash"})
 """Outcomes that another machine, or the same one on a quieter day, may not repeat: never kept."""
@@ -94,6 +94,8 @@ def _from_record(record: dict[str, Any], screenshots: dict[str, bytes]) -> Rende
         values["accessibility"] = tuple(values["accessibility"])
     if values["checks"] is not None:
         values["checks"] = tuple(CheckResult(**check) for check in values["checks"])
+    if values["blocks"] is not None:
+        values["blocks"] = tuple(Block(**block) for block in values["blocks"])
     return Rendering(**(values | {"screenshots": screenshots}))
 
 
