@@ -58,13 +58,16 @@ def file_sha256(path: Path) -> str:
 def files_sha256(paths: list[Path]) -> str:
     """Return one SHA-256 over several files' contents, in order of name.
 
-    Hashing many gigabytes takes long, so each file's hash is kept in the cache under its path, size and time of change.
+    Hashing many gigabytes takes long, so each file's hash is kept in the cache under its path, size and times of
+    change: that of the content can be set back by whoever copies a file over it, that of the inode cannot.
     """
     memo = cache_folder("hashes")
     digest = hashlib.sha256()
     for path in sorted(paths, key=lambda path: path.name):
         status = path.stat()
-        note = memo / content_key([str(path.resolve()), status.st_size, status.st_mtime_ns])
+        note = memo / content_key(
+            [str(path.resolve()), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+        )
         if note.exists():
             file_hash = note.read_text()
         else:
