@@ -181,7 +181,7 @@ def fonts_hash() -> str:
 
 @functools.cache
 def font_choices_hash() -> str:
-    """Return 16 hex digits over fontconfig's rules, which say what `sans-serif` is; over nothing where it is not used."""
+    """Return 16 hex digits over fontconfig's rules, which say what `sans-serif` is; over nothing without fontconfig."""
     digest = hashlib.sha256()
     listed = ""
     if shutil.which("fc-conflist"):
