@@ -15,6 +15,7 @@ from harness.cache import cache_folder
 from harness.cache_inventory import KINDS, Entry, Kind, entries, not_ours, remove
 from harness.errors import HarnessError, UsageError, cannot_write, did_you_mean
 
+_LONGEST_SHOWN = 24
 _DAYS = {"h": 1 / 24, "d": 1, "w": 7}
 _BYTES = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 
@@ -105,7 +106,8 @@ def _table(found: Sequence[Entry]) -> Table:
             table.add_row(kind.name, f"{len(own)} files", size, written, kind.what)
         elif own:
             for entry in sorted(own, key=lambda one: -one.bytes):
-                row = (kind.name, entry.path.name, _size(entry.bytes), _age(now - entry.written), entry.about)
+                name = entry.path.name if len(entry.path.name) <= _LONGEST_SHOWN else f"{entry.path.name[:12]}…"
+                row = (kind.name, name, _size(entry.bytes), _age(now - entry.written), entry.about)
                 table.add_row(*(Text("".join(c if c.isprintable() else " " for c in cell)) for cell in row))
     return table
 

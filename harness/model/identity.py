@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from harness.cache import content_key, file_sha256, files_sha256
+from harness.cache import content_key, file_sha256, files_sha256, remembered_sha256
 from harness.errors import HarnessError
 
 ADAPTER_FILE = "adapter_model.safetensors"
@@ -155,7 +155,7 @@ def _contents(folder: Path, names: Iterable[str]) -> str:
 def _content(path: Path) -> Any:
     """Return what stands for a file: small settings by their meaning, everything else by its bytes."""
     if path.name not in ("config.json", "generation_config.json", "tokenizer_config.json", ADAPTER_CONFIG):
-        return files_sha256([path]) if path.name == "tokenizer.json" else file_sha256(path)
+        return remembered_sha256(path) if path.name == "tokenizer.json" else file_sha256(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
@@ -173,4 +173,4 @@ def _content(path: Path) -> Any:
 
 def _adapter_tensors(folder: Path) -> str:
     file = folder / ADAPTER_FILE
-    return file_sha256(file) if file.is_file() else ""
+    return remembered_sha256(file) if file.is_file() else ""
