@@ -94,16 +94,19 @@ def is_same_training(folder: Path, loaded: LoadedModel, training: Training) -> b
         return False
 
 
-def trained_tokens(record: Mapping[str, Any], training: Training, rows: int) -> int:
-    """Return how many tokens a training learnt from, padding left out, over all of its epochs.
+def trained_tokens(record: Mapping[str, Any], training: Training, rows: int) -> int | None:
+    """Return how many tokens a training learnt from, padding left out, over all of its epochs; None if nobody knows.
 
-    Records of form 1 hold those of one epoch, unless the trainer itself was told to count.
+    Records of form 1 hold those of one epoch, unless the trainer itself was told to count. How many epochs it had
+    follows from the steps, but for packed rows only where the training went to the end that its epochs set.
     """
     tokens = int(record["tokens"])
     if record.get("form", 1) > 1 or training.sft.get("include_num_input_tokens_seen", "no") not in ("no", False):
         return tokens
     layout, sft = record.get("layout") or {}, training.sft
-    packed = sft.get("packing") or not layout
+    packed = bool(sft.get("packing"))
+    if packed and (int(sft.get("max_steps", -1)) > 0 or (record.get("watch") or {}).get("stopped_early")):
+        return None
     each = layout.get("micro_batch", 1) * layout.get("accumulation", 1) * layout.get("processes", 1)
     epochs = float(sft.get("num_train_epochs", 3)) if packed else record["steps"] * each / rows
     return round(tokens * epochs)

@@ -38,8 +38,8 @@ class TrainedAdapter:
     sha256: str
     """Over everything in it that decides a text (`harness.model.identity`)."""
     rows: int
-    tokens: int
-    """Learnt from in all epochs, padding left out."""
+    tokens: int | None
+    """Learnt from in all epochs, padding left out; None where an older record does not tell."""
     steps: int
     seconds: float
     curve: tuple[TrainingCurvePoint, ...]

@@ -187,4 +187,5 @@ def test_records_of_one_epoch_are_read_as_what_they_were() -> None:
     assert trained_tokens(record, unpacked, rows=12) == 2000
     assert trained_tokens(record | {"layout": layout | {"processes": 2}}, unpacked, rows=24) == 2000
     assert trained_tokens(record, Training(sft={"num_train_epochs": 5, "packing": True}), rows=12) == 5000
+    assert trained_tokens(record, Training(sft={"max_steps": 6, "packing": True}), rows=12) is None
     assert trained_tokens(record | {"form": 2}, unpacked, rows=12) == 1000
