@@ -20,7 +20,7 @@ from harness.model.load import LoadedModel
 from harness.model.prompt import PromptRenderer
 from harness.profile.schema import Training
 from harness.train.adapter_key import FORM, RECORD, adapter_key, adapter_of_form_1, is_same_training, trained_tokens
-from harness.train.attempt import attempt, recover
+from harness.train.attempt import attempt, free_memory
 from harness.train.callbacks import Progress
 from harness.train.data import DataReport, training_rows
 from harness.train.layout import Layout, written_layout
@@ -108,7 +108,7 @@ def train_adapter(
         if not from_cache:
             once = functools.partial(attempt, loaded, renderer, training, rows, folder, on_progress, watched=watched)
             shared = layout or written_layout(training.sft).shared(processes.count())
-            _train(once, loaded, training, folder, on_notice, shared)
+            _train(once, training, folder, on_notice, shared)
     record = _as_written(training) | json.loads(record_path.read_text(encoding="utf-8"))
     return TrainedAdapter(
         folder=folder,
@@ -139,7 +139,6 @@ def _as_written(training: Training) -> dict[str, Any]:
 
 def _train(
     once: Callable[[Layout], dict[str, Any]],
-    loaded: LoadedModel,
     training: Training,
     folder: Path,
     on_notice: Callable[[str], None] | None,
@@ -158,7 +157,7 @@ def _train(
             break
         except torch.OutOfMemoryError:
             smaller = layout.smaller()
-        recover(loaded)
+        free_memory()
         if smaller is None:
             raise HarnessError(
                 f"the GPU's memory does not suffice for one row of {max_length(training.sft)} tokens",
