@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 Scope = Literal["document", "fragment"]
 FinishReason = Literal["stop", "eos", "length", "loop", "error"]
-PageKind = Literal["raw", "fenced", "wrapped", "none"]
+PageKind = Literal["raw", "fenced", "wrapped", "other", "none"]
 Outcome = Literal[
     "unscored",
     "crash",
@@ -100,6 +100,13 @@ class Page:
     kind: PageKind
     truncated: bool
     """True where the page has no end although it should: the completion ran into the limit, or a fence never closed."""
+    note: str = ""
+    """What the completion holds instead of a page, where that is known."""
+
+    @property
+    def found(self) -> bool:
+        """Whether there is a page at all."""
+        return self.kind not in ("other", "none")
 
 
 @dataclass(frozen=True, slots=True)
