@@ -18,6 +18,7 @@ from harness.shard import Shard
 from harness.suite.load import find_suite, load_suite
 from harness.suite.rows import SUFFIXES
 from harness.suite.split import stratified
+from harness.suite.split_option import check_split_option, chosen_split
 from harness.types import CONTROL_NAMES, Suite, Task
 
 ExecutorName = Literal["local", "ray"]
@@ -33,6 +34,8 @@ class RunRequest:
     profile: str | None = None
     suites: tuple[str, ...] = ()
     data: Mapping[str, Path] = field(default_factory=dict)
+    split: tuple[str, ...] = ()
+    """Splits that suites take instead of their default: NAME, or SUITE=NAME."""
     limit: int | None = None
     full: bool = False
     name: str | None = None
@@ -97,11 +100,13 @@ def resolve(request: RunRequest, *, models_only: bool = False) -> Resolved:
     suite_names = [] if models_only else list(dict.fromkeys(request.suites or profile.file.suites))
     for name in request.data:
         find_suite(name)
-    suites = {find_suite(name).name: _load(name, request.data) for name in suite_names}
     words = [word for word in request.models if word not in CONTROL_NAMES]
     if not words:
         raise UsageError("--models names only controls", "name at least one model, such as base")
     specs = [resolve_model(word, profile) for word in words]
+    used = [*suite_names, *_learnt_from(specs)]
+    check_split_option(request.split, [find_suite(name) for name in used])
+    suites = {find_suite(name).name: _load(name, request) for name in suite_names}
     for spec in specs:
         check_elsewhere(spec)
         if spec.file.train and spec.file.train.watch:
@@ -124,7 +129,7 @@ def resolve(request: RunRequest, *, models_only: bool = False) -> Resolved:
         measured=tuple(
             MeasuredSuite(suite, _measured_part(suite, request), request.shard) for suite in suites.values()
         ),
-        training_suites=_training_suites(specs, suites, request.data),
+        training_suites=_training_suites(specs, suites, request),
         run_name=_run_name(request, profile),
     )
 
@@ -137,7 +142,8 @@ def resolve_given(request: RunRequest, answers: Path) -> Resolved:
     """
     _check(replace(request, samples=1))
     (word,) = request.suites
-    suite = _load(word, request.data)
+    check_split_option(request.split, [find_suite(word)])
+    suite = _load(word, request)
     profile, specs, samples = given_models(answers, suite)
     request = replace(request, models=tuple(spec.name for spec in specs), samples=samples)
     deciding = {**request.deciding(), "answers": file_sha256(answers)}
@@ -176,9 +182,9 @@ def _is_folder_name(name: str) -> bool:
     return name[:1].isalnum() and all(letter.isalnum() or letter in "._-" for letter in name) and len(name) <= 100
 
 
-def _load(name: str, data: Mapping[str, Path]) -> Suite:
+def _load(name: str, request: RunRequest) -> Suite:
     location = find_suite(name)
-    suite = load_suite(location, data.get(location.name))
+    suite = load_suite(location, request.data.get(location.name), chosen_split(location, request.split))
     for part, tasks in (("training", suite.train), ("held-out", suite.held_out)):
         if not tasks:
             raise UsageError(f"suite {suite.name} has no {part} tasks", _why_empty(suite))
@@ -192,13 +198,16 @@ def _why_empty(suite: Suite) -> str:
 
 
 def _training_suites(
-    specs: Sequence[ModelSpec], measured: Mapping[str, Suite], data: Mapping[str, Path]
+    specs: Sequence[ModelSpec], measured: Mapping[str, Suite], request: RunRequest
 ) -> dict[str, Suite]:
     """Return the suites that models learn from. One that is measured anyway is not read twice."""
-    needed = [
-        find_suite(training_suite_name(spec, specs)).name for spec in specs if spec.file.train or spec.file.few_shot
-    ]
-    return {name: measured.get(name) or _load(name, data) for name in dict.fromkeys(needed)}
+    needed = [find_suite(name).name for name in _learnt_from(specs)]
+    return {name: measured.get(name) or _load(name, request) for name in dict.fromkeys(needed)}
+
+
+def _learnt_from(specs: Sequence[ModelSpec]) -> list[str]:
+    """The suites that models learn from or take examples from, as their files name them."""
+    return [training_suite_name(spec, specs) for spec in specs if spec.file.train or spec.file.few_shot]
 
 
 def _measured_part(suite: Suite, request: RunRequest) -> tuple[Task, ...]:

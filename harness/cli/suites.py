@@ -13,6 +13,7 @@ from rich.text import Text
 
 from harness.errors import EXIT_DONE, EXIT_FAILED, HarnessError
 from harness.suite.load import find_suites, load_suite, load_suite_file
+from harness.suite.schema import DEFAULT_SPLIT, FixedSplit
 
 if TYPE_CHECKING:
     from harness.suite.findings import SuiteCheck, Tier
@@ -28,8 +29,9 @@ def list_suites() -> None:
         file = load_suite_file(location)
         if file.hub is not None:
             train, held_out = "on the hub", file.hub.path
-            if file.split is not None:
-                train, held_out = str(file.split.train_rows), str(file.split.of_rows - file.split.train_rows)
+            fixed = file.split if isinstance(file.split, FixedSplit) else file.splits.get(DEFAULT_SPLIT)
+            if isinstance(fixed, FixedSplit):
+                train, held_out = str(fixed.train_rows), str(fixed.of_rows - fixed.train_rows)
         else:
             suite = load_suite(location)
             train, held_out = str(len(suite.train)), str(len(suite.held_out))
@@ -43,6 +45,7 @@ def check_suites(
     name: str | None,
     *,
     data: Sequence[str] = (),
+    split: Sequence[str] = (),
     limit: int | None = None,
     json_file: Path | None = None,
     console: Console | None = None,
@@ -63,6 +66,7 @@ def check_suites(
     from harness.request import parse_data_options
     from harness.suite.check import check_suite
     from harness.suite.load import find_suite
+    from harness.suite.split_option import check_split_option, chosen_split
 
     console = console or Console()
     files = parse_data_options(data)
@@ -71,13 +75,14 @@ def check_suites(
     locations = [find_suite(name)] if name else find_suites()
     if not locations:
         raise HarnessError("there are no suites under tasks/", "run the harness in the folder that holds tasks/")
+    check_split_option(split, locations)
     found: dict[str, SuiteCheck] = {}
     for location in locations:
         rows = files.get(location.name)
         if name is None and rows is None and load_suite_file(location).hub is not None:
             console.print(Text(f"{location.name}: its rows are on the hub, so it is only checked when named\n"))
             continue
-        suite = load_suite(location, rows)
+        suite = load_suite(location, rows, chosen_split(location, split))
         console.print(Text(f"{location.name}: {len(suite.train)} training and {len(suite.held_out)} held-out tasks"))
         found[location.name] = check_suite(suite, Narrator(console), limit)
         print_check(found[location.name], console)

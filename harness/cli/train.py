@@ -22,6 +22,7 @@ def train_model(
     data: Sequence[str],
     out: Path | None,
     quantization: Quantization | None,
+    split: Sequence[str] = (),
     push: str | None = None,
     merge: Path | None = None,
 ) -> None:
@@ -43,7 +44,13 @@ def train_model(
     from harness.train.publish import push_adapter
 
     narrator = Narrator() if processes.is_main() else Narrator(Console(quiet=True))
-    request = RunRequest(models=(model,), profile=profile, data=parse_data_options(data), quantization=quantization)
+    request = RunRequest(
+        models=(model,),
+        profile=profile,
+        data=parse_data_options(data),
+        split=tuple(split),
+        quantization=quantization,
+    )
     resolved = resolve(request, models_only=True)
     narrator.say(f"profile {resolved.profile.name}: {resolved.profile.why}")
     _training_of(resolved.specs[-1])
