@@ -100,6 +100,7 @@ def plan_training(model: str, *, profile: str | None, gpu: str | None) -> None:
     """
     from harness.generate.choice import plan_decoding
     from harness.profile.load import base_weights, load_profile, resolve_model
+    from harness.suite.reach import UNKNOWN_LIMIT
     from harness.train.layout import written_layout
     from harness.train.plan import (
         GIB,
@@ -143,5 +144,6 @@ def plan_training(model: str, *, profile: str | None, gpu: str | None) -> None:
     source_of_speed = "from rates measured on one" if "H100" in card.name else "reckoned from the data sheet"
     narrator.say(f"about {speed:.0f} tokens/s ({source_of_speed})")
     file = chosen.file
-    decoding = plan_decoding(shape, quantization, card.memory, file.batch_size, file.max_new_tokens)
+    limit = file.max_new_tokens or UNKNOWN_LIMIT
+    decoding = plan_decoding(shape, quantization, card.memory, file.batch_size, limit)
     narrator.say(f"answering afterwards: {decoding}")

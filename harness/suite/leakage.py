@@ -67,6 +67,11 @@ def groups(tasks: Sequence[Task]) -> list[list[Task]]:
     return list(grouped.values())
 
 
+def first_of_group(tasks: Sequence[Task]) -> dict[str, str]:
+    """Return for each task the id of the first task of its group: near-duplicates are one unit, not several."""
+    return {task.id: group[0].id for group in groups(tasks) for task in group}
+
+
 def flag(train: Sequence[Task], held_out: Sequence[Task]) -> dict[str, list[str]]:
     """Return, for each held-out task that resembles a training row, the ids of those rows in order."""
     tasks = [*train, *held_out]

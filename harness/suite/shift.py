@@ -46,6 +46,15 @@ class Shift:
     differs_in: tuple[str, ...]
     """In words; empty where they are not told apart."""
 
+    def __str__(self) -> str:
+        found = f"AUC {self.auc:.2f}, 95 % interval {self.low:.2f} to {self.high:.2f}"
+        if not self.told_apart:
+            return f"training and held-out rows are not told apart by their prompts ({found})"
+        return (
+            f"training and held-out rows are of different kinds, told apart by their prompts ({found}): this measures "
+            f"transfer, not learning. Held out against training: {'; '.join(self.differs_in)}"
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """Return what the manifest says."""
         return {
