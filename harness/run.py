@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +24,12 @@ from harness.processes import refuse_many
 from harness.profile.load import ModelSpec, base_weights
 from harness.profile.schema import DType, Quantization, Training
 from harness.progress import Narrator
-from harness.request import MeasuredSuite, Resolved, RunRequest, resolve, training_suite_name
+from harness.request import Resolved, RunRequest, resolve, training_suite_name
 from harness.rundir import REPORTS_FOLDER, RunFolder, row_key
-from harness.schema import SCHEMA
-from harness.suite.leakage import first_of_group
 from harness.suite.load import find_suite
 from harness.suite.reach import UNKNOWN_LIMIT, Reach
-from harness.suite.shift import shift
 from harness.suite.split import stratified
+from harness.suite_records import compare_parts, task_lines
 from harness.train.callbacks import Progress
 from harness.train.card import base_on_the_hub, write_card
 from harness.train.data import DataReport
@@ -94,24 +91,12 @@ def carry_out(resolved: Resolved, narrator: Narrator, reports: Path = REPORTS_FO
         trials = _self_test(resolved, narrator)
         manifest = build_manifest(resolved, [model_entry(contender) for contender in contenders], trials)
         for name, entry in manifest["suites"].items():
-            entry["shift"] = shifts[name]
-            entry["reach"] = suite_reach((contender.limits for contender in contenders), name)
+            entry |= {"shift": shifts[name], "reach": suite_reach([one.limits for one in contenders], name)}
         manifest["executor"] = executor.record()
         finished = {row_key(row): row for row in folder.begin(manifest, deciding_part(manifest))}
         rows = measure(resolved, contenders, folder, finished, trials, executor, narrator)
         checks = check_batches(resolved, contenders, rows, executor, narrator)
         return _finish(resolved, contenders, folder, manifest, rows, checks, narrator)
-
-
-def compare_parts(resolved: Resolved, narrator: Narrator) -> dict[str, dict[str, Any] | None]:
-    """Compare each suite's training and held-out rows, and say so where they are of different kinds."""
-    found = {}
-    for part in resolved.measured:
-        compared = shift(part.suite.train, part.suite.held_out)
-        if compared is not None and compared.told_apart:
-            narrator.say(f"{part.suite.name}: {compared}")
-        found[part.suite.name] = compared.as_dict() if compared else None
-    return found
 
 
 def _self_test(resolved: Resolved, narrator: Narrator) -> dict[str, dict[str, Any]]:
@@ -307,7 +292,7 @@ def _finish(
     manifest["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
     shard = resolved.request.shard
     with narrator.stage("comparing and reporting" if shard is None else "writing the rows"):
-        tasks = list(_task_lines(resolved.measured))
+        tasks = list(task_lines(resolved.measured))
         ordered = write_rows(folder, manifest, tasks, rows)
         if shard is None:
             summary = write_answer(folder, manifest, tasks, ordered)
@@ -324,22 +309,3 @@ def _finish(
     else:
         narrator.say(f"shard {shard} is done; when all are here: python -m harness report {shard.whole(folder.name)}")
     return folder.path
-
-
-def _task_lines(measured: Sequence[MeasuredSuite]) -> Iterator[dict[str, Any]]:
-    group = {part.suite.name: first_of_group(part.tasks) for part in measured}
-    for part, task in chain.from_iterable(((part, task) for task in part.tasks) for part in measured):
-        yield {
-            "schema": SCHEMA,
-            "suite": part.suite.name,
-            "task": task.id,
-            "group": group[part.suite.name][task.id],
-            "prompt": task.prompt,
-            "input": task.input,
-            "reference": task.reference,
-            "category": task.category,
-            "difficulty": task.difficulty,
-            "scope": task.scope,
-            "ignore": sorted(task.ignore),
-            "prompt_sha": task.prompt_sha,
-        }

@@ -17,6 +17,7 @@ from harness.suite.schema import DEFAULT_SPLIT, FixedSplit
 
 if TYPE_CHECKING:
     from harness.suite.findings import SuiteCheck, Tier
+    from harness.types import Suite
 
 _SHOWN_IDS = 12
 _SHOWN_REASONS = 3
@@ -86,12 +87,29 @@ def check_suites(
         console.print(Text(f"{location.name}: {len(suite.train)} training and {len(suite.held_out)} held-out tasks"))
         found[location.name] = check_suite(suite, Narrator(console), limit)
         print_check(found[location.name], console)
+        for line in _lowered(suite):
+            _line(console, line)
     if json_file is not None:
         write_atomically(
             json_file, json.dumps({name: check.as_dict() for name, check in found.items()}, indent=1) + "\n"
         )
         console.print(Text(f"written to {json_file}"))
     return EXIT_DONE if all(check.sound for check in found.values()) else EXIT_FAILED
+
+
+def _lowered(suite: Suite) -> list[str]:
+    """Profiles that name the suite and lower the limit of new tokens below what its references ask for."""
+    from harness.profile.load import load_profile, profile_names
+    from harness.suite.reach import answer_limit, estimated_tokens, reach
+
+    tasks, free = [*suite.train, *suite.held_out], answer_limit(suite, estimated_tokens)
+    found = []
+    for name in profile_names():
+        file = load_profile(name).file
+        if file.max_new_tokens and file.max_new_tokens < free and suite.name in (*file.suites, file.training_suite):
+            lowered = reach(file.max_new_tokens, tasks, estimated_tokens, estimated=True)
+            found.append(f"profile {name} lowers it: {lowered}")
+    return found
 
 
 def print_check(check: SuiteCheck, console: Console) -> None:
@@ -112,6 +130,11 @@ def print_check(check: SuiteCheck, console: Console) -> None:
         doubles = sum(len(group) - 1 for group in check.near[part])
         _line(console, f"near-duplicates among {name} tasks: {doubles or 'none'}")
     _ids(console, "held-out tasks that resemble training rows", list(check.leaked))
+    if check.split != DEFAULT_SPLIT:
+        _line(console, f"split: {check.split}")
+    _line(console, str(check.shift) if check.shift else "too few rows to compare training with held-out ones")
+    if check.reach is not None:
+        _line(console, str(check.reach))
     _self_test(check, console)
     console.print()
     _mend(check, console)
