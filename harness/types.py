@@ -72,6 +72,8 @@ class Suite:
     """SHA-256 over the ids of both parts: equal exactly when two runs trained on and measured the same rows."""
     default_held_out: int | None = None
     """How many held-out tasks a run takes unless told otherwise (a fixed, stratified part); None is all."""
+    split: str = "default"
+    """The name of the split, as `--split` takes it."""
 
 
 @dataclass(frozen=True, slots=True)
