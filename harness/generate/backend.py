@@ -139,7 +139,7 @@ class StoredBackend(Backend, Generic[PromptT]):
         found = self.decode(wanted) if here or decoding is None else decoding(self, wanted)
         for place, key, answer in found:
             if isinstance(answer, StoredCompletion):
-                store.put(key, answer)
+                store.put(CompletionStore.key_by(key, answer.decoder) if answer.decoder else key, answer)
             yield self._completion(place, answer), False
 
     def _completion(self, place: Place, answer: StoredCompletion | Unanswered) -> Completion:

@@ -16,6 +16,7 @@ from harness.generate.backend import Place
 from harness.generate.local import Generator, Tokens, Wanted, end_tokens
 from harness.generate.stopping import END_TAG, StopRule
 from harness.generate.store import StoredCompletion
+from harness.generate.verdict import Verdict
 from harness.model.identity import installed
 from harness.model.load import LoadedModel
 from harness.types import FinishReason
@@ -133,6 +134,14 @@ class EngineGenerator(Generator):
     def at_once(self) -> int:
         """How many rows the engine decodes side by side."""
         return int(self.arguments.get("max_num_seqs", SEQUENCES))
+
+    def decoder(self) -> Verdict:
+        """vLLM decodes, which is known without a proof: its answers are told apart from all others'."""
+        return Verdict("vllm")
+
+    def remembered_decoder(self) -> Verdict:
+        """As `decoder`."""
+        return self.decoder()
 
     def identity(self) -> dict[str, Any]:
         """Return everything that decides what this model writes."""

@@ -28,6 +28,8 @@ class StoredCompletion:
     completion_tokens: int
     seconds: float
     note: str = ""
+    decoder: str = ""
+    """Which decoder wrote it, where it is another one than the identity names: the memory ran out on the way."""
 
 
 _FIELDS = frozenset(field.name for field in fields(StoredCompletion))
@@ -49,13 +51,18 @@ class CompletionStore:
         for line in read_lines(self.path):
             row = upgraded(line, self.path)
             self._rows[row["key"]] = StoredCompletion(
-                **{field.name: row[field.name] for field in fields(StoredCompletion)}
+                **{field.name: row[field.name] for field in fields(StoredCompletion) if field.name in row}
             )
 
     @staticmethod
     def key(prompt: Any, sample: int, seed: int) -> str:
         """Return the key of one completion of one prompt: token ids, a text or messages."""
         return content_key([prompt, sample, seed])[:32]
+
+    @staticmethod
+    def key_by(key: str, decoder: str) -> str:
+        """Return the key of the same completion where another decoder wrote it than the identity names."""
+        return content_key([key, decoder])[:32]
 
     def get(self, key: str) -> StoredCompletion | None:
         """Return the completion of that key, or None."""
