@@ -14,6 +14,7 @@ import lxml.etree
 import turbohtml
 
 from harness.score.elements import DOCUMENT_LEVEL, SPEAKING_ELEMENTS, UNSEEN_ELEMENTS, VOID_ELEMENTS, is_element_name
+from harness.score.unspaced import tokens
 from harness.score.wrap import as_document
 from harness.types import Message, Scope
 
@@ -42,7 +43,7 @@ class PageFacts:
     dom_tokens: tuple[str, ...]
     """Canonical tokens of the DOM: start tags, sorted attributes, words, end tags."""
     words: tuple[str, ...]
-    """The words that a reader can see, in order."""
+    """The words that a reader can see, in order; characters where the script puts no spaces between words."""
     tags: tuple[str, ...]
     """Element names in document order, without html, head and body."""
     families: frozenset[tuple[str, ...]]
@@ -152,7 +153,7 @@ class _Walk:
 
     def _text(self, data: str, seen: bool, raw: bool) -> None:
         # Code is cut at punctuation, so that its layout does not count; prose is cut at white space alone.
-        words = _CODE_TOKEN.findall(data) if raw else data.split()
+        words = tokens(data, _CODE_TOKEN.findall if raw else str.split)
         self.text = self.text or bool(words)
         self.tokens.extend(words)
         if seen:

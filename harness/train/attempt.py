@@ -77,7 +77,7 @@ def attempt(
                 for saved in (folder, folder / LAST):
                     initial.subtract(saved)
         return {
-            "tokens": int(trainer.state.num_input_tokens_seen) or sum(len(row.input_ids) for row in rows),
+            "tokens": int(trainer.state.num_input_tokens_seen),
             "steps": trainer.state.global_step,
             "seconds": round(seconds, 3),
             "curve": curve(trainer.state.log_history),

@@ -83,6 +83,9 @@ def sft_config(sft: dict[str, Any], precision: Precision, seed: int, output_dir:
         "disable_tqdm": True,
         "use_cpu": precision.device == "cpu",
     }
+    # what is learnt from, padding left out: rows without padding have no mask, and their end token may be the padding's
+    without_padding = bool(values.get("packing") or values.get("padding_free"))
+    values["include_num_input_tokens_seen"] = "all" if without_padding else "non_padding"
     try:
         config = SFTConfig(**values)
     except (TypeError, ValueError) as error:
