@@ -65,6 +65,23 @@ def make_adapter(model: Any, kind: str, folder: Path) -> Path:
     with torch.no_grad():
         for parameter in adapted.parameters():
             if parameter.requires_grad:
-                parameter.add_(torch.randn_like(parameter) * 0.3 * (parameter.std() if parameter.numel() > 1 else 1) + 0.05)
+                parameter.add_(torch.randn_like(parameter) * 0.2)
     adapted.save_pretrained(str(folder))
     return folder
+
+
+def _xlora(folder: Path) -> Any:
+    """A mixture of two LoRA adapters, which lie in the folders beside."""
+    from transformers import AutoModelForCausalLM
+
+    adapters = {}
+    for number in range(2):
+        adapters[str(number)] = str(folder.with_name(f"part{number}"))
+        base = AutoModelForCausalLM.from_pretrained(BASE_OF_XLORA[0])
+        make_adapter(base, "lora", Path(adapters[str(number)]))
+    return peft.XLoraConfig(hidden_size=32, xlora_depth=2, adapters=adapters, **TASK)
+
+
+KINDS["xlora"] = _xlora
+BASE_OF_XLORA: list[Path] = []
+"""Set by who makes one: the folder of the base."""
