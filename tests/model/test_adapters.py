@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import peft
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM
 
 from harness.errors import HarnessError, UsageError
 from harness.generate.local import Generator
@@ -23,14 +22,14 @@ from harness.model.load import LoadedModel, Precision, load_model, renderer_for
 from harness.model.prompt import PromptRenderer
 from harness.profile.schema import Weights
 from harness.types import Task
-from tests.model.kinds import BASE_OF_XLORA, FAST, KINDS, make_adapter
+from tests.model.kinds import BASE_OF_XLORA, FAST, KINDS, make_adapter, write_base
 
 TASKS = (Task("a", "Show a list of bread."), Task("b", "A table, please, with two rows and three columns of it."))
 NEW_TOKENS = 12
 
 
 @pytest.fixture(scope="module")
-def own_cache(tmp_path_factory: pytest.TempPathFactory, embedded_folder: Path) -> Iterator[Path]:
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """What is proved of decoders here is remembered here alone."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("cache")
@@ -39,29 +38,8 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, embedded_folder: Path) -
 
 
 @pytest.fixture(scope="module")
-def base_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Smaller than `tiny`, with biases, for adapters that train them."""
-    folder = tmp_path_factory.mktemp("biased")
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(tiny_folder / name, folder / name)
-    vocabulary = json.loads((tiny_folder / "config.json").read_text())
-    torch.manual_seed(12)
-    config = LlamaConfig(
-        vocab_size=vocabulary["vocab_size"],
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        attention_bias=True,
-        tie_word_embeddings=False,
-        initializer_range=0.2,
-        eos_token_id=vocabulary["eos_token_id"],
-        bos_token_id=vocabulary["bos_token_id"],
-        pad_token_id=vocabulary["pad_token_id"],
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
+def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_base(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="module")
