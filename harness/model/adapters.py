@@ -15,6 +15,8 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json",
 NAME = "default"
 """What an adapter is called inside the model: one is on at a time."""
 _OTHER_WEIGHTS = "use the profile whose weights it was made for"
+_SAME = 0.05
+"""Logits may differ by this share of their spread: one pass reads with a cache, one without."""
 _EMBEDDING = re.compile(r"(?:^|\.)(?:embed_tokens|wte|word_embeddings|embed_in|lm_head|embed_out)\.(?:.*\.)?weight$")
 
 
@@ -72,7 +74,34 @@ def attach(model: Any, folder: Path) -> Any:
         _check_all_taken(adapted, folder, what)
     adapted.eval()
     check_computes(adapted, f"the model with the adapter in {folder}")
+    if adapted.peft_config[NAME].is_prompt_learning:
+        _check_generates_with_it(adapted, folder)
     return adapted
+
+
+def _check_generates_with_it(adapted: Any, folder: Path) -> None:
+    """Compare the first step of `generate` with a forward pass: virtual tokens come in by another way in each.
+
+    With PEFT 0.21 and transformers 5.24 `generate` warns of two caches and goes on without a learned prefix.
+
+    Raises:
+        HarnessError: they differ.
+    """
+    import torch
+
+    ids = torch.tensor([[3, 4, 5]], device=adapted.device)
+    mask = torch.ones_like(ids)
+    with one_line(f"the model with the adapter in {folder} does not generate", _OTHER_WEIGHTS), torch.inference_mode():
+        read = adapted(input_ids=ids, attention_mask=mask).logits[:, -1].float()
+        how = {"max_new_tokens": 1, "do_sample": False, "output_logits": True, "return_dict_in_generate": True}
+        written = adapted.generate(input_ids=ids, attention_mask=mask, **how).logits[0].float()
+    if float((read - written).abs().max()) > _SAME * float(read.std()):
+        kind = adapted.peft_config[NAME].peft_type.value
+        raise HarnessError(
+            f"the adapter in {folder} is left out when the model generates: the installed peft does not pass "
+            f"{kind} on to the installed transformers",
+            "install versions of the two that fit together",
+        )
 
 
 def _check_all_taken(adapted: Any, folder: Path, what: str) -> None:

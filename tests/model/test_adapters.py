@@ -93,7 +93,12 @@ def test_every_kind_answers_as_on_a_fresh_base_and_leaves_the_base(
     alone = by_peft(base_folder, None, base)
     assert answers(base) == alone
     expected = by_peft(base_folder, adapter, tuned)
-    assert expected != alone
+    if expected == alone:  # PEFT's own `generate` leaves a prefix out with some versions of transformers
+        assert kind == "prefix-tuning"
+        with pytest.raises(HarnessError, match="is left out when the model generates"):
+            answers(tuned)
+        assert answers(base) == alone
+        return
     assert answers(tuned) == expected
     sampled = answers(asked(loaded, adapter, temperature=1.0))
     assert answers(base) == alone
