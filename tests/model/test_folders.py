@@ -234,6 +234,7 @@ def test_a_tokenizer_without_an_end_token_cannot_teach_an_end(folder: Path) -> N
         PromptRenderer("{{ prompt }}", False, load(folder).tokenizer).answer_tokens("<p>")
 
 
+@pytest.mark.slow
 def test_a_gguf_file_or_its_folder_is_a_model(embedded_profile: Profile, tmp_path: Path) -> None:
     from harness.model.weights import fetch_weights, packaged_file
 
