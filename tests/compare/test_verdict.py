@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from harness.compare import summarise
-from harness.compare.verdict import Finding, against_fewshot, plain, signed, verdict, word_of
+from harness.compare.verdict import Finding, verdict, word_of
+from harness.compare.wording import against_fewshot, plain, signed, span
 from tests.compare.compare_data import SCORERS, make_rows, make_tasks
 
 
@@ -44,7 +45,7 @@ UP, DOWN, OPEN = finding(11, 0.01), finding(-11, 0.01), finding(2, 0.4)
 )
 def test_the_rule(findings: list[Finding], word: str) -> None:
     assert word_of(findings) == word
-    said = verdict("base", "tuned", findings, 1)
+    said = verdict("base", "tuned", findings)
     assert said["word"] == word
     assert said["sentence"].endswith(".")
 
@@ -61,7 +62,7 @@ def test_the_rule_treats_both_sides_alike() -> None:
 
 
 def test_the_sentence_holds_the_numbers() -> None:
-    sentence = verdict("base", "tuned", [UP, finding(2, 0.4, label="Checks")], 1)["sentence"]
+    sentence = verdict("base", "tuned", [UP, finding(2, 0.4, label="Checks")])["sentence"]
     assert sentence == (
         "tuned beats base on s: Conforming +11 points (95 % interval 6 to 16); "
         "no difference shown in Checks +2 points (95 % interval −3 to 7)."
@@ -69,15 +70,15 @@ def test_the_sentence_holds_the_numbers() -> None:
 
 
 def test_a_gain_of_form_only_is_called_that() -> None:
-    said = verdict("base", "tuned", [UP, finding(1, 0.6, kind="content", label="Checks")], 1)
+    said = verdict("base", "tuned", [UP, finding(1, 0.6, kind="content", label="Checks")])
     assert said["gains"] == "tuned gains in form only: its content is not shown to differ."
     assert (said["form"]["word"], said["content"]["word"]) == ("better", "no difference shown")
 
 
 def test_a_fewshot_base_that_does_as_well_is_said() -> None:
     verdicts = {
-        "base:tuned": verdict("base", "tuned", [UP], 1),
-        "base-fewshot:tuned": verdict("base-fewshot", "tuned", [OPEN], 1),
+        "base:tuned": verdict("base", "tuned", [UP]),
+        "base-fewshot:tuned": verdict("base-fewshot", "tuned", [OPEN]),
     }
     said = against_fewshot(verdicts, "tuned")
     assert said is not None
