@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from functools import lru_cache
+
 import numpy as np
 
 from harness.compare.resample import ALPHA, Floats
@@ -11,7 +16,10 @@ MISSED = 1e-4
 with 10,000 replicates at least one is then without any spread."""
 _EQUAL = 1e-9
 """Values that differ by less than this share of the range are equal: rounding of means tells no tasks apart."""
-_MOST_SUMS = 4_000_000
+_MOST_SUMS = 1_000_000
+_MOST_STEPS = 1_000_000_000
+_FINEST = 360
+"""The largest denominator that is looked for: groups of up to 10 tasks have 2,520ths, of which each is one of these."""
 _INSIDE = 1e-6
 
 
@@ -50,26 +58,61 @@ def sign_flip_p(differences: Floats) -> float | None:
     tolerance = _EQUAL * float(sizes.sum())
     if observed >= float(sizes.sum()) - tolerance:
         return max(float(np.exp2(1.0 - len(sizes))), float(np.finfo(float).tiny))
+    counted = [(float(size), int(number)) for size, number in zip(*np.unique(sizes, return_counts=True), strict=True)]
+    p = _on_a_lattice(counted, observed)
+    p = _of_all_sums(counted, observed, tolerance) if p is None else p
+    return None if p is None else float(min(1.0, max(p, np.finfo(float).tiny)))
+
+
+def _on_a_lattice(counted: Sequence[tuple[float, int]], observed: float) -> float | None:
+    """Return the p of sizes that are whole multiples of one fraction, as shares of groups are; None where they are not.
+
+    The sum of the signed sizes is twice the sum C of those with a plus, less all of them: C is built up size by size.
+    """
+    from scipy.stats import binom
+
+    denominators = [Fraction(size).limit_denominator(_FINEST).denominator for size, _ in counted]
+    whole = math.lcm(*denominators)
+    steps = [round(size * whole) for size, _ in counted]
+    if whole > _FINEST**2 or any(abs(size * whole - k) > 1e-4 for (size, _), k in zip(counted, steps, strict=True)):
+        return None
+    total = sum(k * number for k, (_, number) in zip(steps, counted, strict=True))
+    if total * sum(number for _, number in counted) > _MOST_STEPS:
+        return None
+    chances = np.ones(1)
+    for step, (_, number) in zip(steps, counted, strict=True):
+        longer = np.zeros(len(chances) + step * number)
+        for ups, weight in enumerate(binom.pmf(np.arange(number + 1), number, 0.5)):
+            longer[ups * step : ups * step + len(chances)] += weight * chances
+        chances = longer
+    far = np.abs(2 * np.arange(total + 1) - total) >= round(observed * whole)
+    return float(chances[far].sum())
+
+
+def _of_all_sums(counted: Sequence[tuple[float, int]], observed: float, tolerance: float) -> float | None:
+    """Return the p of any few sizes by going through all their sums; None where these are too many."""
+    from scipy.stats import binom
+
     sums, chances = np.zeros(1), np.ones(1)
-    for size, number in zip(*np.unique(sizes, return_counts=True), strict=True):
+    for size, number in counted:
         ups = np.arange(number + 1)
         if len(sums) * len(ups) > _MOST_SUMS:
             return None
-        every = (sums[:, None] + size * (2 * ups - number)[None, :]).ravel()
-        weights = (chances[:, None] * binom.pmf(ups, number, 0.5)[None, :]).ravel()
-        places, where = np.unique(np.round(every / tolerance), return_inverse=True)
-        sums, chances = places * tolerance, np.bincount(where, weights)
-    # rounding the sums has moved each by no more than a tolerance for every size
-    slack = tolerance * (len(np.unique(sizes)) + 1)
-    return float(min(1.0, max(chances[np.abs(sums) >= observed - slack].sum(), np.finfo(float).tiny)))
+        sums = (sums[:, None] + size * (2 * ups - number)[None, :]).ravel()
+        chances = (chances[:, None] * binom.pmf(ups, number, 0.5)[None, :]).ravel()
+    return float(chances[np.abs(sums) >= observed - tolerance].sum())
 
 
 def few_share(values: Floats, alpha: float = ALPHA) -> float:
     """Return the upper limit of Clopper and Pearson for the share of all tasks that leave the commonest value."""
+    return _upper_limit(common_value(values)[1], len(values), alpha)
+
+
+@lru_cache(maxsize=4096)
+def _upper_limit(successes: int, n: int, alpha: float) -> float:
     from statsmodels.stats.proportion import proportion_confint
 
-    n, odd = len(values), common_value(values)[1]
-    return float(proportion_confint(odd, n, alpha=alpha, method="beta")[1])
+    return float(proportion_confint(successes, n, alpha=alpha, method="beta")[1])
 
 
 def few_bounds(values: Floats, floor: float, ceiling: float, alpha: float = ALPHA) -> tuple[float, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,16 +24,19 @@ class Cells:
     """One metric of one model: arrays of shape (tasks, trainings); NaN where there is no number."""
 
     applies: Mask
-    """Tasks on which the metric applies to this model, shape (tasks,)."""
+    """Tasks on which the metric is known to apply to this model, shape (tasks,): a row that holds no number at all (an
+    answer that never came) does not say which metrics it would have had."""
     totals: Floats
     trials: Floats
     """How many samples of a task have a number, and what they sum to."""
     nulls: Floats
-    """How many samples of a task have null."""
+    """How many samples of a task have null, of those that the model was to give (see `_never_given`)."""
     overran: Floats
     """Those of them whose page has a number in another metric: the page was there, and could not be measured."""
     counts: Floats | None = None
     """Statistics of a corpus metric summed over the samples that have a number, shape (tasks, trainings, p)."""
+    unscored: int = 0
+    """Rows whose score is null."""
 
     @property
     def values(self) -> Floats:
@@ -58,11 +60,6 @@ class Cells:
         return self.scored & (self.nulls == 0).all(axis=1)
 
     @property
-    def unscored(self) -> int:
-        """Rows whose score is null."""
-        return int(self.nulls.sum())
-
-    @property
     def single(self) -> bool:
         """Whether every task was answered at most once: one sample, one training."""
         return self.totals.shape[1] == 1 and float(self.trials.max(initial=0)) <= 1
@@ -81,8 +78,8 @@ class Table:
     """For each task the number of its unit: near-duplicates share one (`group` in tasks.jsonl)."""
     cells: dict[tuple[str, str], Cells] = field(default_factory=dict)
     """By (model, metric); a metric that applies to none of a model's rows is absent."""
-    answers: dict[str, Floats] = field(default_factory=dict)
-    """By model, how many rows each task and training has."""
+    measured: dict[str, Floats] = field(default_factory=dict)
+    """By model, how many rows with any number each task and training has."""
     outcomes: dict[str, Counter[str]] = field(default_factory=dict)
     finish_reasons: dict[str, Counter[str]] = field(default_factory=dict)
 
@@ -94,15 +91,19 @@ class Table:
     def asked(self, metric: str, models: Sequence[str]) -> Mask:
         """Return the tasks on which the metric was to measure these models.
 
-        Where it applies to one of them; where one of them has no row at all, it applies if it does to anybody.
+        Where it applies to one of them; where one of them has no row, or one without any number, it applies if it does
+        to anybody, and where nobody has a number if it does to any task of the suite.
         """
-        known = [cells for (_, name), cells in self.cells.items() if name == metric]
-        anybody = np.logical_or.reduce([cells.applies for cells in known]) if known else np.zeros(len(self.tasks), bool)
-        own = [self.cells[model, metric].applies for model in models if (model, metric) in self.cells]
-        without = [(self.answers[model] == 0).any(axis=1) for model in models if model in self.answers]
-        there = np.logical_or.reduce(own) if own else np.zeros(len(self.tasks), bool)
-        silent = np.logical_or.reduce(without) if without else np.zeros(len(self.tasks), bool)
-        return np.asarray(there | (anybody & silent))
+        known = [cells.applies for (_, name), cells in self.cells.items() if name == metric]
+        anybody = _any(known, len(self.tasks))
+        own = _any([self.cells[m, metric].applies for m in models if (m, metric) in self.cells], len(self.tasks))
+        silent = _any([(self.measured[m] == 0).any(axis=1) for m in models if m in self.measured], len(self.tasks))
+        unknown = ~_any([(rows > 0).any(axis=1) for rows in self.measured.values()], len(self.tasks))
+        return own | (silent & (anybody | (unknown & bool(anybody.any()))))
+
+
+def _any(masks: Sequence[Mask], length: int) -> Mask:
+    return np.asarray(np.logical_or.reduce(masks)) if masks else np.zeros(length, dtype=bool)
 
 
 def build_table(
@@ -124,14 +125,15 @@ def build_table(
     position = {task: index for index, task in enumerate(tasks)}
     column = {name: index for group in trainings.values() for index, name in enumerate(group)}
     corpus = {m for m, s in scorers.items() if s.get("corpus") and any((r.get("counts") or {}).get(m) for r in rows)}
+    absent = _never_given(rows)
     for row in rows:
         model = family(row["model"])
         at = position[row["task"]], column[row["model"]]
         shape = (len(tasks), len(trainings[model]))
         table.outcomes.setdefault(model, Counter())[row.get("outcome") or "unscored"] += 1
         table.finish_reasons.setdefault(model, Counter())[row.get("finish_reason") or "none"] += 1
-        table.answers.setdefault(model, np.zeros(shape))[at] += 1
-        measured = any(score is not None for score in row["scores"].values())
+        measured = _measured(row)
+        table.measured.setdefault(model, np.zeros(shape))[at] += measured
         for metric, score in row["scores"].items():
             if metric not in scorers:
                 continue
@@ -141,8 +143,28 @@ def build_table(
                 table.cells[model, metric] = cells
             counts = (row.get("counts") or {}).get(metric) if metric in corpus else None
             number = None if metric in corpus and counts is None else score
-            _add(cells, at, number, counts, measured)
+            cells.unscored += number is None
+            if (row["model"], row["sample"]) not in absent:
+                _add(cells, at, number, counts, measured)
+    # metrics that apply to nobody stand in the rows of answers that never came
+    apply = {metric for (_, metric), cells in table.cells.items() if cells.applies.any()}
+    if apply:
+        table.cells = {key: cells for key, cells in table.cells.items() if key[1] in apply}
     return table
+
+
+def _measured(row: Row) -> bool:
+    return any(score is not None for score in row["scores"].values())
+
+
+def _never_given(rows: Sequence[Row]) -> set[tuple[str, int]]:
+    """Return the samples, by model, that have no number on any task although others have: it was asked fewer times.
+
+    A file of answers may hold two of one model and one of another; the second of the other is not missing.
+    """
+    there = {(row["model"], row["sample"]) for row in rows if _measured(row)}
+    models = {model for model, _ in there}
+    return {(row["model"], row["sample"]) for row in rows if row["model"] in models} - there
 
 
 def _units(suite: str, tasks: Sequence[str], about: Tasks) -> NDArray[np.int64]:
@@ -163,8 +185,8 @@ def by_unit(values: Floats, unit: NDArray[np.int64]) -> Floats:
 def _add(
     cells: Cells, at: tuple[int, int], score: float | None, counts: Sequence[float] | None, measured: bool
 ) -> None:
-    cells.applies[at[0]] = True
-    if score is None or not math.isfinite(score):
+    cells.applies[at[0]] |= measured
+    if score is None:
         cells.nulls[at] += 1
         cells.overran[at] += measured
         return

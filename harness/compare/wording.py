@@ -183,7 +183,7 @@ def missing_lines(first: str, second: str, findings: Sequence[Finding], unmeasur
     several = len({finding.suite for finding in findings}) > 1
     for f in lacking:
         text = (
-            f"Missing: {f.suite + ', ' if several else ''}{f.label} has no number on {f.lacking[0]} of {f.asked} tasks "
+            f"Missing: {f.suite + ', ' if several else ''}{f.label} lacks numbers on {f.lacking[0]} of {f.asked} tasks "
             f"of {first} and on {f.lacking[1]} of {second}."
         )
         if f.bounds is not None:
