@@ -97,6 +97,32 @@ def _sides(left: str, right: str | None, reports: Path, frozen: Path) -> tuple[R
     return first, choose_model(first, model), second, choose_model(second, other_model)
 
 
+_CONTENT = {
+    "weights_sha256": "weights",
+    "config_sha256": "config",
+    "tokenizer_sha256": "tokenizer",
+    "adapter_sha256": "adapter",
+    "adapter_config_sha256": "adapter's config",
+    "adapter_tokenizer_sha256": "adapter's tokenizer",
+}
+"""What a model is made of, as the manifest names it."""
+
+
+def _another_of_that_name(result: AcrossRuns) -> list[str]:
+    """Say where both sides name their model alike and it is not the same one; nothing where a side does not tell."""
+    differing = {entry["key"]: entry for entry in result.manifest_differences}
+    if "model.name" in differing:
+        return []
+    found = [differing.get(f"model.{key}") for key in _CONTENT]
+    parts = [
+        word
+        for word, entry in zip(_CONTENT.values(), found, strict=True)
+        if entry is not None and entry["left"] is not None and entry["right"] is not None
+    ]
+    name = result.pair.partition(":")[0].rpartition("@")[0]
+    return [f"{name} is not the same model in both runs: other {', other '.join(parts)}"] if parts else []
+
+
 def describe(result: AcrossRuns, scorers: Mapping[str, Mapping[str, Any]], checks: Sequence[Check] = ()) -> list[str]:
     """Return the comparison as lines of text: what differs first, then the verdict, the numbers and the gate."""
     lines = []
@@ -106,6 +132,7 @@ def describe(result: AcrossRuns, scorers: Mapping[str, Mapping[str, Any]], check
             lines.append(f"  {entry['key']}: {entry['left']} → {entry['right']}")
         more = len(result.manifest_differences) - _MOST_DIFFERENCES
         lines += [f"  and {more} more"] if more > 0 else []
+        lines += _another_of_that_name(result)
     lines += [f"Left out, {why}: {metric}" for metric, why in result.left_out_metrics.items()]
     if result.left_out_tasks:
         lines.append(f"Left out: {result.left_out_tasks} tasks that only one side answered, or with another prompt")

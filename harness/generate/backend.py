@@ -113,7 +113,7 @@ class StoredBackend(Backend, Generic[PromptT]):
         self, tasks: Sequence[Task], *, fresh: bool = False, decoding: Decoding | None = None
     ) -> Iterator[tuple[Completion, bool]]:
         """Yield each completion and whether it came from the store: those first, the others as they finish."""
-        store = CompletionStore(self.identity())
+        store = CompletionStore(self.identity(), model=self.name)
         wanted: Wanted[PromptT] = {}
         for task in tasks:
             prompt = self.prompt(task)

@@ -16,6 +16,7 @@ from harness.generate.backend import Place
 from harness.generate.local import Generator, Tokens, Wanted, end_tokens
 from harness.generate.stopping import END_TAG, StopRule
 from harness.generate.store import StoredCompletion
+from harness.model.identity import installed
 from harness.model.load import LoadedModel
 from harness.types import FinishReason
 
@@ -135,7 +136,7 @@ class EngineGenerator(Generator):
 
     def identity(self) -> dict[str, Any]:
         """Return everything that decides what this model writes."""
-        return super().identity() | {"engine": "vllm", "arguments": dict(self.arguments)}
+        return super().identity() | {"engine": f"vllm {installed('vllm')}", "arguments": dict(self.arguments)}
 
     def manifest(self) -> dict[str, Any]:
         """Return what the manifest says of it; vLLM sizes its batches itself."""

@@ -10,7 +10,7 @@ from typing import Any
 from harness.render import pixels
 from harness.render.outcome import Facts, judge
 from harness.render.settings import DESKTOP_WIDTH, MAX_ERRORS, PHONE_WIDTH
-from harness.types import Rendering
+from harness.types import Block, Rendering
 
 LINE = 300
 """Characters that are kept of an error or a URL."""
@@ -75,4 +75,5 @@ def assemble(
         accessibility=parts.get("accessibility"),
         dom_hash=hashlib.sha256(desktop["html"].encode("utf-8", "replace")).hexdigest() if "html" in desktop else "",
         screenshots={name: picture.file for name, picture in pictures.items()},
+        blocks=tuple(Block(*block) for block in desktop["blocks"]) if "blocks" in desktop else None,
     )

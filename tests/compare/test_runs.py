@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from harness.compare.command import run_compare_command, run_freeze_command
+from harness.compare.command import describe, run_compare_command, run_freeze_command
 from harness.compare.gate import DEFAULT_RULES, gate, read_rules
 from harness.compare.runs import choose_model, compare_runs, find_run, load_run, split_reference
 from harness.compare.writers import cell, junit, markdown, printable
@@ -34,6 +34,27 @@ def test_what_decides_numbers_and_differs_is_listed(write_run: WriteRun) -> None
     second = load_run(write_run("b", rows, tools={"browser": "156"}, profile={"name": "small"}))
     result = compare_runs(first, "tuned", second, "tuned", replicates=99)
     assert result.manifest_differences == [{"key": "tools.browser", "left": "155", "right": "156"}]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"config_sha256": "other"}, ["tuned is not the same model in both runs: other config"]),
+        (
+            {"weights_sha256": "other", "adapter_config_sha256": "other"},
+            ["tuned is not the same model in both runs: other weights, other adapter's config"],
+        ),
+        ({"description": "other"}, []),
+        ({"config_sha256": None}, []),  # written before manifests told it
+    ],
+)
+def test_another_model_of_the_same_name_is_said(write_run: WriteRun, changed: dict[str, Any], said: list[str]) -> None:
+    rows = make_rows(10)
+    content = dict.fromkeys(("weights_sha256", "config_sha256", "adapter_config_sha256"), "one")
+    first = load_run(write_run("a", rows, models={"tuned": content}))
+    second = load_run(write_run("b", rows, models={"tuned": {**content, **changed}}))
+    lines = describe(compare_runs(first, "tuned", second, "tuned", replicates=99), SCORERS)
+    assert [line for line in lines if "same model" in line] == said
 
 
 def test_tasks_with_another_prompt_are_left_out(write_run: WriteRun) -> None:
