@@ -163,7 +163,11 @@ def compare_runs(
         raise UsageError("both sides name the same model of the same run", "name two models: RUN:base RUN:tuned")
     scorers, left_out = _common_scorers(left, right)
     # what a run asked, whoever answered: a task that the model at hand never answered is missing, not left out
-    asked = [{(r["suite"], r["task"]): r["prompt_sha"] for r in run.rows} for run in (left, right)]
+    asked = [{(r["suite"], r["task"]): r.get("prompt_sha") for r in run.rows} for run in (left, right)]
+    for run, prompts in zip((left, right), asked, strict=True):
+        lacking = next((task for (_, task), sha in prompts.items() if sha is None), None)
+        if lacking is not None and not same_run:
+            raise HarnessError(f"{run.path}: the rows of task {lacking} have no prompt_sha", "call `run` again")
     shared = {key for key in asked[0].keys() & asked[1].keys() if asked[0][key] == asked[1][key]}
     answered = [
         {(r["suite"], r["task"]) for r in run.rows if family(r["model"]) == model}

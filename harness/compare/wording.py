@@ -103,9 +103,18 @@ def _transfer(suites: Sequence[str], setting: Setting) -> str:
         return ""
     if len(suites) == 1:
         (words,) = apart.values()
-        differ = f", whose tasks differ from the training tasks in {joined(list(words))}" if words else ""
-        return f" (a measure of transfer{differ})"
+        return f" (a measure of transfer{_differing(words)})"
     return f" ({joined(list(apart))} measure{'s' if len(apart) == 1 else ''} transfer)"
+
+
+def _differing(words: Sequence[str]) -> str:
+    """Return in what the held-out tasks differ, short enough for a headline: the rest stands in the warnings."""
+    short = [word.partition(":")[0].strip() for word in words[:2]]
+    if not short:
+        return ""
+    if any(" " in word for word in short):
+        return f", held-out tasks against training tasks, {joined(short)}"
+    return f", as held-out and training tasks differ in {joined(short)}"
 
 
 def _as_clause(findings: Sequence[Finding]) -> str:
@@ -210,7 +219,7 @@ def caveats_of_suites(suites: Mapping[str, Mapping[str, Any]]) -> list[str]:
             else:
                 text += " tasks"
             words = [str(word) for word in shift.get("differs_in") or ()]
-            out.append(text + (f"; they differ in {joined(words)}." if words else "."))
+            out.append(text + (f"; held out against training, {'; '.join(words)}." if words else "."))
         if reach.get("out_of_reach"):
             out.append(
                 f"{reach['out_of_reach']} of {reach.get('references', '?')} references of {suite} are longer than the "
