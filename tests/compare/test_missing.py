@@ -118,7 +118,12 @@ def test_one_answer_missing_on_both_sides_is_counted_and_not_said_first() -> Non
 
 def test_a_sample_that_no_task_has_is_not_missing() -> None:
     rows = make_rows(30, samples=2)
-    never = [{**row, "scores": dict.fromkeys(row["scores"]), "counts": {}} if row["sample"] and row["model"] == "tuned" else row for row in rows]  # fmt: skip
+    never = [
+        {**row, "scores": dict.fromkeys(row["scores"]), "counts": {}}
+        if row["sample"] and row["model"] == "tuned"
+        else row
+        for row in rows
+    ]
     entry = summary_of(never)["suites"]["starter"]["pairs"]["base:tuned"]["conforming"]
     assert (entry["missing"]["first"], entry["missing"]["second"]) == (0, 0)
     (one, *_) = [row for row in never if row["model"] == "base" and row["sample"]]
@@ -180,7 +185,9 @@ def test_means_and_difference_in_one_line_are_over_the_same_tasks(write_run: Wri
     for entry in result.summary["suites"]["starter"]["pairs"][result.pair].values():
         assert entry["sides"][1] - entry["sides"][0] == pytest.approx(entry["difference"])
     lines = describe(result, SCORERS)
-    assert any(line.startswith("starter, 30 of 40 tasks (points, means over the tasks that both have") for line in lines)
+    assert any(
+        line.startswith("starter, 30 of 40 tasks (points, means over the tasks that both have") for line in lines
+    )
 
 
 def failing(checks: Sequence[Any]) -> set[tuple[str, str]]:
