@@ -96,7 +96,7 @@ def _compared(run: RunFiles, suite: str) -> int | None:
 
 
 def unequal(run: RunFiles, suite: str) -> list[str]:
-    """Where differences are over fewer tasks than a mean beside them: "15 tasks (Conforming)", "57 tasks (9 metrics)"."""
+    """Where differences are over fewer tasks than a mean beside them: "15 tasks (Conforming)"."""
     pair_name = run.pair(suite)
     pair = as_dict(as_dict(run.suite(suite).get("pairs")).get(pair_name))
     metrics = as_dict(run.suite(suite).get("metrics"))
