@@ -182,7 +182,7 @@ def tool_versions() -> dict[str, str | None]:
     from harness.score import nu
 
     versions: dict[str, str | None] = {"libxml2": ".".join(map(str, lxml.etree.LIBXML_VERSION))}
-    for package in ("lxml", "html5lib", "turbohtml", "sacrebleu", "rapidfuzz", "scikit-image"):
+    for package in ("lxml", "html5lib", "turbohtml", "sacrebleu", "rapidfuzz", "scikit-image", "regex"):
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
