@@ -130,7 +130,9 @@ def too_much(html: str) -> str | None:
         name = token.tag or ""
         if token.type is turbohtml.TokenType.START_TAG:
             if len(token.attrs or ()) > MOST_ATTRIBUTES:
-                return f"{OVERRAN}over {MOST_ATTRIBUTES:,} attributes of an element are not given to the Nu Html Checker"
+                return (
+                    f"{OVERRAN}over {MOST_ATTRIBUTES:,} attributes of an element are not given to the Nu Html Checker"
+                )
             if name not in VOID_ELEMENTS | _END_TAG_OPTIONAL:
                 waiting[name] += 1
                 opened += 1
@@ -150,7 +152,9 @@ def _report(messages: Sequence[dict[str, Any]], document: Wrapped) -> NuReport:
         if message.get("type") == "non-document-error":
             return NuReport((), silent=f"the Nu Html Checker failed on this page: {text}"[:200])
         if text == nu_server.TOO_MANY and not errors:
-            return NuReport((), silent=f"{OVERRAN}more than {nu_server.MOST_MESSAGES:,} messages about CSS alone")
+            return NuReport(
+                (), silent=f"{OVERRAN}more than {nu_server.MOST_MESSAGES:,} messages, none of them an error"
+            )
         if message.get("type") != "error" or text == nu_server.TOO_MANY or document.excuses(text):
             continue
         kind = css if text.startswith("CSS:") else errors

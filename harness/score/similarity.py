@@ -72,7 +72,9 @@ def sequence_similarity(prediction: Sequence[str], reference: Sequence[str]) -> 
     from rapidfuzz.distance import Indel
 
     if len(prediction) * len(reference) > _MAX_SEQUENCE_PRODUCT:
-        raise NotMeasured(f"{OVERRAN}sequences of {len(prediction):,} and {len(reference):,} tokens are too long to compare")
+        raise NotMeasured(
+            f"{OVERRAN}sequences of {len(prediction):,} and {len(reference):,} tokens are too long to compare"
+        )
     return Score(100.0 * float(Indel.normalized_similarity(prediction, reference)))
 
 

@@ -76,8 +76,8 @@ _CONTEXTS: dict[str, _Context] = {
     "mtd": _in("math", "mtable", "mtr"),
 }
 _CONTEXT_OF = {name: context for names, context in _CONTEXTS.items() for name in names.split()}
-_PICTURE = _Context(("picture",), "<picture>", '<img alt="" src="data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA=">'
-                    "</picture>")  # fmt: skip
+_NO_PICTURE = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
+_PICTURE = _Context(("picture",), "<picture>", f'<img alt="" src="{_NO_PICTURE}"></picture>')
 _SOURCE_OF_A_PICTURE = re.compile(rf"{_COMMENTS}<source\b[^>]*\bsrcset\b", re.IGNORECASE | re.DOTALL)
 FOREIGN = frozenset({"svg", "math"})
 """Contexts whose elements are not HTML's own."""

@@ -147,16 +147,18 @@ def test_a_page_left_out_keeps_its_place(tmp_path: Path, monkeypatch: pytest.Mon
     assert silent(nu.check_pages([GOOD, "<div>" * 2000, GOOD])) == [False, True, False]
 
 
-def test_the_servlet_says_what_the_command_line_says(
-    nu_choice: nu.NuChoice, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_servlet_says_what_the_command_line_says(nu_choice: nu.NuChoice, monkeypatch: pytest.MonkeyPatch) -> None:
     """Texts and their order; the columns of some tokenizer errors differ by one."""
     monkeypatch.setattr(nu_batch, "_PAGES_PER_JVM", 200)
     folder = Path(__file__).parent / "corpus"
     pages = [path.read_bytes() for path in sorted(folder.rglob("*.html"))]
     pages += [b"", b"x", "<p>caf\u00e9 \u5b57".encode(), b"<!DOCTYPE html><meta charset=latin1><title>\xc3\xa9</title>"]
     pages += [b'<!DOCTYPE html PUBLIC "-//W3C//DTD HTML 4.01//EN" "http://www.w3.org/TR/html4/strict.dtd"><p>x']
-    pages += [b"<?xml version='1.0'?><html xmlns='http://www.w3.org/1999/xhtml'><p>x", b"\xef\xbb\xbf<p>x", b"<div>" * 900]
+    pages += [
+        b"<?xml version='1.0'?><html xmlns='http://www.w3.org/1999/xhtml'><p>x",
+        b"\xef\xbb\xbf<p>x",
+        b"<div>" * 900,
+    ]
     served = nu_server.checkers(nu_choice.java, nu_choice.jar).check(pages)
     batched = nu_batch.check(nu_choice.java, nu_choice.jar, pages)
 
