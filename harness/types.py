@@ -26,6 +26,9 @@ Outcome = Literal[
 ]
 """What became of a page in the browser; the first that applies, in this order."""
 
+OVERRAN = "over the limit: "
+"""How the note of a score begins that is null because its page was too large or took too long to measure."""
+
 CONTROL_NAMES = ("reference", "nearest", "shuffled", "empty", "prompt")
 """Rows that no model wrote, scored like models: see docs/controls.md."""
 
