@@ -17,6 +17,7 @@ from harness.profile.load import ModelSpec, weights_source
 from harness.profile.schema import Training
 from harness.request import Resolved
 from harness.schema import SCHEMA
+from harness.suite.load import find_suite
 from harness.suite.reach import Reach
 from harness.train.sft import TrainedAdapter
 from harness.types import Row
@@ -143,7 +144,7 @@ def _training_entry(contender: Contender) -> dict[str, Any] | None:
     if trained is None or training is None:
         return None
     return {
-        "suite": training.suite or contender.spec.profile.file.training_suite,
+        "suite": find_suite(training.suite or contender.spec.profile.file.training_suite).name,
         "rows": trained.rows,
         "seed": training.seed,
         "steps": trained.steps,
@@ -164,7 +165,11 @@ def _control() -> dict[str, Any]:
         "kind": "control",
         "family": None,
         "weights_sha256": None,
+        "config_sha256": None,
+        "tokenizer_sha256": None,
         "adapter_sha256": None,
+        "adapter_config_sha256": None,
+        "adapter_tokenizer_sha256": None,
         "quantization": None,
         "dtype": None,
         "template_sha": None,

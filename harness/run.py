@@ -18,11 +18,12 @@ from harness.generate.local import Generator
 from harness.generate.settings import GenerationSettings
 from harness.manifest import build_manifest, deciding_part, model_entry
 from harness.measure import measure
+from harness.model.identity import adapter_hashes
 from harness.model.load import LoadedModel, Precision, choose_precision, load_model
 from harness.model.prompt import PromptRenderer, few_shot_examples
 from harness.processes import refuse_many
 from harness.profile.load import ModelSpec, base_weights
-from harness.profile.schema import DType, Quantization, Training
+from harness.profile.schema import DType, Quantization, Training, Weights
 from harness.progress import Narrator
 from harness.request import Resolved, RunRequest, resolve, training_suite_name
 from harness.rundir import REPORTS_FOLDER, RunFolder, row_key
@@ -136,7 +137,7 @@ def prepare(
     for spec in resolved.specs:
         if spec.file.train is not None:
             check_names(spec.file.train.sft, spec.file.train.lora)
-    loaded: dict[str, LoadedModel] = {}
+    loaded: dict[tuple[Weights, Precision], LoadedModel] = {}
     contenders: list[Contender] = []
     limits = AnswerLimits(resolved, narrator.say)
     for spec in resolved.specs:
@@ -145,7 +146,7 @@ def prepare(
             continue
         file, weights = spec.profile.file, base_weights(spec.profile)
         precision = precision_of(spec.quantization or resolved.request.quantization or file.quantization, file.dtype)
-        key = f"{weights}|{precision}"
+        key = (weights, precision)
         if key not in loaded:
             with narrator.stage(f"weights {weights}"):
                 loaded[key] = load_model(weights, precision)
@@ -184,7 +185,7 @@ def _contenders(
         renderer=renderer,
         settings=settings,
         adapter_folder=adapter,
-        adapter_sha256=_adapter_sha256(adapter),
+        adapter_sha256=adapter_hashes(adapter).identity if adapter else None,
         examples=examples,
     )
     within = limits.of(generator, file)
@@ -261,13 +262,6 @@ def _train(spec: ModelSpec, generator: Generator, training: Training, suite: Sui
     tuned = replace(generator, adapter_folder=trained.folder, adapter_sha256=trained.sha256)
     seen = {task.prompt_sha for task in (*tasks, *(watched.development if watched else ()))}
     return Contender(spec, _decoded(spec, tuned), trained, training, frozenset(seen))
-
-
-def _adapter_sha256(folder: Path | None) -> str | None:
-    from harness.cache import file_sha256
-    from harness.train.sft import ADAPTER_FILE
-
-    return file_sha256(folder / ADAPTER_FILE) if folder else None
 
 
 def _finish(

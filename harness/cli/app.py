@@ -23,6 +23,8 @@ app = typer.Typer(
 )
 suites_app = typer.Typer(help="List, check and make task suites.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(suites_app, name="suites")
+cache_app = typer.Typer(help="Show what lies in the cache, and free it.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(cache_app, name="cache")
 
 ProfileOption = Annotated[
     Optional[str],  # noqa: UP045  # typer reads the annotation at run time
@@ -347,6 +349,36 @@ def suites_new(
     from harness.cli.suites import new_suite
 
     new_suite(name, source, folder)
+
+
+@cache_app.command("list")
+def cache_list(
+    kind: Annotated[Optional[str], typer.Option(help="Only of these kinds, separated by commas.")] = None,  # noqa: UP045
+) -> None:
+    """List converted weights, adapters, answers, renderings and the rest: size, age, and what each belongs to."""
+    from harness.cli.cache import list_cache
+
+    list_cache(_words(kind, "--kind") if kind is not None else ())
+
+
+@cache_app.command("prune")
+def cache_prune(
+    kind: Annotated[Optional[str], typer.Option(help="Only of these kinds, separated by commas.")] = None,  # noqa: UP045
+    older_than: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="AGE", help="Only what was written longer ago, such as 30d, 12h or 4w."),
+    ] = None,
+    larger_than: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="SIZE", help="Only what takes more, such as 500MB."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Remove cached things; what is needed again is made again. Files that are not the harness' own stay."""
+    from harness.cli.cache import prune_cache
+
+    kinds = _words(kind, "--kind") if kind is not None else ()
+    prune_cache(kinds, older_than=older_than, larger_than=larger_than, yes=yes)
 
 
 def _words(text: str, option: str) -> tuple[str, ...]:

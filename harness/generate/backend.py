@@ -123,7 +123,7 @@ class StoredBackend(Backend, Generic[PromptT]):
         self, tasks: Sequence[Task], *, fresh: bool = False, decoding: Decoding | None = None
     ) -> Iterator[tuple[Completion, bool]]:
         """Yield each completion and whether it came from the store: those first, the others as they finish."""
-        store = CompletionStore(self.identity())
+        store = CompletionStore(self.identity(), model=self.name)
         wanted: Wanted[PromptT] = {}
         for task in tasks:
             prompt = self.prompt(task)
@@ -139,7 +139,7 @@ class StoredBackend(Backend, Generic[PromptT]):
         found = self.decode(wanted) if here or decoding is None else decoding(self, wanted)
         for place, key, answer in found:
             if isinstance(answer, StoredCompletion):
-                store.put(key, answer)
+                store.put(CompletionStore.key_by(key, answer.decoder) if answer.decoder else key, answer)
             yield self._completion(place, answer), False
 
     def _completion(self, place: Place, answer: StoredCompletion | Unanswered) -> Completion:

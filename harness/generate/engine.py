@@ -16,6 +16,8 @@ from harness.generate.backend import Place
 from harness.generate.local import Generator, Tokens, Wanted, end_tokens
 from harness.generate.stopping import END_TAG, StopRule
 from harness.generate.store import StoredCompletion
+from harness.generate.verdict import Verdict
+from harness.model.identity import installed
 from harness.model.load import LoadedModel
 from harness.types import FinishReason
 
@@ -133,9 +135,17 @@ class EngineGenerator(Generator):
         """How many rows the engine decodes side by side."""
         return int(self.arguments.get("max_num_seqs", SEQUENCES))
 
+    def decoder(self) -> Verdict:
+        """vLLM decodes, which is known without a proof: its answers are told apart from all others'."""
+        return Verdict("vllm")
+
+    def remembered_decoder(self) -> Verdict:
+        """As `decoder`."""
+        return self.decoder()
+
     def identity(self) -> dict[str, Any]:
         """Return everything that decides what this model writes."""
-        return super().identity() | {"engine": "vllm", "arguments": dict(self.arguments)}
+        return super().identity() | {"engine": f"vllm {installed('vllm')}", "arguments": dict(self.arguments)}
 
     def manifest(self) -> dict[str, Any]:
         """Return what the manifest says of it; vLLM sizes its batches itself."""

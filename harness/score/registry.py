@@ -118,8 +118,8 @@ METRICS: tuple[Metric, ...] = (
         "similarity",
         "percent",
         rendered.visual_similarity,
-        "structural similarity (SSIM) of the desktop screenshots where either shows something",
-        version=2,
+        "blocks of the page and its reference at 1280 px, matched: text, position, size, colour",
+        version=3,
     ),
     Metric(
         "renders", "Renders", "render", "binary", rendered.renders, "the browser shows the page without its own fault"
