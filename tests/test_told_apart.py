@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import shutil
@@ -166,6 +167,9 @@ def test_every_field_of_a_profile_counts(
 ) -> None:
     import yaml
 
+    from harness.model import load
+
+    monkeypatch.setattr(load, "load_tokenizer", functools.cache(load.load_tokenizer))  # slow, and not asked for here
     # which decoder writes is proved on loaded weights, and has tests of its own
     monkeypatch.setattr(Generator, "_decoder_identity", lambda self: {}, raising=False)
     shutil.copytree(tiny_folder, tmp_path / "other")

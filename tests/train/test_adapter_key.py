@@ -18,6 +18,7 @@ from harness.generate.local import Generator
 from harness.generate.settings import GenerationSettings
 from harness.model.load import LoadedModel
 from harness.model.prompt import PromptRenderer
+from harness.model.weights import fetch_weights
 from harness.profile.schema import PackagedGguf, Training, Watch, Weights
 from harness.suite.load import find_suite, load_suite
 from harness.train.adapter_key import adapter_key, is_same_training, trained_tokens
@@ -86,17 +87,22 @@ def test_every_setting_of_a_watched_training_counts(own_cache: Path, tiny_workpl
     assert silent == set(SILENT_OF_WATCH)
 
 
-@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "tokenizer_config.json"])
-def test_the_bases_config_counts(own_cache: Path, tiny_folder: Path, tmp_path: Path, name: str) -> None:
+def test_the_bases_config_counts(own_cache: Path, tiny: LoadedModel, tmp_path: Path) -> None:
     folder = tmp_path / "model"
-    shutil.copytree(tiny_folder, folder)
-    loaded = load_fp32(folder)
-    rows, _ = training_rows(TASKS, renderer(loaded), 1024)
-    before = adapter_key(loaded, renderer(loaded), TRAINING, rows)
-    content = json.loads((folder / name).read_text())
-    (folder / name).write_text(json.dumps({**content, "rope_theta": 7.0, "model_max_length": 99}))
-    changed = load_fp32(folder)
-    assert adapter_key(changed, renderer(changed), TRAINING, rows) != before
+    shutil.copytree(tiny.weights.folder, folder)
+    rows, _ = training_rows(TASKS, renderer(tiny), 1024)
+
+    def key() -> str:
+        loaded = replace(tiny, weights=fetch_weights(Weights(folder=str(folder))))
+        return adapter_key(loaded, renderer(tiny), TRAINING, rows)
+
+    keys = [key()]
+    assert keys == [adapter_key(tiny, renderer(tiny), TRAINING, rows)]
+    for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
+        content = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps({**content, "rope_theta": 7.0, "model_max_length": 99}))
+        keys.append(key())
+    assert len(set(keys)) == 4
 
 
 def key_of_form_1(loaded: LoadedModel, training: Training) -> str:
