@@ -33,6 +33,13 @@ def checkers(nu_choice: nu.NuChoice) -> Iterator[nu_server.Checkers]:
     own.close()
 
 
+def ready(checkers: nu_server.Checkers) -> nu_server.Server:
+    """One that answers now."""
+    server = checkers._server(private=False)
+    assert server._java is not None
+    return server
+
+
 def gone(pids: list[int], seconds: float = 10) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -80,7 +87,7 @@ def test_others_do_not_wait_for_a_slow_page(checkers: nu_server.Checkers, monkey
 
 
 def test_a_jvm_that_ends_by_itself_is_replaced(checkers: nu_server.Checkers) -> None:
-    server = checkers._servers[0]
+    server = ready(checkers)
     assert server._java is not None
     server._java.kill()
     assert checkers.check([GOOD.encode()] * 3) == [[]] * 3
@@ -103,7 +110,7 @@ def test_a_page_under_which_a_jvm_ends_twice_is_named(
 
 
 def test_idle_processes_end(checkers: nu_server.Checkers, monkeypatch: pytest.MonkeyPatch) -> None:
-    pids = [server._process.pid for server in checkers._servers]
+    pids = [ready(checkers)._process.pid]
     monkeypatch.setattr(nu_server, "IDLE_SECONDS", 0.1)
     assert gone(pids)
     monkeypatch.setattr(nu_server, "IDLE_SECONDS", 60.0)
@@ -113,7 +120,7 @@ def test_idle_processes_end(checkers: nu_server.Checkers, monkeypatch: pytest.Mo
 def test_it_listens_on_loopback_alone_and_fetches_nothing(checkers: nu_server.Checkers) -> None:
     from http.client import HTTPConnection
 
-    server = checkers._servers[0]
+    server = ready(checkers)
     assert server._java is not None
     assert nu_server._loopback_port(server._java) == server._port
     connection = HTTPConnection("127.0.0.1", server._port, timeout=20)
