@@ -111,6 +111,7 @@ def judge_files(paths: Sequence[str | Path], out: Callable[[str], object], json:
 
 def judge(files: Iterator[_File]) -> Iterator[Judgement]:
     """Yield one judgement per file, in order."""
+    nu.warm()
     with ExitStack() as stack, ThreadPoolExecutor(1) as side:
         renderer, why_not = _renderer(stack)
         while batch := list(islice(files, _BATCH)):

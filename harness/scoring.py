@@ -13,7 +13,7 @@ from harness.render import Renderer, RenderRequest
 from harness.render.batch import task_request
 from harness.schema import SCHEMA
 from harness.score.metric import Evidence, NuReport
-from harness.score.nu import check_pages, find_nu
+from harness.score.nu import check_pages, find_nu, warm
 from harness.score.registry import METRICS, messages, score_page
 from harness.types import CONTROL_NAMES, Completion, Page, Rendering, Row, Score, Task
 
@@ -46,6 +46,7 @@ class Scorer:
         on_page: Callable[[], None] | None = None,
     ) -> Iterator[list[Row]]:
         """Yield finished rows, a chunk at a time."""
+        warm()  # it starts while the first answers are still being written
         pending = iter(work)
         while chunk := list(islice(pending, CHUNK)):
             yield self._chunk(chunk, on_page)
