@@ -75,3 +75,6 @@ ECHOES = tuple(
 BARE_ANALYSIS = re.compile(r"\s*analysis(?=[A-Z\"'])")
 BARE_FINAL = "assistantfinal"
 """Channels of gpt-oss whose special tokens were left out: `analysisThe user wants ...assistantfinal<!DOCTYPE html>`."""
+
+NEXT_TURN = r"(?m:^)(?:#{2,4} *(?:instruction|input|human|user|question|task|prompt|response|assistant)\b|(?:human|user) *:)"
+"""Behind an answer: the model goes on with a request of its own."""
