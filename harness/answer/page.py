@@ -81,9 +81,10 @@ def page_end(text: str, *, final: bool = True, thinking: bool = False) -> int | 
     return next((region.html_end for region in answer.regions if region.html_end is not None), None)
 
 
-def thought_left_open(prompt: str) -> bool:
-    """Return whether a prompt ends with the mark that opens a thought, as some chat templates do."""
-    return _THOUGHT_OPENED.search(prompt[-200:]) is not None
+def thought_left_open(prompt: str) -> str:
+    """Return the mark with which a prompt opens a thought at its end, as some chat templates do; "" without."""
+    match = _THOUGHT_OPENED.search(prompt[-200:])
+    return match[0] if match else ""
 
 
 def _candidates(answer: Answer, region: Region, fragment: bool, cut: bool) -> Iterator[_Candidate]:

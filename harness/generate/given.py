@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from harness.cache import file_sha256
 from harness.errors import UsageError, did_you_mean
 from harness.generate.backend import Backend, Decoding, Place
-from harness.generate.stopping import END_TAG
+from harness.answer import page_end
 from harness.suite.load import validate
 from harness.types import Completion, FinishReason, Suite, Task
 
@@ -158,7 +158,7 @@ class GivenAnswers(Backend):
         if given is None:
             why = f"{self.path.name} holds no answer to this task"
             return Completion(task, self.name, "", "error", sample, note=why, unanswered=why)
-        reason = given.finish_reason or ("stop" if END_TAG in given.completion.lower() else "eos")
+        reason = given.finish_reason or ("stop" if page_end(given.completion) else "eos")
         return Completion(task, self.name, given.completion, reason, sample)
 
     def manifest(self) -> dict[str, Any]:

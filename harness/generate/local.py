@@ -93,7 +93,8 @@ class Generator(StoredBackend[Tokens]):
 
         from harness.generate.choice import choose_decoder
         from harness.generate.decode import Prompt
-        from harness.generate.stopping import StopRule
+        from harness.answer import thought_left_open
+        from harness.generate.stopping import StopRule, answer_text
 
         places = list(wanted)
         with self.loaded.adapter(self.adapter_folder, self.adapter_sha256) as model:
@@ -107,12 +108,15 @@ class Generator(StoredBackend[Tokens]):
                 else:
                     pending[number] = Prompt(number, tokens, seed, None if context is None else context - len(tokens))
             tokenizer = self.renderer.tokenizer
+            # one template renders all prompts: it opens a thought in each of them or in none
+            thought = thought_left_open(tokenizer.decode(wanted[places[0]][1][-16:]))
             stop = StopRule(
                 tokenizer,
                 end_tokens(model, tokenizer),
                 self.settings.max_new_tokens,
                 at_end_tag=True,
                 cut_loops=self.settings.cut_loops,
+                thinking=bool(thought),
             )
             batch_size, plan = self.settings.batch_size, self._plan()
             while pending:
@@ -121,7 +125,7 @@ class Generator(StoredBackend[Tokens]):
                 try:
                     for decoded in decoder.decode(list(pending.values())):
                         prompt = pending.pop(decoded.key)
-                        text = tokenizer.decode(decoded.tokens, skip_special_tokens=True)
+                        text = thought + answer_text(tokenizer, decoded.tokens, stop.marks)
                         yield (
                             places[decoded.key],
                             wanted[places[decoded.key]][0],

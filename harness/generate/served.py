@@ -12,7 +12,7 @@ from harness.generate.backend import Answer, Place, StoredBackend, Wanted
 from harness.generate.concurrently import Work, as_they_come
 from harness.generate.server import Reply, conversation
 from harness.generate.settings import GenerationSettings
-from harness.generate.stopping import END_TAG
+END_TAG = "</html>"
 from harness.generate.store import StoredCompletion
 from harness.model.prompt import PromptRenderer
 from harness.profile.schema import Served
