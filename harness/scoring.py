@@ -55,8 +55,7 @@ class Scorer:
         reports = _check(pages, [task.scope for task, _ in chunk])
         self._render_references([task for task, _ in chunk])
         requests = [
-            task_request(task, page.html) if page.found else None
-            for (task, _), page in zip(chunk, pages, strict=True)
+            task_request(task, page.html) if page.found else None for (task, _), page in zip(chunk, pages, strict=True)
         ]
         renderings = self._render(requests)
         rows = []

@@ -304,7 +304,9 @@ class Answer:
         if self._pairs is None:
             self._pairs = set()
             waiting: dict[str, list[int]] = {}
-            for match in re.finditer(r"^[ \t]*(?:```|~~~)|<(/?)([a-z][^\s<>/`]*)", self.text, re.IGNORECASE | re.MULTILINE):
+            for match in re.finditer(
+                r"^[ \t]*(?:```|~~~)|<(/?)([a-z][^\s<>/`]*)", self.text, re.IGNORECASE | re.MULTILINE
+            ):
                 if match[2] is None:
                     waiting.clear()
                 elif not match[1]:
@@ -323,4 +325,3 @@ class Answer:
             self.ended = True
             return None
         return region.resume
-

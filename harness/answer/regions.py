@@ -17,7 +17,9 @@ _BLOCKS = frozenset(
     nav ol p pre script section select style svg table textarea ul""".split()
 )
 PAGE_FOLLOWS = r"(?m:^)[ \t]*(?:```|~~~)|```[\w-]*[ \t]*\n|<!doctype\b|<html\b"
-_DOCUMENT = re.compile(r"\s*+(?:(?:<!--(?:(?!-->).)*+-->|<\?[^>]*+>)\s*+)*+<(?:!doctype\b|html\b)", re.IGNORECASE | re.DOTALL)
+_DOCUMENT = re.compile(
+    r"\s*+(?:(?:<!--(?:(?!-->).)*+-->|<\?[^>]*+>)\s*+)*+<(?:!doctype\b|html\b)", re.IGNORECASE | re.DOTALL
+)
 _NEW_LINE_OF_TEXT = re.compile(r"[ \t]*\r?\n\s*+(?=[^\s<`~])")
 _NEXT_TURN = re.compile(rf"\s*{NEXT_TURN}", re.IGNORECASE)
 _BLANK_LINE = re.compile(r"\n[ \t]*\r?\n")
@@ -144,7 +146,9 @@ def html_block(markup: Markup, body: int, char: str, run: int) -> Region:
         if piece.kind == "end" and piece.name == "html" and html_end is None:
             html_end = piece.end
     markup.runs_out = markup.runs_out or html_end is None
-    end = html_end if html_end is not None else (first_nested if first_nested is not None and markup.final else len(text))
+    end = (
+        html_end if html_end is not None else (first_nested if first_nested is not None and markup.final else len(text))
+    )
     return Region("fenced", body, end, end, False, html_end)
 
 

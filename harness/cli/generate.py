@@ -46,7 +46,9 @@ def generate_page(
         completion = contender.generator.complete([task])[0]
     page = extract(completion.text, completion.finish_reason)
     if not page.found:
-        raise HarnessError(f"the model wrote {page.note or 'no page'}: {completion.text.strip():.200}", "try another prompt")
+        raise HarnessError(
+            f"the model wrote {page.note or 'no page'}: {completion.text.strip():.200}", "try another prompt"
+        )
     if page.truncated:
         narrator.say(f"the page is cut off: the model ended by '{completion.finish_reason}'")
     if out is not None:

@@ -203,7 +203,9 @@ class EngineGenerator(Generator):
         room = self.settings.max_new_tokens - len(so_far)
         if opened.context is not None:
             room = min(room, opened.context - len(prompt) - len(so_far))
-        if room < 1 or any(rule.reason(so_far[:count]) for count in range(len(begun.get(number, [])) + 1, len(so_far) + 1)):
+        if room < 1 or any(
+            rule.reason(so_far[:count]) for count in range(len(begun.get(number, [])) + 1, len(so_far) + 1)
+        ):
             return False
         begun[number] = so_far
         whole = [*prompt, *so_far]

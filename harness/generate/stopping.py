@@ -20,7 +20,9 @@ LOOP_REPEATS = 8
 LOOP_TOKENS = 160
 """A loop is a block repeated verbatim LOOP_REPEATS times or more over at least LOOP_TOKENS: docs/generation.md."""
 LOOP_CHECK_EVERY = 16
-_THOUGHT_MARK = re.compile(r"\[/?THINK\]|\u25c1/?think\u25b7|<unused9[45]>|</?[\w:]*(?:think|thought|reason)\w*>", re.IGNORECASE)
+_THOUGHT_MARK = re.compile(
+    r"\[/?THINK\]|\u25c1/?think\u25b7|<unused9[45]>|</?[\w:]*(?:think|thought|reason)\w*>", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
