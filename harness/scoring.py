@@ -56,8 +56,7 @@ class Scorer:
         reports = _check(pages, [task.scope for task, _ in chunk])
         self._render_references([task for task, _ in chunk])
         requests = [
-            task_request(task, page.html) if page.kind != "none" else None
-            for (task, _), page in zip(chunk, pages, strict=True)
+            task_request(task, page.html) if page.found else None for (task, _), page in zip(chunk, pages, strict=True)
         ]
         renderings = self._render(requests)
         rows = []
@@ -168,7 +167,7 @@ def _check(pages: Sequence[Page], scopes: Sequence[Any]) -> list[NuReport | None
     """Check the pages with Nu, each text once; None where Nu is not there or failed on it."""
     if find_nu() is None:
         return [None] * len(pages)
-    unique = list({(page.html, scope): None for page, scope in zip(pages, scopes, strict=True) if page.kind != "none"})
+    unique = list({(page.html, scope): None for page, scope in zip(pages, scopes, strict=True) if page.found})
     found = check_pages([html for html, _ in unique], [scope for _, scope in unique]) if unique else []
     by_page = dict(zip(unique, found, strict=True))
     return [by_page.get((page.html, scope)) for page, scope in zip(pages, scopes, strict=True)]

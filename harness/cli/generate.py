@@ -52,8 +52,10 @@ def generate_page(
     with narrator.stage(f"{model} answers"):
         completion = contender.generator.complete([task])[0]
     page = extract(completion.text, completion.finish_reason)
-    if page.kind == "none":
-        raise HarnessError(f"the model wrote no page but: {completion.text.strip():.200}", "try another prompt")
+    if not page.found:
+        raise HarnessError(
+            f"the model wrote {page.note or 'no page'}: {completion.text.strip():.200}", "try another prompt"
+        )
     if page.truncated:
         narrator.say(f"the page is cut off: the model ended by '{completion.finish_reason}'")
     if out is not None:

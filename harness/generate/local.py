@@ -164,7 +164,8 @@ class Generator(StoredBackend[Tokens]):
         from harness.generate.adapters import virtual_tokens
         from harness.generate.choice import make_decoder
         from harness.generate.decode import Prompt
-        from harness.generate.stopping import StopRule
+        from harness.answer import thought_left_open
+        from harness.generate.stopping import StopRule, answer_text
 
         places = list(wanted)
         verdict, plan = self.decoder(), self._plan()
@@ -181,12 +182,15 @@ class Generator(StoredBackend[Tokens]):
                 else:
                     pending[number] = Prompt(number, tokens, seed, None if context is None else context - len(tokens))
             tokenizer = self.renderer.tokenizer
+            # one template renders all prompts: it opens a thought in each of them or in none
+            thought = thought_left_open(tokenizer.decode(wanted[places[0]][1][-16:]))
             stop = StopRule(
                 tokenizer,
                 end_tokens(model, tokenizer),
                 self.settings.max_new_tokens,
                 at_end_tag=True,
                 cut_loops=self.settings.cut_loops,
+                thinking=bool(thought),
             )
             batch_size, planned = self.settings.batch_size, verdict.kind
             while pending:
@@ -195,7 +199,7 @@ class Generator(StoredBackend[Tokens]):
                 try:
                     for decoded in decoder.decode(list(pending.values())):
                         prompt = pending.pop(decoded.key)
-                        text = tokenizer.decode(decoded.tokens, skip_special_tokens=True)
+                        text = thought + answer_text(tokenizer, decoded.tokens, stop.marks)
                         yield (
                             places[decoded.key],
                             wanted[places[decoded.key]][0],

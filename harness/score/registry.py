@@ -39,7 +39,7 @@ def _of_facts(compare: Callable[[PageFacts, PageFacts], Score]) -> Callable[[Evi
 
 def _nothing_is_zero(evidence: Evidence, score: Score) -> Score:
     """No page is worth nothing, also beside an empty reference; its counts still enter the corpus."""
-    return Score(0.0, score.note, score.counts) if evidence.page.kind == "none" else score
+    return Score(0.0, score.note, score.counts) if not evidence.page.found else score
 
 
 METRICS: tuple[Metric, ...] = (
