@@ -17,6 +17,6 @@ def variable(name: str) -> str | None:
 
 
 def folder_variable(name: str) -> Path | None:
-    """Return the folder that a variable names, `~` being the user's home; None where it does not count as set."""
+    """Return the path that a variable names, `~` being the user's home; None where it does not count as set."""
     value = variable(name)
     return None if value is None else Path(value).expanduser()

@@ -189,7 +189,7 @@ def test_a_program_that_is_missing_is_an_answer_and_no_traceback(module: ModuleT
 def contents(folder: Path) -> dict[str, bytes | str]:
     """Every file and link below a folder, with what is in it."""
     return {
-        str(path.relative_to(folder)): os.readlink(path) if path.is_symlink() else path.read_bytes()
+        str(path.relative_to(folder)): str(path.readlink()) if path.is_symlink() else path.read_bytes()
         for path in sorted(folder.rglob("*"))
         if path.is_symlink() or path.is_file()
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -108,7 +109,7 @@ def make_suite(name: str, source: str | None, parent: Path) -> MadeSuite:
     if _NAME.fullmatch(name) is None:
         raise UsageError(f"'{name}' cannot be the name of a suite", "use letters, digits, '.', '_' and '-'")
     folder = parent / name
-    if folder.exists():
+    if os.path.lexists(folder):
         raise UsageError(f"{folder} is there already", "choose another name, or remove it first")
     if source is None:
         return _from_example(folder)
