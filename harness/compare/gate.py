@@ -12,6 +12,8 @@ from typing import Any
 from harness.compare.resample import ALPHA
 from harness.compare.verdict import BETTER, MIXED, NO_DIFFERENCE, TOO_FEW, WORSE
 from harness.errors import UsageError, did_you_mean
+from harness.types import SUITE_NAME
+from harness.yaml_text import load_yaml
 
 DEFAULT_RULES = ("no primary worse",)
 WORDS = (BETTER, WORSE, MIXED, NO_DIFFERENCE, TOO_FEW)
@@ -24,9 +26,9 @@ _OPERATORS: dict[str, Callable[[float, float], bool]] = {
 }
 _OF_MEAN = {"mean", "mean_low", "mean_high", "unscored"}
 _OF_PAIR = {"difference", "low", "high", "p", "p_adjusted", "n", "dropped"}
-_NO_WORSE = re.compile(r"no (\w+)(?:@([\w-]+))? worse")
-_VERDICT = re.compile(r"verdict(?:@([\w-]+))? is (not )?([a-z ]+)")
-_NUMBER = re.compile(r"(\w+)(?:@([\w-]+))? (\w+) *(>=|<=|==|>|<) *([-+]?\d+(?:\.\d+)?)")
+_NO_WORSE = re.compile(rf"no (\w+)(?:@({SUITE_NAME}))? worse")
+_VERDICT = re.compile(rf"verdict(?:@({SUITE_NAME}))? is (not )?([a-z ]+)")
+_NUMBER = re.compile(rf"(\w+)(?:@({SUITE_NAME}))? (\w+) *(>=|<=|==|>|<) *([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)")
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def _rules_of_file(path: Path) -> tuple[str, ...]:
     import yaml
 
     try:
-        content = yaml.safe_load(path.read_text("utf-8"))
+        content = load_yaml(path.read_text("utf-8"))
     except OSError as error:
         raise UsageError(f"the rules {path} cannot be read: {error.strerror}") from None
     except yaml.YAMLError as error:

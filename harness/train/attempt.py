@@ -13,11 +13,11 @@ from harness import processes
 from harness.model.load import LoadedModel
 from harness.model.prompt import PromptRenderer
 from harness.profile.schema import Training
-from harness.train.callbacks import Progress, last_checkpoint, printer, recorder
+from harness.train.callbacks import Progress, last_checkpoint, printer, recorder, refuse_useless
 from harness.train.card import write_card
 from harness.train.data import TrainingRow
 from harness.train.layout import Layout, laid_out
-from harness.train.settings import lora_config, sft_config
+from harness.train.settings import lora_config, refusals_in_one_line, sft_config
 from harness.train.shared import trainer_class
 from harness.train.watch import Watched, curve, keep_best, refuse_shards, watcher
 
@@ -48,14 +48,15 @@ def attempt(
         torch.cuda.reset_peak_memory_stats()
     settings = sft_config(laid_out(training.sft, layout), loaded.precision, training.seed, str(checkpoints))
     with _accelerated_base(loaded, training, settings, layout):
-        trainer = trainer_class()(
-            model=loaded.model,
-            args=settings,
-            train_dataset=dataset,
-            processing_class=renderer.tokenizer,
-            peft_config=lora_config(training.lora),
-            callbacks=[clock, *watching],
-        )
+        with refusals_in_one_line():
+            trainer = trainer_class()(
+                model=loaded.model,
+                args=settings,
+                train_dataset=dataset,
+                processing_class=renderer.tokenizer,
+                peft_config=lora_config(training.lora),
+                callbacks=[clock, *watching],
+            )
         loaded.model = trainer.model
         trainer.remove_callback(printer())
         for callback in watching:
@@ -66,6 +67,7 @@ def attempt(
         last = last_checkpoint(checkpoints)
         with _lean(trainer.model, loaded, training):
             trainer.train(resume_from_checkpoint=str(last) if last else None)
+        refuse_useless(trainer.model, trainer.state.global_step)
         kept = keep_best(trainer, folder, checkpoints)
         seconds = clock.seconds_before + time.monotonic() - started
         _save(trainer, folder)
