@@ -11,6 +11,7 @@ from rich.console import Console
 
 from harness.errors import HarnessError, UsageError
 from harness.extract import extract
+from harness.outputs import check_output, write_output
 from harness.profile.schema import Quantization
 from harness.progress import Narrator
 from harness.request import RunRequest, parse_data_options, resolve
@@ -38,6 +39,8 @@ def generate_page(
     """
     if not prompt.strip():
         raise UsageError("the prompt is empty", 'for example: generate "A page with a login form"')
+    if out is not None:
+        check_output(out)
     narrator = Narrator(Console(stderr=True))
     request = RunRequest(
         models=(model,),
@@ -59,7 +62,7 @@ def generate_page(
     if page.truncated:
         narrator.say(f"the page is cut off: the model ended by '{completion.finish_reason}'")
     if out is not None:
-        out.write_text(page.html, encoding="utf-8", errors="surrogatepass")
+        write_output(out, page.html)
         narrator.say(f"written to {out}")
     else:
         Console().print(page.html, markup=False, highlight=False, soft_wrap=True)

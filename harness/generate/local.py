@@ -161,10 +161,10 @@ class Generator(StoredBackend[Tokens]):
             return
         import torch
 
+        from harness.answer import thought_left_open
         from harness.generate.adapters import virtual_tokens
         from harness.generate.choice import make_decoder
         from harness.generate.decode import Prompt
-        from harness.answer import thought_left_open
         from harness.generate.stopping import StopRule, answer_text
 
         places = list(wanted)

@@ -73,9 +73,9 @@ METRICS: tuple[Metric, ...] = (
         version=2,
     ),
     Metric("lxml_clean", "lxml clean", "form", "binary", form.lxml_clean, "libxml2's error log is empty", version=2),
-    Metric("doctype", "Doctype", "form", "binary", form.doctype, "a standards-mode doctype comes first"),
-    Metric("titled", "Title", "form", "binary", form.titled, "the document has a title with text"),
-    Metric("closed", "Closed", "form", "binary", form.closed, "the page's end tag </html> is there"),
+    Metric("doctype", "Doctype", "form", "binary", form.doctype, "a standards-mode doctype comes first", version=2),
+    Metric("titled", "Title", "form", "binary", form.titled, "the document has a title with text", version=2),
+    Metric("closed", "Closed", "form", "binary", form.closed, "the page's end tag </html> is there", version=2),
     Metric(
         "bleu",
         "BLEU",
@@ -84,6 +84,7 @@ METRICS: tuple[Metric, ...] = (
         _of_text(similarity.bleu),
         "corpus BLEU of raw HTML (sacrebleu, 13a)",
         corpus=similarity.corpus_bleu,
+        version=2,
     ),
     Metric(
         "bleu_dom",
@@ -92,12 +93,13 @@ METRICS: tuple[Metric, ...] = (
         "percent",
         _of_facts(lambda page, reference: similarity.bleu_tokens(page.dom_tokens, reference.dom_tokens)),
         "corpus BLEU over canonical DOM tokens: quotes, attribute order and white space do not count",
-        version=2,
         primary=True,
         corpus=similarity.corpus_bleu,
         version=2,
     ),
-    Metric("chrf", "chrF", "similarity", "percent", _of_text(similarity.chrf), "chrF2 of raw HTML, mean of rows"),
+    Metric(
+        "chrf", "chrF", "similarity", "percent", _of_text(similarity.chrf), "chrF2 of raw HTML, mean of rows", version=2
+    ),
     Metric(
         "tree_bleu_f1",
         "Tree F1",
