@@ -85,7 +85,7 @@ class Bench:
         self.suite = load_suite(find_suite(str(ROOT / "tasks" / profile.file.training_suite)))
         self.tasks = stratified(self.suite.held_out, options.tasks)
         renderer = PromptRenderer(profile.file.prompt, profile.file.chat, self.loaded.tokenizer)
-        settings = GenerationSettings(profile.file.max_new_tokens, profile.file.batch_size)
+        settings = GenerationSettings(profile.file.max_new_tokens or 384, profile.file.batch_size)
         self.generator = Generator("", self.loaded, renderer, settings)
 
     def train_and_answer(self, seed: int) -> tuple[dict[str, Any], list[tuple[Task, Completion]]]:

@@ -26,6 +26,7 @@ from harness.shard import Shard
 from harness.suite.load import SuiteLocation, find_suite, load_suite
 from harness.suite.rows import SUFFIXES
 from harness.suite.split import stratified
+from harness.suite.split_option import check_split_option, chosen_split
 from harness.types import CONTROL_NAMES, Suite, Task
 
 ExecutorName = Literal["local", "ray"]
@@ -41,6 +42,8 @@ class RunRequest:
     profile: str | None = None
     suites: tuple[str, ...] = ()
     data: Mapping[str, Path] = field(default_factory=dict)
+    split: tuple[str, ...] = ()
+    """Splits that suites take instead of their default: NAME, or SUITE=NAME."""
     limit: int | None = None
     full: bool = False
     name: str | None = None
@@ -103,13 +106,14 @@ def resolve(request: RunRequest, *, models_only: bool = False) -> Resolved:
     if request.quantization is not None:
         profile = replace(profile, file=profile.file.model_copy(update={"quantization": request.quantization}))
     suite_names = [] if models_only else list(dict.fromkeys(request.suites or profile.file.suites))
-    data = _data_by_folder(request.data)
-    locations = _told_apart(find_suite(name) for name in suite_names)
-    suites = {name: _load(location, data) for name, location in locations.items()}
+    _data_by_folder(request.data)
     words = [word for word in request.models if word not in CONTROL_NAMES]
     if not words:
         raise UsageError("--models names only controls", "name at least one model, such as base")
     specs = [resolve_model(word, profile) for word in words]
+    locations = _told_apart(find_suite(name) for name in suite_names)
+    check_split_option(request.split, [*locations.values(), *_learnt_from(specs)])
+    suites = {name: _load(location, request) for name, location in locations.items()}
     for spec in specs:
         check_adapter(spec)
         check_elsewhere(spec)
@@ -122,7 +126,7 @@ def resolve(request: RunRequest, *, models_only: bool = False) -> Resolved:
     if tuned and not models_only and FEW_SHOT_BASE not in words and FEW_SHOT_BASE in model_names(profile):
         specs.insert(len([spec for spec in specs if spec.kind == "base"]), resolve_model(FEW_SHOT_BASE, profile))
     check_names(specs, request.models, profile)
-    learnt = [find_suite(training_suite_name(spec, specs)) for spec in specs if spec.file.train or spec.file.few_shot]
+    learnt = _learnt_from(specs)
     _told_apart([*locations.values(), *learnt])
     return Resolved(
         request=request,
@@ -133,7 +137,7 @@ def resolve(request: RunRequest, *, models_only: bool = False) -> Resolved:
             MeasuredSuite(suite, _measured_part(suite, request), request.shard) for suite in suites.values()
         ),
         training_suites={
-            name: suites.get(name) or _load(location, data) for name, location in _told_apart(learnt).items()
+            name: suites.get(name) or _load(location, request) for name, location in _told_apart(learnt).items()
         },
         run_name=_run_name(request, profile),
     )
@@ -147,7 +151,9 @@ def resolve_given(request: RunRequest, answers: Path) -> Resolved:
     """
     _check(replace(request, samples=1))
     (word,) = request.suites
-    suite = _load(find_suite(word), _data_by_folder(request.data))
+    location = find_suite(word)
+    check_split_option(request.split, [location])
+    suite = _load(location, request)
     profile, specs, samples = given_models(answers, suite)
     request = replace(request, models=tuple(spec.name for spec in specs), samples=samples)
     deciding = {**request.deciding(), "answers": file_sha256(answers)}
@@ -218,8 +224,9 @@ def _data_by_folder(data: Mapping[str, Path]) -> dict[Path, Path]:
     return found
 
 
-def _load(location: SuiteLocation, data: Mapping[Path, Path]) -> Suite:
-    suite = load_suite(location, data.get(location.folder.resolve()))
+def _load(location: SuiteLocation, request: RunRequest) -> Suite:
+    data = _data_by_folder(request.data).get(location.folder.resolve())
+    suite = load_suite(location, data, chosen_split(location, request.split))
     for part, tasks in (("training", suite.train), ("held-out", suite.held_out)):
         if not tasks:
             raise UsageError(f"suite {suite.name} has no {part} tasks", _why_empty(suite))
@@ -230,6 +237,11 @@ def _why_empty(suite: Suite) -> str:
     if len(suite.train) + len(suite.held_out) > 1:
         return "all its rows are near-duplicates of one another, which stay in one part: add rows that differ"
     return "add rows to its data"
+
+
+def _learnt_from(specs: Sequence[ModelSpec]) -> list[SuiteLocation]:
+    """The suites that models learn from or take examples from, as their files name them."""
+    return [find_suite(training_suite_name(spec, specs)) for spec in specs if spec.file.train or spec.file.few_shot]
 
 
 def _measured_part(suite: Suite, request: RunRequest) -> tuple[Task, ...]:

@@ -36,7 +36,7 @@ ROW_KEYS = {
     "outcome", "scores", "notes", "counts", "messages", "checks", "render", "shots", "timing",
 }  # fmt: skip
 TASK_KEYS = {
-    "suite", "task", "prompt", "input", "reference", "category", "difficulty", "scope", "ignore", "prompt_sha",
+    "suite", "task", "group", "prompt", "input", "reference", "category", "difficulty", "scope", "ignore", "prompt_sha",
 }  # fmt: skip
 TIMES = {"timing", "started", "finished", "cost", "seconds"}
 
@@ -114,7 +114,9 @@ def test_a_run_its_repetition_and_a_fresh_one(
     manifest = read(folder, "manifest.json")
     assert manifest["models"]["tuned"]["training"]["steps"] == 4
     assert manifest["models"]["tuned"]["adapter_sha256"]
-    assert manifest["models"]["base"]["weights_sha256"] == manifest["models"]["tuned"]["weights_sha256"]
+    for part in ("weights_sha256", "config_sha256", "tokenizer_sha256"):
+        assert manifest["models"]["base"][part] == manifest["models"]["tuned"][part] is not None
+    assert manifest["models"]["tuned"]["adapter_config_sha256"]
     assert manifest["models"]["base"]["adapter_sha256"] is None
     assert len(manifest["models"]["base-fewshot"]["examples"]) == 2
     assert len({entry["template_sha"] for name, entry in manifest["models"].items() if name in models}) == 1
@@ -249,7 +251,7 @@ def embedded_workplace(workplace: Path, embedded_folder: Path, own_cache: Path) 
     folder = workplace / "baselines" / "smollm2-135m"
     profile = (folder / "profile.yaml").read_text()
     changes: list[tuple[str, Callable[[str], str]]] = [
-        ("max_new_tokens: 384", lambda line: "max_new_tokens: 24"),
+        ("batch_size: 32", lambda line: f"{line}\nmax_new_tokens: 24"),
         ("[html_starter]", lambda line: "[small]"),
         ("training_suite: html_starter", lambda line: "training_suite: small"),
     ]

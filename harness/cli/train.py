@@ -10,6 +10,7 @@ from rich.console import Console
 
 from harness import processes
 from harness.errors import HarnessError, UsageError
+from harness.outputs import check_folder, output_folder
 from harness.profile.load import ModelSpec
 from harness.profile.schema import Quantization, Training
 from harness.progress import Narrator
@@ -22,6 +23,7 @@ def train_model(
     data: Sequence[str],
     out: Path | None,
     quantization: Quantization | None,
+    split: Sequence[str] = (),
     push: str | None = None,
     merge: Path | None = None,
 ) -> None:
@@ -43,12 +45,21 @@ def train_model(
     from harness.train.publish import push_adapter
 
     narrator = Narrator() if processes.is_main() else Narrator(Console(quiet=True))
-    request = RunRequest(models=(model,), profile=profile, data=parse_data_options(data), quantization=quantization)
+    request = RunRequest(
+        models=(model,),
+        profile=profile,
+        data=parse_data_options(data),
+        split=tuple(split),
+        quantization=quantization,
+    )
     resolved = resolve(request, models_only=True)
     narrator.say(f"profile {resolved.profile.name}: {resolved.profile.why}")
     _training_of(resolved.specs[-1])
+    if out is not None:
+        check_folder(out)
     if merge is not None:
         processes.refuse_many("--merge")
+        check_folder(merge)
     with processes.together() as count:
         if count > 1:
             narrator.say(f"{count} processes share each step")
@@ -64,7 +75,8 @@ def train_model(
         narrator.say(f"kept step {trained.watch['kept_step']}, the best by the task score on the development slice")
     folder = trained.folder
     if out is not None:
-        shutil.copytree(folder, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("checkpoints"))
+        with output_folder(out) as target:
+            shutil.copytree(folder, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("checkpoints"))
         folder = out
     narrator.say(f"adapter: {folder}")
     weights = base_weights(contender.spec.profile)
@@ -93,6 +105,7 @@ def plan_training(model: str, *, profile: str | None, gpu: str | None) -> None:
     """
     from harness.generate.choice import plan_decoding
     from harness.profile.load import base_weights, load_profile, resolve_model
+    from harness.suite.reach import UNKNOWN_LIMIT
     from harness.train.layout import written_layout
     from harness.train.plan import (
         GIB,
@@ -136,5 +149,6 @@ def plan_training(model: str, *, profile: str | None, gpu: str | None) -> None:
     source_of_speed = "from rates measured on one" if "H100" in card.name else "reckoned from the data sheet"
     narrator.say(f"about {speed:.0f} tokens/s ({source_of_speed})")
     file = chosen.file
-    decoding = plan_decoding(shape, quantization, card.memory, file.batch_size, file.max_new_tokens)
+    limit = file.max_new_tokens or UNKNOWN_LIMIT
+    decoding = plan_decoding(shape, quantization, card.memory, file.batch_size, limit)
     narrator.say(f"answering afterwards: {decoding}")

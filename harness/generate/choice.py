@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 from harness.generate.decode import Decoder
 from harness.generate.settings import GenerationSettings
 from harness.generate.stopping import StopRule
+from harness.generate.verdict import Kind, Verdict, kinds_here
 from harness.profile.schema import Quantization, Shape
 from harness.train.plan import GIB, NF4_BYTES, USABLE, WORKSPACE, checkpoint_bytes, linear_weights
 
 if TYPE_CHECKING:
+    from harness.generate.proof import Making, Observe
+    from harness.generate.reference import ReferenceDecoder
     from harness.generate.stream import StreamDecoder
     from harness.model.load import LoadedModel
 
@@ -72,6 +75,8 @@ def plan_here(folder: Path, quantization: Quantization, settings: GenerationSett
     """Return the plan for a weights folder on this machine's GPU; None where its config tells no sizes."""
     import torch
 
+    if not torch.cuda.is_available():  # the run's workers have GPUs, this machine has none
+        return None
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         shape = Shape(**{name: config[name] for name in Shape.model_fields if name in config})
@@ -81,30 +86,78 @@ def plan_here(folder: Path, quantization: Quantization, settings: GenerationSett
     return plan_decoding(shape, quantization, memory, settings.batch_size, settings.max_new_tokens)
 
 
-def choose_decoder(
-    loaded: LoadedModel, model: Any, stop: StopRule, batch_size: int, temperature: float, plan: DecodingPlan | None
-) -> Decoder | StreamDecoder:
-    """Return the fastest decoder for a model as it is now, with its adapter on or off.
+class Unfit(Exception):
+    """A model that a decoder does not know."""
+
+
+def makings(loaded: LoadedModel, plan: DecodingPlan | None) -> dict[Kind, Making]:
+    """Return the decoders that there are on this machine, the fastest first.
 
     Args:
         loaded: Keeps unpacked weights for the next call.
-        model: Its model.
+        plan: None decodes step by step with the weights as they are.
+    """
+    known: dict[Kind, Making] = {"fused": functools.partial(_fused, loaded), "slots": Decoder}
+    return {kind: known[kind] for kind in kinds_here(plan)}
+
+
+def make_decoder(
+    verdict: Verdict,
+    loaded: LoadedModel,
+    model: Any,
+    stop: StopRule,
+    batch_size: int,
+    temperature: float,
+    plan: DecodingPlan | None,
+) -> Decoder | StreamDecoder | ReferenceDecoder:
+    """Return the decoder that was found to write what `generate` writes.
+
+    Args:
+        verdict: Which one, and of `generate` whether in padded batches.
+        loaded: Keeps unpacked weights for the next call.
+        model: Its model, its adapter on or off.
         stop: When a completion ends.
         batch_size: How many rows at once.
         temperature: 0 is greedy.
-        plan: None decodes step by step with the weights as they are.
+        plan: Of the GPU's memory.
     """
     rows = batch_size if plan is None else min(batch_size, plan.rows)
-    if plan is None or not plan.unpacked or importlib.util.find_spec("triton") is None:
+    if verdict.kind == "fused":
+        decoder: StreamDecoder = _fused(loaded, model, stop, rows, temperature)
+        return decoder
+    loaded.fused = None  # unpacked for nothing
+    if verdict.kind == "slots":
         return Decoder(model, stop, rows, temperature)
-    from harness.generate.fused import FusedLlama, why_not_fused
+    from harness.generate.reference import ReferenceDecoder
+
+    return ReferenceDecoder(model, stop, rows if verdict.padded else 1, temperature)
+
+
+def _fused(
+    loaded: LoadedModel,
+    model: Any,
+    stop: StopRule,
+    rows: int,
+    temperature: float = 0.0,
+    observe: Observe | None = None,
+) -> StreamDecoder:
+    """Decode with few large products: those of `loaded` are kept, those of a twin of it are not.
+
+    Raises:
+        Unfit: the model is no Llama, or its adapter is more than LoRA.
+    """
+    from harness.generate import kernels
+    from harness.generate.fused import FusedLlama, unwrapped, why_not_fused
     from harness.generate.stream import StreamDecoder
 
-    if why_not_fused(model) is not None:
-        return Decoder(model, stop, rows, temperature)
-    from harness.generate import kernels
-
-    if loaded.fused is None:
-        loaded.fused = FusedLlama(model, kernels)
-    loaded.fused.adapt(model)
-    return StreamDecoder(loaded.fused, stop, rows, temperature)
+    why = why_not_fused(model)
+    if why is not None:
+        raise Unfit(why)
+    if unwrapped(model) is not unwrapped(loaded.model):
+        fused = FusedLlama(model, kernels)
+    else:
+        if loaded.fused is None:
+            loaded.fused = FusedLlama(model, kernels)
+        fused = loaded.fused
+    fused.adapt(model)
+    return StreamDecoder(fused, stop, rows, temperature, observe)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,12 +65,14 @@ class Decoder:
         stop: When a completion ends.
         batch_size: How many rows are decoded at once.
         temperature: 0 is greedy.
+        observe: Called with the keys of the rows and the logits behind them, (rows, vocabulary), before each choice.
     """
 
     model: Any
     stop: StopRule
     batch_size: int
     temperature: float = 0.0
+    observe: Callable[[Sequence[int], torch.Tensor], None] | None = None
 
     @torch.inference_mode()
     def decode(self, prompts: Sequence[Prompt]) -> Iterator[Decoded]:
@@ -159,14 +161,22 @@ class _Run:
         return finished
 
     def _choose(self, logits: torch.Tensor, rows: Sequence[_Row]) -> torch.Tensor:
+        if self.settings.observe is not None:
+            self.settings.observe([row.prompt.key for row in rows], logits)
         if self.settings.temperature == 0:
             return logits.argmax(dim=-1)
-        shares = torch.softmax(logits.double() / self.settings.temperature, dim=-1).cpu()
-        drawn = [torch.multinomial(share, 1, generator=row.generator) for share, row in zip(shares, rows, strict=True)]
-        return torch.cat(drawn).to(self.device)
+        return drawn(logits, self.settings.temperature, [row.generator for row in rows]).to(self.device)
 
     def _generator(self, prompt: Prompt) -> torch.Generator | None:
         return torch.Generator().manual_seed(prompt.seed) if self.settings.temperature else None
+
+
+def drawn(scores: torch.Tensor, temperature: float, generators: Sequence[torch.Generator | None]) -> torch.Tensor:
+    """Return a token for each row of `scores`, (rows, vocabulary), drawn by the row's own generator, on the CPU."""
+    shares = torch.softmax(scores.double() / temperature, dim=-1).cpu()
+    return torch.cat(
+        [torch.multinomial(share, 1, generator=generator) for share, generator in zip(shares, generators, strict=True)]
+    )
 
 
 def of_similar_length(prompts: Sequence[Prompt]) -> Iterator[list[Prompt]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,10 +12,11 @@ from harness.generate.backend import Answer, Decoding, Place, StoredBackend, Una
 from harness.generate.backend import Wanted as _Wanted
 from harness.generate.settings import GenerationSettings
 from harness.generate.store import StoredCompletion
+from harness.generate.verdict import Verdict, device_name, kinds_here, remembered, remembered_or
 from harness.model.identity import adapter_record, deciding_packages
 from harness.model.load import LoadedModel
 from harness.model.prompt import PromptRenderer
-from harness.types import Task
+from harness.types import Task, sha256
 
 if TYPE_CHECKING:
     from harness.generate.choice import DecodingPlan
@@ -22,6 +24,15 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Decoding", "Generator", "Place", "Unanswered", "Wanted", "end_tokens"]
 
 Tokens = tuple[int, ...]
+CONTEXT_NAMES = (
+    "max_position_embeddings",
+    "n_positions",
+    "max_seq_len",
+    "n_ctx",
+    "max_sequence_length",
+    "max_seq_length",
+)
+"""What configs call the longest sequence; without any of them (recurrent models, some ALiBi) there is no end to it."""
 Wanted = _Wanted[Tokens]
 """What is to be decoded: by place the store's key, the prompt's tokens and the seed."""
 
@@ -37,6 +48,8 @@ class Generator(StoredBackend[Tokens]):
     adapter_folder: Path | None = None
     adapter_sha256: str | None = None
     examples: tuple[Task, ...] = ()
+    proved: Verdict | None = None
+    """Which decoder writes, where that was found elsewhere: on the machines that decode for this one."""
 
     @property
     def at_once(self) -> int:
@@ -53,7 +66,61 @@ class Generator(StoredBackend[Tokens]):
             "template": self.renderer.sha,
             "examples": [[example.prompt_sha, example.reference] for example in self.examples],
             "settings": self.settings.deciding(),
+            "decoder": self._decoder_identity(),
         }
+
+    def _decoder_identity(self) -> dict[str, Any]:
+        """In 16 bit the rows that are computed together decide the rounding, and so some tokens."""
+        rows = {} if self.loaded.precision.dtype == "float32" else {"rows": self.settings.batch_size}
+        return self.decoder().identity() | rows
+
+    def decoder(self) -> Verdict:
+        """Return which decoder writes: proved on these weights and this adapter, or remembered from before.
+
+        Raises:
+            HarnessError: transformers' own `generate` fails on this model.
+        """
+        return self.proved or self._proved(self._plan())
+
+    def remembered_decoder(self) -> Verdict | None:
+        """Return which decoder writes where that was proved before; no weights are loaded for it."""
+        return self.proved or remembered(self._about(self._plan()))
+
+    def _proved(self, plan: DecodingPlan | None) -> Verdict:
+        """The verdict for this plan; where memory runs out on unpacked weights, for the weights as they are loaded."""
+        import torch
+
+        try:
+            return remembered_or(self._about(plan), lambda: self._prove(plan))
+        except torch.OutOfMemoryError:
+            if plan is None or not plan.unpacked:
+                raise
+        self.loaded.fused = None
+        torch.cuda.empty_cache()
+        return remembered_or(self._about(None), lambda: self._prove(None))
+
+    def _about(self, plan: DecodingPlan | None) -> dict[str, Any]:
+        """Return what a verdict depends on."""
+        files = [self.loaded.weights.folder / name for name in ("config.json", "generation_config.json")]
+        if self.adapter_folder is not None:
+            files.append(self.adapter_folder / "adapter_config.json")
+        return {
+            "weights": self.loaded.weights.sha256,
+            "adapter": self.adapter_sha256,
+            "configs": [sha256(path.read_text(encoding="utf-8")) if path.is_file() else None for path in files],
+            "precision": asdict(self.loaded.precision),
+            "device": device_name(self.loaded.precision.device),
+            "kinds": kinds_here(plan),
+        }
+
+    def _prove(self, plan: DecodingPlan | None) -> Verdict:
+        from harness.generate.choice import makings
+        from harness.generate.proof import check_causal, prove
+
+        with self.loaded.adapter(self.adapter_folder, self.adapter_sha256) as model:
+            tokenizer = self.renderer.tokenizer
+            check_causal(model, tokenizer, read_config(self.loaded.weights.folder))
+            return prove(model, tokenizer, makings(self.loaded, plan), self.loaded.precision.dtype)
 
     def prompt(self, task: Task) -> Tokens:
         """Return a task's prompt as token ids."""
@@ -61,7 +128,7 @@ class Generator(StoredBackend[Tokens]):
 
     def manifest(self) -> dict[str, Any]:
         """Return what the manifest says of it."""
-        precision, plan = self.loaded.precision, self._plan()
+        precision, plan, decoder = self.loaded.precision, self._plan(), self.decoder()
         return {
             **self.loaded.weights.record(),
             **adapter_record(self.adapter_folder),
@@ -72,7 +139,8 @@ class Generator(StoredBackend[Tokens]):
             "examples": [example.id for example in self.examples],
             "backend": "transformers",
             "batch_size": self.settings.batch_size,
-            "decoding": plan.record() if plan else None,
+            "decoder": self._decoder_identity(),
+            "decoding": (plan.record() if plan else {}) | {"why": decoder.why, "proof": decoder.evidence},
             "generation": self.settings.deciding() | {"samples": self.settings.samples},
         }
 
@@ -93,13 +161,18 @@ class Generator(StoredBackend[Tokens]):
             return
         import torch
 
-        from harness.generate.choice import choose_decoder
+        from harness.answer import thought_left_open
+        from harness.generate.adapters import virtual_tokens
+        from harness.generate.choice import make_decoder
         from harness.generate.decode import Prompt
-        from harness.generate.stopping import StopRule
+        from harness.generate.stopping import StopRule, answer_text
 
         places = list(wanted)
+        verdict, plan = self.decoder(), self._plan()
         with self.loaded.adapter(self.adapter_folder, self.adapter_sha256) as model:
-            context = int(getattr(model.config, "max_position_embeddings", 0)) or None
+            context = context_length(model.config)
+            if context is not None:
+                context -= virtual_tokens(model)
             pending = {}
             for number, place in enumerate(places):
                 key, tokens, seed = wanted[place]
@@ -109,37 +182,66 @@ class Generator(StoredBackend[Tokens]):
                 else:
                     pending[number] = Prompt(number, tokens, seed, None if context is None else context - len(tokens))
             tokenizer = self.renderer.tokenizer
+            # one template renders all prompts: it opens a thought in each of them or in none
+            thought = thought_left_open(tokenizer.decode(wanted[places[0]][1][-16:]))
             stop = StopRule(
                 tokenizer,
                 end_tokens(model, tokenizer),
                 self.settings.max_new_tokens,
                 at_end_tag=True,
                 cut_loops=self.settings.cut_loops,
+                thinking=bool(thought),
             )
-            batch_size, plan = self.settings.batch_size, self._plan()
+            batch_size, planned = self.settings.batch_size, verdict.kind
             while pending:
-                decoder = choose_decoder(self.loaded, model, stop, batch_size, self.settings.temperature, plan)
+                decoder = make_decoder(verdict, self.loaded, model, stop, batch_size, self.settings.temperature, plan)
                 short_of_memory = False
                 try:
                     for decoded in decoder.decode(list(pending.values())):
                         prompt = pending.pop(decoded.key)
-                        text = tokenizer.decode(decoded.tokens, skip_special_tokens=True)
+                        text = thought + answer_text(tokenizer, decoded.tokens, stop.marks)
                         yield (
                             places[decoded.key],
                             wanted[places[decoded.key]][0],
                             StoredCompletion(
-                                text, decoded.finish_reason, len(prompt.tokens), len(decoded.tokens), decoded.seconds
+                                text,
+                                decoded.finish_reason,
+                                len(prompt.tokens),
+                                len(decoded.tokens),
+                                decoded.seconds,
+                                decoder="" if verdict.kind == planned else verdict.kind,
                             ),
                         )
                 except torch.OutOfMemoryError:
-                    if batch_size == 1 and (plan is None or not plan.unpacked):
+                    if batch_size == 1 and verdict.kind != "fused":
                         raise
                     short_of_memory = True  # what the error's traceback holds is freed behind this block
                 if short_of_memory:
                     if batch_size == 1:  # the weights as they are loaded take least
                         plan, self.loaded.fused = None, None
+                        torch.cuda.empty_cache()
+                        verdict = self._proved(None)
                     batch_size = max(1, batch_size // 2)
                     torch.cuda.empty_cache()
+
+
+def context_length(config: Any) -> int | None:
+    """Return the longest sequence in tokens that a model was made for; None where its config names none."""
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    for name in CONTEXT_NAMES:
+        length = getattr(text, name, None)
+        if isinstance(length, int) and not isinstance(length, bool) and length > 0:
+            return length
+    return None
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return a model folder's config.json; empty where there is none."""
+    try:
+        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:

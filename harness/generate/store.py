@@ -28,6 +28,8 @@ class StoredCompletion:
     completion_tokens: int
     seconds: float
     note: str = ""
+    decoder: str = ""
+    """Which decoder wrote it, where it is another one than the identity names: the memory ran out on the way."""
 
 
 _FIELDS = frozenset(field.name for field in fields(StoredCompletion))
@@ -49,7 +51,7 @@ class CompletionStore:
         for line in read_lines(self.path):
             row = upgraded(line, self.path)
             self._rows[row["key"]] = StoredCompletion(
-                **{field.name: row[field.name] for field in fields(StoredCompletion)}
+                **{field.name: row[field.name] for field in fields(StoredCompletion) if field.name in row}
             )
 
     @staticmethod
@@ -57,9 +59,19 @@ class CompletionStore:
         """Return the key of one completion of one prompt: token ids, a text or messages."""
         return content_key([prompt, sample, seed])[:32]
 
+    @staticmethod
+    def key_by(key: str, decoder: str) -> str:
+        """Return the key of the same completion where another decoder wrote it than the identity names."""
+        return content_key([key, decoder])[:32]
+
     def get(self, key: str) -> StoredCompletion | None:
         """Return the completion of that key, or None."""
         return self._rows.get(key)
+
+    @property
+    def answered(self) -> bool:
+        """Whether any completion is more than an error."""
+        return any(row.finish_reason != "error" for row in self._rows.values())
 
     def put(self, key: str, completion: StoredCompletion) -> None:
         """Append a completion; it is on disk when this returns.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,14 +56,24 @@ class Stepper:
         pool: Keys and values.
         longest: No position reaches this.
         temperature: 0 is greedy.
+        observe: Called with the logits of each step, which is then captured in no graph.
     """
 
-    def __init__(self, fused: FusedLlama, rows: int, pool: Pool, longest: int, temperature: float) -> None:
+    def __init__(
+        self,
+        fused: FusedLlama,
+        rows: int,
+        pool: Pool,
+        longest: int,
+        temperature: float,
+        observe: Callable[[torch.Tensor], None] | None = None,
+    ) -> None:
         self.fused, self.pool, self.longest, self.temperature = fused, pool, longest, temperature
         self.state = torch.zeros((5, rows), dtype=torch.long, device=fused.device)
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
         self._graph_memory: Any = None
         self.rows = rows
+        self.observe = observe
 
     def set_rows(self, first: int, columns: Sequence[tuple[int, int, int, int]]) -> None:
         """Write token, position, start of the slot and seed of rows from `first` on."""
@@ -84,7 +94,7 @@ class Stepper:
 
     def step(self, active: int) -> torch.Tensor:
         """Decode one token of the first `active` rows and return the tokens, (active,)."""
-        if self.fused.device.type != "cuda":
+        if self.fused.device.type != "cuda" or self.observe is not None:
             self._step(active)
             return self.state[0, :active].clone()
         bucket = min(next((size for size in _BUCKETS if size >= active), self.rows), self.rows)
@@ -96,6 +106,8 @@ class Stepper:
     def _step(self, count: int) -> None:
         tokens, positions, starts, seeds, live = self.state[:, :count]
         logits = self.fused.step(tokens, self.pool, starts, positions, self.longest)
+        if self.observe is not None:
+            self.observe(logits)
         chosen = self.fused.operations.choose(logits, self.temperature, seeds, positions)
         self.state[0, :count] = torch.where(live.bool(), chosen, tokens)
         self.state[1, :count] += live
@@ -131,12 +143,14 @@ class StreamDecoder:
         stop: When a completion ends.
         batch_size: How many rows are decoded at once.
         temperature: 0 is greedy.
+        observe: Called with the keys of the rows and the logits behind them, (rows, vocabulary), before each choice.
     """
 
     fused: FusedLlama
     stop: StopRule
     batch_size: int
     temperature: float = 0.0
+    observe: Callable[[Sequence[int], torch.Tensor], None] | None = None
 
     @torch.inference_mode()
     def decode(self, prompts: Sequence[Prompt]) -> Iterator[Decoded]:
@@ -161,7 +175,8 @@ class _Stream:
         self.first_slot = 1 + self.shared
         self.pool = self.fused.pool(self.first_slot + count * self.capacity)
         self.free = list(range(count))
-        self.stepper = Stepper(self.fused, count, self.pool, self.capacity, settings.temperature)
+        observe = None if settings.observe is None else self._observe
+        self.stepper = Stepper(self.fused, count, self.pool, self.capacity, settings.temperature, observe)
         self.before = time.monotonic()
         if self.shared:
             self._enter_prefix(tokens[0][: self.shared])
@@ -175,6 +190,10 @@ class _Stream:
                 self._send(list(self.rows), self.stepper.step(len(self.rows)))
             while len(self.flying) > 1 or (self.flying and not self.rows):
                 yield from self._look(self.flying.popleft())
+
+    def _observe(self, logits: torch.Tensor) -> None:
+        assert self.settings.observe is not None
+        self.settings.observe([row.prompt.key for row in self.rows], logits)
 
     def _worth_entering(self) -> bool:
         enough = max(1, self.stepper.rows // ENTERING_SHARE)
@@ -192,6 +211,8 @@ class _Stream:
                     kept[:, :, start : start + self.shared] = kept[:, :, 1 : 1 + self.shared]
         logits = self._prefill([row.prompt.tokens for row in entering], starts, self.shared)
         first = len(self.rows)
+        if self.settings.observe is not None:
+            self.settings.observe([row.prompt.key for row in entering], logits)
         columns = [
             (0, len(row.prompt.tokens), start, row.prompt.seed) for row, start in zip(entering, starts, strict=True)
         ]

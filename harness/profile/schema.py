@@ -75,7 +75,8 @@ class ProfileFile(_Strict):
     """True: the prompt goes through the tokenizer's chat template. False: the prompt is the whole text."""
     quantization: Quantization = "none"
     dtype: DType = "auto"
-    max_new_tokens: int = Field(gt=0)
+    max_new_tokens: int | None = Field(default=None, gt=0)
+    """The longest answer, which may only lower the limit that follows a suite's references; None leaves it to them."""
     batch_size: int = Field(default=16, gt=0)
     training_suite: str
     suites: list[str] = Field(min_length=1)
@@ -93,7 +94,7 @@ class Watch(_Strict):
     patience: int | None = Field(default=None, gt=0)
     """The training stops when so many looks in a row bring no higher task score; None trains to the end."""
     max_new_tokens: int | None = Field(default=None, gt=0)
-    """The longest answer; None is the profile's."""
+    """The longest answer; None is the limit of the suite that is learnt from."""
     batch_size: int = Field(default=8, gt=0)
     """Answers that are decoded at once, beside what the training holds in memory."""
 
@@ -143,6 +144,10 @@ class Served(_Strict):
     price: Price | None = None
     body: dict[str, Any] = Field(default_factory=dict)
     """Further fields of each request, such as top_p; null takes a field out."""
+    omit: frozenset[Literal["seed", "temperature", "max_tokens", "stream_options"]] = frozenset()
+    """Fields of our own that this server does not take. Without `seed` its samples cannot be drawn again."""
+    stream: bool | None = None
+    """True: the server answers by a stream of events only. None: where it says so itself."""
 
     @field_validator("url")
     @classmethod
@@ -159,8 +164,15 @@ class Served(_Strict):
     def _no_reserved_field(cls, body: dict[str, Any]) -> dict[str, Any]:
         reserved = sorted(body.keys() & {"model", "messages", "prompt", "n", "stream", "seed"})
         if reserved:
-            raise ValueError(f"{', '.join(reserved)} cannot be set here")
+            raise ValueError(f"{', '.join(reserved)} cannot be set here; `omit: [seed]` takes the seed out")
         return body
+
+    @model_validator(mode="after")
+    def _omit_or_set(self) -> Served:
+        both = sorted(self.omit & {name for name, value in self.body.items() if value is not None})
+        if both:
+            raise ValueError(f"{', '.join(both)} cannot be set by `body` and taken out by `omit`")
+        return self
 
 
 class ModelFile(_Strict):

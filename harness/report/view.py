@@ -15,6 +15,7 @@ OUTCOMES: tuple[str, ...] = get_args(Outcome)[::-1]
 """From `ok` to `unscored`."""
 FUNNEL = ("extracted", "parses", "well_formed", "conforming")
 _MOST_NAMED = 3
+UNFINISHED = "This run is not finished, so what stands here is not its answer. Its command goes on where it was."
 ARROWS = {"better": "▲", "worse": "▼", "open": "●"}
 
 
@@ -58,9 +59,38 @@ def _plain_words(run: RunFiles, suites: list[str]) -> str:
     return one_line(" ".join(said) or "No two models were compared on the same tasks, so there is no verdict.")
 
 
+def finished(run: RunFiles) -> bool:
+    """Whether the run came to its end."""
+    return bool(run.manifest.get("finished"))
+
+
 def suite_title(run: RunFiles, suite: str) -> str:
     """The suite's title as its file names it, else its name."""
     return str(as_dict(as_dict(run.manifest.get("suites")).get(suite)).get("title") or suite)
+
+
+def suite_notes(run: RunFiles, suite: str) -> list[str]:
+    """What its split measures, and which references no answer could reach, in words; nothing where all is as usual."""
+    about = as_dict(as_dict(run.manifest.get("suites")).get(suite))
+    shift, reach = as_dict(about.get("shift")), as_dict(about.get("reach"))
+    notes = []
+    if about.get("split") not in (None, "default"):
+        notes.append(f"Split: {about['split']}.")
+    if shift.get("told_apart"):
+        differs = "; ".join(str(part) for part in as_list(shift.get("differs_in")))
+        area = ", ".join(f"{number(shift.get(key)) or 0:.2f}" for key in ("auc", "low", "high"))
+        notes.append(
+            "This measures transfer, not learning: training and held-out rows are of different kinds, told apart by "
+            f"their prompts (AUC with 95 % interval: {area})."
+            + (f" Held out against training: {differs}." * bool(differs))
+        )
+    beyond, limit = int(number(reach.get("out_of_reach")) or 0), int(number(reach.get("max_new_tokens")) or 0)
+    if beyond:
+        notes.append(
+            f"{beyond} of {int(number(reach.get('references')) or 0)} references are out of reach: longer than the "
+            f"{limit:,} new tokens of an answer, or than what the context leaves."
+        )
+    return [one_line(note, 900) for note in notes]
 
 
 def measured(run: RunFiles, suite: str) -> str:
