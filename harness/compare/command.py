@@ -45,8 +45,8 @@ def run_compare_command(
 ) -> int:
     """Compare `RUN[:MODEL]` with `RUN[:MODEL]` (second minus first) and print it.
 
-    `right` left out means: within the run `left`, the pair of its verdict (or the named model against base). `gate_rules` None is
-    no gate, "" the default rule, else rules as `harness.compare.gate.read_rules` takes them.
+    `right` left out means: within the run `left`, the pair of its verdict (or the named model against base).
+    `gate_rules` None is no gate, "" the default rule, else rules as `harness.compare.gate.read_rules` takes them.
     Returns 0, or 100 where a rule of the gate does not hold.
 
     Raises:
