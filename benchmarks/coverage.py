@@ -144,7 +144,7 @@ def groups(random: Random, experiments: int, replicates: int) -> Iterator[dict[s
         for n in TASKS:
             counted: dict[str, list[int]] = {}
             plain = 0
-            for size in _chunks(experiments, CHUNK // 5):
+            for size in _chunks(experiments, CHUNK // 10):
                 unit = np.repeat(np.arange(n), random.integers(sizes[0], sizes[1] + 1, n))
                 tasks, resampler = len(unit), Resampler(int(random.integers(2**31)), min(replicates, 999))
                 # what a group's tasks share: each model's skill on it; most answers within a group are alike
@@ -159,8 +159,8 @@ def groups(random: Random, experiments: int, replicates: int) -> Iterator[dict[s
                 labels = ["yes/no"] * size + ["share of 4 checks"] * size
                 if n < 500:
                     few = max(1, size // 5)
-                    length = random.integers(20, 300, n)[unit]
                     for _ in range(few):
+                        length = random.integers(20, 300, n)[unit]
                         sides = [by_unit(_bleu_counts(random, length, unit), unit) for _ in range(2)]
                         terms = ((-1.0, sides[0]), (1.0, sides[1]))
                         values = unit_differences(terms, function)
