@@ -6,16 +6,14 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.answer.marks import NEXT_TURN, SPECIAL_TOKEN, TEXT_ENDS, THOUGHTS, token_role
+from harness.answer.marks import NEXT_TURN, SPECIAL_TOKEN, TEXT_ENDS, THOUGHTS, token_role, words
 from harness.answer.markup import Markup, Piece
 
 BLANK = "\ufeff \t\r\n\f"
-OPTIONAL_END = frozenset("p li dt dd td th tr thead tbody tfoot option optgroup caption colgroup head".split())
-VOID = frozenset("!doctype area base br col embed hr img input link meta source track wbr".split())
-_BLOCKS = frozenset(
-    """address article aside blockquote body details div dl fieldset figure footer form h1 h2 h3 h4 h5 h6 header main
-    nav ol p pre script section select style svg table textarea ul""".split()
-)
+OPTIONAL_END = words("p li dt dd td th tr thead tbody tfoot option optgroup caption colgroup head")
+VOID = words("!doctype area base br col embed hr img input link meta source track wbr")
+_BLOCKS = words("""address article aside blockquote body details div dl fieldset figure footer form h1 h2 h3 h4 h5 h6
+    header main nav ol p pre script section select style svg table textarea ul""")
 PAGE_FOLLOWS = r"(?m:^)[ \t]*(?:```|~~~)|```[\w-]*[ \t]*\n|<!doctype\b|<html\b"
 _DOCUMENT = re.compile(
     r"\s*+(?:(?:<!--(?:(?!-->).)*+-->|<\?[^>]*+>)\s*+)*+<(?:!doctype\b|html\b)", re.IGNORECASE | re.DOTALL

@@ -91,9 +91,9 @@ class Generator(StoredBackend[Tokens]):
             return
         import torch
 
+        from harness.answer import thought_left_open
         from harness.generate.choice import choose_decoder
         from harness.generate.decode import Prompt
-        from harness.answer import thought_left_open
         from harness.generate.stopping import StopRule, answer_text
 
         places = list(wanted)
