@@ -11,6 +11,7 @@ from harness.answer.regions import OPTIONAL_END, VOID
 _BEFORE_BLOCK = re.compile(r"[ \t]*(?:(?:[-*+>]|\d{1,9}[.)])[ \t]*)*")
 _CONNECTIVE = re.compile(r"\s*(?:and|or|to|through|with|,|/|-|\u2013|\u2014|\.\.\.|\u2026)\s*", re.IGNORECASE)
 _PAIRED = re.compile(r"^[ \t]*(?:```|~~~)|<(/?)([a-z][^\s<>/`]*)", re.IGNORECASE | re.MULTILINE)
+_TAGS = re.compile(r"<[^<>]*>")
 _SENTENCE = re.compile(r"[ \t]+[A-Za-z]")
 
 
@@ -21,6 +22,12 @@ def line_start(text: str, position: int) -> int | None:
         return None
     before = _BEFORE_BLOCK.match(text, line, position)
     return line if before is not None and before.end() == position else None
+
+
+def behind_tags(text: str, position: int) -> bool:
+    """Return whether nothing but tags and white space stands before `position` in its line."""
+    line = max(text.rfind("\n", max(0, position - 200), position) + 1, position - 200, 0)
+    return not _TAGS.sub("", text[line:position]).strip()
 
 
 @dataclass

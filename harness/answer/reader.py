@@ -21,7 +21,7 @@ from harness.answer.marks import (
     token_role,
 )
 from harness.answer.markup import Markup
-from harness.answer.mentions import Mentions, line_start
+from harness.answer.mentions import Mentions, behind_tags, line_start
 from harness.answer.regions import BLANK, PAGE_FOLLOWS, Region, html_block, open_page, other_block
 
 _EVENT = re.compile(r"<|`+|~{3,}|\[/?THINK\]|\u25c1", re.IGNORECASE)
@@ -186,7 +186,7 @@ class Answer:
         piece = self.markup.tag(start)
         end = piece.end if piece else None
         if name in THOUGHTS and end is not None:
-            mention = not self._fresh(start) and line_start(self.text, start) is None
+            mention = not self._fresh(start) and not behind_tags(text, start)
             if not mention or self.markup.end_tag(name, end) is not None:
                 return self._thought(start, end, rf"</{re.escape(name)}\s*>")
             return end

@@ -20,6 +20,8 @@ _DOCUMENT = re.compile(
 )
 _NEW_LINE_OF_TEXT = re.compile(r"[ \t]*\r?\n\s*+(?=[^\s<`~])")
 _NEXT_TURN = re.compile(rf"\s*{NEXT_TURN}", re.IGNORECASE)
+_END_TOKEN = re.compile(r"<(?:/s|[|\uff5c][^\s<>]{1,40}|end_of_turn|eos)>")
+_PAGE_BEGINS = r"(?:```|~~~)[ \t]*\w|<!doctype\b|<html\b"
 _BLANK_LINE = re.compile(r"\n[ \t]*\r?\n")
 _PROSE_LINE = re.compile(r"[^<>\n]*[\w:.!]\s*\Z")
 _UNKNOWN = 1 << 60
@@ -83,16 +85,16 @@ class _Walk:
                 if self.struck < 0:
                     self.struck = 0
                     return "cut"
-            if name in THOUGHTS:
+            if name in THOUGHTS and not self.in_sample(piece):
                 self.thoughts[name] = self.thoughts.get(name, 0) - 1
-                if self.thoughts[name] < 0 and self.markup.next(PAGE_FOLLOWS, piece.end) is not None:
+                if self.thoughts[name] < 0 and self.markup.next(_PAGE_BEGINS, piece.end) is not None:
                     return "thought"
         if piece.kind == "token" and not self.in_sample(piece):
             token = SPECIAL_TOKEN.match(self.text, piece.start)
             role = token_role(self.text, token) if token else ""
             if role in ("end", "user"):
                 return "cut"
-            if role == "unthink" and self.markup.next(PAGE_FOLLOWS, piece.end) is not None:
+            if role == "unthink" and self.markup.next(_PAGE_BEGINS, piece.end) is not None:
                 return "thought"
         return ""
 
@@ -103,7 +105,8 @@ class _Walk:
 
     def rest_of_line(self, piece: Piece) -> str:
         newline = self.text.find("\n", piece.end, piece.end + 200)
-        return self.text[piece.end : newline if newline >= 0 else piece.end + 200].strip()
+        rest = self.text[piece.end : newline if newline >= 0 else piece.end + 200].strip()
+        return "" if _END_TOKEN.match(rest) else rest
 
     def behind_a_tag(self, piece: Piece) -> bool:
         return self.text[max(0, piece.start - 200) : piece.start].rstrip()[-1:] == ">"
@@ -152,7 +155,7 @@ def html_block(markup: Markup, body: int, char: str, run: int) -> Region:
 
 def other_block(markup: Markup, body: int, char: str, run: int) -> Region:
     """Return a code block of something else: it ends at the first fence without a label."""
-    match = markup.next(rf"(?m:^[ \t>]*{char}{{{run},}}[ \t]*\r?$)", body)
+    match = markup.next(rf"(?m:^[ \t>]*{char}{{{run},}}[ \t]*(?:<[/|\uff5ce][^\s<>]{{1,40}}>[^\n]*)?\r?$)", body)
     if match is None:
         return Region("fenced", body, len(markup.text), len(markup.text))
     return Region("fenced", body, match.start(), match.end(), True)
