@@ -74,7 +74,7 @@ def test_a_page_that_overruns_is_named_and_the_others_are_sent_again(
 
 def test_others_do_not_wait_for_a_slow_page(checkers: nu_server.Checkers, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three slow ones, more than there are processes, and one that comes when they are all at work."""
-    monkeypatch.setattr(nu_server, "PAGE_SECONDS", 2.0)
+    monkeypatch.setattr(nu_server, "PAGE_SECONDS", 30.0)
     slow = threading.Thread(target=checkers.check, args=([ENDLESS.encode()] * 3,))
     slow.start()
     deadline = time.monotonic() + 60
@@ -83,6 +83,7 @@ def test_others_do_not_wait_for_a_slow_page(checkers: nu_server.Checkers, monkey
         time.sleep(0.05)
     assert checkers.check([GOOD.encode()]) == [[]]
     assert slow.is_alive()
+    monkeypatch.setattr(nu_server, "PAGE_SECONDS", 0.2)
     slow.join()
 
 
