@@ -35,6 +35,8 @@ from typing import Any
 WAYS = ("ours", "ours_uncut", "plain", "generate_batch", "lm_eval", "llama_cpp")
 OURS = ("ours", "ours_uncut")
 STOP = "</html>"
+LIMIT = 384
+"""New tokens of an answer where the profile sets no limit."""
 WARM_UP = 4
 """New tokens of the first answer, which is not timed."""
 
@@ -155,12 +157,12 @@ def measure(way: str, count: int, batch: int) -> dict[str, Any]:
     }[way]()
     answer(1, WARM_UP)
     started = time.perf_counter()
-    said = answer(len(tasks), file.max_new_tokens)
+    said = answer(len(tasks), file.max_new_tokens or LIMIT)
     seconds = time.perf_counter() - started
 
     tokenizer = loaded.tokenizer
     rule = StopRule(
-        tokenizer, end_tokens(loaded.model, tokenizer), file.max_new_tokens, at_end_tag=True, cut_loops=True
+        tokenizer, end_tokens(loaded.model, tokenizer), file.max_new_tokens or LIMIT, at_end_tag=True, cut_loops=True
     )
     answers = []
     for number, text in enumerate(said.texts):
@@ -193,7 +195,7 @@ def _ours(asked: Asked, *, cut_loops: bool) -> Answer:
 
     decode.Decoder.decode = noted  # type: ignore[method-assign]  # the answers' tokens, which no one else needs
     store = tempfile.TemporaryDirectory()
-    settings = GenerationSettings(asked.file.max_new_tokens, asked.batch, cut_loops=cut_loops)
+    settings = GenerationSettings((asked.file.max_new_tokens or LIMIT), asked.batch, cut_loops=cut_loops)
     generator = Generator("base", asked.loaded, asked.renderer, settings)
 
     def answer(count: int, limit: int) -> Said:
@@ -238,7 +240,7 @@ def _generate_batch(asked: Asked) -> Answer:
 
     model, tokenizer = asked.loaded.model, asked.loaded.tokenizer
     ids = [asked.renderer.tokens(task) for task in asked.tasks]
-    longest = max(map(len, ids)) + asked.file.max_new_tokens
+    longest = max(map(len, ids)) + (asked.file.max_new_tokens or LIMIT)
     page = 256
     # without these it sizes its cache by the memory of a GPU
     batching = ContinuousBatchingConfig(
@@ -293,7 +295,7 @@ def _llama_cpp(asked: Asked) -> Answer:
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(packaged_file(asked.file.weights.gguf))
     parameters.n_parallel = asked.batch
-    parameters.n_ctx = asked.batch * (max(map(len, ids)) + asked.file.max_new_tokens + 8)
+    parameters.n_ctx = asked.batch * (max(map(len, ids)) + (asked.file.max_new_tokens or LIMIT) + 8)
     parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = asked.threads
     parameters.verbosity = -1
     server = xllamacpp.Server(parameters)

@@ -23,10 +23,11 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from harness.cache import cache_folder, file_sha256  # noqa: E402
+from harness.cache import cache_folder  # noqa: E402
 from harness.compare import summarise  # noqa: E402
 from harness.generate.local import Generator  # noqa: E402
 from harness.generate.settings import GenerationSettings  # noqa: E402
+from harness.model.identity import adapter_hashes  # noqa: E402
 from harness.model.load import choose_precision, load_model  # noqa: E402
 from harness.model.prompt import PromptRenderer  # noqa: E402
 from harness.profile.load import EMBEDDED_PROFILE, base_weights, load_profile, resolve_model  # noqa: E402
@@ -35,7 +36,7 @@ from harness.score.registry import scorer_manifest  # noqa: E402
 from harness.scoring import Scorer  # noqa: E402
 from harness.suite.load import find_suite, load_suite  # noqa: E402
 from harness.suite.split import stratified  # noqa: E402
-from harness.train.sft import ADAPTER_FILE, train_adapter  # noqa: E402
+from harness.train.sft import train_adapter  # noqa: E402
 from harness.train.watch import LAST  # noqa: E402
 from harness.types import Completion, Row, Task  # noqa: E402
 from harness.watch import watched_rows  # noqa: E402
@@ -84,7 +85,7 @@ class Bench:
         self.suite = load_suite(find_suite(str(ROOT / "tasks" / profile.file.training_suite)))
         self.tasks = stratified(self.suite.held_out, options.tasks)
         renderer = PromptRenderer(profile.file.prompt, profile.file.chat, self.loaded.tokenizer)
-        settings = GenerationSettings(profile.file.max_new_tokens, profile.file.batch_size)
+        settings = GenerationSettings(profile.file.max_new_tokens or 384, profile.file.batch_size)
         self.generator = Generator("", self.loaded, renderer, settings)
 
     def train_and_answer(self, seed: int) -> tuple[dict[str, Any], list[tuple[Task, Completion]]]:
@@ -99,7 +100,7 @@ class Bench:
         by_id = {task.id: task for task in self.tasks}
         answers = []
         for name, folder in (("best", trained.folder), ("last", last)):
-            sha256 = file_sha256(folder / ADAPTER_FILE)
+            sha256 = adapter_hashes(folder).identity
             own = replace(self.generator, name=f"{name}#seed{seed}", adapter_folder=folder, adapter_sha256=sha256)
             answers += [(by_id[done.task], done) for done in own.complete(self.tasks)]
         looks = {point.step: dict(point.scores) for point in trained.curve if point.scores}

@@ -24,6 +24,9 @@ class _Answering(Protocol):
     def generator(self) -> Backend:
         """How it answers."""
 
+    def on(self, suite: str) -> Backend:
+        """How it answers that suite."""
+
 
 class Alone(Generator):
     """A generator that decodes one row at a time and keeps its answers apart from those of whole batches."""
@@ -54,12 +57,13 @@ def check_batches(
     for contender in contenders:
         generator = contender.generator
         if type(generator) is Generator:
-            found[generator.name] = _check(resolved, generator, said, count, executor, narrator)
+            found[generator.name] = _check(resolved, contender, generator, said, count, executor, narrator)
     return found
 
 
 def _check(
     resolved: Resolved,
+    contender: _Answering,
     generator: Generator,
     said: Mapping[tuple[str, str, str, int], Row],
     count: int,
@@ -69,7 +73,9 @@ def _check(
     answers, differ = 0, []
     with narrator.stage(f"{generator.name} answers again at batch 1") as stage:
         for part in resolved.measured:
-            for done, _ in alone(generator).answers(stratified(part.own, count), decoding=executor.decoding):
+            limited = contender.on(part.suite.name)
+            assert isinstance(limited, Generator)
+            for done, _ in alone(limited).answers(stratified(part.own, count), decoding=executor.decoding):
                 row = said.get((part.suite.name, done.task, done.model, done.sample))
                 if row is None or done.unanswered:
                     continue

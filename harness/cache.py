@@ -55,22 +55,27 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def files_sha256(paths: list[Path]) -> str:
-    """Return one SHA-256 over several files' contents, in order of name.
+def remembered_sha256(path: Path) -> str:
+    """Return the SHA-256 of a large file, which is read once as long as it stays the same.
 
-    Hashing many gigabytes takes long, so each file's hash is kept in the cache under its path, size and time of change.
+    Hashing many gigabytes takes long, so the hash is kept in the cache under the file's path, size and times of change:
+    that of the content can be set back by whoever copies another over it, that of the inode cannot.
     """
-    memo = cache_folder("hashes")
+    status = path.stat()
+    known_by = [str(path.resolve()), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+    note = cache_folder("hashes") / content_key(known_by)
+    if note.exists():
+        return note.read_text()
+    found = file_sha256(path)
+    write_atomically(note, found)
+    return found
+
+
+def files_sha256(paths: list[Path]) -> str:
+    """Return one SHA-256 over several files' contents, in order of name."""
     digest = hashlib.sha256()
     for path in sorted(paths, key=lambda path: path.name):
-        status = path.stat()
-        note = memo / content_key([str(path.resolve()), status.st_size, status.st_mtime_ns])
-        if note.exists():
-            file_hash = note.read_text()
-        else:
-            file_hash = file_sha256(path)
-            write_atomically(note, file_hash)
-        digest.update(file_hash.encode())
+        digest.update(remembered_sha256(path).encode())
     return digest.hexdigest()
 
 

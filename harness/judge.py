@@ -159,10 +159,10 @@ def _judgement(
 
 
 def _renderer(stack: ExitStack) -> tuple[Renderer | None, str]:
-    from harness.render import Renderer, RenderSettings
+    from harness.render import Renderer
 
     try:
-        return stack.enter_context(Renderer(RenderSettings(screenshots=False))), ""
+        return stack.enter_context(Renderer()), ""  # with pictures, as in a run: a drawing has no text
     except HarnessError as error:
         return None, str(error)
 

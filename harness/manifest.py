@@ -17,6 +17,8 @@ from harness.profile.load import ModelSpec, weights_source
 from harness.profile.schema import Training
 from harness.request import Resolved
 from harness.schema import SCHEMA
+from harness.suite.load import find_suite
+from harness.suite.reach import Reach
 from harness.train.sft import TrainedAdapter
 from harness.types import Row
 
@@ -39,6 +41,10 @@ class Contender(Protocol):
     @property
     def training(self) -> Training | None:
         """The settings of that training."""
+
+    @property
+    def limits(self) -> Mapping[str, Reach]:
+        """By suite, how long its answers may be."""
 
 
 _BESIDE = ("training", "cost", "batch_size", "decoding", "file", "batch_check")
@@ -74,7 +80,7 @@ def build_manifest(
             "quantization": first["quantization"],
             "dtype": first["dtype"],
             "template_sha": first["template_sha"],
-            "max_new_tokens": (first["generation"] or {}).get("max_new_tokens"),
+            "max_new_tokens": file.max_new_tokens,
         },
         "models": by_name | {name: _control() for name in resolved.controls},
         "suites": {part.suite.name: _suite_entry(part) for part in resolved.measured},
@@ -127,6 +133,9 @@ def model_entry(contender: Contender, rows: Sequence[Row] = ()) -> tuple[str, di
         "training": _training_entry(contender),
         "cost": cost | {"price": price} if price else cost,
     }
+    if entry["generation"] and contender.limits:
+        limits = {suite: reach.max_new_tokens for suite, reach in contender.limits.items()}
+        entry["generation"] = entry["generation"] | {"max_new_tokens": limits}
     return generator.name, entry
 
 
@@ -135,7 +144,7 @@ def _training_entry(contender: Contender) -> dict[str, Any] | None:
     if trained is None or training is None:
         return None
     return {
-        "suite": training.suite or contender.spec.profile.file.training_suite,
+        "suite": find_suite(training.suite or contender.spec.profile.file.training_suite).name,
         "rows": trained.rows,
         "seed": training.seed,
         "steps": trained.steps,
@@ -156,7 +165,11 @@ def _control() -> dict[str, Any]:
         "kind": "control",
         "family": None,
         "weights_sha256": None,
+        "config_sha256": None,
+        "tokenizer_sha256": None,
         "adapter_sha256": None,
+        "adapter_config_sha256": None,
+        "adapter_tokenizer_sha256": None,
         "quantization": None,
         "dtype": None,
         "template_sha": None,
@@ -176,6 +189,7 @@ def _suite_entry(part: Any) -> dict[str, Any]:
     return {
         "title": suite.title,
         "revision": suite.revision,
+        "split": suite.split,
         "split_hash": suite.split_hash,
         "scope": suite.scope,
         "ignore": sorted(suite.ignore),

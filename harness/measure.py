@@ -25,6 +25,9 @@ class Answering(Protocol):
     def generator(self) -> Backend:
         """How it answers."""
 
+    def on(self, suite: str) -> Backend:
+        """How it answers that suite: its answers are limited by the suite's references."""
+
     @property
     def trained_on(self) -> frozenset[str]:
         """`prompt_sha` of every row that it has seen."""
@@ -65,7 +68,9 @@ def _answer(
     by_id = {task.id: task for task in measured.own}
     work: list[tuple[Task, Completion]] = []
     for contender in contenders:
-        work += [(by_id[done.task], done) for done in _generate(contender.generator, measured, fresh, narrator)]
+        work += [
+            (by_id[done.task], done) for done in _generate(contender.on(measured.suite.name), measured, fresh, narrator)
+        ]
     return work + _controls(measured, controls)
 
 
@@ -76,7 +81,7 @@ def _stream(
     yield from _controls(measured, controls)
     by_id = {task.id: task for task in measured.own}
     for contender in contenders:
-        for done, _ in contender.generator.answers(measured.own, fresh=fresh, decoding=executor.decoding):
+        for done, _ in contender.on(measured.suite.name).answers(measured.own, fresh=fresh, decoding=executor.decoding):
             yield by_id[done.task], done
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,12 +12,21 @@ from harness.cache import content_key, file_sha256
 from harness.cluster.actors import Actors
 from harness.errors import UsageError, did_you_mean
 from harness.generate.elsewhere import check_elsewhere, check_given_tasks, given_models
-from harness.profile.load import ModelSpec, Profile, load_profile, model_names, resolve_model
+from harness.profile.load import (
+    ModelSpec,
+    Profile,
+    check_adapter,
+    check_names,
+    load_profile,
+    model_names,
+    resolve_model,
+)
 from harness.profile.schema import Quantization
 from harness.shard import Shard
-from harness.suite.load import find_suite, load_suite
+from harness.suite.load import SuiteLocation, find_suite, load_suite
 from harness.suite.rows import SUFFIXES
 from harness.suite.split import stratified
+from harness.suite.split_option import check_split_option, chosen_split
 from harness.types import CONTROL_NAMES, Suite, Task
 
 ExecutorName = Literal["local", "ray"]
@@ -33,6 +42,8 @@ class RunRequest:
     profile: str | None = None
     suites: tuple[str, ...] = ()
     data: Mapping[str, Path] = field(default_factory=dict)
+    split: tuple[str, ...] = ()
+    """Splits that suites take instead of their default: NAME, or SUITE=NAME."""
     limit: int | None = None
     full: bool = False
     name: str | None = None
@@ -95,14 +106,16 @@ def resolve(request: RunRequest, *, models_only: bool = False) -> Resolved:
     if request.quantization is not None:
         profile = replace(profile, file=profile.file.model_copy(update={"quantization": request.quantization}))
     suite_names = [] if models_only else list(dict.fromkeys(request.suites or profile.file.suites))
-    for name in request.data:
-        find_suite(name)
-    suites = {find_suite(name).name: _load(name, request.data) for name in suite_names}
+    _data_by_folder(request.data)
     words = [word for word in request.models if word not in CONTROL_NAMES]
     if not words:
         raise UsageError("--models names only controls", "name at least one model, such as base")
     specs = [resolve_model(word, profile) for word in words]
+    locations = _told_apart(find_suite(name) for name in suite_names)
+    check_split_option(request.split, [*locations.values(), *_learnt_from(specs)])
+    suites = {name: _load(location, request) for name, location in locations.items()}
     for spec in specs:
+        check_adapter(spec)
         check_elsewhere(spec)
         if spec.file.train and spec.file.train.watch:
             from harness.watch import check_metrics  # it brings the scorers along
@@ -112,10 +125,9 @@ def resolve(request: RunRequest, *, models_only: bool = False) -> Resolved:
     tuned = any(spec.kind == "tuned" for spec in specs)
     if tuned and not models_only and FEW_SHOT_BASE not in words and FEW_SHOT_BASE in model_names(profile):
         specs.insert(len([spec for spec in specs if spec.kind == "base"]), resolve_model(FEW_SHOT_BASE, profile))
-    taken = [spec.name for spec in specs]
-    for name in taken:
-        if taken.count(name) > 1:
-            raise UsageError(f"two models are called '{name}'", "rename one of the folders")
+    check_names(specs, request.models, profile)
+    learnt = _learnt_from(specs)
+    _told_apart([*locations.values(), *learnt])
     return Resolved(
         request=request,
         profile=profile,
@@ -124,7 +136,9 @@ def resolve(request: RunRequest, *, models_only: bool = False) -> Resolved:
         measured=tuple(
             MeasuredSuite(suite, _measured_part(suite, request), request.shard) for suite in suites.values()
         ),
-        training_suites=_training_suites(specs, suites, request.data),
+        training_suites={
+            name: suites.get(name) or _load(location, request) for name, location in _told_apart(learnt).items()
+        },
         run_name=_run_name(request, profile),
     )
 
@@ -137,7 +151,9 @@ def resolve_given(request: RunRequest, answers: Path) -> Resolved:
     """
     _check(replace(request, samples=1))
     (word,) = request.suites
-    suite = _load(word, request.data)
+    location = find_suite(word)
+    check_split_option(request.split, [location])
+    suite = _load(location, request)
     profile, specs, samples = given_models(answers, suite)
     request = replace(request, models=tuple(spec.name for spec in specs), samples=samples)
     deciding = {**request.deciding(), "answers": file_sha256(answers)}
@@ -176,9 +192,41 @@ def _is_folder_name(name: str) -> bool:
     return name[:1].isalnum() and all(letter.isalnum() or letter in "._-" for letter in name) and len(name) <= 100
 
 
-def _load(name: str, data: Mapping[str, Path]) -> Suite:
-    location = find_suite(name)
-    suite = load_suite(location, data.get(location.name))
+def _told_apart(locations: Iterable[SuiteLocation]) -> dict[str, SuiteLocation]:
+    """Return suites by name, each folder once.
+
+    Raises:
+        UsageError: two folders have names that cannot be told apart: results are filed under a suite's name.
+    """
+    found: dict[str, SuiteLocation] = {}
+    folded: dict[str, SuiteLocation] = {}
+    for location in locations:
+        other = folded.setdefault(location.name.casefold(), location)
+        if other.folder.resolve() != location.folder.resolve():
+            raise UsageError(
+                f"two suites are called '{location.name}': {other.folder} and {location.folder}",
+                "rename one of the folders",
+            )
+        found.setdefault(other.name, other)
+    return found
+
+
+def _data_by_folder(data: Mapping[str, Path]) -> dict[Path, Path]:
+    """Return the files given by `--data`, by the folder of their suite.
+
+    Raises:
+        UsageError: a suite does not exist, or gets two files.
+    """
+    found: dict[Path, Path] = {}
+    for name, path in data.items():
+        if found.setdefault(find_suite(name).folder.resolve(), path) != path:
+            raise UsageError(f"--data gives the suite '{name}' two files", "give one")
+    return found
+
+
+def _load(location: SuiteLocation, request: RunRequest) -> Suite:
+    data = _data_by_folder(request.data).get(location.folder.resolve())
+    suite = load_suite(location, data, chosen_split(location, request.split))
     for part, tasks in (("training", suite.train), ("held-out", suite.held_out)):
         if not tasks:
             raise UsageError(f"suite {suite.name} has no {part} tasks", _why_empty(suite))
@@ -191,14 +239,9 @@ def _why_empty(suite: Suite) -> str:
     return "add rows to its data"
 
 
-def _training_suites(
-    specs: Sequence[ModelSpec], measured: Mapping[str, Suite], data: Mapping[str, Path]
-) -> dict[str, Suite]:
-    """Return the suites that models learn from. One that is measured anyway is not read twice."""
-    needed = [
-        find_suite(training_suite_name(spec, specs)).name for spec in specs if spec.file.train or spec.file.few_shot
-    ]
-    return {name: measured.get(name) or _load(name, data) for name in dict.fromkeys(needed)}
+def _learnt_from(specs: Sequence[ModelSpec]) -> list[SuiteLocation]:
+    """The suites that models learn from or take examples from, as their files name them."""
+    return [find_suite(training_suite_name(spec, specs)) for spec in specs if spec.file.train or spec.file.few_shot]
 
 
 def _measured_part(suite: Suite, request: RunRequest) -> tuple[Task, ...]:
@@ -222,7 +265,7 @@ def parse_data_options(options: Sequence[str]) -> dict[str, Path]:
     Raises:
         UsageError: an option has another form, or the file is missing.
     """
-    data = {}
+    data: dict[str, Path] = {}
     for option in options:
         name, equals, path = option.partition("=")
         if not equals or not name or not path:
@@ -230,5 +273,7 @@ def parse_data_options(options: Sequence[str]) -> dict[str, Path]:
         if not Path(path).is_file():
             near = [file.name for file in Path(path).parent.glob("*") if file.suffix in SUFFIXES]
             raise UsageError(f"there is no data file {path}", did_you_mean(Path(path).name, near) if near else "")
+        if name in data and data[name] != Path(path):
+            raise UsageError(f"--data gives the suite '{name}' two files", "give one")
         data[name] = Path(path)
     return data

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from harness.answer_limits import AnswerLimits, suite_reach
 from harness.batch_check import check_batches
 from harness.executor import open_executor
 from harness.generate.backend import Backend
@@ -19,17 +19,19 @@ from harness.generate.settings import GenerationSettings
 from harness.generate.verdict import Verdict
 from harness.manifest import build_manifest, deciding_part, model_entry
 from harness.measure import measure
+from harness.model.identity import adapter_hashes
 from harness.model.load import LoadedModel, Precision, choose_precision, load_model
 from harness.model.prompt import PromptRenderer, few_shot_examples
 from harness.processes import refuse_many
 from harness.profile.load import ModelSpec, base_weights
-from harness.profile.schema import DType, Quantization, Training
+from harness.profile.schema import DType, Quantization, Training, Weights
 from harness.progress import Narrator
-from harness.request import MeasuredSuite, Resolved, RunRequest, resolve, training_suite_name
+from harness.request import Resolved, RunRequest, resolve, training_suite_name
 from harness.rundir import REPORTS_FOLDER, RunFolder, row_key
-from harness.schema import SCHEMA
 from harness.suite.load import find_suite
+from harness.suite.reach import UNKNOWN_LIMIT, Reach
 from harness.suite.split import stratified
+from harness.suite_records import compare_parts, task_lines
 from harness.train.callbacks import Progress
 from harness.train.card import base_on_the_hub, write_card
 from harness.train.data import DataReport
@@ -50,6 +52,13 @@ class Contender:
     training: Training | None = None
     trained_on: frozenset[str] = frozenset()
     """`prompt_sha` of every row that the model has seen: it gets no score on them."""
+    limits: Mapping[str, Reach] = field(default_factory=dict)
+    """By measured suite, how long its answers may be."""
+
+    def on(self, suite: str) -> Backend:
+        """Return the model as it answers that suite."""
+        limit = self.limits.get(suite)
+        return self.generator if limit is None else self.generator.limited(limit.max_new_tokens)
 
 
 def run(request: RunRequest, narrator: Narrator | None = None, reports: Path = REPORTS_FOLDER) -> Path:
@@ -79,9 +88,12 @@ def carry_out(resolved: Resolved, narrator: Narrator, reports: Path = REPORTS_FO
     narrator.say(f"profile {profile.name}: {profile.why}")
     with RunFolder(resolved.run_name, reports) as folder, open_executor(request, narrator.say) as executor:
         narrator.say(f"run {folder.name}")
+        shifts = compare_parts(resolved, narrator)
         contenders = proved(prepare(resolved, narrator, executor.precision), narrator, executor.decoder)
         trials = _self_test(resolved, narrator)
         manifest = build_manifest(resolved, [model_entry(contender) for contender in contenders], trials)
+        for name, entry in manifest["suites"].items():
+            entry |= {"shift": shifts[name], "reach": suite_reach([one.limits for one in contenders], name)}
         manifest["executor"] = executor.record()
         finished = {row_key(row): row for row in folder.begin(manifest, deciding_part(manifest))}
         rows = measure(resolved, contenders, folder, finished, trials, executor, narrator)
@@ -126,19 +138,20 @@ def prepare(
     for spec in resolved.specs:
         if spec.file.train is not None:
             check_names(spec.file.train.sft, spec.file.train.lora)
-    loaded: dict[str, LoadedModel] = {}
+    loaded: dict[tuple[Weights, Precision], LoadedModel] = {}
     contenders: list[Contender] = []
+    limits = AnswerLimits(resolved, narrator.say)
     for spec in resolved.specs:
         if spec.file.backend in ("openai", "file"):
-            contenders.append(_elsewhere(spec, resolved))
+            contenders.append(_elsewhere(spec, resolved, limits))
             continue
         file, weights = spec.profile.file, base_weights(spec.profile)
         precision = precision_of(spec.quantization or resolved.request.quantization or file.quantization, file.dtype)
-        key = f"{weights}|{precision}"
+        key = (weights, precision)
         if key not in loaded:
             with narrator.stage(f"weights {weights}"):
                 loaded[key] = load_model(weights, precision)
-        contenders += _contenders(spec, loaded[key], resolved, narrator)
+        contenders += _contenders(spec, loaded[key], resolved, limits, narrator)
     return contenders
 
 
@@ -171,17 +184,27 @@ def proved(
     return done
 
 
-def _contenders(spec: ModelSpec, loaded: LoadedModel, resolved: Resolved, narrator: Narrator) -> list[Contender]:
+def _contenders(
+    spec: ModelSpec, loaded: LoadedModel, resolved: Resolved, limits: AnswerLimits, narrator: Narrator
+) -> list[Contender]:
     file, request = spec.profile.file, resolved.request
     renderer = PromptRenderer(file.prompt, file.chat, loaded.tokenizer)
     settings = GenerationSettings(
-        file.max_new_tokens, file.batch_size, temperature=request.temperature, samples=request.samples
+        file.max_new_tokens or UNKNOWN_LIMIT,
+        file.batch_size,
+        temperature=request.temperature,
+        samples=request.samples,
     )
     learnt_from = resolved.training_suites.get(find_suite(training_suite_name(spec, resolved.specs)).name)
     if spec.file.train is not None:
         assert learnt_from is not None
+        untrained = Generator(name=spec.name, loaded=loaded, renderer=renderer, settings=settings)
+        within = limits.of(untrained, file)
+        untrained = replace(
+            untrained, settings=replace(settings, max_new_tokens=limits.on(learnt_from, untrained, file))
+        )
         return [
-            _train(spec, name, training, loaded, renderer, settings, learnt_from, narrator)
+            replace(_train(spec, replace(untrained, name=name), training, learnt_from, narrator), limits=within)
             for name, training in _seeded(spec.name, spec.file.train, request.seeds)
         ]
     examples = few_shot_examples(learnt_from.train, spec.file.few_shot) if learnt_from else ()
@@ -192,20 +215,25 @@ def _contenders(spec: ModelSpec, loaded: LoadedModel, resolved: Resolved, narrat
         renderer=renderer,
         settings=settings,
         adapter_folder=adapter,
-        adapter_sha256=_adapter_sha256(adapter),
+        adapter_sha256=adapter_hashes(adapter).identity if adapter else None,
         examples=examples,
     )
-    return [Contender(spec, _decoded(spec, generator), trained_on=frozenset(task.prompt_sha for task in examples))]
+    within = limits.of(generator, file)
+    widest = max((one.max_new_tokens for one in within.values()), default=limits.on(learnt_from, generator, file))
+    generator = replace(generator, settings=replace(settings, max_new_tokens=widest))
+    seen = frozenset(task.prompt_sha for task in examples)
+    return [Contender(spec, _decoded(spec, generator), trained_on=seen, limits=within)]
 
 
-def _elsewhere(spec: ModelSpec, resolved: Resolved) -> Contender:
+def _elsewhere(spec: ModelSpec, resolved: Resolved, limits: AnswerLimits) -> Contender:
     """Return a model that answers, or has answered, outside this process."""
     examples: tuple[Task, ...] = ()
     if spec.file.few_shot:
         learnt_from = resolved.training_suites[find_suite(training_suite_name(spec, resolved.specs)).name]
         examples = few_shot_examples(learnt_from.train, spec.file.few_shot)
     backend = backend_elsewhere(spec, resolved.request.temperature, resolved.request.samples, examples)
-    return Contender(spec, backend, trained_on=frozenset(task.prompt_sha for task in examples))
+    within = limits.of(backend, spec.profile.file)
+    return Contender(spec, backend, trained_on=frozenset(task.prompt_sha for task in examples), limits=within)
 
 
 def _decoded(spec: ModelSpec, generator: Generator) -> Generator:
@@ -226,17 +254,8 @@ def _seeded(name: str, training: Training, seeds: int) -> list[tuple[str, Traini
     ]
 
 
-def _train(
-    spec: ModelSpec,
-    name: str,
-    training: Training,
-    loaded: LoadedModel,
-    renderer: PromptRenderer,
-    settings: GenerationSettings,
-    suite: Suite,
-    narrator: Narrator,
-) -> Contender:
-    generator = Generator(name=name, loaded=loaded, renderer=renderer, settings=settings)
+def _train(spec: ModelSpec, generator: Generator, training: Training, suite: Suite, narrator: Narrator) -> Contender:
+    name, loaded, renderer = generator.name, generator.loaded, generator.renderer
 
     def say(line: str) -> None:
         narrator.say(f"  {line}")
@@ -275,13 +294,6 @@ def _train(
     return Contender(spec, _decoded(spec, tuned), trained, training, frozenset(seen))
 
 
-def _adapter_sha256(folder: Path | None) -> str | None:
-    from harness.cache import file_sha256
-    from harness.train.sft import ADAPTER_FILE
-
-    return file_sha256(folder / ADAPTER_FILE) if folder else None
-
-
 def _finish(
     resolved: Resolved,
     contenders: Sequence[Contender],
@@ -304,7 +316,7 @@ def _finish(
     manifest["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
     shard = resolved.request.shard
     with narrator.stage("comparing and reporting" if shard is None else "writing the rows"):
-        tasks = list(_task_lines(resolved.measured))
+        tasks = list(task_lines(resolved.measured))
         ordered = write_rows(folder, manifest, tasks, rows)
         if shard is None:
             summary = write_answer(folder, manifest, tasks, ordered)
@@ -321,20 +333,3 @@ def _finish(
     else:
         narrator.say(f"shard {shard} is done; when all are here: python -m harness report {shard.whole(folder.name)}")
     return folder.path
-
-
-def _task_lines(measured: Sequence[MeasuredSuite]) -> Iterator[dict[str, Any]]:
-    for part, task in chain.from_iterable(((part, task) for task in part.tasks) for part in measured):
-        yield {
-            "schema": SCHEMA,
-            "suite": part.suite.name,
-            "task": task.id,
-            "prompt": task.prompt,
-            "input": task.input,
-            "reference": task.reference,
-            "category": task.category,
-            "difficulty": task.difficulty,
-            "scope": task.scope,
-            "ignore": sorted(task.ignore),
-            "prompt_sha": task.prompt_sha,
-        }

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 Scope = Literal["document", "fragment"]
 FinishReason = Literal["stop", "eos", "length", "loop", "error"]
-PageKind = Literal["raw", "fenced", "wrapped", "none"]
+PageKind = Literal["raw", "fenced", "wrapped", "other", "none"]
 Outcome = Literal[
     "unscored",
     "crash",
@@ -25,6 +25,9 @@ Outcome = Literal[
     "ok",
 ]
 """What became of a page in the browser; the first that applies, in this order."""
+
+OVERRAN = "over the limit: "
+"""How the note of a score begins that is null because its page was too large or took too long to measure."""
 
 CONTROL_NAMES = ("reference", "nearest", "shuffled", "empty", "prompt")
 """Rows that no model wrote, scored like models: see docs/controls.md."""
@@ -72,6 +75,8 @@ class Suite:
     """SHA-256 over the ids of both parts: equal exactly when two runs trained on and measured the same rows."""
     default_held_out: int | None = None
     """How many held-out tasks a run takes unless told otherwise (a fixed, stratified part); None is all."""
+    split: str = "default"
+    """The name of the split, as `--split` takes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,13 @@ class Page:
     kind: PageKind
     truncated: bool
     """True where the page has no end although it should: the completion ran into the limit, or a fence never closed."""
+    note: str = ""
+    """What the completion holds instead of a page, where that is known."""
+
+    @property
+    def found(self) -> bool:
+        """Whether there is a page at all."""
+        return self.kind not in ("other", "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +146,22 @@ class CheckResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Block:
+    """Something that a reader sees on a page at 1280 px: a run of text, a form control, a graphic or a painted box.
+
+    Place and size are CSS px from the page's top left corner, which are the desktop screenshot's pixels.
+    """
+
+    kind: Literal["text", "control", "graphic", "box"]
+    text: str
+    """What it says, white space collapsed; empty where it says nothing."""
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
 class Rendering:
     """What the closed browser measured on one page."""
 
@@ -159,6 +187,8 @@ class Rendering:
     """False where two renderings differed; None where only one was made."""
     screenshots: Mapping[str, bytes] = field(default_factory=dict)
     """WebP or PNG bytes by "desktop" and "phone"."""
+    blocks: tuple[Block, ...] | None = None
+    """What is laid out at 1280 px; None where the page was not measured."""
     checks: tuple[CheckResult, ...] | None = None
 
 

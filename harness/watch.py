@@ -14,7 +14,7 @@ from harness.extract import extract
 from harness.generate.backend import Place
 from harness.generate.local import Generator, Wanted
 from harness.generate.settings import GenerationSettings
-from harness.generate.store import StoredCompletion
+from harness.generate.store import FORM, StoredCompletion
 from harness.generate.verdict import Kind, Verdict, kinds_here
 from harness.profile.schema import Watch
 from harness.score.metric import Evidence, Metric
@@ -72,7 +72,8 @@ def watched_rows(
     same = {part.name: getattr(generator, part.name) for part in fields(generator)}
     inside = GeneratorInTraining(**same | {"settings": settings})
     metrics = tuple(metric(name) for name in watch.metrics)
-    identity = {"metrics": {m.name: m.version for m in metrics}, "generation": settings.deciding()}
+    versions = {m.name: m.version for m in metrics}
+    identity = {"metrics": versions, "generation": settings.deciding(), "answers": FORM}
     look = Look(inside, development, metrics)
     return rest, Watched(watch, development, look, identity, tell)
 

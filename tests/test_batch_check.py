@@ -28,6 +28,9 @@ TASKS = tuple(Task(f"t{number}", f"A page about {word}") for number, word in enu
 class Contender:
     generator: Generator
 
+    def on(self, suite: str) -> Generator:
+        return self.generator
+
 
 def test_answers_that_differ_are_counted(own_cache: Path, tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []

@@ -120,3 +120,35 @@ def test_a_misspelt_data_file_is_held_against_data_files_only(tmp_path: Path) ->
     with pytest.raises(UsageError) as fault:
         parse_data_options([f"small={tmp_path / 'zzzz'}"])
     assert "notes.txt" not in str(fault.value.hint)
+
+
+def test_a_split_is_named_for_all_suites_or_for_one(tiny_workplace: Path) -> None:
+    rows = tiny_workplace / "rows.jsonl"
+    words = ("bread", "rivers", "clouds", "poetry", "engines", "chess", "violins", "harbours", "lamps", "wolves")
+    rows.write_text("".join(json.dumps({"instruction": f"All about {w}", "output": f"<p>{w}"}) + "\n" for w in words))
+    file = tiny_workplace / "tasks" / "html_alpaca" / "suite.yaml"
+    assert "of_rows: 636, train_rows: 500" in file.read_text()
+    file.write_text(file.read_text().replace("of_rows: 636, train_rows: 500", "of_rows: 10, train_rows: 7"))
+    request = replace(TINY, suites=("small", "html_alpaca"), models=("base",), data={"html_alpaca": rows})
+    default = {part.suite.name: part.suite for part in resolve(request).measured}
+    for words_of_option in (("original",), ("html_alpaca=original",), ("default", "html_alpaca=original")):
+        found = {part.suite.name: part.suite for part in resolve(replace(request, split=words_of_option)).measured}
+        assert (found["html_alpaca"].split, found["small"].split) == ("original", "default")
+        assert [len(part) for part in (found["html_alpaca"].train, found["html_alpaca"].held_out)] == [7, 3]
+        assert found["html_alpaca"].split_hash != default["html_alpaca"].split_hash
+    unnamed = replace(request, name=None)
+    assert resolve(unnamed).run_name != resolve(replace(unnamed, split=("original",))).run_name
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("orginal", r"there is no split 'orginal' of small or html_alpaca \(did you mean 'original'\?\)"),
+        ("small=original", r"there is no split 'original' of small \(there is default\)"),
+        ("html_alpca=original", r"no suite 'html_alpca' is used here \(did you mean 'html_alpaca'\?\)"),
+        ("html_alpaca=", r"there is no split '' of html_alpaca"),
+    ],
+)
+def test_a_misspelt_split_is_refused_before_any_data_is_read(tiny_workplace: Path, word: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        resolve(replace(TINY, suites=("small", "html_alpaca"), models=("base",), split=(word,)))

@@ -36,7 +36,7 @@ ROW_KEYS = {
     "outcome", "scores", "notes", "counts", "messages", "checks", "render", "shots", "timing",
 }  # fmt: skip
 TASK_KEYS = {
-    "suite", "task", "prompt", "input", "reference", "category", "difficulty", "scope", "ignore", "prompt_sha",
+    "suite", "task", "group", "prompt", "input", "reference", "category", "difficulty", "scope", "ignore", "prompt_sha",
 }  # fmt: skip
 TIMES = {"timing", "started", "finished", "cost", "seconds"}
 
@@ -249,7 +249,7 @@ def embedded_workplace(workplace: Path, embedded_folder: Path, own_cache: Path) 
     folder = workplace / "baselines" / "smollm2-135m"
     profile = (folder / "profile.yaml").read_text()
     changes: list[tuple[str, Callable[[str], str]]] = [
-        ("max_new_tokens: 384", lambda line: "max_new_tokens: 24"),
+        ("batch_size: 32", lambda line: f"{line}\nmax_new_tokens: 24"),
         ("[html_starter]", lambda line: "[small]"),
         ("training_suite: html_starter", lambda line: "training_suite: small"),
     ]

@@ -23,6 +23,8 @@ app = typer.Typer(
 )
 suites_app = typer.Typer(help="List, check and make task suites.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(suites_app, name="suites")
+cache_app = typer.Typer(help="Show what lies in the cache, and free it.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(cache_app, name="cache")
 
 ProfileOption = Annotated[
     Optional[str],  # noqa: UP045  # typer reads the annotation at run time
@@ -31,6 +33,10 @@ ProfileOption = Annotated[
 DataOption = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option("--data", help="SUITE=FILE: read a suite's rows from a JSONL, JSON, CSV or Parquet file."),
+]
+SplitOption = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--split", help="NAME, or SUITE=NAME: another split of a suite than its default."),
 ]
 QuantizationOption = Annotated[
     Optional[str],  # noqa: UP045
@@ -61,6 +67,7 @@ def run(
         Optional[str], typer.Option(help="Names or folders of suites. Default: the profile's.")  # noqa: UP045
     ] = None,
     data: DataOption = None,
+    split: SplitOption = None,
     limit: Annotated[Optional[int], typer.Option(help="Measure so many held-out tasks, stratified.")] = None,  # noqa: UP045
     full: Annotated[bool, typer.Option("--full", help="Measure all held-out tasks.")] = False,
     name: Annotated[Optional[str], typer.Option(help="Name of the run; default: date and hash.")] = None,  # noqa: UP045
@@ -96,6 +103,7 @@ def run(
             profile=profile,
             suites=_words(suites, "--suites") if suites is not None else (),
             data=parse_data_options(data or []),
+            split=tuple(split or ()),
             limit=limit,
             full=full,
             name=name,
@@ -119,6 +127,7 @@ def generate(
     model: Annotated[str, typer.Option(help="A model file of the profile, or a model or adapter folder.")] = "tuned",
     profile: ProfileOption = None,
     data: DataOption = None,
+    split: SplitOption = None,
     input_file: Annotated[
         Optional[Path], typer.Option("--input", help="A page to be changed, put beside the prompt.")  # noqa: UP045
     ] = None,
@@ -136,6 +145,7 @@ def generate(
         model=model,
         profile=profile,
         data=data or [],
+        split=split or [],
         input_file=input_file,
         out=out,
         open_page=open_page,
@@ -148,6 +158,7 @@ def train(
     model: Annotated[str, typer.Argument(help="A model file of the profile with `train:`.")] = "tuned",
     profile: ProfileOption = None,
     data: DataOption = None,
+    split: SplitOption = None,
     out: Annotated[Optional[Path], typer.Option("--out", help="Also copy the adapter to this folder.")] = None,  # noqa: UP045
     quantization: QuantizationOption = None,
     push: Annotated[
@@ -166,6 +177,7 @@ def train(
         model,
         profile=profile,
         data=data or [],
+        split=split or [],
         out=out,
         quantization=_quantization(quantization),
         push=push,
@@ -195,6 +207,7 @@ def score(
         Path, typer.Argument(metavar="OUTPUTS.jsonl", help='A line each: {"task", "completion", "model"?, "sample"?}.')
     ],
     data: DataOption = None,
+    split: SplitOption = None,
     limit: Annotated[Optional[int], typer.Option(help="Measure so many held-out tasks, stratified.")] = None,  # noqa: UP045
     full: Annotated[bool, typer.Option("--full", help="Measure all held-out tasks.")] = False,
     name: Annotated[Optional[str], typer.Option(help="Name of the run; default: date and hash.")] = None,  # noqa: UP045
@@ -202,7 +215,7 @@ def score(
     """Score, compare and report completions made elsewhere."""
     from harness.cli.score import score_outputs
 
-    score_outputs(suite, outputs, data=data or [], limit=limit, full=full, name=name)
+    score_outputs(suite, outputs, data=data or [], split=split or [], limit=limit, full=full, name=name)
 
 
 @app.command()
@@ -307,6 +320,7 @@ def suites_check(
         typer.Argument(metavar="[SUITE]", help="A name or folder. Default: all whose rows are on this disk."),
     ] = None,
     data: DataOption = None,
+    split: SplitOption = None,
     limit: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option(min=1, help="Test the metrics on so many tasks; the rest is checked of all."),
@@ -319,7 +333,7 @@ def suites_check(
     """Check references, checks, split and metrics of a suite; exit with 1 when there are tasks to mend."""
     from harness.cli.suites import check_suites
 
-    raise typer.Exit(check_suites(suite, data=data or [], limit=limit, json_file=json_file))
+    raise typer.Exit(check_suites(suite, data=data or [], split=split or [], limit=limit, json_file=json_file))
 
 
 @suites_app.command("new")
@@ -335,6 +349,36 @@ def suites_new(
     from harness.cli.suites import new_suite
 
     new_suite(name, source, folder)
+
+
+@cache_app.command("list")
+def cache_list(
+    kind: Annotated[Optional[str], typer.Option(help="Only of these kinds, separated by commas.")] = None,  # noqa: UP045
+) -> None:
+    """List converted weights, adapters, answers, renderings and the rest: size, age, and what each belongs to."""
+    from harness.cli.cache import list_cache
+
+    list_cache(_words(kind, "--kind") if kind is not None else ())
+
+
+@cache_app.command("prune")
+def cache_prune(
+    kind: Annotated[Optional[str], typer.Option(help="Only of these kinds, separated by commas.")] = None,  # noqa: UP045
+    older_than: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="AGE", help="Only what was written longer ago, such as 30d, 12h or 4w."),
+    ] = None,
+    larger_than: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="SIZE", help="Only what takes more, such as 500MB."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Remove cached things; what is needed again is made again. Files that are not the harness' own stay."""
+    from harness.cli.cache import prune_cache
+
+    kinds = _words(kind, "--kind") if kind is not None else ()
+    prune_cache(kinds, older_than=older_than, larger_than=larger_than, yes=yes)
 
 
 def _words(text: str, option: str) -> tuple[str, ...]:

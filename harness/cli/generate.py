@@ -28,6 +28,7 @@ def generate_page(
     out: Path | None,
     open_page: bool,
     quantization: Quantization | None,
+    split: Sequence[str] = (),
 ) -> None:
     """Generate one page; print it, or write it to `out`, and show its screenshot if asked.
 
@@ -38,7 +39,13 @@ def generate_page(
     if not prompt.strip():
         raise UsageError("the prompt is empty", 'for example: generate "A page with a login form"')
     narrator = Narrator(Console(stderr=True))
-    request = RunRequest(models=(model,), profile=profile, data=parse_data_options(data), quantization=quantization)
+    request = RunRequest(
+        models=(model,),
+        profile=profile,
+        data=parse_data_options(data),
+        split=tuple(split),
+        quantization=quantization,
+    )
     resolved = resolve(request, models_only=True)
     contender = proved(prepare(resolved, narrator)[-1:], narrator)[0]
     task = Task(id="generate", prompt=prompt, input=_read(input_file))

@@ -11,7 +11,14 @@ from harness.request import Resolved
 
 
 def score_outputs(
-    suite: str, outputs: Path, *, data: Sequence[str], limit: int | None, full: bool, name: str | None
+    suite: str,
+    outputs: Path,
+    *,
+    data: Sequence[str],
+    limit: int | None,
+    full: bool,
+    name: str | None,
+    split: Sequence[str] = (),
 ) -> None:
     """Score the answers in a file as a run of their own, and say what is missing in it.
 
@@ -23,7 +30,9 @@ def score_outputs(
     from harness.run import carry_out
 
     narrator = Narrator()
-    request = RunRequest(suites=(suite,), data=parse_data_options(data), limit=limit, full=full, name=name)
+    request = RunRequest(
+        suites=(suite,), data=parse_data_options(data), split=tuple(split), limit=limit, full=full, name=name
+    )
     resolved = resolve_given(request, outputs)
     _say_what_is_missing(resolved, outputs, narrator)
     carry_out(resolved, narrator)

@@ -13,9 +13,11 @@ from rich.text import Text
 
 from harness.errors import EXIT_DONE, EXIT_FAILED, HarnessError
 from harness.suite.load import find_suites, load_suite, load_suite_file
+from harness.suite.schema import DEFAULT_SPLIT, FixedSplit
 
 if TYPE_CHECKING:
     from harness.suite.findings import SuiteCheck, Tier
+    from harness.types import Suite
 
 _SHOWN_IDS = 12
 _SHOWN_REASONS = 3
@@ -28,8 +30,9 @@ def list_suites() -> None:
         file = load_suite_file(location)
         if file.hub is not None:
             train, held_out = "on the hub", file.hub.path
-            if file.split is not None:
-                train, held_out = str(file.split.train_rows), str(file.split.of_rows - file.split.train_rows)
+            fixed = file.split if isinstance(file.split, FixedSplit) else file.splits.get(DEFAULT_SPLIT)
+            if isinstance(fixed, FixedSplit):
+                train, held_out = str(fixed.train_rows), str(fixed.of_rows - fixed.train_rows)
         else:
             suite = load_suite(location)
             train, held_out = str(len(suite.train)), str(len(suite.held_out))
@@ -43,6 +46,7 @@ def check_suites(
     name: str | None,
     *,
     data: Sequence[str] = (),
+    split: Sequence[str] = (),
     limit: int | None = None,
     json_file: Path | None = None,
     console: Console | None = None,
@@ -63,6 +67,7 @@ def check_suites(
     from harness.request import parse_data_options
     from harness.suite.check import check_suite
     from harness.suite.load import find_suite
+    from harness.suite.split_option import check_split_option, chosen_split
 
     console = console or Console()
     files = parse_data_options(data)
@@ -71,22 +76,40 @@ def check_suites(
     locations = [find_suite(name)] if name else find_suites()
     if not locations:
         raise HarnessError("there are no suites under tasks/", "run the harness in the folder that holds tasks/")
+    check_split_option(split, locations)
     found: dict[str, SuiteCheck] = {}
     for location in locations:
         rows = files.get(location.name)
         if name is None and rows is None and load_suite_file(location).hub is not None:
             console.print(Text(f"{location.name}: its rows are on the hub, so it is only checked when named\n"))
             continue
-        suite = load_suite(location, rows)
+        suite = load_suite(location, rows, chosen_split(location, split))
         console.print(Text(f"{location.name}: {len(suite.train)} training and {len(suite.held_out)} held-out tasks"))
         found[location.name] = check_suite(suite, Narrator(console), limit)
         print_check(found[location.name], console)
+        for line in _lowered(suite):
+            _line(console, line)
     if json_file is not None:
         write_atomically(
             json_file, json.dumps({name: check.as_dict() for name, check in found.items()}, indent=1) + "\n"
         )
         console.print(Text(f"written to {json_file}"))
     return EXIT_DONE if all(check.sound for check in found.values()) else EXIT_FAILED
+
+
+def _lowered(suite: Suite) -> list[str]:
+    """Profiles that name the suite and lower the limit of new tokens below what its references ask for."""
+    from harness.profile.load import load_profile, profile_names
+    from harness.suite.reach import answer_limit, estimated_tokens, reach
+
+    tasks, free = [*suite.train, *suite.held_out], answer_limit(suite, estimated_tokens)
+    found = []
+    for name in profile_names():
+        file = load_profile(name).file
+        if file.max_new_tokens and file.max_new_tokens < free and suite.name in (*file.suites, file.training_suite):
+            lowered = reach(file.max_new_tokens, tasks, estimated_tokens, estimated=True)
+            found.append(f"profile {name} lowers it: {lowered}")
+    return found
 
 
 def print_check(check: SuiteCheck, console: Console) -> None:
@@ -107,6 +130,11 @@ def print_check(check: SuiteCheck, console: Console) -> None:
         doubles = sum(len(group) - 1 for group in check.near[part])
         _line(console, f"near-duplicates among {name} tasks: {doubles or 'none'}")
     _ids(console, "held-out tasks that resemble training rows", list(check.leaked))
+    if check.split != DEFAULT_SPLIT:
+        _line(console, f"split: {check.split}")
+    _line(console, str(check.shift) if check.shift else "too few rows to compare training with held-out ones")
+    if check.reach is not None:
+        _line(console, str(check.reach))
     _self_test(check, console)
     console.print()
     _mend(check, console)

@@ -22,6 +22,7 @@ def train_model(
     data: Sequence[str],
     out: Path | None,
     quantization: Quantization | None,
+    split: Sequence[str] = (),
     push: str | None = None,
     merge: Path | None = None,
 ) -> None:
@@ -43,7 +44,13 @@ def train_model(
     from harness.train.publish import push_adapter
 
     narrator = Narrator() if processes.is_main() else Narrator(Console(quiet=True))
-    request = RunRequest(models=(model,), profile=profile, data=parse_data_options(data), quantization=quantization)
+    request = RunRequest(
+        models=(model,),
+        profile=profile,
+        data=parse_data_options(data),
+        split=tuple(split),
+        quantization=quantization,
+    )
     resolved = resolve(request, models_only=True)
     narrator.say(f"profile {resolved.profile.name}: {resolved.profile.why}")
     _training_of(resolved.specs[-1])
@@ -93,6 +100,7 @@ def plan_training(model: str, *, profile: str | None, gpu: str | None) -> None:
     """
     from harness.generate.choice import plan_decoding
     from harness.profile.load import base_weights, load_profile, resolve_model
+    from harness.suite.reach import UNKNOWN_LIMIT
     from harness.train.layout import written_layout
     from harness.train.plan import (
         GIB,
@@ -136,5 +144,6 @@ def plan_training(model: str, *, profile: str | None, gpu: str | None) -> None:
     source_of_speed = "from rates measured on one" if "H100" in card.name else "reckoned from the data sheet"
     narrator.say(f"about {speed:.0f} tokens/s ({source_of_speed})")
     file = chosen.file
-    decoding = plan_decoding(shape, quantization, card.memory, file.batch_size, file.max_new_tokens)
+    limit = file.max_new_tokens or UNKNOWN_LIMIT
+    decoding = plan_decoding(shape, quantization, card.memory, file.batch_size, limit)
     narrator.say(f"answering afterwards: {decoding}")

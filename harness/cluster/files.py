@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.cache import cache_folder, file_sha256, files_sha256, finished_folder
+from harness.cache import cache_folder, finished_folder
 from harness.errors import HarnessError
-from harness.model.weights import WEIGHT_SUFFIXES, fetch_weights
+from harness.model.identity import TEMPLATES_FOLDER, adapter_hashes, model_hashes
+from harness.model.weights import fetch_weights
 from harness.profile.schema import Weights
 
 PIECE_BYTES = 32 * 2**20
@@ -20,8 +21,10 @@ class FileServer:
     """Reads files on the machine where they lie. A Ray actor is made of it."""
 
     def sizes(self, folder: str) -> dict[str, int]:
-        """Return the names of a folder's files with their sizes in bytes."""
-        return {path.name: path.stat().st_size for path in sorted(Path(folder).iterdir()) if path.is_file()}
+        """Return the names of a folder's files, those of its chat templates too, with their sizes in bytes."""
+        top = Path(folder)
+        files = [*sorted(top.iterdir()), *sorted((top / TEMPLATES_FOLDER).glob("*"))]
+        return {path.relative_to(top).as_posix(): path.stat().st_size for path in files if path.is_file()}
 
     def piece(self, folder: str, name: str, offset: int, size: int) -> bytes:
         """Return `size` bytes of a file from `offset` on, fewer at its end."""
@@ -37,27 +40,25 @@ class FolderSource:
     folder: str
     """Where it lies on the machine that the run began on, and on any other that shares its disk."""
     sha256: str
-    """Over its weight files."""
+    """Over everything in it that decides a text."""
     weights: Weights | None = None
     """Where a node may fetch it by itself."""
 
 
 def weights_sha256(folder: Path) -> str | None:
-    """Return the SHA-256 over a folder's weight files as `fetch_weights` reckons it, or None without any."""
+    """Return the SHA-256 over a folder's content as `fetch_weights` reckons it, or None where it holds no model."""
     try:
-        files = [path for path in folder.iterdir() if path.suffix in WEIGHT_SUFFIXES]
-    except OSError:
+        return model_hashes(folder).identity
+    except (HarnessError, OSError):
         return None
-    safe = [path for path in files if path.suffix == ".safetensors"]
-    return files_sha256(safe or files) if files else None
 
 
 def adapter_sha256(folder: Path) -> str | None:
-    """Return the SHA-256 of an adapter's file, or None where it is not there."""
-    from harness.train.sft import ADAPTER_FILE
-
-    file = folder / ADAPTER_FILE
-    return file_sha256(file) if file.is_file() else None
+    """Return the SHA-256 over an adapter's content, or None where there is none."""
+    try:
+        return adapter_hashes(folder).identity
+    except (HarnessError, OSError):
+        return None
 
 
 def obtain(source: FolderSource, server: Any, *, adapter: bool = False) -> Path:
@@ -92,6 +93,7 @@ def _receive(source: FolderSource, server: Any, target: Path) -> None:
 
     with finished_folder(target) as folder:
         for name, size in ray.get(server.sizes.remote(source.folder)).items():
+            (folder / name).parent.mkdir(exist_ok=True)
             with (folder / name).open("wb") as stream:
                 for piece in _pieces(server, source.folder, name, size):
                     stream.write(piece)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.compare.gate import Check, gate, read_rules
+from harness.compare.gate import Check, gate_runs, read_rules
 from harness.compare.runs import (
     AcrossRuns,
     Run,
@@ -17,7 +20,8 @@ from harness.compare.runs import (
     load_run,
     split_reference,
 )
-from harness.compare.verdict import plain, points, signed
+from harness.compare.verdict import points
+from harness.compare.wording import plain, signed, span
 from harness.compare.writers import junit, markdown, write_text
 from harness.errors import EXIT_DONE, EXIT_GATE
 
@@ -51,15 +55,27 @@ def run_compare_command(
     rules = None if gate_rules is None else read_rules(gate_rules)
     first, first_model, second, second_model = _sides(left, right, reports, frozen)
     result = compare_runs(first, first_model, second, second_model, seed=seed, replicates=replicates)
-    checks = gate(result.summary, rules, result.pair) if rules is not None else []
-    for line in describe(result, second.manifest.get("scorers", {}), checks):
-        say(line)
+    checks = gate_runs(result, rules) if rules is not None else []
+    scorers = second.manifest.get("scorers", {})
+    # files first: whoever reads what is printed may hang up at any line
     if junit_file is not None:
         write_text(junit_file, junit(checks))
     if markdown_file is not None:
-        scorers = second.manifest.get("scorers", {})
         write_text(markdown_file, markdown(result.summary, scorers, result.pair, checks, result.manifest_differences))
+    _say_all(describe(result, scorers, checks), say)
     return EXIT_DONE if all(check.passed for check in checks) else EXIT_GATE
+
+
+def _say_all(lines: Sequence[str], say: Say) -> None:
+    """Say the lines; a reader that closes the pipe (`| head -1`) ends the saying and not the command."""
+    try:
+        for line in lines:
+            say(line)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # what is still buffered must not fail at exit either
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run_freeze_command(
@@ -81,6 +97,32 @@ def _sides(left: str, right: str | None, reports: Path, frozen: Path) -> tuple[R
     return first, choose_model(first, model), second, choose_model(second, other_model)
 
 
+_CONTENT = {
+    "weights_sha256": "weights",
+    "config_sha256": "config",
+    "tokenizer_sha256": "tokenizer",
+    "adapter_sha256": "adapter",
+    "adapter_config_sha256": "adapter's config",
+    "adapter_tokenizer_sha256": "adapter's tokenizer",
+}
+"""What a model is made of, as the manifest names it."""
+
+
+def _another_of_that_name(result: AcrossRuns) -> list[str]:
+    """Say where both sides name their model alike and it is not the same one; nothing where a side does not tell."""
+    differing = {entry["key"]: entry for entry in result.manifest_differences}
+    if "model.name" in differing:
+        return []
+    found = [differing.get(f"model.{key}") for key in _CONTENT]
+    parts = [
+        word
+        for word, entry in zip(_CONTENT.values(), found, strict=True)
+        if entry is not None and entry["left"] is not None and entry["right"] is not None
+    ]
+    name = result.pair.partition(":")[0].rpartition("@")[0]
+    return [f"{name} is not the same model in both runs: other {', other '.join(parts)}"] if parts else []
+
+
 def describe(result: AcrossRuns, scorers: Mapping[str, Mapping[str, Any]], checks: Sequence[Check] = ()) -> list[str]:
     """Return the comparison as lines of text: what differs first, then the verdict, the numbers and the gate."""
     lines = []
@@ -90,24 +132,32 @@ def describe(result: AcrossRuns, scorers: Mapping[str, Mapping[str, Any]], check
             lines.append(f"  {entry['key']}: {entry['left']} → {entry['right']}")
         more = len(result.manifest_differences) - _MOST_DIFFERENCES
         lines += [f"  and {more} more"] if more > 0 else []
+        lines += _another_of_that_name(result)
     lines += [f"Left out, {why}: {metric}" for metric, why in result.left_out_metrics.items()]
     if result.left_out_tasks:
         lines.append(f"Left out: {result.left_out_tasks} tasks that only one side answered, or with another prompt")
     verdict = result.summary["verdicts"][result.pair]
     lines += [verdict["sentence"], verdict["gains"], *verdict["warnings"]]
-    models = result.pair.split(":")
     for suite, content in result.summary["suites"].items():
-        lines.append(f"{suite}, {content['tasks']} tasks (points; ★ primary, p after Holm):")
+        entries = [entry for entry in content["pairs"][result.pair].values() if entry["difference"] is not None]
+        compared = max((entry["tasks"] for entry in entries), default=0)
+        every = (
+            f"{content['tasks']} tasks" if compared == content["tasks"] else f"{compared} of {content['tasks']} tasks"
+        )
+        if content["units"] < content["tasks"]:
+            every += f" in {content['units']} groups of near-duplicates"
+        lines.append(f"{suite}, {every} (points, means over the tasks that both have; ★ primary, p after Holm):")
         for metric, entry in content["pairs"][result.pair].items():
             if entry["difference"] is None:
                 continue
             by = points(str(scorers[metric]["scale"]))
             p = entry["p_adjusted"] if entry["primary"] else entry["p"]
-            means = [plain(content["metrics"][metric][model]["mean"] * by) for model in models]
+            means = [plain(side * by) for side in entry["sides"]]
+            fewer = f"  {entry['tasks']} tasks" if entry["tasks"] < compared else ""
             lines.append(
                 f"  {'★' if entry['primary'] else ' '} {metric:18} {means[0]:>4} → {means[1]:>4}"
                 f"  {signed(entry['difference'] * by):>6}"
-                f"  ({plain(entry['low'] * by)} to {plain(entry['high'] * by)})  p {p:.3g}"
+                f"  ({span(entry['low'] * by, entry['high'] * by)})  p {p:.3g}{fewer}"
             )
     for check in checks:
         where = f" on {check.suite}" if check.suite else ""

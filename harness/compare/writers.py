@@ -8,7 +8,8 @@ from typing import Any
 from xml.etree import ElementTree
 
 from harness.compare.gate import Check
-from harness.compare.verdict import plain, points, signed
+from harness.compare.verdict import points
+from harness.compare.wording import plain, signed, span
 
 
 def printable(text: object) -> str:
@@ -60,11 +61,11 @@ def markdown(
         lines += [
             f"### {cell(suite)}",
             "",
-            f"| metric | {cell(first)} | {cell(second)} | difference | 95 % interval | p |",
+            f"| metric | {cell(first)} | {cell(second)} | difference | 95 % interval | p | tasks |",
         ]
-        lines.append("|---|---:|---:|---:|---:|---:|")
+        lines.append("|---|---:|---:|---:|---:|---:|---:|")
         for metric, entry in content["pairs"].get(pair, {}).items():
-            lines.append(_row(metric, scorers[metric], content["metrics"][metric], entry, first, second))
+            lines.append(_row(metric, scorers[metric], entry))
         lines.append("")
     lines.append("★ primary: the verdict rests on these, p after Holm. The others are exploratory and not corrected.")
     if differences:
@@ -80,23 +81,17 @@ def markdown(
     return "\n".join(lines) + "\n"
 
 
-def _row(
-    metric: str,
-    scorer: Mapping[str, Any],
-    means: Mapping[str, Mapping[str, Any]],
-    entry: Mapping[str, Any],
-    first: str,
-    second: str,
-) -> str:
+def _row(metric: str, scorer: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
+    """Return one metric's line: both means and the difference over the same tasks."""
     by = points(str(scorer["scale"]))
     label = cell(scorer.get("label") or metric) + (" ★" if entry["primary"] else "")
-    sides = [means.get(model, {}).get("mean") for model in (first, second)]
-    shown = ["–" if value is None else plain(value * by) for value in sides]
     if entry["difference"] is None:
-        return f"| {label} | {shown[0]} | {shown[1]} | – | – | – |"
+        return f"| {label} | – | – | – | – | – | 0 |"
+    shown = [plain(side * by) for side in entry["sides"]]
     p = entry["p_adjusted"] if entry["primary"] else entry["p"]
-    interval = f"{plain(entry['low'] * by)} to {plain(entry['high'] * by)}"
-    return f"| {label} | {shown[0]} | {shown[1]} | {signed(entry['difference'] * by)} | {interval} | {p:.3g} |"
+    interval = span(entry["low"] * by, entry["high"] * by)
+    difference = signed(entry["difference"] * by)
+    return f"| {label} | {shown[0]} | {shown[1]} | {difference} | {interval} | {p:.3g} | {entry['tasks']} |"
 
 
 def cell(value: object) -> str:

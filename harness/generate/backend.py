@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from harness.generate.settings import GenerationSettings
 from harness.generate.store import CompletionStore, StoredCompletion
@@ -55,6 +55,10 @@ class Backend(ABC):
             decoding: Decodes what the store lacks, for models on these machines; None does it in this process.
         """
 
+    def limited(self, max_new_tokens: int) -> Backend:
+        """Return the same model with answers of at most so many tokens; answers that are there stay as they are."""
+        return self
+
     @abstractmethod
     def manifest(self) -> dict[str, Any]:
         """Return what the manifest says of it: see docs/files.md."""
@@ -97,6 +101,12 @@ class StoredBackend(Backend, Generic[PromptT]):
         """How many completions each task gets."""
         return self.settings.samples
 
+    def limited(self, max_new_tokens: int) -> StoredBackend[PromptT]:
+        """Return the same model with answers of at most so many tokens."""
+        settings = replace(self.settings, max_new_tokens=max_new_tokens)
+        limited: StoredBackend[PromptT] = replace(cast(Any, self), settings=settings)
+        return limited
+
     @abstractmethod
     def identity(self) -> Mapping[str, Any]:
         """Return everything that decides what this model writes, and nothing that does not."""
@@ -113,7 +123,7 @@ class StoredBackend(Backend, Generic[PromptT]):
         self, tasks: Sequence[Task], *, fresh: bool = False, decoding: Decoding | None = None
     ) -> Iterator[tuple[Completion, bool]]:
         """Yield each completion and whether it came from the store: those first, the others as they finish."""
-        store = CompletionStore(self.identity())
+        store = CompletionStore(self.identity(), model=self.name)
         wanted: Wanted[PromptT] = {}
         for task in tasks:
             prompt = self.prompt(task)

@@ -73,7 +73,6 @@ def given_models(path: Path, suite: Suite) -> tuple[Profile, list[ModelSpec], in
         title=f"Answers in {path.name}",
         prompt="{{ prompt }}",
         chat=False,
-        max_new_tokens=1,  # nothing is generated
         training_suite=suite.name,
         suites=[suite.name],
     )
@@ -98,11 +97,16 @@ def backend_elsewhere(spec: ModelSpec, temperature: float, samples: int, example
     from harness.generate.served import ServedModel
     from harness.generate.settings import GenerationSettings
     from harness.model.prompt import PromptRenderer
+    from harness.suite.reach import UNKNOWN_LIMIT
 
     file, served = spec.profile.file, spec.file.openai
     assert served is not None
     settings = GenerationSettings(
-        file.max_new_tokens, served.concurrency, temperature=temperature, samples=samples, cut_loops=False
+        file.max_new_tokens or UNKNOWN_LIMIT,
+        served.concurrency,
+        temperature=temperature,
+        samples=samples,
+        cut_loops=False,
     )
     chat = file.chat if served.api is None else served.api == "chat"
     return ServedModel(spec.name, served, PromptRenderer(file.prompt, chat), settings, examples)

@@ -17,6 +17,7 @@ from harness.generate.local import Generator, Tokens, Wanted, end_tokens
 from harness.generate.stopping import END_TAG, StopRule
 from harness.generate.store import StoredCompletion
 from harness.generate.verdict import Verdict
+from harness.model.identity import installed
 from harness.model.load import LoadedModel
 from harness.types import FinishReason
 
@@ -144,7 +145,7 @@ class EngineGenerator(Generator):
 
     def identity(self) -> dict[str, Any]:
         """Return everything that decides what this model writes."""
-        return super().identity() | {"engine": "vllm", "arguments": dict(self.arguments)}
+        return super().identity() | {"engine": f"vllm {installed('vllm')}", "arguments": dict(self.arguments)}
 
     def manifest(self) -> dict[str, Any]:
         """Return what the manifest says of it; vLLM sizes its batches itself."""

@@ -13,6 +13,7 @@ from harness.generate.backend import Wanted as _Wanted
 from harness.generate.settings import GenerationSettings
 from harness.generate.store import StoredCompletion
 from harness.generate.verdict import Verdict, device_name, kinds_here, remembered, remembered_or
+from harness.model.identity import adapter_record, deciding_packages
 from harness.model.load import LoadedModel
 from harness.model.prompt import PromptRenderer
 from harness.types import Task, sha256
@@ -52,6 +53,7 @@ class Generator(StoredBackend[Tokens]):
         return {
             "weights": self.loaded.weights.sha256,
             "adapter": self.adapter_sha256,
+            "packages": deciding_packages(),
             "precision": asdict(self.loaded.precision),
             "template": self.renderer.sha,
             "examples": [[example.prompt_sha, example.reference] for example in self.examples],
@@ -124,8 +126,8 @@ class Generator(StoredBackend[Tokens]):
         """Return what the manifest says of it."""
         precision, plan, decoder = self.loaded.precision, self._plan(), self.decoder()
         return {
-            "weights_sha256": self.loaded.weights.sha256,
-            "adapter_sha256": self.adapter_sha256,
+            **self.loaded.weights.record(),
+            **adapter_record(self.adapter_folder),
             "quantization": precision.quantization,
             "dtype": precision.dtype,
             "device": precision.device,

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from harness.cache import cache_folder, content_key
+from harness.cache import cache_folder, content_key, write_atomically
 from harness.jsonl import append_lines, read_lines
 from harness.schema import SCHEMA, upgraded
 from harness.types import FinishReason
+
+FORM = 2
+"""Raised when the same identity can get another text, because answers are ended, cut or read in another way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +36,17 @@ _FIELDS = frozenset(field.name for field in fields(StoredCompletion))
 
 
 class CompletionStore:
-    """Completions of one model identity: weights, adapter, precision, template, examples and settings.
+    """Completions of one model identity: everything that decides what it writes, and no name.
 
     One JSON Lines file each, its lines of a schema as those of a run's files. Rows are only ever appended; a line torn
-    by a crash is dropped.
+    by a crash is dropped. A file beside it says for people whose they are: the identity, and the model's name when the
+    first of them was stored.
     """
 
-    def __init__(self, identity: Mapping[str, Any], folder: Path | None = None) -> None:
-        self.path = (folder or cache_folder("completions")) / f"{content_key(identity)[:32]}.jsonl"
+    def __init__(self, identity: Mapping[str, Any], folder: Path | None = None, *, model: str = "") -> None:
+        key = content_key({"form": FORM, "identity": identity})[:32]
+        self.path = (folder or cache_folder("completions")) / f"{key}.jsonl"
+        self._about = {"model": model, "form": FORM, "identity": identity}
         self._rows: dict[str, StoredCompletion] = {}
         for line in read_lines(self.path):
             row = upgraded(line, self.path)
@@ -66,5 +74,8 @@ class CompletionStore:
         Raises:
             HarnessError: the disk is full or not writable; what was stored before stays.
         """
+        if not self._rows:
+            with contextlib.suppress(OSError):  # a full disk is named by what follows
+                write_atomically(self.path.with_suffix(".json"), json.dumps(self._about))
         append_lines(self.path, [{"schema": SCHEMA, "key": key, **asdict(completion)}])
         self._rows[key] = completion

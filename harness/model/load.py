@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
+from harness.model.adapters import attach
+from harness.model.checkpoint import check_folder, load_checkpoint, one_line, some
 from harness.model.weights import LocalWeights, fetch_weights
 from harness.processes import main_first, sharded
 from harness.profile.schema import DType, Quantization, Weights
+
+if TYPE_CHECKING:
+    from harness.model.base_state import BaseState
+
+_PAGE = "<html><body>page</body></html>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,24 +57,38 @@ def choose_precision(quantization: Quantization, dtype: DType) -> Precision:
 
 @dataclass
 class LoadedModel:
-    """A model with its tokenizer. Adapters sit beside the same base weights and are switched, never merged."""
+    """A model with its tokenizer. At most one adapter sits on the base weights at a time; nothing is ever merged.
+
+    The base answers without anything around it. What adapters and trainings did to it is taken back when they go, a
+    checksum of every tensor says whether it is what was loaded, and where it is not, it is loaded anew.
+    """
 
     tokenizer: Any
     weights: LocalWeights
     precision: Precision
     source: Weights | None = None
     """Where they came from, for other machines to fetch them."""
-    _model: Any = None
-    adapters: dict[str, str] = field(default_factory=dict)
-    """SHA-256 of each loaded adapter → its name inside the PEFT model."""
     fused: Any = None
     """The same weights as `harness.generate.fused` decodes with; gone when the model changes hands."""
+    notice: Callable[[str], None] | None = None
+    """Called with a line where the base had to be loaded anew."""
+    _model: Any = None
+    _base: BaseState | None = None
+    _attached: str | None = None
+    """SHA-256 of the adapter that is on the base."""
+    _lent: bool = False
+    _suspect: str | None = None
+    """What was on the base since its tensors were last compared."""
 
     @property
     def model(self) -> Any:
         """The model; loaded when first asked for, so that a run whose answers are all cached never waits for it."""
+        self._check_base()
         if self._model is None:
+            from harness.model.base_state import BaseState
+
             self._model = _load_base(self.weights, self.precision)
+            self._base = None if sharded() else BaseState(self._model)  # of shards nobody holds a tensor
         return self._model
 
     @model.setter
@@ -77,65 +98,98 @@ class LoadedModel:
 
     @contextlib.contextmanager
     def adapter(self, folder: Path | None, sha256: str | None) -> Iterator[Any]:
-        """Yield the model with that adapter on, or with every adapter off for None.
+        """Yield the model with that adapter on, or the bare base for None; in a training, the model as it stands.
 
         Raises:
+            UsageError: the folder holds no adapter.
             HarnessError: the adapter does not fit these weights.
         """
-        if folder is None or sha256 is None:
-            if not self.adapters:
-                yield self.model
-            else:
-                with self.model.disable_adapter():
-                    yield self.model
-            return
-        if sha256 not in self.adapters:
-            self._attach(folder, sha256)
-        self.model.set_adapter(self.adapters[sha256])
+        if not self._lent and sha256 != self._attached:
+            self.drop_adapters()
+            if folder is not None and sha256 is not None:
+                self._attach(folder, sha256)
         yield self.model
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[Any]:
+        """Yield the base to a training, which may set `model` to what it makes of it; afterwards the base is as before.
+
+        Within the block `adapter` yields the model as it stands.
+        """
+        self.drop_adapters()
+        base = self.model
+        self.fused, self._lent = None, True
+        try:
+            yield base
+        finally:
+            self._lent = False
+            self._take_back("the training")
+
+    def changed_weights(self) -> list[str]:
+        """Return the names of base tensors that are not what was loaded, as it stands."""
+        return [] if self._base is None else self._base.changed()
 
     def release(self) -> None:
         """Free the memory; weights and adapters are loaded anew when they are next asked for."""
-        self.model = None
-        self.adapters.clear()
+        self.model, self._base, self._attached, self._suspect = None, None, None, None
         if self.precision.device == "cuda":
             import torch
 
             torch.cuda.empty_cache()
 
     def drop_adapters(self) -> None:
-        """Take every adapter off the base weights, which stay as they are; `adapter` attaches them anew."""
-        self.fused = None
-        if self.adapters:
-            self.model = self.model.unload()
-            self.adapters.clear()
+        """Take the adapter off the base weights, which are then what was loaded; `adapter` attaches it anew."""
+        if self._attached is not None:
+            self._take_back("the adapter")
 
     def _attach(self, folder: Path, sha256: str) -> None:
-        from peft import PeftModel
-
-        name = f"adapter_{len(self.adapters)}"
+        base = self.model
+        self._attached = sha256
         try:
-            if self.adapters:
-                self.model.load_adapter(str(folder), adapter_name=name)
-            else:
-                self._model = PeftModel.from_pretrained(self.model, str(folder), adapter_name=name)
-        except (ValueError, RuntimeError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise HarnessError(
-                f"the adapter in {folder} does not fit the base weights: {reason:.120}",
-                "use the profile whose weights it was made for",
-            ) from error
-        self.model.eval()
-        self.adapters[sha256] = name
+            self._model = attach(base, folder)
+        except BaseException:
+            self._take_back("the adapter")
+            raise
+        if self.changed_weights():
+            self.fused = None  # made of the base's own weights
+
+    def _take_back(self, by: str) -> None:
+        """Put the base back in place; whether its tensors are what was loaded is asked before the next use."""
+        self._attached = None
+        if self._base is None:
+            self.release()
+            return
+        self._base.restore()
+        self._model, self._suspect = self._base.model, by
+
+    def _check_base(self) -> None:
+        """Let go of a base whose tensors are not what was loaded; not earlier, for a failed training holds memory."""
+        by, self._suspect = self._suspect, None
+        changed = self.changed_weights() if by is not None else []
+        if not changed:
+            return
+        self.release()
+        if self.notice:
+            self.notice(f"{by} wrote into the base weights ({some(changed)}): they are loaded anew")
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """Return the tokenizer of a model folder, with a padding token."""
+    """Return the tokenizer of a model's or adapter's folder, with a padding token.
+
+    Raises:
+        HarnessError: the folder holds none, or a broken one.
+    """
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(str(folder))
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    what = f"the tokenizer in {folder} does not load"
+    with one_line(what, "the folder needs the tokenizer's files, such as tokenizer.json: copy the base model's"):
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
+        written = tokenizer(_PAGE, add_special_tokens=False)["input_ids"]
+        if not set(written) - set(tokenizer.all_special_ids):  # made up where the folder has no tokenizer's files
+            raise HarnessError(f"{folder} holds no tokenizer that can write HTML", "copy the base model's files to it")
+        if tokenizer.pad_token_id is None:
+            spare = tokenizer.unk_token or tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+            tokenizer.pad_token = spare
     return tokenizer
 
 
@@ -143,29 +197,34 @@ def load_model(weights: Weights, precision: Precision) -> LoadedModel:
     """Fetch base weights and their tokenizer; the model itself is loaded on first use.
 
     Raises:
-        HarnessError: the weights cannot be had.
+        HarnessError: the weights cannot be had, or their folder is broken.
     """
     with main_first():
         local = fetch_weights(weights)
+    check_folder(local.folder, precision.quantization)
     return LoadedModel(load_tokenizer(local.folder), local, precision, weights)
 
 
 def _load_base(local: LocalWeights, precision: Precision) -> Any:
-    from transformers import AutoModelForCausalLM
-
-    settings: dict[str, Any] = {"dtype": precision.torch_dtype, "attn_implementation": "sdpa"}
+    settings: dict[str, Any] = {"dtype": precision.torch_dtype}
     if precision.device == "cuda" and not sharded():  # sharded, it waits in the computer's memory for its parts' places
         import torch
 
         settings["device_map"] = {"": torch.cuda.current_device()}  # of several processes each has its own
     if precision.quantization == "nf4":
         settings["quantization_config"] = nf4_config(precision)
-    try:
-        model = AutoModelForCausalLM.from_pretrained(str(local.folder), **settings)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise HarnessError(f"the model in {local.folder} does not load: {reason:.160}", "check the folder") from error
-    return model.eval()
+    return load_checkpoint(local.folder, settings, _keep_4_bit_weights_as_they_are)
+
+
+def _keep_4_bit_weights_as_they_are(model: Any) -> None:
+    """Keep bitsandbytes on a CPU from packing weights at their first use.
+
+    It rounds their scales to bfloat16 then, and a packed layer passes no gradient on, so that an adapter would learn
+    nothing once the base has answered.
+    """
+    for module in model.modules():
+        if getattr(module, "support_avx512bf16_for_cpu", False):
+            module.support_avx512bf16_for_cpu = False
 
 
 def nf4_config(precision: Precision) -> Any:

@@ -10,6 +10,7 @@ import jinja2
 
 from harness.cache import content_key
 from harness.errors import UsageError
+from harness.model.checkpoint import first_line
 from harness.types import Task, sha256
 
 
@@ -47,8 +48,35 @@ class PromptRenderer:
         if not self.chat:
             shots = [f"{self.user_turn(example)}{example.reference.strip()}\n\n" for example in examples]
             return "".join([*shots, self.user_turn(task)])
-        turns = self.turns(task, examples)
-        return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+        return self._through_chat_template(self.turns(task, examples))
+
+    def _through_chat_template(self, turns: list[dict[str, str]]) -> str:
+        """Return the conversation as the model's makers write it, with every turn in it.
+
+        Raises:
+            UsageError: the tokenizer has no template, several without a default, or one that does not take these turns.
+        """
+        templates = self.tokenizer.chat_template
+        if not templates or (isinstance(templates, dict) and "default" not in templates):
+            listed = f"has {', '.join(sorted(templates))} and no default" if templates else "has none"
+            raise UsageError(
+                f"`chat: true` needs the tokenizer's chat template, and it {listed}",
+                "set `chat: false`, or put the one that is meant into chat_template.jinja",
+            )
+        try:
+            text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        except Exception as error:  # a template raises whatever it likes
+            raise UsageError(
+                f"the tokenizer's chat template does not take turns of user and assistant: {first_line(error)}",
+                "mend chat_template.jinja, or set `chat: false`",
+            ) from error
+        lost = [turn for turn in turns if turn["content"].strip() not in str(text)]
+        if lost:
+            raise UsageError(
+                f"the tokenizer's chat template leaves out what the {lost[0]['role']} says",
+                "mend chat_template.jinja, or set `chat: false`",
+            )
+        return str(text)
 
     def turns(self, task: Task, examples: Sequence[Task] = ()) -> list[dict[str, str]]:
         """Return the conversation that ends with a task's request, as a chat template or a server takes it."""
@@ -63,14 +91,36 @@ class PromptRenderer:
         return [*answered, {"role": "user", "content": self.user_turn(task)}]
 
     def tokens(self, task: Task, examples: Sequence[Task] = ()) -> list[int]:
-        """Return the prompt's token ids; a chat template brings its own special tokens, plain text the tokenizer's."""
+        """Return the prompt's token ids; a chat template brings its own special tokens, plain text the tokenizer's.
+
+        Of those the tokenizer's end token is left out, which some put behind every text: the answer is to follow.
+        """
         text = self.text(task, examples)
-        return list(self.tokenizer(text, add_special_tokens=not self.chat)["input_ids"])
+        plain = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        if self.chat:
+            return plain
+        return _without_end(list(self.tokenizer(text)["input_ids"]), plain, self.tokenizer.eos_token_id)
 
     def answer_tokens(self, reference: str) -> list[int]:
-        """Return the token ids of an answer with the end token, as training teaches it after `tokens(task)`."""
+        """Return the token ids of an answer with the end token, as training teaches it after `tokens(task)`.
+
+        Raises:
+            UsageError: the tokenizer names no end token.
+        """
+        if self.tokenizer.eos_token_id is None:
+            raise UsageError("the tokenizer names no end token, so no answer could end", "set its eos_token")
         ids = self.tokenizer(reference.strip(), add_special_tokens=False)["input_ids"]
         return [*ids, self.tokenizer.eos_token_id]
+
+
+def _without_end(ids: list[int], plain: list[int], end: int | None) -> list[int]:
+    """Return the ids without what the tokenizer puts behind the text, whose own ids are `plain`."""
+    for start in range(len(ids) - len(plain) + 1) if plain else ():
+        if ids[start : start + len(plain)] == plain:
+            return ids[: start + len(plain)]
+    while ids and ids[-1] == end and plain[-1:] != [end]:  # behind a first token the same text may read otherwise
+        ids = ids[:-1]
+    return ids
 
 
 def few_shot_examples(train: Sequence[Task], count: int) -> tuple[Task, ...]:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.cache import cache_folder, disk_faults_named, file_sha256, files_sha256, finished_folder
+from harness.cache import cache_folder, disk_faults_named, file_sha256, finished_folder
 from harness.errors import HarnessError
 from harness.hub import without_retry_warnings
 from harness.lock import one_at_a_time
+from harness.model.identity import ContentHashes, model_hashes
 from harness.profile.schema import HubWeights, PackagedGguf, Weights
 
-WEIGHT_SUFFIXES = (".safetensors", ".bin")
 CONVERTED_FORM = 1
 """Raised when the conversion of packaged weights changes, so that the cache is made anew."""
 
@@ -24,7 +24,17 @@ class LocalWeights:
 
     folder: Path
     sha256: str
-    """Over the weight files, whatever they are called."""
+    """Over everything in the folder that decides what the model writes (`harness.model.identity`)."""
+    hashes: ContentHashes | None = None
+    """The same part by part; None where a machine was only told the whole."""
+
+    def record(self) -> dict[str, str | None]:
+        """Return what the manifest says of their content."""
+        return {
+            "weights_sha256": self.hashes.tensors if self.hashes else self.sha256,
+            "config_sha256": self.hashes.config if self.hashes else None,
+            "tokenizer_sha256": self.hashes.tokenizer if self.hashes else None,
+        }
 
 
 def fetch_weights(weights: Weights) -> LocalWeights:
@@ -41,11 +51,8 @@ def fetch_weights(weights: Weights) -> LocalWeights:
         folder = Path(str(weights.folder))
         if not (folder / "config.json").is_file():
             raise HarnessError(f"{folder} holds no model: config.json is missing", "check the path")
-    files = [path for path in folder.iterdir() if path.suffix in WEIGHT_SUFFIXES]
-    safe = [path for path in files if path.suffix == ".safetensors"]
-    if not files:
-        raise HarnessError(f"{folder} holds no weights", "it needs *.safetensors files")
-    return LocalWeights(folder, files_sha256(safe or files))
+    hashes = model_hashes(folder)
+    return LocalWeights(folder, hashes.identity, hashes)
 
 
 def packaged_file(gguf: PackagedGguf) -> Path:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from harness.errors import UsageError, did_you_mean
+from harness.model.identity import ADAPTER_CONFIG, ADAPTER_FILE
 from harness.profile.schema import ModelFile, ProfileFile, Quantization, Weights
 from harness.suite.load import validate
 from harness.suite.rows import read_yaml
@@ -17,6 +22,11 @@ EMBEDDED_PROFILE = "smollm2-135m"
 GPU_PROFILE = "llama-2-7b"
 MERGED_RECORD = "merged.json"
 """Stands in a folder with a merged model: it holds 16-bit weights, and quantising them anew would be another model."""
+
+
+_LONGEST_NAME = 100
+_BETWEEN_NAMES = re.compile(r"[:#\x00-\x1f\x7f]")
+"""`first:second` is a pair of models, `model#seed1` one of several trainings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +117,14 @@ def resolve_model(word: str, profile: Profile, folder: Path = BASELINES_FOLDER) 
         spec = resolve_model(model, load_profile(other, folder), folder)
         return replace(spec, name=word)
     local = Path(word)
-    if (local / "adapter_config.json").is_file():
+    if (local / ADAPTER_CONFIG).is_file():
         return _local_adapter(local, profile)
     if (local / "config.json").is_file():
         weights = Weights(folder=str(local.resolve()))
         file = profile.file.model_copy(update={"weights": weights, "chat": _has_chat_template(local)})
         described = ModelFile(description=f"the model in {local}")
         merged: Quantization | None = "none" if (local / MERGED_RECORD).is_file() else None
-        return ModelSpec(local.resolve().name, replace(profile, file=file), described, merged)
+        return ModelSpec(local.absolute().name or local.resolve().name, replace(profile, file=file), described, merged)
     known = [*model_names(profile), *CONTROL_NAMES]
     raise UsageError(f"profile {profile.name} has no model '{word}'", did_you_mean(word, known))
 
@@ -124,16 +134,78 @@ def model_names(profile: Profile) -> list[str]:
     return [file.stem for file in sorted(profile.folder.glob("*.yaml")) if file.stem != "profile"]
 
 
+def check_adapter(spec: ModelSpec) -> None:
+    """Refuse a model file whose adapter is not there, before any work begins.
+
+    Raises:
+        UsageError: its folder holds none.
+    """
+    for name in (ADAPTER_CONFIG, ADAPTER_FILE) if spec.file.adapter else ():
+        if not (Path(str(spec.file.adapter)) / name).is_file():
+            raise UsageError(f"{spec.file.adapter} holds no adapter: {name} is missing", "check the path")
+
+
+def check_names(specs: Sequence[ModelSpec], words: Sequence[str], profile: Profile) -> None:
+    """Refuse models whose rows could not be told apart: every model of a run is known by its name.
+
+    Args:
+        specs: The models of a run.
+        words: What was asked for, controls included.
+        profile: The run's profile.
+
+    Raises:
+        UsageError: a name is taken, or holds what the files of a run put between names.
+    """
+    for word in CONTROL_NAMES:
+        if word in words and (profile.folder / f"{word}.yaml").is_file():
+            raise UsageError(
+                f"'{word}' is a control, and profile {profile.name} has a model of that name", f"rename {word}.yaml"
+            )
+    taken = {_folded(name): f"the control '{name}'" for name in CONTROL_NAMES}
+    for spec in specs:
+        if not spec.name or len(spec.name) > _LONGEST_NAME or _BETWEEN_NAMES.search(spec.name):
+            raise UsageError(
+                f"a model cannot be called {spec.name!r:.120}",
+                f"names have no ':' or '#' and at most {_LONGEST_NAME} letters: rename the folder or file",
+            )
+        other = taken.get(_folded(spec.name))
+        if other == f"the model '{spec.name}'":
+            raise UsageError(f"two models are called '{spec.name}'", "rename one of the folders")
+        if other is not None:
+            raise UsageError(f"a model is called '{spec.name}', like {other}", "rename its folder or file")
+        taken[_folded(spec.name)] = f"the model '{spec.name}'"
+        if spec.name not in words and (profile.folder / f"{spec.name}.yaml").is_file():
+            kind = resolve_model(spec.name, profile).kind
+            if kind != spec.kind:
+                raise UsageError(
+                    f"a {spec.kind} model is called '{spec.name}', which is the {kind} model of profile {profile.name}",
+                    "rename its folder",
+                )
+
+
+def _folded(name: str) -> str:
+    """Return what two names share that some file systems and every reader take for one."""
+    return unicodedata.normalize("NFKC", name).casefold()
+
+
 def _local_adapter(folder: Path, profile: Profile) -> ModelSpec:
-    if not (folder / "adapter_model.safetensors").is_file():
-        raise UsageError(f"{folder} has no adapter_model.safetensors", "save the adapter with safe_serialization=True")
-    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    described = f"the adapter in {folder}, made for {config.get('base_model_name_or_path')}"
-    return ModelSpec(folder.name, profile, ModelFile(description=described, adapter=str(folder.resolve())))
+    if not (folder / ADAPTER_FILE).is_file():
+        raise UsageError(f"{folder} has no {ADAPTER_FILE}", "save the adapter with safe_serialization=True")
+    described = f"the adapter in {folder}, made for {_json(folder / ADAPTER_CONFIG).get('base_model_name_or_path')}"
+    name = folder.absolute().name or folder.resolve().name
+    return ModelSpec(name, profile, ModelFile(description=described, adapter=str(folder.resolve())))
 
 
 def _has_chat_template(folder: Path) -> bool:
     if (folder / "chat_template.jinja").is_file():
         return True
     config = folder / "tokenizer_config.json"
-    return config.is_file() and bool(json.loads(config.read_text(encoding="utf-8")).get("chat_template"))
+    return config.is_file() and bool(_json(config).get("chat_template"))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UsageError(f"{path} is not valid JSON: {error!s:.100}", "download or save it again") from None
+    return content if isinstance(content, dict) else {}

@@ -75,7 +75,8 @@ class ProfileFile(_Strict):
     """True: the prompt goes through the tokenizer's chat template. False: the prompt is the whole text."""
     quantization: Quantization = "none"
     dtype: DType = "auto"
-    max_new_tokens: int = Field(gt=0)
+    max_new_tokens: int | None = Field(default=None, gt=0)
+    """The longest answer, which may only lower the limit that follows a suite's references; None leaves it to them."""
     batch_size: int = Field(default=16, gt=0)
     training_suite: str
     suites: list[str] = Field(min_length=1)
@@ -93,7 +94,7 @@ class Watch(_Strict):
     patience: int | None = Field(default=None, gt=0)
     """The training stops when so many looks in a row bring no higher task score; None trains to the end."""
     max_new_tokens: int | None = Field(default=None, gt=0)
-    """The longest answer; None is the profile's."""
+    """The longest answer; None is the limit of the suite that is learnt from."""
     batch_size: int = Field(default=8, gt=0)
     """Answers that are decoded at once, beside what the training holds in memory."""
 

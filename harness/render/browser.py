@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -175,4 +176,21 @@ def fonts_hash() -> str:
         folders = ("/usr/share/fonts", "/System/Library/Fonts", "/Library/Fonts", r"C:\Windows\Fonts")
         for font in sorted(p for f in folders for p in Path(f).rglob("*") if p.is_file()):
             digest.update(f"{font.name} {font.stat().st_size}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+@functools.cache
+def font_choices_hash() -> str:
+    """Return 16 hex digits over fontconfig's rules, which say what `sans-serif` is; over nothing without fontconfig."""
+    digest = hashlib.sha256()
+    listed = ""
+    if shutil.which("fc-conflist"):
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            done = subprocess.run(["fc-conflist"], capture_output=True, text=True, timeout=30, check=False)
+            listed = done.stdout
+    for line in listed.splitlines():
+        used, _, rest = line.partition(" ")
+        path = Path(rest.partition(":")[0])
+        if used == "+" and path.is_file():
+            digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]

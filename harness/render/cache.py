@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
+import platform
+import sys
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from harness.render.browser import BrowserChoice, fonts_hash
+from harness.render.browser import BrowserChoice, font_choices_hash, fonts_hash
 from harness.render.settings import (
     CLOCK,
     DESKTOP_WIDTH,
@@ -24,10 +28,21 @@ from harness.render.settings import (
     RenderRequest,
     RenderSettings,
 )
-from harness.types import CheckResult, Rendering
+from harness.types import Block, CheckResult, Rendering
 
 _PASSING: Final = frozenset({"unscored", "timeout", "crash"})
 """Outcomes that another machine, or the same one on a quieter day, may not repeat: never kept."""
+
+
+@functools.cache
+def _code_hash() -> str:
+    """Return the SHA-256 over the renderer itself: its Python, the scripts that it puts into pages, and axe."""
+    digest = hashlib.sha256()
+    for suffix in ("*.py", "*.js"):
+        for file in sorted(Path(__file__).parent.rglob(suffix)):
+            digest.update(f"{file.relative_to(Path(__file__).parent).as_posix()}\0".encode())
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 class RenderCache:
@@ -37,10 +52,12 @@ class RenderCache:
         self._folder = folder / "renders"
         self._basis = json.dumps(
             {
-                "renderer": RENDERER_VERSION,
+                "renderer": [RENDERER_VERSION, _code_hash()],
+                "packages": {name: version(name) for name in ("playwright", "pillow")},
+                "platform": [sys.platform, platform.machine()],
                 "settings": settings.key(),
                 "browser": [browser.name, browser.version],
-                "fonts": fonts_hash(),
+                "fonts": [fonts_hash(), font_choices_hash()],
                 "viewport": [DESKTOP_WIDTH, PHONE_WIDTH, VIEWPORT_HEIGHT, SCREENSHOT_MAX_HEIGHT],
                 "limits": [MAX_HTML_BYTES, MAX_ELEMENTS],
                 "clock": CLOCK,
@@ -94,6 +111,8 @@ def _from_record(record: dict[str, Any], screenshots: dict[str, bytes]) -> Rende
         values["accessibility"] = tuple(values["accessibility"])
     if values["checks"] is not None:
         values["checks"] = tuple(CheckResult(**check) for check in values["checks"])
+    if values["blocks"] is not None:
+        values["blocks"] = tuple(Block(**block) for block in values["blocks"])
     return Rendering(**(values | {"screenshots": screenshots}))
 
 

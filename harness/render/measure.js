@@ -41,7 +41,7 @@
   }
 
   // Counted first: the layout of a huge document can take longer than anyone waits.
-  if (count() > limits.elements) return { url: location.href, overflow: 0, height: 0, elements: count(), text: "", faults: {} };
+  if (count() > limits.elements) return { url: location.href, overflow: 0, height: 0, elements: count(), text: "", faults: {}, blocks: [] };
 
   // Settle: two frames and the fonts, but never longer than the limit, for a page can starve frames and timers.
   {
@@ -50,7 +50,7 @@
     await Promise.race([Promise.all([frames, get(Document.prototype, "fonts")(document).ready]), late]);
   }
 
-  const result = { ...geometry(), elements: count(), text: "", faults: { clipped: 0, zero_size: 0, invisible: 0 } };
+  const result = { ...geometry(), elements: count(), text: "", faults: { clipped: 0, zero_size: 0, invisible: 0 }, blocks: [] };
   if (result.elements > limits.elements || !root) return result;
   const body = get(Document.prototype, "body")(document);
   const textOf = get(HTMLElement.prototype, "innerText");
@@ -120,6 +120,32 @@
     }
     return false;
   };
+  // Blocks: what a reader sees, with its place on the page. Text is told by the element that lays its lines out, so that
+  // <p>a <b>c</b></p> is one block; whether it is really painted is for the picture to say.
+  const runs = new Map();
+  const placed = (kind, text, left, top, right, bottom) => {
+    if (result.blocks.length >= limits.blocks || right - left < 1 || bottom - top < 1) return;
+    const tenth = (length) => Math.round(length * 10) / 10;
+    const words = text.replace(/\s+/g, " ").trim().slice(0, limits.blockText);
+    result.blocks.push([kind, words, tenth(left + scrollX), tenth(top + scrollY), tenth(right - left), tenth(bottom - top)]);
+  };
+  const layoutOf = (element) => {
+    let at = element;
+    while (parentOf(at) && /^(inline|contents)$/.test(styleOf(at).display)) at = parentOf(at);
+    return at;
+  };
+  const addText = (element, text, box) => {
+    const holder = layoutOf(element);
+    const run = runs.get(holder);
+    if (!run) runs.set(holder, { text, left: box.left, top: box.top, right: box.right, bottom: box.bottom });
+    else {
+      run.text += " " + text;
+      run.left = Math.min(run.left, box.left);
+      run.top = Math.min(run.top, box.top);
+      run.right = Math.max(run.right, box.right);
+      run.bottom = Math.max(run.bottom, box.bottom);
+    }
+  };
   const faulty = { clipped: new Set(), zero_size: new Set(), invisible: new Set() };
   const walker = Document.prototype.createTreeWalker.call(document, body || root, NodeFilter.SHOW_TEXT);
   const nextNode = () => TreeWalker.prototype.nextNode.call(walker);
@@ -139,7 +165,42 @@
     if (size < 1 || box.width < 1 || box.height < 1) faulty.zero_size.add(element);
     else if (clipped(element, box)) faulty.clipped.add(element);
     if (invisible(element)) faulty.invisible.add(element);
+    else if (size >= 1) addText(element, dataOf(node), box);
   }
   for (const kind of Object.keys(faulty)) result.faults[kind] = faulty[kind].size;
+  for (const run of runs.values()) placed("text", run.text, run.left, run.top, run.right, run.bottom);
+
+  const graphics = new Set(["img", "svg", "canvas", "video", "audio", "iframe", "object", "embed", "meter", "progress"]);
+  const withText = new Set(["text", "search", "email", "url", "tel", "number", "date", "time", "month", "week",
+    "datetime-local", "submit", "reset", "button"]);
+  const shown = (element) => {
+    const name = nameOf(element);
+    if (name === "input") {
+      if (!withText.has(get(HTMLInputElement.prototype, "type")(element))) return "";
+      return get(HTMLInputElement.prototype, "value")(element) || get(HTMLInputElement.prototype, "placeholder")(element);
+    }
+    if (name === "textarea")
+      return get(HTMLTextAreaElement.prototype, "value")(element) || get(HTMLTextAreaElement.prototype, "placeholder")(element);
+    const index = get(HTMLSelectElement.prototype, "selectedIndex")(element);
+    const option = get(HTMLSelectElement.prototype, "options")(element)[index];
+    return option instanceof HTMLOptionElement ? get(HTMLOptionElement.prototype, "text")(option) : "";
+  };
+  const transparent = (color) => { const parts = parse(color); return !!parts && parts[3] === 0; };
+  const bordered = (style) => ["Top", "Right", "Bottom", "Left"].some((side) =>
+    parseFloat(style[`border${side}Width`]) > 0 && !/^(none|hidden)$/.test(style[`border${side}Style`]));
+  const painted = (style) => style.backgroundImage !== "none" || !transparent(style.backgroundColor) ||
+    bordered(style) || style.boxShadow !== "none";
+  for (let index = 0, number = Math.min(count(), limits.texts); index < number; index += 1) {
+    const element = HTMLCollection.prototype.item.call(all, index);
+    const name = nameOf(element);
+    const control = name === "input" || name === "select" || name === "textarea";
+    if (!(element instanceof HTMLElement) && !(name === "svg" && element instanceof SVGElement)) continue;
+    if (element === root || element === body) continue;
+    if (!control && !graphics.has(name) && !painted(styleOf(element))) continue;
+    if (!Element.prototype.checkVisibility.call(element, { visibilityProperty: true, opacityProperty: true })) continue;
+    const box = boxOf(element);
+    const kind = control ? "control" : graphics.has(name) ? "graphic" : "box";
+    placed(kind, control ? shown(element) : "", box.left, box.top, box.right, box.bottom);
+  }
   return result;
 })

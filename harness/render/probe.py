@@ -17,6 +17,8 @@ from harness.render.settings import CLOCK, MAX_ELEMENTS, MAX_TEXT, SCREENSHOT_MA
 
 _FOLDER = Path(__file__).parent
 _MAX_TEXT_NODES = 5_000
+_MAX_BLOCKS = 1_000
+_MAX_BLOCK_TEXT = 500
 
 
 class MeasureFailed(Exception):
@@ -62,6 +64,8 @@ class Probe:
                 "elements": MAX_ELEMENTS,
                 "text": MAX_TEXT,
                 "texts": _MAX_TEXT_NODES,
+                "blocks": _MAX_BLOCKS,
+                "blockText": _MAX_BLOCK_TEXT,
             }
         )
 

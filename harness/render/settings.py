@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-RENDERER_VERSION: Final = 2
+RENDERER_VERSION: Final = 3
 """Raised whenever the same page could come out differently; part of the cache key."""
 
 DESKTOP_WIDTH: Final = 1280

@@ -48,6 +48,7 @@ def _suite(run: RunFiles, suite: str) -> Json:
         "name": suite,
         "title": one_line(view.suite_title(run, suite)),
         "measured": view.measured(run, suite),
+        "notes": view.suite_notes(run, suite),
         "verdict": _hero(view.verdict(run, suite)),
         "figures": _figures(run, suite),
         "pair": [one_line(name) for name in (first, second)] if pair else [],

@@ -143,7 +143,11 @@ def _leftovers(run: RunFiles, suite: str) -> list[str]:
             unscored = sum(cell["unscored"] for cell in row["cells"])
             if unscored:
                 missing.append(f"{one_line(row['label'], 24)} {unscored}")
-    return [f"Not measured (answers): {', '.join(missing)}."] if missing else []
+    lines = [f"Not measured (answers): {', '.join(missing)}."] if missing else []
+    unequal = view.unequal(run, suite)
+    if unequal:
+        lines.append(f"Means are over all that a model has, differences over what both have: {', '.join(unequal)}.")
+    return lines
 
 
 def _line(console: Console, text: str, style: str = "") -> None:

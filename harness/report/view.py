@@ -31,7 +31,8 @@ def verdict(run: RunFiles, suite: str = "") -> Json:
         if not found and len(run.suites) == 1:
             return verdict(run, run.suites[0])
     sentence = one_line(found.get("sentence") or "")
-    notes = [found.get("fewshot"), *as_list(found.get("warnings"))]
+    # what is missing stands first among the warnings: it bears on the sentence itself
+    notes = [*as_list(found.get("warnings")), found.get("fewshot")]
     return {
         "word": one_line(found.get("word") or ""),
         "sentence": sentence or _plain_words(run, [suite] if suite else run.suites),
@@ -61,12 +62,75 @@ def suite_title(run: RunFiles, suite: str) -> str:
     return str(as_dict(as_dict(run.manifest.get("suites")).get(suite)).get("title") or suite)
 
 
+def suite_notes(run: RunFiles, suite: str) -> list[str]:
+    """What its split measures, and which references no answer could reach, in words; nothing where all is as usual."""
+    about = as_dict(as_dict(run.manifest.get("suites")).get(suite))
+    shift, reach = as_dict(about.get("shift")), as_dict(about.get("reach"))
+    notes = []
+    if about.get("split") not in (None, "default"):
+        notes.append(f"Split: {about['split']}.")
+    if shift.get("told_apart"):
+        differs = "; ".join(str(part) for part in as_list(shift.get("differs_in")))
+        area = ", ".join(f"{number(shift.get(key)) or 0:.2f}" for key in ("auc", "low", "high"))
+        notes.append(
+            "This measures transfer, not learning: training and held-out rows are of different kinds, told apart by "
+            f"their prompts (AUC with 95 % interval: {area})."
+            + (f" Held out against training: {differs}." * bool(differs))
+        )
+    beyond, limit = int(number(reach.get("out_of_reach")) or 0), int(number(reach.get("max_new_tokens")) or 0)
+    if beyond:
+        notes.append(
+            f"{beyond} of {int(number(reach.get('references')) or 0)} references are out of reach: longer than the "
+            f"{limit:,} new tokens of an answer, or than what the context leaves."
+        )
+    return [one_line(note, 900) for note in notes]
+
+
 def measured(run: RunFiles, suite: str) -> str:
-    """How much was measured, in words: "68 tasks"; "1 task, 3 answers to each by every model"."""
-    tasks = {str(row.get("task")) for row in run.rows if row.get("suite") == suite}
-    samples = 1 + max((int(number(row.get("sample")) or 0) for row in run.rows if row.get("suite") == suite), default=0)
+    """How much was measured, in words: "68 tasks"; "1 task, 3 answers to each by every model"; "64 tasks, 25 compared".
+
+    Answers that never came, and those that a task has more of than another, are not counted as given to each.
+    """
+    tasks: set[str] = set()
+    answers: Counter[tuple[str, str]] = Counter()
+    for row in run.rows:
+        if row.get("suite") != suite:
+            continue
+        task, model = str(row.get("task")), str(row.get("model"))
+        tasks.add(task)
+        if not run.is_control(model) and any(score is not None for score in as_dict(row.get("scores")).values()):
+            answers[task, model] += 1
     said = f"{len(tasks)} task{'' if len(tasks) == 1 else 's'}"
-    return said if samples == 1 else f"{said}, {samples} answers to each by every model"
+    fewest, most = min(answers.values(), default=1), max(answers.values(), default=1)
+    if most > 1:
+        said += f", {most if fewest == most else f'{fewest} to {most}'} answers to each"
+        said += " by every model" if fewest == most else ""
+    compared = _compared(run, suite)
+    return said if compared is None or compared >= len(tasks) else f"{said}, {compared} compared"
+
+
+def _compared(run: RunFiles, suite: str) -> int | None:
+    """On how many tasks the suite's pair has a number on both sides, at least, over its primary metrics."""
+    pair = as_dict(as_dict(run.suite(suite).get("pairs")).get(run.pair(suite)))
+    primary = [as_dict(entry) for entry in pair.values() if as_dict(entry).get("primary")]
+    found = [number(entry.get("tasks")) for entry in primary if as_dict(entry.get("missing")).get("asked")]
+    known = [int(tasks) for tasks in found if tasks is not None]
+    return min(known) if known else None
+
+
+def unequal(run: RunFiles, suite: str) -> list[str]:
+    """Primary metrics whose difference is over fewer tasks than a mean beside it: "Conforming over 25 tasks"."""
+    pair_name = run.pair(suite)
+    pair = as_dict(as_dict(run.suite(suite).get("pairs")).get(pair_name))
+    metrics = as_dict(run.suite(suite).get("metrics"))
+    said = []
+    for name, facts in run.metrics.items():
+        entry, of = as_dict(pair.get(name)), as_dict(metrics.get(name))
+        means = [number(as_dict(of.get(model)).get("n")) for model in pair_name.split(":")]
+        n, tasks = number(entry.get("n")), number(entry.get("tasks"))
+        if n and tasks and any(mean is not None and mean > n for mean in means):
+            said.append(f"{one_line(facts['label'], 24)} over {tasks:.0f} tasks")
+    return said
 
 
 def table(run: RunFiles, suite: str) -> list[Json]:

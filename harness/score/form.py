@@ -47,6 +47,8 @@ def well_formed(evidence: Evidence) -> Score:
 
 def conforming(evidence: Evidence) -> Score:
     """1 where the Nu Html Checker reports no error; CSS messages and what the suite ignores do not count."""
+    if evidence.nu is not None and evidence.nu.silent:
+        return Score(None, evidence.nu.silent)
     if evidence.nu is not None:
         return _score(not nu_errors(evidence))
     from harness.score import nu
@@ -56,8 +58,7 @@ def conforming(evidence: Evidence) -> Score:
         return Score(None, evidence.why_not or f"the Nu Html Checker is not installed: {nu.INSTALL_HINT}")
     if evidence.page.kind == "none":
         return _ZERO
-    silent = evidence.why_not or nu.too_much(evidence.page.html) or "the Nu Html Checker did not finish on this page"
-    return Score(None, silent)
+    return Score(None, evidence.why_not or "the Nu Html Checker was not asked about this page")
 
 
 def nu_errors(evidence: Evidence) -> list[Message]:

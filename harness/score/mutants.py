@@ -21,6 +21,13 @@ MUTANTS: Mapping[str, str] = {
 }
 """The mutants and what was done to each."""
 
+RESTYLED: Mapping[str, tuple[str, str]] = {
+    "shifted": ("all moved by 3 px", "body{position:relative;left:3px;top:3px}"),
+    "recoloured": ("all text in another colour", "body *{color:#b00020!important}"),
+    "resized": ("all a quarter larger", "body{zoom:1.25}"),
+}
+"""Pages that say the same and look a little different: by name what was done, and the style sheet that does it."""
+
 _KEPT_SHARE = 0.6
 _NEEDS_END_TAG = (
     "a|abbr|article|aside|b|button|code|div|em|fieldset|footer|form|h[1-6]"
@@ -29,6 +36,8 @@ _NEEDS_END_TAG = (
 _END_TAG = re.compile(rf"</(?:{_NEEDS_END_TAG})\s*>", re.IGNORECASE)
 _END_TAGS = re.compile(rf"</({_NEEDS_END_TAG})\s*>(\s*)</({_NEEDS_END_TAG})\s*>", re.IGNORECASE)
 _BODY = re.compile(r"(<body[^>]*>)(.*)(</body\s*>)", re.IGNORECASE | re.DOTALL)
+_END_OF_HEAD = re.compile(r"</head\s*>|<body\b", re.IGNORECASE)
+_END_OF_BODY = re.compile(r"</body\s*>|</html\s*>", re.IGNORECASE)
 _MARKUP = re.compile(r"(<(script|style)\b.*?</\2\s*>|<!--.*?-->|<[^>]*>)", re.IGNORECASE | re.DOTALL)
 _LETTERS = re.compile(r"[^\W\d_]+")
 _OTHER_WORDS = ("lorem", "ipsum", "dolor", "sit", "amet", "consectetur", "adipiscing", "elit")
@@ -59,6 +68,19 @@ def mutants(task: Task, other: Task | None) -> list[Mutant]:
         "wrong-task": other.reference if other is not None else text,
     }
     return made + [Mutant(kind, changed) for kind, changed in candidates.items() if changed != text]
+
+
+def restyled(task: Task) -> list[Mutant]:
+    """Return the reference with each of the style sheets of `RESTYLED`: what only a measure of looks is tried with."""
+    return [Mutant(kind, _with_style(task.reference, style)) for kind, (_, style) in RESTYLED.items()]
+
+
+def _with_style(text: str, style: str) -> str:
+    """Put a style sheet where the author's own come before it: at the end of the head, else of the text."""
+    element = f"<style>{style}</style>"
+    head = _END_OF_HEAD.search(text)
+    place = head.start() if head else (end.start() if (end := _END_OF_BODY.search(text)) else len(text))
+    return text[:place] + element + text[place:]
 
 
 def _swapped(text: str) -> str:

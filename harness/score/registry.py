@@ -82,6 +82,7 @@ METRICS: tuple[Metric, ...] = (
         "percent",
         _of_facts(lambda page, reference: similarity.bleu_tokens(page.dom_tokens, reference.dom_tokens)),
         "corpus BLEU over canonical DOM tokens: quotes, attribute order and white space do not count",
+        version=2,
         primary=True,
         corpus=similarity.corpus_bleu,
     ),
@@ -100,7 +101,8 @@ METRICS: tuple[Metric, ...] = (
         "similarity",
         "percent",
         _of_facts(lambda page, reference: similarity.sequence_similarity(page.words, reference.words)),
-        "longest common sequence of visible words, relative to both lengths",
+        "longest common sequence of visible words (of characters in scripts without spaces), relative to both lengths",
+        version=2,
     ),
     Metric(
         "tag_similarity",
@@ -116,8 +118,8 @@ METRICS: tuple[Metric, ...] = (
         "similarity",
         "percent",
         rendered.visual_similarity,
-        "structural similarity (SSIM) of the desktop screenshots where either shows something",
-        version=2,
+        "blocks of the page and its reference at 1280 px, matched: text, position, size, colour",
+        version=3,
     ),
     Metric(
         "renders", "Renders", "render", "binary", rendered.renders, "the browser shows the page without its own fault"
@@ -180,7 +182,7 @@ def tool_versions() -> dict[str, str | None]:
     from harness.score import nu
 
     versions: dict[str, str | None] = {"libxml2": ".".join(map(str, lxml.etree.LIBXML_VERSION))}
-    for package in ("lxml", "html5lib", "turbohtml", "sacrebleu", "rapidfuzz", "scikit-image"):
+    for package in ("lxml", "html5lib", "turbohtml", "sacrebleu", "rapidfuzz", "scikit-image", "regex"):
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

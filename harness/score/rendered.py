@@ -78,22 +78,19 @@ def checks_all(evidence: Evidence) -> Score | None:
 
 
 def visual_similarity(evidence: Evidence) -> Score | None:
-    """SSIM of the page's and its reference's desktop screenshots, 0 to 100."""
+    """How alike the page and its reference look at 1280 px, block by block, 0 to 100."""
     if not evidence.task.reference:
         return None
     rendering = _measured(evidence)
     if not isinstance(rendering, Rendering):
         return rendering
-    ours = rendering.screenshots.get("desktop")
-    if rendering.outcome in _NEVER_LOADED or (ours is None and rendering.outcome == "blank"):
+    if rendering.outcome in _NEVER_LOADED or (rendering.blocks is None and rendering.outcome == "blank"):
         return _ZERO
-    reference = evidence.reference_rendering
-    theirs = reference.screenshots.get("desktop") if reference is not None else None
-    if ours is None or theirs is None:
-        return Score(None, f"there is no screenshot of the {'page' if ours is None else 'reference'}")
-    from harness.score.similarity import visual_similarity as ssim
+    if evidence.reference_rendering is None:
+        return Score(None, "there is no rendering of the reference")
+    from harness.score import visual
 
-    return ssim(ours, theirs)
+    return visual.visual_similarity(rendering, evidence.reference_rendering)
 
 
 def _must_checks(evidence: Evidence) -> list[bool] | Score | None:

@@ -5,21 +5,17 @@ Every function takes what it compares, not the evidence, so that it can be used 
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from functools import cache, lru_cache
 from typing import Any
 
 from harness.score.guard import NotMeasured
-from harness.types import Score
+from harness.types import OVERRAN, Score
 
 MAX_CHARACTERS = 400_000
 """n-gram statistics of longer texts are not computed: a model's answer never comes near."""
 
 _MAX_SEQUENCE_PRODUCT = 4e10
-_MAX_PIXELS = 60_000_000
-_SSIM_WINDOW = 7
-"""scikit-image's side of the window; smaller pictures are padded up to it."""
 _BLEU_ORDER = 4
 
 
@@ -72,53 +68,10 @@ def sequence_similarity(prediction: Sequence[str], reference: Sequence[str]) -> 
     from rapidfuzz.distance import Indel
 
     if len(prediction) * len(reference) > _MAX_SEQUENCE_PRODUCT:
-        raise NotMeasured(f"sequences of {len(prediction):,} and {len(reference):,} tokens are too long to compare")
+        raise NotMeasured(
+            f"{OVERRAN}sequences of {len(prediction):,} and {len(reference):,} tokens are too long to compare"
+        )
     return Score(100.0 * float(Indel.normalized_similarity(prediction, reference)))
-
-
-def visual_similarity(prediction: bytes, reference: bytes) -> Score:
-    """SSIM (Wang et al. 2004; scikit-image) of two screenshots where either shows something, negative values as 0.
-
-    Both are compared in grey at their full size; the smaller is continued in its own background, so that a page cut
-    short loses what it lacks. Windows in which both show nothing but their background are left out, a weighting by
-    region as the authors of SSIM describe: most of a page is empty, and over all of it an empty page would score 98.
-    """
-    import numpy as np
-    from scipy.ndimage import maximum_filter
-    from skimage.metrics import structural_similarity
-
-    pictures = [_grey(data) for data in (prediction, reference)]
-    size = tuple(max(_SSIM_WINDOW, *sides) for sides in zip(*(picture.shape for picture in pictures), strict=True))
-    padded, shown = [], np.zeros(size, np.uint8)
-    for picture in pictures:
-        background = np.bincount(picture.ravel(), minlength=256).argmax()
-        missing = [(0, whole - own) for whole, own in zip(size, picture.shape, strict=True)]
-        padded.append(np.pad(picture, missing, constant_values=background).astype(np.float32))
-        shown |= padded[-1] != background
-    if not shown.any():
-        return Score(100.0)
-    window = tuple(
-        slice(max(0, places.min() - _SSIM_WINDOW), places.max() + 1 + _SSIM_WINDOW) for places in shown.nonzero()
-    )
-    measure: Any = structural_similarity  # scikit-image has no types
-    _, similarities = measure(*(picture[window] for picture in padded), data_range=255, full=True)
-    counted = maximum_filter(shown[window], size=_SSIM_WINDOW) > 0
-    return Score(100.0 * max(0.0, float(similarities[counted].mean(dtype=np.float64))))
-
-
-def _grey(data: bytes) -> Any:
-    """The picture's pixels, 0 to 255, by row and column."""
-    import numpy as np
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(data)) as picture:
-            width, height = picture.size
-            if width * height <= _MAX_PIXELS:
-                return np.asarray(picture.convert("L"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise NotMeasured(f"a screenshot cannot be read: {error}"[:200]) from error
-    raise NotMeasured(f"a screenshot of {width} × {height} pixels is too large to compare")
 
 
 def signatures() -> dict[str, str]:
@@ -159,4 +112,4 @@ def _chrf(reference: str) -> Any:
 def _check_size(*texts: str) -> None:
     longest = max(len(text) for text in texts)
     if longest > MAX_CHARACTERS:
-        raise NotMeasured(f"a text has {longest:,} characters, more than {MAX_CHARACTERS:,}")
+        raise NotMeasured(f"{OVERRAN}a text has {longest:,} characters, more than {MAX_CHARACTERS:,}")

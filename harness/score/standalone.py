@@ -1,6 +1,6 @@
 """The similarity measures as `evaluate.Metric`s that work alone, without a run and without the network.
 
-`metric.compute(predictions=[...], references=[...])` takes pages as text (screenshots as bytes for `VisualSimilarity`)
+`metric.compute(predictions=[...], references=[...])` takes pages as text
 and returns {name: value of the corpus, "scores": value of each pair, "notes": {index of a pair: why it has no value}}.
 A pair that could not be measured has None, and the corpus' value is that of the others. They are the same functions
 that a run uses.
@@ -16,7 +16,7 @@ from typing import Any
 import datasets
 import evaluate
 
-from harness.score import guard, similarity
+from harness.score import guard, similarity, visual
 from harness.score.facts import PageFacts
 from harness.score.metric import or_null
 from harness.types import Score
@@ -28,7 +28,6 @@ class _Similarity(evaluate.Metric):  # type: ignore[misc]
     """Shared by all: one score per pair, and their mean or the corpus value."""
 
     measure: str
-    feature = "string"
     corpus: Callable[..., float] | None = None
 
     def __init__(self, **options: Any) -> None:
@@ -36,7 +35,7 @@ class _Similarity(evaluate.Metric):  # type: ignore[misc]
         super().__init__(**{"keep_in_memory": options.get("num_process", 1) == 1, **options})
 
     def _info(self) -> evaluate.MetricInfo:
-        value = datasets.Value(self.feature)
+        value = datasets.Value("string")
         return evaluate.MetricInfo(
             description=(self.__doc__ or "").strip(),
             citation="",
@@ -133,14 +132,28 @@ class TagSimilarity(_Similarity):
 
 
 class VisualSimilarity(_Similarity):
-    """SSIM of two screenshots (PNG or WebP bytes), mean over pairs, 0 to 100."""
+    """How alike two pages look in the closed browser at 1280 px, block by block, mean over pairs, 0 to 100."""
 
     measure = "visual_similarity"
-    feature = "binary"
 
-    def pair(self, prediction: bytes, reference: bytes) -> Score:
-        """SSIM of one pair."""
-        return similarity.visual_similarity(prediction, reference)
+    def _compute(self, *, predictions: list[Any], references: list[Any]) -> dict[str, Any]:
+        """Render all pages, each distinct one once, then compare.
+
+        Raises:
+            HarnessError: there is no browser.
+        """
+        from harness.render import Renderer, RenderRequest
+
+        with Renderer() as renderer:
+            pages = dict.fromkeys((*predictions, *references))
+            numbers = {page: f"page{number}" for number, page in enumerate(pages)}
+            rendered = renderer.render(RenderRequest(key, page) for page, key in numbers.items())
+        self._renderings = {page: rendered[key] for page, key in numbers.items()}
+        return super()._compute(predictions=predictions, references=references)
+
+    def pair(self, prediction: str, reference: str) -> Score:
+        """Likeness of one pair."""
+        return visual.visual_similarity(self._renderings[prediction], self._renderings[reference])
 
 
 def _facts(html: str) -> PageFacts:

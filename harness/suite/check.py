@@ -16,6 +16,8 @@ from harness.score.metric import Evidence
 from harness.score.selftest import SelfTestReport, self_test
 from harness.suite.findings import TIERS, TOLD, SuiteCheck, Tier
 from harness.suite.leakage import flag, groups
+from harness.suite.reach import answer_limit, estimated_tokens, reach
+from harness.suite.shift import shift
 from harness.types import CheckResult, Rendering, Suite, Task
 
 EMPTY_PAGE = '<!DOCTYPE html><html lang="en"><head><title>Empty</title></head><body></body></html>'
@@ -46,6 +48,8 @@ def check_suite(suite: Suite, narrator: Narrator, limit: int | None = None) -> S
         with narrator.stage("near-duplicates"):
             near = {"train": _near(suite.train), "held_out": _near(suite.held_out)}
             leaked = flag(suite.train, suite.held_out)
+        with narrator.stage("training and held-out rows compared"):
+            compared = shift(suite.train, suite.held_out)
         tested = _self_test(tasks, renderer, narrator, limit)
     with_checks = [task for task in tasks if task.checks]
     return SuiteCheck(
@@ -64,6 +68,9 @@ def check_suite(suite: Suite, narrator: Narrator, limit: int | None = None) -> S
         near=near,
         leaked=leaked,
         self_test=tested,
+        split=suite.split,
+        shift=compared,
+        reach=reach(answer_limit(suite, estimated_tokens), tasks, estimated_tokens, estimated=True),
     )
 
 

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from harness.score.selftest import SelfTestReport
+from harness.suite.reach import Reach
+from harness.suite.shift import Shift
 
 TIERS = ("extracted", "parses", "well_formed", "conforming", "renders")
 """What every reference must hold; one that does not is a task to mend."""
@@ -55,6 +57,11 @@ class SuiteCheck:
     leaked: Mapping[str, list[str]]
     """Held-out task → training rows that it resembles."""
     self_test: SelfTestReport
+    split: str = "default"
+    shift: Shift | None = None
+    """Whether training and held-out rows are of one kind; None where there are too few to tell."""
+    reach: Reach | None = None
+    """How long answers may be, by an estimate of the tokens of all references."""
 
     @property
     def mend(self) -> dict[str, list[str]]:

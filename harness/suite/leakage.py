@@ -11,11 +11,21 @@ from collections.abc import Hashable, Iterator, Sequence
 
 from harness.score.guard import NotMeasured
 from harness.score.parsed import reference_facts
+from harness.score.unspaced import has_unspaced, tokens
 from harness.types import Task
 
 PROMPT_NGRAM = 3
 PROMPT_JACCARD = 0.5
 """Two prompts that share half of their word 3-grams ask for nearly the same."""
+
+CHARACTER_JACCARD = 0.75
+"""Two prompts in a script without spaces, by their character 3-grams: one character fills a smaller part of a request
+than one word, so that requests of one form about different things share more."""
+
+SAME_PROMPT_JACCARD = 0.95
+ALIKE_OUTPUT_JACCARD = 0.25
+"""Where such prompts have pages to compare, these decide too: from PROMPT_JACCARD on the pages must be this much alike,
+from SAME_PROMPT_JACCARD on they need not."""
 
 OUTPUT_NGRAM = 3
 OUTPUT_JACCARD = 0.5
@@ -57,6 +67,11 @@ def groups(tasks: Sequence[Task]) -> list[list[Task]]:
     return list(grouped.values())
 
 
+def first_of_group(tasks: Sequence[Task]) -> dict[str, str]:
+    """Return for each task the id of the first task of its group: near-duplicates are one unit, not several."""
+    return {task.id: group[0].id for group in groups(tasks) for task in group}
+
+
 def flag(train: Sequence[Task], held_out: Sequence[Task]) -> dict[str, list[str]]:
     """Return, for each held-out task that resembles a training row, the ids of those rows in order."""
     tasks = [*train, *held_out]
@@ -67,9 +82,16 @@ def flag(train: Sequence[Task], held_out: Sequence[Task]) -> dict[str, list[str]
 
 
 def prompt_shingles(task: Task) -> Shingles:
-    """The word 3-grams of what the task asks; a shorter prompt is one shingle."""
-    words = _WORD.findall(f"{task.prompt} {task.input}".lower())
-    return _ngrams(words, PROMPT_NGRAM)
+    """The 3-grams of the words that the task asks in, or of its characters where the script has no spaces.
+
+    A shorter prompt is one shingle.
+    """
+    return _ngrams(prompt_tokens(task), PROMPT_NGRAM)
+
+
+def prompt_tokens(task: Task) -> list[str]:
+    """Return the words, in lower case, of what the task asks; characters where the script has no spaces."""
+    return tokens(f"{task.prompt} {task.input}".lower(), _WORD.findall)
 
 
 def output_shingles(task: Task) -> Shingles:
@@ -77,10 +99,10 @@ def output_shingles(task: Task) -> Shingles:
     if not task.reference:
         return frozenset()
     try:
-        tokens = reference_facts(task.reference, task.scope).dom_tokens
+        dom_tokens = reference_facts(task.reference, task.scope).dom_tokens
     except NotMeasured:
         return frozenset()
-    shingles = _ngrams(tokens, OUTPUT_NGRAM)
+    shingles = _ngrams(dom_tokens, OUTPUT_NGRAM)
     return shingles if len(shingles) >= MIN_OUTPUT_SHINGLES else frozenset()
 
 
@@ -88,10 +110,31 @@ def _pairs(tasks: Sequence[Task], boundary: int | None = None) -> Iterator[tuple
     """Pairs of similar tasks (lower index first), each once; with `boundary` only pairs from both sides of it."""
     by_prompt = [prompt_shingles(task) for task in tasks]
     by_output = [output_shingles(task) for task in tasks]
-    found = set(_similar(by_prompt, PROMPT_JACCARD)) | set(_similar(by_output, OUTPUT_JACCARD))
+    found = set(_similar(by_output, OUTPUT_JACCARD))
+    unspaced = [_mostly_unspaced(task) for task in tasks]
+    for first, second in _similar(by_prompt, PROMPT_JACCARD):
+        if not (unspaced[first] or unspaced[second]) or _alike_by_characters(
+            _jaccard(by_prompt[first], by_prompt[second]), by_output[first], by_output[second]
+        ):
+            found.add((first, second))
     for first, second in sorted(found):
         if boundary is None or first < boundary <= second:
             yield first, second
+
+
+def _mostly_unspaced(task: Task) -> bool:
+    """Whether more characters of scripts without spaces than words of others say what the task asks."""
+    if not has_unspaced(f"{task.prompt} {task.input}"):
+        return False
+    words = prompt_tokens(task)
+    return 2 * sum(map(has_unspaced, words)) > len(words)
+
+
+def _alike_by_characters(prompts: float, first: Shingles, second: Shingles) -> bool:
+    """Whether two tasks are near-duplicates, given the similarity of their prompts' characters and their pages."""
+    if not first or not second:
+        return prompts >= CHARACTER_JACCARD
+    return prompts >= SAME_PROMPT_JACCARD or _jaccard(first, second) >= ALIKE_OUTPUT_JACCARD
 
 
 def _similar(shingles: Sequence[Shingles], threshold: float) -> Iterator[tuple[int, int]]:

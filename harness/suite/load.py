@@ -13,8 +13,8 @@ from pydantic import BaseModel, ValidationError
 from harness.errors import HarnessError, UsageError, did_you_mean
 from harness.hub import without_retry_warnings
 from harness.suite.rows import RawRow, read_rows, read_yaml
-from harness.suite.schema import Columns, HubData, SuiteFile, TaskRow
-from harness.suite.split import split_by_hash, split_hash
+from harness.suite.schema import DEFAULT_SPLIT, Columns, FixedSplit, HubData, StratifiedSplit, SuiteFile, TaskRow
+from harness.suite.split import split_by_hash, split_by_strata, split_hash
 from harness.types import Suite, Task, sha256
 
 TASKS_FOLDER = Path("tasks")
@@ -66,26 +66,34 @@ def load_suite_file(location: SuiteLocation) -> SuiteFile:
     return validate(SuiteFile, content if content is not None else {}, str(location.file))
 
 
-def load_suite(location: SuiteLocation, data: Path | None = None) -> Suite:
+def split_names(suite_file: SuiteFile) -> list[str]:
+    """Return the names that `--split` may have for a suite, the default first."""
+    return list(dict.fromkeys([DEFAULT_SPLIT, *suite_file.splits]))
+
+
+def load_suite(location: SuiteLocation, data: Path | None = None, split: str = DEFAULT_SPLIT) -> Suite:
     """Load and split a suite; `data` replaces its own data by a file of the same columns.
 
     Raises:
-        UsageError: a file, column or task is wrong; the message names it.
+        UsageError: a file, column or task is wrong, the suite has no such split, or its split is of other data; the
+            message names it.
         HarnessError: the hub could not be reached.
     """
     suite_file = load_suite_file(location)
+    if split not in split_names(suite_file):
+        raise UsageError(f"suite {location.name} has no split '{split}'", did_you_mean(split, split_names(suite_file)))
     if data is not None:
         rows = read_rows(data)
-        return _split_rows(location.name, suite_file, rows, revision=f"sha256:{_file_sha256([data])}")
+        return _split_rows(location.name, suite_file, rows, f"sha256:{_file_sha256([data])}", split)
     if suite_file.hub is not None:
         rows = _download(suite_file.hub, location.name)
-        return _split_rows(location.name, suite_file, rows, revision=f"{suite_file.hub.path}@{suite_file.hub.revision}")
+        return _split_rows(location.name, suite_file, rows, f"{suite_file.hub.path}@{suite_file.hub.revision}", split)
     files = suite_file.files
     assert files is not None
     if files.rows:
         paths = _expand(location, files.rows)
         rows = [row for path in paths for row in read_rows(path)]
-        return _split_rows(location.name, suite_file, rows, revision=f"sha256:{_file_sha256(paths)}")
+        return _split_rows(location.name, suite_file, rows, f"sha256:{_file_sha256(paths)}", split)
     train_paths, held_out_paths = _expand(location, files.train), _expand(location, files.held_out)
     tasks = _tasks([row for path in [*train_paths, *held_out_paths] for row in read_rows(path)], suite_file)
     held_out_rows = sum(len(read_rows(path)) for path in held_out_paths)
@@ -125,18 +133,36 @@ def _known_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str
     return list(model.model_fields)
 
 
-def _split_rows(name: str, suite_file: SuiteFile, rows: Sequence[RawRow], revision: str) -> Suite:
+def _split_rows(name: str, suite_file: SuiteFile, rows: Sequence[RawRow], revision: str, split: str) -> Suite:
     tasks = _tasks(rows, suite_file)
-    fixed = suite_file.split
-    if fixed is not None and len(tasks) == fixed.of_rows:
-        return _suite(name, suite_file, revision, tasks[: fixed.train_rows], tasks[fixed.train_rows :])
     if len(tasks) < 2:
         raise UsageError(f"suite {name} has only one row", "a split needs at least two")
-    train, held_out = split_by_hash(tasks, suite_file.held_out_share)
-    return _suite(name, suite_file, revision, train, held_out)
+    chosen: FixedSplit | StratifiedSplit | None = suite_file.splits.get(split)
+    if isinstance(suite_file.split, FixedSplit) and suite_file.split.of_rows == len(tasks):
+        chosen = suite_file.split
+    if isinstance(chosen, FixedSplit):
+        if len(tasks) != chosen.of_rows:
+            others = [other for other in split_names(suite_file) if other != split]
+            raise UsageError(
+                f"the split '{split}' of {name} is of exactly {chosen.of_rows} rows; these data have {len(tasks)}",
+                f"give all {chosen.of_rows} rows" + (f", or take another split: {', '.join(others)}" if others else ""),
+            )
+        train, held_out = tuple(tasks[: chosen.train_rows]), tuple(tasks[chosen.train_rows :])
+    elif chosen is not None:
+        train, held_out = split_by_strata(tasks, suite_file.held_out_share, chosen.stratify)
+    else:
+        train, held_out = split_by_hash(tasks, suite_file.held_out_share)
+    return _suite(name, suite_file, revision, train, held_out, split)
 
 
-def _suite(name: str, file: SuiteFile, revision: str, train: Sequence[Task], held_out: Sequence[Task]) -> Suite:
+def _suite(
+    name: str,
+    file: SuiteFile,
+    revision: str,
+    train: Sequence[Task],
+    held_out: Sequence[Task],
+    split: str = DEFAULT_SPLIT,
+) -> Suite:
     return Suite(
         name=name,
         title=file.title,
@@ -147,6 +173,7 @@ def _suite(name: str, file: SuiteFile, revision: str, train: Sequence[Task], hel
         held_out=tuple(held_out),
         split_hash=split_hash(train, held_out),
         default_held_out=file.default_held_out,
+        split=split,
     )
 
 

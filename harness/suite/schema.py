@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from harness.types import Scope
 
@@ -52,9 +53,27 @@ class FixedSplit(_Strict):
     """The split of a published data set by row number; it holds only for exactly that data set."""
 
     of_rows: int = Field(gt=1)
-    """Number of rows the published data set has; other data are split by hash."""
+    """Number of rows the published data set has."""
     train_rows: int = Field(gt=0)
     """The first so many rows are for training, the rest is held out."""
+
+    @model_validator(mode="after")
+    def _leaves_rows(self) -> FixedSplit:
+        if self.train_rows >= self.of_rows:
+            raise ValueError(f"train_rows must be less than of_rows, {self.of_rows}, so that rows are held out")
+        return self
+
+
+class StratifiedSplit(_Strict):
+    """A split by groups of near-duplicates, each stratum in proportion."""
+
+    stratify: list[Literal["length", "kind"]] = Field(min_length=1)
+    """By what: the length of the reference, the kind of page (its category where the rows name one)."""
+
+
+DEFAULT_SPLIT = "default"
+"""The name of the split that a command takes when it is told none."""
+_SPLIT_NAME = r"[A-Za-z][A-Za-z0-9_.-]{0,31}"
 
 
 class SuiteFile(_Strict):
@@ -68,7 +87,9 @@ class SuiteFile(_Strict):
     hub: HubData | None = None
     files: FileData | None = None
     columns: Columns = Columns()
-    split: FixedSplit | None = None
+    split: FixedSplit | dict[str, FixedSplit | StratifiedSplit] | None = None
+    """Splits of `hub` or `rows` by name; `default` is taken unless a command names another. Without a name it is the
+    default for data of exactly so many rows. What is left is drawn by a hash."""
     held_out_share: float = Field(default=0.2, gt=0, lt=1)
     default_held_out: int | None = Field(default=None, gt=0)
 
@@ -76,7 +97,42 @@ class SuiteFile(_Strict):
     def _one_source(self) -> SuiteFile:
         if (self.hub is None) == (self.files is None):
             raise ValueError("name the data by exactly one of `hub` and `files`")
+        if self.split is not None and self.files is not None and not self.files.rows:
+            raise ValueError("`split` is for `hub` and `rows`: `train` and `held_out` are split already")
         return self
+
+    @field_validator("split", mode="before")
+    @classmethod
+    def _one_form(cls, value: object) -> object:
+        """Tell a split without a name from splits by name, so that a fault is told of the form that was meant."""
+        if value is None:
+            return None
+        if not isinstance(value, dict):
+            raise ValueError("splits are written NAME: {...}, a line each")
+        if FixedSplit.model_fields.keys() & value.keys():
+            return _split_of("", value)
+        for name in value:
+            if not isinstance(name, str) or re.fullmatch(_SPLIT_NAME, name) is None:
+                raise ValueError(f"'{name}' cannot be the name of a split: use letters, digits, '.', '_' and '-'")
+        return {name: _split_of(name, split) for name, split in value.items()}
+
+    @property
+    def splits(self) -> dict[str, FixedSplit | StratifiedSplit]:
+        """The splits that have a name."""
+        return self.split if isinstance(self.split, dict) else {}
+
+
+def _split_of(name: str, content: object) -> FixedSplit | StratifiedSplit:
+    """Return the split that is written so; a fault is told in one line, whichever form was meant."""
+    if not isinstance(content, dict):
+        raise ValueError(f"split '{name}' is {{of_rows: ..., train_rows: ...}} or {{stratify: [length, kind]}}")
+    form = StratifiedSplit if "stratify" in content else FixedSplit
+    try:
+        return form.model_validate(content)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key = ".".join(str(part) for part in (name, *fault["loc"]) if part != "")
+        raise ValueError(f"{key + ': ' if key else ''}{fault['msg'].removeprefix('Value error, ')}") from None
 
 
 class TaskRow(_Strict):

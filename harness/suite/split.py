@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Collection, Iterable, Sequence
 
 from harness.types import Task, sha256
 
@@ -38,6 +39,47 @@ def split_by_hash(tasks: Sequence[Task], held_out_share: float) -> tuple[tuple[T
         tuple(task for task in tasks if task.id not in held_ids),
         tuple(task for task in tasks if task.id in held_ids),
     )
+
+
+def split_by_strata(
+    tasks: Sequence[Task], held_out_share: float, by: Collection[str]
+) -> tuple[tuple[Task, ...], tuple[Task, ...]]:
+    """Split into (train, held out), near-duplicates kept together, each stratum in proportion.
+
+    A group of near-duplicates is one unit, whatever its size, and stands in the stratum of its task with the least
+    prompt hash. Strata are `length` (of the reference, in powers of two of characters) and `kind` (see
+    `harness.suite.kinds`). Within a stratum groups stand in the order of their hash; along all of them every so many-th
+    is held out (systematic sampling, Cochran 1977, chapter 8). The order of rows does not matter, further rows may
+    move others.
+    """
+    from harness.suite.kinds import kind_of
+    from harness.suite.leakage import groups
+
+    def stratum(group: Sequence[Task]) -> tuple[str, int]:
+        first = min(group, key=lambda task: task.prompt_sha)
+        length = min(max(len(first.reference).bit_length(), _SHORTEST), _LONGEST)
+        return kind_of(first) if "kind" in by else "", length if "length" in by else 0
+
+    ordered = sorted((stratum(group), _draw(group), index, group) for index, group in enumerate(groups(tasks)))
+    held_ids: set[str] = set()
+    for number, (_, _, _, group) in enumerate(ordered):
+        if _steps(number + 1, held_out_share) > _steps(number, held_out_share):
+            held_ids |= {task.id for task in group}
+    if not held_ids and len(ordered) > 1:
+        held_ids = {task.id for task in ordered[len(ordered) // 2][-1]}
+    return (
+        tuple(task for task in tasks if task.id not in held_ids),
+        tuple(task for task in tasks if task.id in held_ids),
+    )
+
+
+_SHORTEST, _LONGEST = 8, 12
+"""Bits of a reference's length in characters, between which lengths are told apart: below 256, ..., from 2,048 on."""
+
+
+def _steps(number: int, share: float) -> int:
+    """How many of the first `number` units are held out."""
+    return math.floor(number * share + 0.5)
 
 
 def development_slice(train: Sequence[Task], count: int) -> tuple[tuple[Task, ...], tuple[Task, ...]]:

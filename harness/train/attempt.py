@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,10 +17,11 @@ from harness.profile.schema import Training
 from harness.train.callbacks import Progress, last_checkpoint, printer, recorder
 from harness.train.card import write_card
 from harness.train.data import TrainingRow
+from harness.train.initial import InitialAdapter
 from harness.train.layout import Layout, laid_out
-from harness.train.settings import lora_config, sft_config
+from harness.train.settings import library_refusals, lora_config, sft_config
 from harness.train.shared import trainer_class
-from harness.train.watch import Watched, curve, keep_best, refuse_shards, watcher
+from harness.train.watch import LAST, Watched, curve, keep_best, refuse_shards, watcher
 
 
 def attempt(
@@ -38,48 +40,50 @@ def attempt(
 
     checkpoints = folder / "checkpoints"
     dataset = Dataset.from_list([{"input_ids": row.input_ids, "labels": row.labels} for row in rows])
-    torch.manual_seed(training.seed)
     clock = recorder(on_progress, checkpoints)
     watching = [watcher(watched, checkpoints)] if watched else []
-    loaded.drop_adapters()
-    _forget_checkpointing(loaded.model)
-    loaded.model.config.use_cache = False  # with a cache, packed rows see each other under sdpa
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    settings = sft_config(laid_out(training.sft, layout), loaded.precision, training.seed, str(checkpoints))
-    with _accelerated_base(loaded, training, settings, layout):
-        trainer = trainer_class()(
-            model=loaded.model,
-            args=settings,
-            train_dataset=dataset,
-            processing_class=renderer.tokenizer,
-            peft_config=lora_config(training.lora),
-            callbacks=[clock, *watching],
-        )
-        loaded.model = trainer.model
-        trainer.remove_callback(printer())
-        for callback in watching:
-            refuse_shards(trainer)
-            callback.log = trainer.log
-        _keep_trainable_parameters_in_float32(trainer.model)
-        started = time.monotonic()
-        last = last_checkpoint(checkpoints)
-        with _lean(trainer.model, loaded, training):
-            trainer.train(resume_from_checkpoint=str(last) if last else None)
-        kept = keep_best(trainer, folder, checkpoints)
-        seconds = clock.seconds_before + time.monotonic() - started
-        _save(trainer, folder)
-        loaded.model = trainer.model.unload()
-    loaded.model.config.use_cache = True
-    loaded.model.eval()
-    return {
-        "tokens": int(trainer.state.num_input_tokens_seen) or sum(len(row.input_ids) for row in rows),
-        "steps": trainer.state.global_step,
-        "seconds": round(seconds, 3),
-        "curve": curve(trainer.state.log_history),
-        "watch": kept if watched else None,
-        "peak_memory_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
-    }
+    with loaded.lent() as base:
+        base.config.use_cache = False  # with a cache, packed rows see each other under sdpa
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+        settings = sft_config(laid_out(training.sft, layout), loaded.precision, training.seed, str(checkpoints))
+        with _accelerated_base(loaded, training, settings, layout):
+            initial = InitialAdapter(loaded, training.lora, rows[0].input_ids)
+            torch.manual_seed(training.seed)
+            with library_refusals():
+                trainer = trainer_class()(
+                    model=base,
+                    args=settings,
+                    train_dataset=dataset,
+                    processing_class=copy.deepcopy(renderer.tokenizer),  # some settings change it
+                    peft_config=lora_config(training.lora),
+                    callbacks=[clock, *watching],
+                )
+            loaded.model = trainer.model
+            initial.keep(trainer.model)
+            trainer.remove_callback(printer())
+            for callback in watching:
+                refuse_shards(trainer)
+                callback.log = trainer.log
+            _keep_trainable_parameters_in_float32(trainer.model)
+            started = time.monotonic()
+            last = last_checkpoint(checkpoints)
+            with _lean(trainer.model, loaded, training):
+                trainer.train(resume_from_checkpoint=str(last) if last else None)
+            kept = keep_best(trainer, folder, checkpoints)
+            seconds = clock.seconds_before + time.monotonic() - started
+            _save(trainer, folder)
+            if processes.is_main():
+                for saved in (folder, folder / LAST):
+                    initial.subtract(saved)
+        return {
+            "tokens": int(trainer.state.num_input_tokens_seen),
+            "steps": trainer.state.global_step,
+            "seconds": round(seconds, 3),
+            "curve": curve(trainer.state.log_history),
+            "watch": kept if watched else None,
+            "peak_memory_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
+        }
 
 
 def _save(trainer: Any, folder: Path) -> None:
@@ -123,18 +127,10 @@ def _fitted(loaded: LoadedModel, training: Training) -> bool:
     return training.fit == "card" and loaded.precision.dtype != "float32"
 
 
-def _forget_checkpointing(model: Any) -> None:
-    """A model that was once trained with checkpointing keeps recomputing, whatever the next training's settings say."""
-    if getattr(model, "is_gradient_checkpointing", False):
-        model.gradient_checkpointing_disable()
-
-
-def recover(loaded: LoadedModel) -> None:
-    """Take off what a failed attempt left on the model, and give its memory back."""
+def free_memory() -> None:
+    """Give back what a failed attempt took; the base is in place again."""
     import torch
 
-    if hasattr(loaded.model, "unload"):
-        loaded.model = loaded.model.unload()
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from harness.errors import UsageError, did_you_mean
+from harness.errors import HarnessError, UsageError, did_you_mean
+from harness.model.checkpoint import first_line
 from harness.model.load import Precision
 from harness.train.trackers import check_trackers
 
 OWNED = ("output_dir", "seed", "data_seed", "use_cpu", "completion_only_loss")
 """Fields that the harness sets by itself: from the seed, the cache and the machine."""
+
+NEED_DATA = ("eva", "corda", "lora_ga")
+"""Initialisers of LoRA that PEFT leaves at something else unless the model has seen data before."""
 
 
 DEFAULT_MAX_LENGTH = 1024
@@ -39,6 +44,12 @@ def check_names(sft: dict[str, Any], lora: dict[str, Any]) -> None:
                 raise UsageError(f"train.sft.{name} is set by the harness", "remove it from the model file")
             if name not in known:
                 raise UsageError(f"train.{section} has no field '{name}'", did_you_mean(name, known))
+    initialiser = lora.get("init_lora_weights")
+    if isinstance(initialiser, str) and initialiser.lower() in NEED_DATA:
+        raise UsageError(
+            f"train.lora.init_lora_weights: '{initialiser}' needs a pass over data that is not made here",
+            "take another initialiser, such as true, gaussian, orthogonal, pissa or olora",
+        )
     check_trackers(sft.get("report_to", "none"))
     names = ("activation_checkpointing", "gradient_checkpointing")
     if all(sft.get(name) is not None for name in names) and sft[names[0]] != sft[names[1]]:
@@ -72,6 +83,9 @@ def sft_config(sft: dict[str, Any], precision: Precision, seed: int, output_dir:
         "disable_tqdm": True,
         "use_cpu": precision.device == "cpu",
     }
+    # what is learnt from, padding left out: rows without padding have no mask, and their end token may be the padding's
+    without_padding = bool(values.get("packing") or values.get("padding_free"))
+    values["include_num_input_tokens_seen"] = "all" if without_padding else "non_padding"
     try:
         config = SFTConfig(**values)
     except (TypeError, ValueError) as error:
@@ -94,3 +108,23 @@ def lora_config(lora: dict[str, Any]) -> Any:
     except (TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UsageError(f"train.lora is not accepted by peft: {reason:.160}", "see peft's LoraConfig") from error
+
+
+@contextlib.contextmanager
+def library_refusals() -> Iterator[None]:
+    """Turn what trl and PEFT raise over settings, while they set a training up, into one line.
+
+    Raises:
+        UsageError: the first line of the reason.
+    """
+    import torch
+
+    try:
+        yield
+    except (HarnessError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise UsageError(
+            f"trl and peft do not take these settings of the training: {first_line(error)}",
+            "see train.sft and train.lora in the model file",
+        ) from error

@@ -8,28 +8,26 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from harness import processes
-from harness.cache import cache_folder, content_key, disk_faults_named, file_sha256, write_atomically
+from harness.cache import cache_folder, disk_faults_named, write_atomically
 from harness.errors import HarnessError
 from harness.lock import one_at_a_time
+from harness.model.identity import adapter_hashes
 from harness.model.load import LoadedModel
 from harness.model.prompt import PromptRenderer
 from harness.profile.schema import Training
-from harness.train.attempt import attempt, recover
+from harness.train.adapter_key import FORM, RECORD, adapter_key, adapter_of_form_1, is_same_training, trained_tokens
+from harness.train.attempt import attempt, free_memory
 from harness.train.callbacks import Progress
-from harness.train.data import DataReport, TrainingRow, training_rows
+from harness.train.data import DataReport, training_rows
 from harness.train.layout import Layout, written_layout
 from harness.train.settings import check_names, max_length
-from harness.train.trackers import TRACKER_FIELDS, tensorboard_beside
+from harness.train.trackers import tensorboard_beside
 from harness.train.watch import Watched
 from harness.types import Task, TrainingCurvePoint
-
-ADAPTER_FILE = "adapter_model.safetensors"
-DECIDING_PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +36,10 @@ class TrainedAdapter:
 
     folder: Path
     sha256: str
+    """Over everything in it that decides a text (`harness.model.identity`)."""
     rows: int
-    tokens: int
+    tokens: int | None
+    """Learnt from in all epochs, padding left out; None where an older record does not tell."""
     steps: int
     seconds: float
     curve: tuple[TrainingCurvePoint, ...]
@@ -53,34 +53,6 @@ class TrainedAdapter:
     """The most GPU memory that tensors took while training; None on a CPU."""
     watch: Mapping[str, Any] | None = None
     """`settings`, `development` (task ids), `kept_step`, `stopped_early`; None where nothing was watched."""
-
-
-def adapter_key(
-    loaded: LoadedModel,
-    renderer: PromptRenderer,
-    training: Training,
-    rows: Sequence[TrainingRow],
-    watched: Watched | None = None,
-) -> str:
-    """Return the content key of the adapter that this training makes: never a name."""
-    sometimes: dict[str, Any] = {}  # absent where it says nothing, so that older adapters are still found
-    if training.fit != "as-written":
-        sometimes["fit"] = training.fit  # its kernels round otherwise
-    if watched:
-        sometimes["watch"] = watched.deciding()
-    return content_key(
-        sometimes
-        | {
-            "weights": loaded.weights.sha256,
-            "precision": asdict(loaded.precision),
-            "template": renderer.sha,
-            "seed": training.seed,
-            "sft": {name: value for name, value in training.sft.items() if name not in TRACKER_FIELDS},
-            "lora": training.lora,
-            "rows": [[row.input_ids, row.labels] for row in rows],
-            "packages": {name: version(name) for name in DECIDING_PACKAGES},
-        }
-    )
 
 
 def train_adapter(
@@ -116,12 +88,18 @@ def train_adapter(
     rows, report = training_rows(tasks, renderer, max_length(training.sft))
     if on_report:
         on_report(report)
-    folder = cache_folder("adapters") / adapter_key(loaded, renderer, training, rows, watched)[:32]
-    record_path = folder / "training.json"
 
-    def tell() -> None:
+    def tell(line: str = "another process trains the same adapter: waiting for it") -> None:
         if on_notice:
-            on_notice("another process trains the same adapter: waiting for it")
+            on_notice(line)
+
+    folder = cache_folder("adapters") / adapter_key(loaded, renderer, training, rows, watched)[:32]
+    earlier = None if (folder / RECORD).exists() else adapter_of_form_1(loaded, renderer, training, rows, watched)
+    if earlier is not None and is_same_training(earlier, loaded, training):
+        folder = earlier
+    elif earlier is not None:
+        tell("an adapter of these settings is there, but it may be of another config or tokenizer: trained anew")
+    record_path = folder / RECORD
 
     # of the processes that share a training one holds the lock; the others meet it at the first thing they do together
     lock = one_at_a_time(folder.with_name(f"{folder.name}.lock"), tell) if processes.is_main() else nullcontext()
@@ -130,13 +108,13 @@ def train_adapter(
         if not from_cache:
             once = functools.partial(attempt, loaded, renderer, training, rows, folder, on_progress, watched=watched)
             shared = layout or written_layout(training.sft).shared(processes.count())
-            _train(once, loaded, training, folder, on_notice, shared)
+            _train(once, training, folder, on_notice, shared)
     record = _as_written(training) | json.loads(record_path.read_text(encoding="utf-8"))
     return TrainedAdapter(
         folder=folder,
-        sha256=file_sha256(folder / ADAPTER_FILE),
+        sha256=adapter_hashes(folder).identity,
         rows=len(rows),
-        tokens=record["tokens"],
+        tokens=trained_tokens(record, training, len(rows)),
         steps=record["steps"],
         seconds=record["seconds"],
         curve=tuple(TrainingCurvePoint(**point) for point in record["curve"]),
@@ -161,7 +139,6 @@ def _as_written(training: Training) -> dict[str, Any]:
 
 def _train(
     once: Callable[[Layout], dict[str, Any]],
-    loaded: LoadedModel,
     training: Training,
     folder: Path,
     on_notice: Callable[[str], None] | None,
@@ -180,7 +157,7 @@ def _train(
             break
         except torch.OutOfMemoryError:
             smaller = layout.smaller()
-        recover(loaded)
+        free_memory()
         if smaller is None:
             raise HarnessError(
                 f"the GPU's memory does not suffice for one row of {max_length(training.sft)} tokens",
@@ -193,6 +170,6 @@ def _train(
     together = {"processes": processes.count()} if processes.count() > 1 else {}
     record |= {"layout": asdict(layout) | together, "out_of_memory": out_of_memory}
     if processes.is_main():
-        write_atomically(folder / "training.json", json.dumps(record))
+        write_atomically(folder / RECORD, json.dumps(record | {"form": FORM}))
         shutil.rmtree(checkpoints, ignore_errors=True)
     processes.wait()

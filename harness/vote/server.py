@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from harness.compare.runs import load_run
-from harness.compare.summary import default_pairs
 from harness.errors import HarnessError, UsageError
 from harness.types import Row
 from harness.vote.ballots import CHOICES, VOTES_FILE, Ballot, append_vote, ballots_of, read_votes, stands_for, vote_of
@@ -197,7 +196,7 @@ def make_server(
         UsageError: no run, no two models with answers to vote on, or the port is taken.
     """
     run = load_run(run_dir)
-    chosen = pair or next(iter(default_pairs(run.models)), None)
+    chosen = pair or next(iter(run.pairs), None)
     known = {*run.models, *(row["model"] for row in run.rows)}
     if chosen is None or not {*chosen} <= known:
         raise UsageError(

@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from harness.compare.command import run_compare_command, run_freeze_command
-from harness.compare.gate import DEFAULT_RULES, gate, read_rules
+from harness.compare.command import describe, run_compare_command, run_freeze_command
+from harness.compare.gate import AS_MANY, DEFAULT_RULES, gate, read_rules
 from harness.compare.runs import choose_model, compare_runs, find_run, load_run, split_reference
 from harness.compare.writers import cell, junit, markdown, printable
 from harness.errors import EXIT_DONE, EXIT_GATE, HarnessError, UsageError
@@ -34,6 +34,27 @@ def test_what_decides_numbers_and_differs_is_listed(write_run: WriteRun) -> None
     second = load_run(write_run("b", rows, tools={"browser": "156"}, profile={"name": "small"}))
     result = compare_runs(first, "tuned", second, "tuned", replicates=99)
     assert result.manifest_differences == [{"key": "tools.browser", "left": "155", "right": "156"}]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"config_sha256": "other"}, ["tuned is not the same model in both runs: other config"]),
+        (
+            {"weights_sha256": "other", "adapter_config_sha256": "other"},
+            ["tuned is not the same model in both runs: other weights, other adapter's config"],
+        ),
+        ({"description": "other"}, []),
+        ({"config_sha256": None}, []),  # written before manifests told it
+    ],
+)
+def test_another_model_of_the_same_name_is_said(write_run: WriteRun, changed: dict[str, Any], said: list[str]) -> None:
+    rows = make_rows(10)
+    content = dict.fromkeys(("weights_sha256", "config_sha256", "adapter_config_sha256"), "one")
+    first = load_run(write_run("a", rows, models={"tuned": content}))
+    second = load_run(write_run("b", rows, models={"tuned": {**content, **changed}}))
+    lines = describe(compare_runs(first, "tuned", second, "tuned", replicates=99), SCORERS)
+    assert [line for line in lines if "same model" in line] == said
 
 
 def test_tasks_with_another_prompt_are_left_out(write_run: WriteRun) -> None:
@@ -93,7 +114,8 @@ def test_usage_errors_are_one_line_that_helps(write_run: WriteRun, tmp_path: Pat
 
 def test_damage_and_newer_files_are_named(write_run: WriteRun) -> None:
     folder = write_run("r", make_rows(4))
-    (folder / "samples.jsonl").write_text('{"a": 1}\n{"torn', "utf-8")
+    (first, *_) = (folder / "samples.jsonl").read_text("utf-8").splitlines()
+    (folder / "samples.jsonl").write_text(first + '\n{"torn', "utf-8")
     with pytest.raises(HarnessError, match=r"samples.jsonl is damaged at line 2"):
         load_run(folder)
     (folder / "manifest.json").write_text('{"schema": 99}', "utf-8")
@@ -157,7 +179,11 @@ def test_what_was_not_measured_never_passes(write_run: WriteRun) -> None:
     run = load_run(write_run("r", rows))
     summary = compare_runs(run, "base", run, "tuned", replicates=99).summary
     failed = [check for check in gate(summary) if not check.passed]
-    assert [(check.metric, check.detail) for check in failed] == [("checks_must", "not measured")]
+    assert [(check.rule, check.metric, check.detail) for check in failed] == [
+        ("no primary worse", "checks_must", "not measured"),
+        ("nine tenths of the tasks compared", "checks_must", "0 of 20 tasks"),
+        (AS_MANY, "checks_must", "no number on 20 and 20 of 20 tasks"),
+    ]
     assert not gate(summary, ["checks_must mean >= 0"])[0].passed
 
 
@@ -201,7 +227,7 @@ def test_the_gates_exit_code_and_files(write_run: WriteRun, tmp_path: Path) -> N
     assert run_compare_command("good:tuned", "good:base", gate_rules="", **files, **options) == EXIT_GATE
     root = ElementTree.parse(files["junit_file"]).getroot()
     assert int(root.attrib["failures"]) == len(root.findall(".//failure")) > 0
-    assert int(root.attrib["tests"]) == len(root.findall(".//testcase")) == 3
+    assert int(root.attrib["tests"]) == len(root.findall(".//testcase")) == 6
     text = files["markdown_file"].read_text("utf-8")
     assert text.startswith("**base is worse than tuned on starter")
     assert "| Conforming ★ |" in text

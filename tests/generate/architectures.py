@@ -79,16 +79,16 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "Qwen2-MoE": Architecture(
         "qwen2_moe", "mixture of experts", "slots",
-        {"num_experts": 4, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16},
+        {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16},
     ),
     "Qwen3": Architecture("qwen3", "norms of queries and keys", "slots", {"head_dim": 8}),
     "Qwen3-MoE": Architecture(
-        "qwen3_moe", "mixture of experts", "slots", {"head_dim": 8, "num_experts": 4, "moe_intermediate_size": 16}
+        "qwen3_moe", "mixture of experts", "slots", {"head_dim": 8, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
     ),
     "Qwen3-Next": Architecture(
         "qwen3_next", "hybrid: linear attention", "padded",
         {
-            "head_dim": 8, "num_experts": 4, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16,
+            "head_dim": 8, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16,
             "linear_key_head_dim": 8, "linear_value_head_dim": 8, "linear_num_key_heads": 2,
             "linear_num_value_heads": 4, "layer_types": ["linear_attention", "full_attention"],
         },
@@ -179,7 +179,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         "olmo3", "window in some layers", "padded",
         {"sliding_window": 24, "layer_types": ["sliding_attention", "full_attention"]},
     ),
-    "OLMoE": Architecture("olmoe", "mixture of experts", "slots", {"num_experts": 4}),
+    "OLMoE": Architecture("olmoe", "mixture of experts", "slots", {"num_experts": 4, "num_experts_per_tok": 2}),
     "StableLM": Architecture("stablelm", "parts of heads turned", "slots"),
     "Starcoder 2": Architecture("starcoder2", "window", "padded", {"sliding_window": 24}),
     "SmolLM3": Architecture("smollm3", "layers without positions", "slots", {"no_rope_layers": [1, 0]}),

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from harness.errors import HarnessError
 from harness.generate.local import Generator
 from harness.generate.settings import GenerationSettings
 from harness.model.prompt import PromptRenderer
@@ -48,19 +46,20 @@ def reference(folder: Path, prompts: list[list[int]], seeds: list[int] | None, m
                     torch, "multinomial", lambda p, num_samples, g=generator: draw(p[0].double(), 1, generator=g)[None]
                 )
             out = model.generate(
-                input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=NEW_TOKENS, pad_token_id=0, **settings
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=NEW_TOKENS,
+                pad_token_id=0,
+                **settings,
             )
         found.append(out[0, len(prompt) :].tolist())
     return found
 
 
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
-    yield {}
-
-
 @pytest.mark.parametrize("name", NAMES)
-def test_answers_are_those_of_generate(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answers_are_those_of_generate(
+    own_cache: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     architecture = ARCHITECTURES[name]
     folder = make(architecture, tmp_path / "model")
     loaded = load_fp32(folder)

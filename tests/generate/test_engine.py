@@ -71,16 +71,20 @@ def test_answers_end_where_our_own_decoding_ends(own_cache: Path, tiny: LoadedMo
         assert {(one.text, one.finish_reason) for one in done} == {(text, reason)}
 
 
-def test_the_engine_is_asked_once_with_the_adapter_and_the_rules(own_cache: Path, tiny: LoadedModel) -> None:
+def test_the_engine_is_asked_once_with_the_adapter_and_the_rules(
+    own_cache: Path, tiny: LoadedModel, tmp_path: Path
+) -> None:
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (tmp_path / name).write_text("{}")
     engine = StandIn(tiny.tokenizer("<p>Hi", add_special_tokens=False)["input_ids"])
-    tuned = model(tiny, engine, adapter_folder=Path("there"), adapter_sha256="a" * 64)
+    tuned = model(tiny, engine, adapter_folder=tmp_path, adapter_sha256="a" * 64)
     first = tuned.complete(TASKS)
     assert tuned.complete(TASKS) == first
     assert len(engine.seen) == 3
     _, prompt, params, adapter = engine.seen[0]
     assert prompt == {"type": "token", "prompt_token_ids": tiny.tokenizer("Write: A page about bread")["input_ids"]}
     assert (params.max_tokens, params.temperature, params.seed, params.stop) == (400, 0.0, None, ["</html>"])
-    assert adapter == ("a" * 64, "there")
+    assert adapter == ("a" * 64, str(tmp_path))
     plain = model(tiny, engine)
     plain.complete(TASKS)
     assert engine.seen[-1][3] is None

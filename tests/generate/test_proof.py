@@ -14,9 +14,9 @@ import torch
 
 from harness.errors import HarnessError
 from harness.generate import proof, twin
+from harness.generate.context import context_length
 from harness.generate.decode import Decoder, Prompt
 from harness.generate.fused import FusedLlama
-from harness.generate.context import context_length
 from harness.generate.local import Generator
 from harness.generate.proof import check_causal, prove
 from harness.generate.reference import ReferenceDecoder, makers_processors
@@ -77,9 +77,7 @@ def breaks(model: Any, stop: StopRule, rows: int, temperature: float, observe: A
     ("making", "why"),
     [(scaled, "logits differ"), (colder, "away from the distribution"), (breaks, "KeyError: 'rotary_emb'")],
 )
-def test_a_wrong_decoder_is_found_out(
-    own_cache: Path, made: Callable[..., LoadedModel], making: Any, why: str
-) -> None:
+def test_a_wrong_decoder_is_found_out(own_cache: Path, made: Callable[..., LoadedModel], making: Any, why: str) -> None:
     loaded = made()
     verdict = prove(loaded.model, loaded.tokenizer, {"slots": making}, "float32")
     assert (verdict.kind, verdict.padded) == ("generate", True)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from dataclasses import replace
+import shutil
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from harness.render import RenderRequest, RenderSettings, cache, renderer
 from harness.render.browser import BrowserChoice
 from harness.render.cache import RenderCache
+from harness.render.settings import Deadlines
 from harness.types import CheckResult, Rendering
 
 BROWSER = BrowserChoice("/usr/bin/x", "chromium-headless-shell", "156.0", "")
@@ -32,27 +34,69 @@ def test_a_rendering_comes_back_as_it_was(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob(".tmp-*"))
 
 
-def test_whatever_decides_the_rendering_is_in_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def key(
-        page: RenderRequest = PAGE, settings: RenderSettings | None = None, browser: BrowserChoice = BROWSER
-    ) -> str:
-        return RenderCache(tmp_path, settings or RenderSettings(), browser).key(page)
+SILENT_SETTINGS = {
+    "workers": "pages do not see one another",
+    "shared_process": "what a shared process measures is what a page's own would, or is measured anew there",
+    "pages_per_process": "as above",
+    "pages_per_browser": "as above",
+    "namespace": "a second wall behind the first: nothing gets out either way",
+}
+
+
+def test_every_setting_that_decides_the_rendering_is_in_the_key(tmp_path: Path) -> None:
+    def key(settings: RenderSettings) -> str:
+        return RenderCache(tmp_path, settings, BROWSER).key(PAGE)
+
+    changes = {
+        field.name: {"workers": 7, "deadlines": Deadlines(load=1.0)}.get(field.name)
+        or (not value if isinstance(value := getattr(RenderSettings(), field.name), bool) else value + 1)
+        for field in fields(RenderSettings)
+    }
+    before = key(RenderSettings())
+    silent = {name for name, value in changes.items() if key(replace(RenderSettings(), **{name: value})) == before}
+    assert silent == set(SILENT_SETTINGS)
+    for field in fields(Deadlines):
+        later = replace(Deadlines(), **{field.name: getattr(Deadlines(), field.name) + 1})
+        assert key(RenderSettings(deadlines=later)) != before
+
+
+def test_whatever_else_decides_the_rendering_is_in_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def key(page: RenderRequest = PAGE, browser: BrowserChoice = BROWSER) -> str:
+        return RenderCache(tmp_path, RenderSettings(), browser).key(page)
 
     keys = [
         key(),
         key(replace(PAGE, html="<p>y")),
         key(replace(PAGE, checks=())),
-        key(settings=RenderSettings(axe=False)),
-        key(settings=RenderSettings(twice=True)),
         key(browser=replace(BROWSER, version="157.0")),
         key(browser=replace(BROWSER, name="chromium")),
     ]
-    monkeypatch.setattr(cache, "fonts_hash", lambda: "other fonts")
-    keys.append(key())
-    monkeypatch.setattr(cache, "RENDERER_VERSION", 99)
-    keys.append(key())
+    for name, value in (
+        ("fonts_hash", lambda: "other fonts"),
+        ("font_choices_hash", lambda: "another sans-serif"),
+        ("_code_hash", lambda: "another axe"),
+        ("RENDERER_VERSION", 99),
+        ("version", lambda name: "another Playwright"),
+        *((name, 1) for name in ("MAX_HTML_BYTES", "MAX_ELEMENTS", "DESKTOP_WIDTH", "PHONE_WIDTH", "CLOCK")),
+        *((name, 1) for name in ("VIEWPORT_HEIGHT", "SCREENSHOT_MAX_HEIGHT")),
+    ):
+        monkeypatch.setattr(cache, name, value)
+        keys.append(key())
     assert len(set(keys)) == len(keys)
-    assert key(settings=RenderSettings(workers=7)) == keys[-1]
+    assert key(replace(PAGE, key="another name")) == keys[-1]
+
+
+@pytest.mark.parametrize("name", ["axe.min.js", "measure.js", "lane.py", "checks.py"])
+def test_the_renderers_own_code_is_in_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    copy = tmp_path / "render"
+    shutil.copytree(Path(cache.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    hashes = [cache._code_hash.__wrapped__()]
+    monkeypatch.setattr(cache, "__file__", str(copy / "cache.py"))
+    hashes.append(cache._code_hash.__wrapped__())
+    (file,) = copy.rglob(name)
+    file.write_bytes(file.read_bytes() + b" ")
+    hashes.append(cache._code_hash.__wrapped__())
+    assert hashes[0] == hashes[1] != hashes[2]
 
 
 @pytest.mark.parametrize("outcome", ["unscored", "timeout", "crash"])

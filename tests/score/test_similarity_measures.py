@@ -1,17 +1,15 @@
 from __future__ import annotations
 
-import io
 import random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageDraw
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
 from harness.extract import extract
-from harness.score import Bleu, BleuDom, Chrf, TagSimilarity, TextSimilarity, TreeBleuF1, VisualSimilarity, similarity
+from harness.score import Bleu, BleuDom, Chrf, TagSimilarity, TextSimilarity, TreeBleuF1, similarity
 from harness.score.facts import page_facts
 from harness.score.metric import Evidence
 from harness.score.registry import METRICS, metric, score_page
@@ -60,14 +58,6 @@ def test_evaluate_metrics_take_any_text(measure: type, pairs: list[tuple[str, st
     assert len(result["scores"]) == len(pairs)
     assert all(0 <= score <= 100 for score in result["scores"])
     assert 0 <= result[measure.measure] <= 100 if pairs else result[measure.measure] is None
-
-
-@settings(max_examples=25, deadline=None)
-@given(BYTES)
-def test_bytes_that_are_no_picture_are_a_named_null(data: bytes) -> None:
-    result = VisualSimilarity().compute(predictions=[data], references=[data])
-    assert result["visual_similarity"] is None
-    assert "cannot be read" in result["notes"][0]
 
 
 @pytest.mark.parametrize("measure", [Bleu, BleuDom, Chrf, TreeBleuF1, TextSimilarity, TagSimilarity])
@@ -133,48 +123,6 @@ def test_visible_text_leaves_out_what_nobody_sees() -> None:
         "<title>T</title><style>s</style><p>one<script>x</script> <b>two</b></p><p hidden>no</p><template>no</template>"
     )
     assert page_facts(page, "document").words == ("one", "two")
-
-
-def picture(width: int, height: int, colour: str, form: str = "PNG") -> bytes:
-    image = Image.new("RGB", (width, height), "white")
-    image.paste(Image.new("RGB", (width // 2, height // 2), colour), (0, 0))
-    out = io.BytesIO()
-    image.save(out, form, **({"lossless": True} if form == "WEBP" else {}))
-    return out.getvalue()
-
-
-def test_visual_similarity() -> None:
-    reference = picture(200, 120, "black")
-    result = VisualSimilarity().compute(
-        predictions=[reference, picture(200, 120, "black", "WEBP"), picture(200, 60, "black"), picture(3, 2, "black")],
-        references=[reference] * 4,
-    )
-    same, webp, shorter, tiny = result["scores"]
-    assert same == webp == pytest.approx(100)
-    assert 0 <= tiny < 100
-    assert 0 <= shorter < 100
-
-
-def test_what_neither_page_shows_does_not_count() -> None:
-    """Over the whole screen two pages that are mostly empty would look alike whatever they say."""
-    words, others, nothing = (screen(text) for text in ("Fresh bread every day", "Meet the cats, dogs", ""))
-    assert similarity.visual_similarity(words, words).value == pytest.approx(100)
-    assert (similarity.visual_similarity(others, words).value or 0) < 50
-    assert (similarity.visual_similarity(nothing, words).value or 0) < 20
-    assert similarity.visual_similarity(nothing, nothing).value == 100
-    assert similarity.visual_similarity(words, screen("Fresh bread every day", height=1200)).value == 100
-    dark = [screen(text, paper="black", ink="white") for text in ("Fresh bread every day", "Meet the cats, dogs", "")]
-    same, other, empty = ((similarity.visual_similarity(page, dark[0]).value or 0) for page in dark)
-    assert same == pytest.approx(100)
-    assert max(other, empty) < 50
-
-
-def screen(text: str, height: int = 800, paper: str = "white", ink: str = "black") -> bytes:
-    image = Image.new("RGB", (1280, height), paper)
-    ImageDraw.Draw(image).text((20, 20), text, ink, font_size=30)
-    out = io.BytesIO()
-    image.save(out, "PNG")
-    return out.getvalue()
 
 
 def test_no_page_scores_zero_and_still_weighs_in_the_corpus() -> None:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.suite.leakage import flag, groups
+from harness.suite.split import split_by_hash
 from harness.types import Task
 
 
@@ -77,3 +78,53 @@ def test_html_alpaca() -> None:
     assert max(map(len, found)) < 12, "no chain of likenesses swallows the suite"
     hello = next(g for g in found if any(t.id == "82" for t in g))
     assert {"82", "202", "263"} <= {t.id for t in hello}, "the Hello World pages"
+
+
+CITIES = ("京都", "大阪", "奈良", "東京", "札幌", "横浜")
+DISHES = ("ต้มยำกุ้ง", "ผัดไทย", "ส้มตำ", "แกงเขียวหวาน", "ข้าวซอย", "มัสมั่น")
+TEMPLES = ("ភ្នំពេញ", "សៀមរាប", "អង្គរវត្ត", "កំពត", "បាត់ដំបង", "កោះកុង")
+FRUITS = ("苹果", "香蕉", "葡萄", "西瓜", "草莓", "樱桃")
+
+
+@pytest.mark.parametrize(
+    ("language", "form", "topics", "variants"),
+    [
+        (
+            "zh",
+            "请制作一个网页展示{topic}{variant}的介绍内容并且在页面底部添加联系我们的表单",
+            FRUITS,
+            ("", "简短", "详细"),
+        ),
+        (
+            "ja",
+            "{topic}を紹介する{variant}ページを作って、下にお問い合わせフォームを追加してください。",
+            CITIES,
+            ("", "短い", "楽しい"),
+        ),
+        ("th", "กรุณาสร้างหน้าเว็บแนะนำ{topic}{variant}พร้อมแบบฟอร์มติดต่อเราที่ด้านล่าง", DISHES, ("", "สั้น", "ยาว")),
+        ("km", "សូមបង្កើតគេហទំព័រណែនាំអំពី{topic}{variant}ជាមួយនឹងទម្រង់ទំនាក់ទំនង", TEMPLES, ("", "ខ្លី", "វែង")),
+    ],
+)
+def test_requests_without_spaces_are_grouped_by_their_topic(
+    language: str, form: str, topics: tuple[str, ...], variants: tuple[str, ...]
+) -> None:
+    tasks = []
+    for number, topic in enumerate(topics):
+        for variant in variants:
+            page = f"<h1>{topic}</h1><p>{topic}{variant} {number}</p>"
+            page = f'<!DOCTYPE html><html lang="{language}"><head><title>{topic}{variant}</title></head>{page}</html>'
+            tasks.append(Task(f"{number}-{variant}", form.format(topic=topic, variant=variant), reference=page))
+    assert [{t.id.split("-")[0] for t in group} for group in groups(tasks)] == [{str(n)} for n in range(len(topics))]
+    held_out = tasks[:: len(variants)]
+    assert list(flag([t for t in tasks if t not in held_out], held_out)) == [t.id for t in held_out]
+
+
+def test_the_groups_of_a_chinese_suite_stay_together_and_do_not_swallow_one_another() -> None:
+    rows = [json.loads(line) for line in (Path(__file__).parent / "chinese_groups.jsonl").read_text().splitlines()]
+    tasks = [Task(str(n), row["prompt"], reference=row["reference"]) for n, row in enumerate(rows)]
+    threes = [[str(3 * n + k) for k in range(3)] for n in range(12)]
+    assert [[t.id for t in group] for group in groups(tasks)] == threes
+    assert [[t.id for t in g] for g in groups([Task(t.id, t.prompt) for t in tasks])] == threes, "without pages"
+    train, held_out = split_by_hash(tasks, 0.2)
+    assert len(held_out) in (3, 6, 9, 12)
+    assert flag(train, held_out) == {}

@@ -226,3 +226,52 @@ def test_the_hub_clients_retries_are_not_printed(tmp_path: Path, monkeypatch: py
         load_suite(find_suite(str(tmp_path)))
     assert during == [logging.ERROR]
     assert hub_logging.get_verbosity() == before
+
+
+NAMED = """\
+title: Named
+hub: {path: nobody/nothing}
+columns: {prompt: instruction, input: input, reference: output}
+split:
+  original: {of_rows: 6, train_rows: 4}
+  kinds: {stratify: [kind]}
+"""
+
+
+def test_a_suite_may_name_several_splits(tmp_path: Path) -> None:
+    location, six = suite(tmp_path / "named", NAMED), foreign_rows(tmp_path / "six.jsonl", 6)
+    original = load_suite(location, six, "original")
+    assert [one.reference for one in original.held_out] == [f"<p>{word}" for word in NUMBERS[4:6]]
+    assert original.split == "original"
+    without = suite(tmp_path / "plain", NAMED[: NAMED.index("split:")])
+    default = load_suite(location, six)
+    assert (default.split, default.split_hash) == ("default", load_suite(without, six).split_hash)
+    assert load_suite(location, six, "kinds").split == "kinds"
+    with pytest.raises(UsageError, match=r"suite named has no split 'orginal' \(did you mean 'original'\?\)"):
+        load_suite(location, six, "orginal")
+    with pytest.raises(UsageError, match=r"'original' of named is of exactly 6 rows; these data have 7") as refused:
+        load_suite(location, foreign_rows(tmp_path / "seven.jsonl", 7), "original")
+    assert "or take another split: default, kinds" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        ("{of_rows: 6}", "split: train_rows: Field required"),
+        ("{of_rows: 6, train_rows: 6}", "train_rows must be less than of_rows"),
+        ("{original: {of_rows: 6, train_rows: 9}}", "original: train_rows must be less"),
+        ("{mine: {stratify: [lenght]}}", "mine.stratify.0: Input should be 'length' or 'kind'"),
+        ("{mine: 5}", "split 'mine' is {of_rows"),
+        ("{'a b': {stratify: [kind]}}", "'a b' cannot be the name of a split"),
+        ("5", "splits are written NAME"),
+    ],
+)
+def test_a_wrong_split_is_one_line_that_names_it(tmp_path: Path, split: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as refused:
+        load_suite_file(suite(tmp_path / "own", f"title: x\nhub: {{path: a/b}}\nsplit: {split}\n"))
+    assert "\n" not in str(refused.value)
+
+
+def test_files_that_are_split_take_no_other_split(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="`train` and `held_out` are split already"):
+        load_suite_file(suite(tmp_path / "own", OWN + "split: {of_rows: 6, train_rows: 4}\n"))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import random
 from collections import Counter
@@ -10,9 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.errors import UsageError
+from harness.suite.kinds import kind_of
 from harness.suite.leakage import flag, groups
 from harness.suite.load import SuiteLocation, load_suite
-from harness.suite.split import development_slice, split_by_hash, split_hash, stratified
+from harness.suite.split import development_slice, split_by_hash, split_by_strata, split_hash, stratified
 from harness.types import Task, sha256
 
 TASKS = Path(__file__).parents[2] / "tasks"
@@ -139,3 +142,76 @@ def test_real_rows_load_and_split_without_straddling() -> None:
     assert 0.15 < len(suite.held_out) / total < 0.25
     assert flag(suite.train, suite.held_out) == {}
     assert len({task.id for task in (*suite.train, *suite.held_out)}) == total
+
+
+STARTER_HASH = "b40947453c60bf7bd072b935e9c1a41c9e5de37b8c107d1b7213b2e9889219ad"
+
+
+def test_the_embedded_suite_keeps_its_split() -> None:
+    suite = load_suite(SuiteLocation("html_starter", TASKS / "html_starter"))
+    assert (suite.split, suite.split_hash) == ("default", STARTER_HASH)
+
+
+def pages(count: int, seed: int = 0) -> list[Task]:
+    """Pages of three kinds and many lengths, every ninth of them twice."""
+    draw = random.Random(seed)
+    made = []
+    for number in range(count):
+        subject = " ".join(f"{draw.choice(WORDS)}{draw.randrange(900)}" for _ in range(6))
+        tag = ("form", "table", "p")[number % 3]
+        prompt, reference = (
+            f"A page on {subject}",
+            f"<{tag}>{subject}</{tag}>" + f"<p>{number}</p>" * draw.randrange(60),
+        )
+        made += [Task(f"{number}-{n}", prompt + "!" * n, reference=reference) for n in range(1 + (number % 9 == 0))]
+    return made
+
+
+@pytest.mark.parametrize(("seed", "share"), [(1, 0.2), (2, 0.4)])
+def test_a_stratified_split_holds_every_kind_and_length_in_proportion(seed: int, share: float) -> None:
+    tasks = pages(72, seed)
+    train, held_out = split_by_strata(tasks, share, ["length", "kind"])
+    assert sorted(task.id for task in (*train, *held_out)) == sorted(task.id for task in tasks)
+    assert flag(train, held_out) == {}
+    found = groups(tasks)
+    assert len(found) == 72
+    assert sum(group[0] in held_out for group in found) == math.floor(72 * share + 0.5)
+    for stratum in ("form", "table", "text"):
+        whole = [group[0] in held_out for group in found if kind_of(group[0]) == stratum]
+        assert abs(sum(whole) - share * len(whole)) <= 1
+    shuffled = random.Random(seed).sample(tasks, len(tasks))
+    assert {*split_by_strata(shuffled, share, ["length", "kind"])[1]} == {*held_out}
+
+
+def test_a_stratified_split_of_little_holds_something_out() -> None:
+    assert len(split_by_strata(tasks_of(["bread", "rivers"]), 0.1, ["kind"])[1]) == 1
+    assert split_by_strata(tasks_of(["bread"]), 0.1, ["kind"])[1] == ()
+
+
+@pytest.mark.parametrize(
+    ("prompt", "given", "reference", "kind"),
+    [
+        ("Write a thank-you e-mail", "", "<table><tr><td>Dear Bo</table>", "e-mail"),
+        ("A form with the fields name and email", "", "<form><input name=email></form>", "form"),
+        ("Make the heading red", "<h1>Hi</h1>", "<h1 style='color:red'>Hi</h1>", "edit"),
+        ("Show the sum", "a = 1", "<table></table><script>1</script>", "script"),
+        ("Opening hours", "", "<TABLE></TABLE>", "table"),
+        ("Say hello", "", "<h1>Hello</h1>", "text"),
+    ],
+)
+def test_kinds_are_told_from_the_text(prompt: str, given: str, reference: str, kind: str) -> None:
+    assert kind_of(Task("t", prompt, given, reference)) == kind
+    assert kind_of(Task("t", prompt, given, reference, category="mine")) == "mine"
+
+
+def test_real_rows_have_an_original_split_of_exactly_the_published_rows() -> None:
+    path = os.environ.get("HARNESS_TEST_HTML_ALPACA")
+    if not path:
+        pytest.skip("HARNESS_TEST_HTML_ALPACA names no file")
+    location = SuiteLocation("html_alpaca", TASKS / "html_alpaca")
+    suite = load_suite(location, Path(path))
+    shares = [Counter(map(kind_of, part)) for part in (suite.train, suite.held_out)]
+    for kind, count in shares[0].items():
+        assert abs(shares[1][kind] / len(suite.held_out) - count / len(suite.train)) < 0.06
+    with pytest.raises(UsageError, match=r"'original' of html_alpaca is of exactly 636 rows; these data have 500"):
+        load_suite(location, Path(path), "original")

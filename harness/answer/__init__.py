@@ -1,0 +1,5 @@
+"""What a model's answer consists of: thoughts, prose, code blocks and the page. One reader, used wherever it matters."""
+
+from harness.answer.page import Found, find_page, page_end, thought_left_open
+
+__all__ = ["Found", "find_page", "page_end", "thought_left_open"]

@@ -1,0 +1,168 @@
+"""The page in an answer: which of its parts is the page, where it begins and where it ends."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from harness.answer.code import HTML_LANGUAGES, code_kind
+from harness.answer.marks import ANY_TAG
+from harness.answer.markup import Markup
+from harness.answer.reader import Answer
+from harness.answer.regions import BLANK, Region, is_document, open_page
+
+_HEAD_ONLY = re.compile(
+    r"(?:\s*+(?:<(?:link|meta|base)\b[^>]*+>|<!--(?:(?!-->).)*+-->|<(style|title)\b[^>]*+>(?:(?!</\1).)*+</\1\s*+>))++\s*+",
+    re.IGNORECASE | re.DOTALL,
+)
+_INNER_DOCUMENT = r"(?:(?m:^)[ \t]*|[\"'(`])<(?:!doctype\s+html\b|html\b)"
+_LINE_WITH_TAG = re.compile(r"^[ \t]*<[a-z]", re.IGNORECASE | re.MULTILINE)
+_JSON = re.compile(r"[{\[]\s*[\"{\[]|\"\s*<")
+_STRING = re.compile(r"\"((?:[^\"\\]|\\.)*+)(\"|\Z)", re.DOTALL)
+_LAST_ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{0,3})?\Z")
+_THOUGHT_OPENED = re.compile(
+    r"(?:<(?:think|thinking|thought|reasoning|seed:think)>|\[THINK\]|\u25c1think\u25b7|<\|channel\|>analysis<\|message\|>"
+    r"|<\|(?:begin_of_thought|START_THINKING|think_start|inner_prefix)\|>|<\|channel>thought)\s*\Z",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What an answer holds. `code` names what the answer is instead of a page, as `React`."""
+
+    html: str = ""
+    kind: Literal["raw", "fenced", "wrapped", "other", "none"] = "none"
+    complete: bool = False
+    """The page ends for certain: by its `</html>`, or by the end of the code block."""
+    code: str = ""
+    ended: bool = False
+    """An end token stands in the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    strength: float
+    found: Found
+
+
+def find_page(text: str, *, fragment: bool = False, cut: bool = False) -> Found:
+    """Return the page in an answer, as the model wrote it but for white space around it.
+
+    Args:
+        text: The whole answer.
+        fragment: A fragment was asked for: the first one counts, even where a document follows.
+        cut: The answer was cut off: what its page ends with is the page's.
+    """
+    answer = Answer(text, cut=cut).read()
+    cut = cut and not answer.ended
+    whole = text[answer.began :].strip(BLANK)
+    candidates = [] if _JSON.match(whole) is None else list(_in_json(whole, fragment, cut))
+    if not candidates:
+        candidates = [one for region in answer.regions for one in _candidates(answer, region, fragment, cut)]
+    pages = [one for one in candidates if not one.found.code]
+    best = max((pages or candidates), key=lambda one: one.strength, default=None)
+    return replace(best.found if best else Found(), ended=answer.ended)
+
+
+def page_end(text: str, *, final: bool = True, thinking: bool = False) -> int | None:
+    """Return where the answer's page ends behind its `</html>`, which is where an answer ends; None without.
+
+    Args:
+        text: The answer, or what there is of it.
+        final: Nothing follows. Else an end tag counts only if nothing that may follow can show that it is none.
+        thinking: The prompt opened a thought, so the answer begins within it.
+    """
+    answer = Answer(text, final=final, thinking=thinking).read()
+    return next((region.html_end for region in answer.regions if region.html_end is not None), None)
+
+
+def thought_left_open(prompt: str) -> bool:
+    """Return whether a prompt ends with the mark that opens a thought, as some chat templates do."""
+    return _THOUGHT_OPENED.search(prompt[-200:]) is not None
+
+
+def _candidates(answer: Answer, region: Region, fragment: bool, cut: bool) -> Iterator[_Candidate]:
+    text = answer.text
+    html = text[region.start : region.end].strip(BLANK)
+    if not html:
+        return
+    document = is_document(html)
+    if region.kind == "open":
+        before = text[max(answer.began, region.start - 4000) : region.start]
+        code = "" if document and not re.search(r"(?:return\s*\(?|=>\s*\(?)\s*\Z", before) else ""
+        code = _code_around(before, html, document)
+        alone = region.alone and answer.began == 0 and not text[: region.start].strip(BLANK)
+        raw = alone and not text[region.end :].strip(BLANK)
+        found = Found(html, "raw" if raw else "wrapped", region.html_end is not None, code)
+        yield _Candidate(_strength(html, document, 2.5 if region.alone else 2.0, fragment), found)
+        return
+    language = region.language
+    if language == "json" or (not language and _JSON.match(html)):
+        yield from _in_json(html, fragment, cut)
+        return
+    complete = region.closed or region.html_end is not None
+    begins = html[:1] == "<" and (ANY_TAG.match(html) is not None or html[1] in "!?")
+    code = code_kind(html, language, document=document)
+    if code:
+        yield _Candidate(0.5, Found(code=code))
+    elif language in HTML_LANGUAGES or begins:
+        labelled = 2.5 if language in HTML_LANGUAGES else 2.2
+        yield _Candidate(_strength(html, document, labelled, fragment), Found(html, "fenced", complete))
+    else:
+        inner = _inner(html, language)
+        if inner is not None:
+            yield _Candidate(1.5, replace(inner, complete=inner.complete or region.closed))
+
+
+def _strength(html: str, document: bool, otherwise: float, fragment: bool) -> float:
+    """How much a part of an answer is the page: a document most, what belongs into a head least."""
+    if document:
+        return otherwise if fragment else 3.0
+    return 1.0 if _HEAD_ONLY.fullmatch(html[:20_000]) is not None else otherwise
+
+
+def _inner(code: str, language: str) -> Found | None:
+    """The page within code of another language, as in a heredoc or a long string."""
+    markup = Markup(code, final=True)
+    start = markup.next(_INNER_DOCUMENT, 0)
+    if start is not None:
+        region = open_page(markup, start.end() - len(start[0].lstrip(" \t\"'(`\n")), frozenset(), cut=False)
+        if region.html_end is not None:
+            return Found(code[region.start : region.end].strip(BLANK), "wrapped", True)
+    if language in ("", "text", "txt", "plaintext", "plain", "markup", "xml", "svg", "code"):
+        line = _LINE_WITH_TAG.search(code)
+        if line is not None:
+            return Found(code[line.start() :].strip(BLANK), "wrapped")
+    return None
+
+
+def _code_around(before: str, html: str, document: bool) -> str:
+    """What HTML in the open is where it stands within a component's code."""
+    returned = re.search(r"(?:\breturn\s*\(?|=>\s*\(?)\s*\Z", before) is not None
+    if returned:
+        return code_kind(before.lstrip() + html, "", document=False) or "React"
+    return code_kind(html, "", document=document)
+
+
+def _in_json(text: str, fragment: bool, cut: bool) -> Iterator[_Candidate]:
+    """The pages in the strings of a JSON text."""
+    for number, match in enumerate(_STRING.finditer(text)):
+        if number > 2000:
+            return
+        if "<" not in match[1]:
+            continue
+        inside = _LAST_ESCAPE.sub("", match[1]) if not match[2] else match[1]
+        try:
+            value = json.loads(f'"{inside}"', strict=False)
+        except ValueError:
+            continue
+        if not value.lstrip().startswith(("<", "```")):
+            continue
+        found = find_page(value, fragment=fragment, cut=cut and not match[2])
+        if found.html:
+            strength = _strength(found.html, is_document(found.html), 2.0, fragment)
+            yield _Candidate(strength, replace(found, kind="wrapped", complete=found.complete or bool(match[2])))

@@ -1,0 +1,322 @@
+"""Reads an answer from its beginning and tells its parts apart: thoughts, prose, code blocks, HTML in the open."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from harness.answer.code import HTML_LANGUAGES, language_of
+from harness.answer.marks import (
+    ANY_TAG,
+    BARE_ANALYSIS,
+    BARE_FINAL,
+    BRACKET,
+    BRACKETS,
+    ECHOES,
+    SPECIAL_TOKEN,
+    TEXT_ENDS,
+    THOUGHTS,
+    WRAPPERS,
+    token_role,
+)
+from harness.answer.markup import Markup
+from harness.answer.regions import BLANK, OPTIONAL_END, PAGE_FOLLOWS, VOID, Region, html_block, open_page, other_block
+
+_EVENT = re.compile(r"<|`+|~{3,}|\[/?THINK\]|\u25c1", re.IGNORECASE)
+_LABEL = re.compile(r"[ \t]*([^\s`<]*)([^\n`<]*)(\r?\n|\Z)")
+_SHORT_LABEL = re.compile(r"[ \t]*([\w.+-]*)[ \t]*(?=<)")
+_BEFORE_BLOCK = re.compile(r"[ \t]*(?:(?:[-*+>]|\d{1,9}[.)])[ \t]*)*")
+_CONNECTIVE = re.compile(r"\s*(?:and|or|to|through|with|,|/|-|\u2013|\u2014|\.\.\.|\u2026)?\s*", re.IGNORECASE)
+_SAID = re.compile(r"[^\ufeff\s]")
+_SPAN_LIMIT = 500
+"""Longest code span within a line, in characters."""
+
+
+@dataclass
+class Answer:
+    """An answer that is read once, by `read`.
+
+    `final`: the text is all there; else it goes on, and what cannot be known yet is left open.
+    `cut`: it was cut off, so nothing in it is held to be prose for lack of an end.
+    `thinking`: the prompt opened a thought.
+    """
+
+    text: str
+    final: bool = True
+    cut: bool = False
+    thinking: bool = False
+    regions: list[Region] = field(default_factory=list)
+    ended: bool = False
+    """An end token stands in the text: what follows it is no answer any more."""
+    began: int = 0
+    """Where the answer proper begins, behind thoughts and an echo of the prompt."""
+    _wrappers: set[str] = field(default_factory=set)
+    _pairs: set[int] | None = None
+    _first: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        self.markup = Markup(self.text, self.final)
+
+    def read(self) -> Answer:
+        """Find all regions."""
+        position = self._before()
+        while position is not None:
+            event = _EVENT.search(self.text, position)
+            if event is None:
+                break
+            mark, start = event[0], event.start()
+            if mark[0] in "`~":
+                position = self._marks(start, event.end())
+            elif mark == "<":
+                position = self._angle(start)
+            else:
+                position = self._bracket(start)
+        return self
+
+    # -- what stands before the answer proper
+
+    def _before(self) -> int | None:
+        text = self.text
+        if self.thinking:
+            match = self.markup.next(r"</think(?:ing)?\s*>|\[/THINK\]|\u25c1/think\u25b7|assistantfinal", 0)
+            return self._restart(match.end()) if match else None
+        if BARE_ANALYSIS.match(text):
+            final = text.find(BARE_FINAL)
+            return self._restart(final + len(BARE_FINAL)) if final >= 0 else (0 if self.final else None)
+        for opening, answer in ECHOES:
+            if opening.match(text):
+                heading = answer.search(text)
+                if heading is not None:
+                    return self._restart(heading.end())
+                return 0 if self.final else None
+        return 0
+
+    def _restart(self, position: int) -> int:
+        """What was read so far is no answer: a thought, or the prompt again."""
+        self.regions.clear()
+        self._wrappers.clear()
+        self.began = position
+        return position
+
+    def _fresh(self, position: int) -> bool:
+        """Whether nothing but white space and marks stands before `position`."""
+        if self._first is None or self._first[0] != self.began:
+            match = _SAID.search(self.text, self.began)
+            self._first = (self.began, match.start() if match else len(self.text))
+        return not self.regions and position <= self._first[1]
+
+    def _skip(self, start: int, end: int) -> int:
+        """Pass over a mark that is no prose."""
+        if self._fresh(start):
+            self.began = end
+        return end
+
+    def _line_start(self, position: int) -> int | None:
+        """Where the line of `position` begins, if nothing but white space and list marks precede it there."""
+        line = self.text.rfind("\n", max(0, position - 200), position) + 1
+        if line == 0 and position > 200:
+            return None
+        before = _BEFORE_BLOCK.match(self.text, line, position)
+        return line if before is not None and before.end() == position else None
+
+    # -- code blocks and code spans
+
+    def _marks(self, start: int, end: int) -> int | None:
+        text, run = self.text, end - start
+        if run >= 3:
+            line = self._line_start(start)
+            label = _LABEL.match(text, end)
+            glued = _SHORT_LABEL.match(text, end)
+            if glued is not None and (line is not None or text[start] == "`"):
+                return self._block(start, end, glued[1], glued.end())
+            if label is not None and (line is not None or (text[start] == "`" and not label[2].strip())):
+                return self._block(start, end, label[1] + label[2], label.end())
+        if text[start] == "`":
+            newline = text.find("\n", end, end + _SPAN_LIMIT)
+            close = re.compile(rf"(?<!`)`{{{run}}}(?!`)").search(
+                text, end, newline if newline >= 0 else min(len(text), end + _SPAN_LIMIT)
+            ) if run <= 16 else None  # fmt: skip
+            if close is not None:
+                return close.end()
+        return end
+
+    def _block(self, start: int, mark_end: int, info: str, body: int) -> int | None:
+        language = language_of(info)
+        char, run = self.text[start], min(mark_end - start, 16)
+        if language in ("markdown", "md", "mdx"):
+            return body  # its own code blocks are those of the answer
+        content = self.text[body : body + 4000].lstrip(BLANK)
+        markup = ANY_TAG.match(content) is not None or content[:4] == "<!--" or content[:2] in ("<!", "<?")
+        if language in HTML_LANGUAGES or markup:
+            region = html_block(self.markup, body, char, run)
+        else:
+            region = other_block(self.markup, body, char, run)
+        region.language = language
+        if region.thought:
+            return self._restart(region.resume)
+        self.regions.append(region)
+        self.ended = self.ended or region.cut
+        return None if region.cut else region.resume
+
+    # -- tags, tokens, thoughts
+
+    def _bracket(self, start: int) -> int | None:
+        mark = BRACKET.match(self.text, start)
+        if mark is None:
+            return start + 1
+        close = BRACKETS.get(mark[0].upper() if mark[0][0] == "[" else mark[0])
+        if close is None:
+            return self._thought_ends(start, mark.end())
+        return self._thought(start, mark.end(), re.escape(close))
+
+    def _angle(self, start: int) -> int | None:
+        text = self.text
+        bracket = BRACKET.match(text, start)
+        if bracket is not None:
+            return self._bracket(start)
+        token = SPECIAL_TOKEN.match(text, start)
+        if token is not None:
+            return self._token(start, token)
+        if text.startswith(("<!", "<?"), start):
+            return self._declaration(start)
+        tag = ANY_TAG.match(text, start)
+        if tag is None:
+            return start + 1
+        name = tag[2].lower()
+        if tag[1]:
+            return self._end_tag(start, name)
+        if name in TEXT_ENDS:
+            return self._end(start, tag.end())
+        piece = self.markup.tag(start)
+        end = piece.end if piece else None
+        if name in THOUGHTS and end is not None:
+            mention = not self._fresh(start) and self._line_start(start) is None
+            if not mention or self.markup.end_tag(name, end) is not None:
+                return self._thought(start, end, rf"</{re.escape(name)}\s*>")
+            return end
+        if end is not None and name != "html":
+            following = text[end : end + 400].lstrip()
+            wraps = name in WRAPPERS or re.match(r"<!doctype\b|<html\b", following, re.IGNORECASE)
+            sentence = name == "s" and self._fresh(start) and (wraps or following.startswith(("```", "<think")))
+            if (wraps and name not in ("head", "body")) or sentence:
+                self._wrappers.add(name)
+                return self._skip(start, end)
+        if not self._is_page(start, end, name):
+            return end or start + 1
+        return self._page(start)
+
+    def _declaration(self, start: int) -> int | None:
+        if self.text.startswith("<!--", start) or self.text.startswith("<?", start):
+            if self._fresh(start):
+                return self._page(start)
+            match = self.markup.next("--!?>", start) if self.text.startswith("<!--", start) else None
+            return match.end() if match else start + 2
+        if re.compile(r"<!doctype\b", re.IGNORECASE).match(self.text, start) and self._document(start, "!doctype"):
+            return self._page(start)
+        return start + 2
+
+    def _end_tag(self, start: int, name: str) -> int | None:
+        end = self.text.find(">", start, start + 200) + 1 or start + 2
+        if name in THOUGHTS:
+            return self._thought_ends(start, end)
+        if name == "s":
+            return self._end(start, end)
+        return self._skip(start, end)
+
+    def _thought(self, start: int, end: int, close: str) -> int | None:
+        position = end
+        while (match := self.markup.next(close, position)) is not None:
+            if self.text[match.start() - 1] != "`" or self.text[match.end() : match.end() + 1] != "`":
+                return self._skip(start, match.end()) if self._fresh(start) else match.end()
+            position = match.end()
+        return None
+
+    def _thought_ends(self, start: int, end: int) -> int:
+        """An end without a beginning, which the prompt holds: all before it was thought."""
+        if not self.regions or self.markup.next(PAGE_FOLLOWS, end) is not None:
+            return self._restart(end)
+        return end
+
+    def _token(self, start: int, token: re.Match[str]) -> int | None:
+        role = token_role(self.text, token)
+        if role == "channel":
+            name = re.compile(r"\s*(\w+)").match(self.text, token.end())
+            if name is not None and name[1].lower().startswith("final"):
+                message = self.text.find("<|message|>", token.end(), token.end() + 200)
+                return self._restart(message + 11 if message >= 0 else name.end())
+            return self._thought(start, token.end(), r"<\|(?:end|channel|start)\|>|<channel\|>")
+        if role == "think":
+            return self._thought(start, token.end(), r"<[|\uff5c][^\s<>|]*(?:end|stop|/|suffix)[^\s<>|]*[|\uff5c]>")
+        if role == "unthink":
+            return self._thought_ends(start, token.end())
+        if role in ("end", "user"):
+            return self._end(start, token.end())
+        return self._skip(start, token.end())
+
+    def _end(self, start: int, end: int) -> int | None:
+        """An end token ends the answer, unless nothing was said before it."""
+        if self._fresh(start):
+            return self._skip(start, end)
+        self.ended = True
+        return None
+
+    # -- HTML in the open
+
+    def _is_page(self, start: int, end: int | None, name: str) -> bool:
+        """Whether a start tag begins a page, or is only spoken of."""
+        if self._fresh(start):
+            return True
+        if name in ("html", "!doctype"):
+            return self._document(start, name)
+        begins_line = self._line_start(start) is not None
+        if end is None:
+            return begins_line and self.cut
+        paired = self._paired(start)
+        if paired and _CONNECTIVE.fullmatch(self.text, end, end + self._gap(end)) is not None and not begins_line:
+            return False
+        if not begins_line:
+            return paired
+        said = re.compile(r"[ \t]+[A-Za-z]").match(self.text, end) is not None
+        return paired or name in OPTIONAL_END or name in VOID or self.cut or not said
+
+    def _gap(self, end: int) -> int:
+        following = self.text.find("<", end, end + 20)
+        return following - end if following >= 0 else 0
+
+    def _document(self, start: int, name: str) -> bool:
+        """Whether a doctype or `<html>` begins a document: something of HTML follows, and no sentence."""
+        piece = self.markup.next(">", start) if name == "!doctype" else self.markup.tag(start)
+        if piece is None:
+            return self._fresh(start)
+        end = piece.end() if isinstance(piece, re.Match) else piece.end
+        following = self.text[end : end + 2000].lstrip()
+        if not following or following[0] in "<{":
+            return not following.startswith("</")
+        return self._line_start(start) is not None and name == "html" and self._paired(start)
+
+    def _paired(self, start: int) -> bool:
+        """Whether an end tag closes the element that begins at `start`, before the next code block."""
+        if self._pairs is None:
+            self._pairs = set()
+            waiting: dict[str, list[int]] = {}
+            for match in re.finditer(
+                r"^[ \t]*(?:```|~~~)|<(/?)([a-z][^\s<>/`]*)", self.text, re.IGNORECASE | re.MULTILINE
+            ):
+                if match[2] is None:
+                    waiting.clear()
+                elif not match[1]:
+                    waiting.setdefault(match[2].lower(), []).append(match.start())
+                elif waiting.get(match[2].lower()):
+                    self._pairs.add(waiting[match[2].lower()].pop())
+        return start in self._pairs
+
+    def _page(self, start: int) -> int | None:
+        region = open_page(self.markup, start, frozenset(self._wrappers), cut=self.cut)
+        if region.thought:
+            return self._restart(region.resume)
+        region.alone = self._fresh(start)
+        self.regions.append(region)
+        if region.cut:
+            self.ended = True
+            return None
+        return region.resume

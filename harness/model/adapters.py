@@ -1,0 +1,113 @@
+"""Puts an adapter of PEFT onto base weights, as `PeftModel.from_pretrained` does, and refuses one that does not fit."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+from harness.errors import HarnessError, UsageError
+from harness.model.checkpoint import check_computes, one_line, read_object, some
+
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_FILE = "adapter_model.safetensors"
+NAME = "default"
+"""What an adapter is called inside the model: one is on at a time."""
+_OTHER_WEIGHTS = "use the profile whose weights it was made for"
+_EMBEDDING = re.compile(r"(?:^|\.)(?:embed_tokens|wte|word_embeddings|embed_in|lm_head|embed_out)\.(?:.*\.)?weight$")
+
+
+def check_adapter(folder: Path) -> dict[str, Any]:
+    """Return an adapter's config, once its files are found to be whole.
+
+    Raises:
+        UsageError: a file is missing or broken, or this PEFT does not know the kind of adapter.
+    """
+    from peft import PeftType
+    from safetensors import safe_open
+
+    if not (folder / ADAPTER_CONFIG).is_file():
+        raise UsageError(f"{folder} holds no adapter: {ADAPTER_CONFIG} is missing", "check the path")
+    if not (folder / ADAPTER_FILE).is_file():
+        raise UsageError(f"{folder} has no {ADAPTER_FILE}", "save the adapter with safe_serialization=True")
+    config = read_object(folder / ADAPTER_CONFIG)
+    kind = config.get("peft_type")
+    if kind not in {str(known.value) for known in PeftType}:
+        raise UsageError(f"{folder} holds an adapter of the kind {kind!r:.40}", "the installed peft knows no such kind")
+    try:
+        with safe_open(folder / ADAPTER_FILE, framework="pt") as file:
+            names = list(file.keys())
+    except Exception as error:  # its own kind of error, which is no OSError
+        raise UsageError(f"{folder / ADAPTER_FILE} is cut or damaged", "fetch it again") from error
+    if not names:
+        raise UsageError(f"{folder / ADAPTER_FILE} holds no tensors", "fetch it again")
+    return config
+
+
+def attach(model: Any, folder: Path) -> Any:
+    """Return the model with the adapter on.
+
+    Raises:
+        UsageError: the folder holds no adapter that can be read.
+        HarnessError: it does not fit these weights, or a part of it has no place.
+    """
+    check_adapter(folder)
+    what = f"the adapter in {folder} does not fit the base weights"
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with one_line(what, _OTHER_WEIGHTS):
+            from peft import PeftModel
+
+            _make_room(model, folder)
+            adapted = PeftModel.from_pretrained(
+                model, str(folder), adapter_name=NAME, torch_device=str(model.device), local_files_only=True
+            )
+    for warning in said:
+        missing = re.match(r"Found missing adapter keys while loading the checkpoint: \[(.*)\]", str(warning.message))
+        if missing:
+            names = re.findall(r"'([^']+)'", missing[1])
+            raise HarnessError(f"{what}: it lacks {some(names)}", _OTHER_WEIGHTS)
+    with one_line(what, _OTHER_WEIGHTS):
+        _check_all_taken(adapted, folder, what)
+    adapted.eval()
+    check_computes(adapted, f"the model with the adapter in {folder}")
+    return adapted
+
+
+def _check_all_taken(adapted: Any, folder: Path, what: str) -> None:
+    """Put the file's tensors in once more, for PEFT tells only who does it by hand what it had no place for.
+
+    Raises:
+        HarnessError: some have no place, or are no numbers.
+    """
+    from peft import load_peft_weights, set_peft_model_state_dict
+
+    tensors = load_peft_weights(str(folder), device="cpu")
+    damaged = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if damaged:
+        raise HarnessError(
+            f"the adapter in {folder} holds numbers that are not finite: {some(damaged)}", "train it anew"
+        )
+    if adapted.peft_config[NAME].is_prompt_learning:
+        # its tensors lie beside the model, where loading them compares names and shapes by itself
+        left = {name for name in tensors if name != "prompt_embeddings" and "." not in name}
+    else:
+        left = set(set_peft_model_state_dict(adapted, tensors, adapter_name=NAME).unexpected_keys)
+    if left:
+        raise HarnessError(f"{what}: they have no place for {some(left)}", _OTHER_WEIGHTS)
+
+
+def _make_room(model: Any, folder: Path) -> None:
+    """Give the base as many rows of embeddings as the adapter brings, which it was trained with."""
+    from safetensors import safe_open
+
+    with safe_open(folder / ADAPTER_FILE, framework="pt") as file:
+        rows = {
+            file.get_slice(name).get_shape()[0]
+            for name in file.keys()  # noqa: SIM118  # no dict
+            if _EMBEDDING.search(name) and "lora_" not in name and len(file.get_slice(name).get_shape()) == 2
+        }
+    held = model.get_input_embeddings().weight.shape[0]
+    if len(rows) == 1 and rows != {held}:
+        model.resize_token_embeddings(rows.pop(), mean_resizing=False)

@@ -1,0 +1,191 @@
+"""Under which key an adapter lies, what is still found under the older one, and how many tokens it learnt from."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.cache import content_key
+from harness.generate.local import Generator
+from harness.generate.settings import GenerationSettings
+from harness.model.load import LoadedModel
+from harness.model.prompt import PromptRenderer
+from harness.profile.schema import Training, Watch
+from harness.suite.load import find_suite, load_suite
+from harness.train.adapter_key import adapter_key, trained_tokens
+from harness.train.data import training_rows
+from harness.train.sft import TrainedAdapter, train_adapter
+from harness.train.trackers import TRACKER_FIELDS
+from harness.watch import watched_rows
+from tests.conftest import load_fp32
+from tests.train.test_sft import SFT, TASKS, renderer
+
+TRAINING = Training(sft={**SFT, "max_steps": 1}, lora={"r": 2, "target_modules": ["q_proj"]})
+
+SILENT = {
+    "suite": "its rows count",
+    "rows": "the rows themselves count",
+    "watch": "counts by what is watched: see the next test",
+}
+SILENT_OF_WATCH = {"batch_size": "changes the order of sums and nothing else"}
+
+
+def test_every_setting_of_a_training_counts(own_cache: Path, tiny: LoadedModel) -> None:
+    rows, _ = training_rows(TASKS, renderer(tiny), 1024)
+    changes: dict[str, Any] = {
+        "suite": "named",
+        "seed": 7,
+        "rows": 5,
+        "fit": "card",
+        "watch": None,
+        "sft": {**TRAINING.sft, "weight_decay": 0.5},
+        "lora": {**TRAINING.lora, "use_rslora": True},
+    }
+    assert changes.keys() == Training.model_fields.keys()
+    before = adapter_key(tiny, renderer(tiny), TRAINING, rows)
+    for name, value in changes.items():
+        key = adapter_key(tiny, renderer(tiny), TRAINING.model_copy(update={name: value}), rows)
+        assert (key == before) == (name in SILENT), name
+    for name in TRACKER_FIELDS:
+        told = TRAINING.model_copy(update={"sft": {**TRAINING.sft, name: "x"}})
+        assert adapter_key(tiny, renderer(tiny), told, rows) == before
+    assert adapter_key(tiny, renderer(tiny), TRAINING, rows[::-1]) != before
+    other = PromptRenderer("Do: {{ prompt }}\n", False, tiny.tokenizer)
+    assert adapter_key(tiny, other, TRAINING, rows) != before
+
+
+def test_every_setting_of_a_watched_training_counts(own_cache: Path, tiny_workplace: Path, tiny: LoadedModel) -> None:
+    suite = load_suite(find_suite("small"))
+    asked = Generator("x", tiny, renderer(tiny), GenerationSettings(24, 2))
+    rows, _ = training_rows(TASKS, renderer(tiny), 1024)
+
+    def key(watch: Watch) -> str:
+        _, watched = watched_rows(watch, suite, asked)
+        return adapter_key(tiny, renderer(tiny), TRAINING, rows, watched)
+
+    watch = Watch(every=2, rows=2, metrics=["well_formed"], max_new_tokens=8)
+    changes: dict[str, Any] = {
+        "every": 3,
+        "rows": 3,
+        "metrics": ["bleu"],
+        "patience": 1,
+        "max_new_tokens": 9,
+        "batch_size": 3,
+    }
+    assert changes.keys() == Watch.model_fields.keys()
+    before = key(watch)
+    silent = {name for name, value in changes.items() if key(watch.model_copy(update={name: value})) == before}
+    assert silent == set(SILENT_OF_WATCH)
+
+
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "tokenizer_config.json"])
+def test_the_bases_config_counts(own_cache: Path, tiny_folder: Path, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_folder, folder)
+    loaded = load_fp32(folder)
+    rows, _ = training_rows(TASKS, renderer(loaded), 1024)
+    before = adapter_key(loaded, renderer(loaded), TRAINING, rows)
+    content = json.loads((folder / name).read_text())
+    (folder / name).write_text(json.dumps({**content, "rope_theta": 7.0, "model_max_length": 99}))
+    changed = load_fp32(folder)
+    assert adapter_key(changed, renderer(changed), TRAINING, rows) != before
+
+
+def key_of_form_1(loaded: LoadedModel, training: Training) -> str:
+    """The formula as it was: the base by its tensors alone."""
+    rows, _ = training_rows(TASKS, renderer(loaded), 1024)
+    assert loaded.weights.hashes is not None
+    return content_key(
+        {
+            "weights": loaded.weights.hashes.tensors,
+            "precision": asdict(loaded.precision),
+            "template": renderer(loaded).sha,
+            "seed": training.seed,
+            "sft": training.sft,
+            "lora": training.lora,
+            "rows": [[row.input_ids, row.labels] for row in rows],
+            "packages": {name: version(name) for name in ("torch", "transformers", "trl", "peft", "bitsandbytes")},
+        }
+    )
+
+
+def test_an_adapter_under_the_old_key_is_taken_where_its_base_is_certain(
+    own_cache: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_folder, folder)
+    said: list[str] = []
+
+    def train(training: Training = TRAINING) -> TrainedAdapter:
+        loaded = load_fp32(folder)
+        return train_adapter(loaded, renderer(loaded), training, TASKS, on_notice=said.append)
+
+    first = train()
+    old = own_cache / "adapters" / key_of_form_1(load_fp32(folder), TRAINING)[:32]
+    first.folder.rename(old)
+    again = train()
+    assert (again.from_cache, again.folder, again.sha256, said) == (True, old, first.sha256, [])
+
+    os.utime(folder / "config.json", (1, 1))  # as old as it likes to look: touched after the training
+    time.sleep(0.01)
+    anew = train()
+    assert not anew.from_cache
+    assert anew.folder != old
+    assert said == ["an adapter of these settings is there, but it may be of another config or tokenizer: trained anew"]
+    assert train().from_cache
+    assert len(said) == 1
+
+
+def test_settings_that_write_into_the_base_are_trained_anew(own_cache: Path, tiny: LoadedModel) -> None:
+    biased = TRAINING.model_copy(update={"lora": {**TRAINING.lora, "bias": "lora_only"}})
+    said: list[str] = []
+    first = train_adapter(tiny, renderer(tiny), biased, TASKS)
+    first.folder.rename(own_cache / "adapters" / key_of_form_1(tiny, biased)[:32])
+    assert not train_adapter(tiny, renderer(tiny), biased, TASKS, on_notice=said.append).from_cache
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "epochs"),
+    [
+        ({"num_train_epochs": 2, "per_device_train_batch_size": 8, "include_num_input_tokens_seen": "no"}, 2),
+        ({"num_train_epochs": 3, "packing": True, "max_length": 512}, 3),
+        ({"max_steps": 3, "gradient_accumulation_steps": 4, "per_device_train_batch_size": 1}, 1.5),
+    ],
+)
+def test_a_training_counts_the_tokens_of_all_its_epochs(
+    own_cache: Path, tiny: LoadedModel, fields: dict[str, Any], epochs: float
+) -> None:
+    fields = {"learning_rate": 1e-4, "gradient_checkpointing": False, **fields}
+    speeds: list[float | None] = []
+    training = Training(sft=fields, lora=TRAINING.lora)
+    trained = train_adapter(
+        tiny, renderer(tiny), training, TASKS, on_progress=lambda done: speeds.append(done.tokens_per_second)
+    )
+    rows, _ = training_rows(TASKS, renderer(tiny), 512)
+    once = sum(len(row.input_ids) for row in rows)
+    if epochs == int(epochs):
+        assert trained.tokens == epochs * once
+    else:  # half an epoch is any four of the eight rows
+        assert once < trained.tokens < 2 * once
+    assert speeds
+    assert all(speeds)
+
+
+def test_records_of_one_epoch_are_read_as_what_they_were() -> None:
+    layout = {"micro_batch": 2, "accumulation": 2, "checkpointing": False, "plain_base": False}
+    record = {"tokens": 1000, "steps": 6, "layout": layout}
+    unpacked = Training(sft={"num_train_epochs": 2})
+    assert trained_tokens(record, unpacked, rows=12) == 2000
+    assert trained_tokens(record | {"layout": layout | {"processes": 2}}, unpacked, rows=24) == 2000
+    assert trained_tokens(record, Training(sft={"num_train_epochs": 5, "packing": True}), rows=12) == 5000
+    assert trained_tokens(record, Training(sft={"max_steps": 6, "packing": True}), rows=12) is None
+    assert trained_tokens(record | {"form": 2}, unpacked, rows=12) == 1000
