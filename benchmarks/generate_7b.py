@@ -41,9 +41,11 @@ from harness.generate.decode import Decoder, Prompt  # noqa: E402
 from harness.generate.fused import FusedLlama, unwrapped  # noqa: E402
 from harness.generate.settings import GenerationSettings  # noqa: E402
 from harness.generate.stream import Stepper, StreamDecoder  # noqa: E402
+from harness.generate.verdict import Verdict  # noqa: E402
 from harness.model.load import LoadedModel, Precision, load_tokenizer  # noqa: E402
 from harness.model.weights import LocalWeights  # noqa: E402
 
+FUSED = Verdict("fused")
 PARTS = ("exact", "ours", "steps", "profile", "plain", "batch")
 PROMPTS = 136
 FULL_BATCHES = (16, 32, 64, 128)

@@ -5,57 +5,15 @@ from __future__ import annotations
 import re
 
 THOUGHTS = frozenset(
-    [
-        "think",
-        "thinking",
-        "thought",
-        "thoughts",
-        "reasoning",
-        "reason",
-        "reflection",
-        "scratchpad",
-        "analysis",
-        "rationale",
-        "plan",
-        "planning",
-        "cot",
-        "inner_monologue",
-        "inner_thoughts",
-        "internal_thoughts",
-        "chain_of_thought",
-        "ant_thinking",
-        "antthinking",
-        "seed:think",
-    ]
+    """think thinking thought thoughts reasoning reason reflection scratchpad analysis rationale plan planning cot
+    inner_monologue inner_thoughts internal_thoughts chain_of_thought ant_thinking antthinking seed:think""".split()
 )
 """Elements that hold a thought; none of them is an element of HTML, SVG or MathML."""
 
 WRAPPERS = frozenset(
-    [
-        "answer",
-        "final_answer",
-        "final",
-        "response",
-        "solution",
-        "result",
-        "html_code",
-        "artifact",
-        "antartifact",
-        "boltartifact",
-        "boltaction",
-        "lov-code",
-        "lov-write",
-        "dyad-write",
-        "codeproject",
-        "file",
-        "files",
-        "file_content",
-        "create_file",
-        "write_file",
-        "write_to_file",
-        "content",
-        "assistant",
-    ]
+    """answer final_answer final response solution result html_code artifact antartifact boltartifact boltaction
+    lov-code lov-write dyad-write codeproject file files file_content create_file write_file write_to_file
+    content assistant""".split()
 )
 """Elements that hold the answer or a file of it. A tag of any name directly before a doctype or `<html>` is one too."""
 
@@ -90,10 +48,8 @@ def token_role(text: str, match: re.Match[str]) -> str:
         return "unthink" if _CLOSES.search(name) else "think"
     if _ENDS.fullmatch(name):
         # `<|turn>model` opens a turn, `<turn|>` ends it
-        return (
-            "user"
-            if name == "turn" and not match[2] and _USER.match(text, match.end())
-            else ("" if name == "turn" and not match[2] else "end")
+        return "user" if name == "turn" and not match[2] and _USER.match(text, match.end()) else (
+            "" if name == "turn" and not match[2] else "end"
         )
     if _USER.fullmatch(name):
         return "user"

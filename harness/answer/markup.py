@@ -16,7 +16,7 @@ from harness.answer.marks import SPECIAL_TOKEN
 _EVENT = re.compile(r"<|`{3,}|~{3,}")
 _TAG = re.compile(r"</?([a-zA-Z][^\s/>]*+)((?:[^>\"'=]++|=\s*+(?:\"[^\"]*+\"|'[^']*+')?+|[\"'])*+)>")
 _NAME = re.compile(r"</?([a-zA-Z][^\s/>]{0,100})")
-RAW_TEXT = frozenset(["script", "style", "textarea", "title", "iframe", "noembed", "noframes", "xmp"])
+RAW_TEXT = frozenset("script style textarea title iframe noembed noframes xmp".split())
 """Elements whose content holds no tags."""
 _FOREIGN = frozenset({"svg", "math"})
 

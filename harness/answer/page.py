@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from harness.answer.code import HTML_LANGUAGES, code_kind
-from harness.answer.marks import ANY_TAG
-from harness.answer.markup import Markup
+from harness.answer.marks import ANY_TAG, BARE_ANALYSIS
 from harness.answer.reader import Answer
 from harness.answer.regions import BLANK, Region, is_document, open_page
+from harness.answer.markup import Markup
 
 _HEAD_ONLY = re.compile(
     r"(?:\s*+(?:<(?:link|meta|base)\b[^>]*+>|<!--(?:(?!-->).)*+-->|<(style|title)\b[^>]*+>(?:(?!</\1).)*+</\1\s*+>))++\s*+",

@@ -299,9 +299,7 @@ class Answer:
         if self._pairs is None:
             self._pairs = set()
             waiting: dict[str, list[int]] = {}
-            for match in re.finditer(
-                r"^[ \t]*(?:```|~~~)|<(/?)([a-z][^\s<>/`]*)", self.text, re.IGNORECASE | re.MULTILINE
-            ):
+            for match in re.finditer(r"^[ \t]*(?:```|~~~)|<(/?)([a-z][^\s<>/`]*)", self.text, re.IGNORECASE | re.MULTILINE):
                 if match[2] is None:
                     waiting.clear()
                 elif not match[1]:
@@ -320,3 +318,4 @@ class Answer:
             self.ended = True
             return None
         return region.resume
+

@@ -10,68 +10,14 @@ from harness.answer.marks import SPECIAL_TOKEN, TEXT_ENDS, THOUGHTS, token_role
 from harness.answer.markup import Markup, Piece
 
 BLANK = "\ufeff \t\r\n\f"
-OPTIONAL_END = frozenset(
-    [
-        "p",
-        "li",
-        "dt",
-        "dd",
-        "td",
-        "th",
-        "tr",
-        "thead",
-        "tbody",
-        "tfoot",
-        "option",
-        "optgroup",
-        "caption",
-        "colgroup",
-        "head",
-    ]
-)
-VOID = frozenset(
-    ["!doctype", "area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"]
-)
+OPTIONAL_END = frozenset("p li dt dd td th tr thead tbody tfoot option optgroup caption colgroup head".split())
+VOID = frozenset("!doctype area base br col embed hr img input link meta source track wbr".split())
 _BLOCKS = frozenset(
-    [
-        "address",
-        "article",
-        "aside",
-        "blockquote",
-        "body",
-        "details",
-        "div",
-        "dl",
-        "fieldset",
-        "figure",
-        "footer",
-        "form",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-        "header",
-        "main",
-        "nav",
-        "ol",
-        "p",
-        "pre",
-        "script",
-        "section",
-        "select",
-        "style",
-        "svg",
-        "table",
-        "textarea",
-        "ul",
-    ]
+    """address article aside blockquote body details div dl fieldset figure footer form h1 h2 h3 h4 h5 h6 header main
+    nav ol p pre script section select style svg table textarea ul""".split()
 )
 PAGE_FOLLOWS = r"(?m:^)[ \t]*(?:```|~~~)|```[\w-]*[ \t]*\n|<!doctype\b|<html\b"
-_DOCUMENT = re.compile(
-    r"\s*+(?:(?:<!--(?:(?!-->).)*+-->|<\?[^>]*+>)\s*+)*+<(?:!doctype\b|html\b)", re.IGNORECASE | re.DOTALL
-)
+_DOCUMENT = re.compile(r"\s*+(?:(?:<!--(?:(?!-->).)*+-->|<\?[^>]*+>)\s*+)*+<(?:!doctype\b|html\b)", re.IGNORECASE | re.DOTALL)
 _NEW_LINE_OF_TEXT = re.compile(r"[ \t]*\r?\n\s*+(?=[^\s<`~])")
 _BLANK_LINE = re.compile(r"\n[ \t]*\r?\n")
 _PROSE_LINE = re.compile(r"[^<>\n]*[\w:.!]\s*\Z")
@@ -194,9 +140,7 @@ def html_block(markup: Markup, body: int, char: str, run: int) -> Region:
             return Region("fenced", body, end, piece.end, False, html_end, cut=how == "cut", thought=how == "thought")
         if piece.kind == "end" and piece.name == "html" and html_end is None:
             html_end = piece.end
-    end = (
-        html_end if html_end is not None else (first_nested if first_nested is not None and markup.final else len(text))
-    )
+    end = html_end if html_end is not None else (first_nested if first_nested is not None and markup.final else len(text))
     return Region("fenced", body, end, end, False, html_end)
 
 

@@ -141,9 +141,7 @@ def describe(result: AcrossRuns, scorers: Mapping[str, Mapping[str, Any]], check
     for suite, content in result.summary["suites"].items():
         entries = [entry for entry in content["pairs"][result.pair].values() if entry["difference"] is not None]
         compared = max((entry["tasks"] for entry in entries), default=0)
-        every = (
-            f"{content['tasks']} tasks" if compared == content["tasks"] else f"{compared} of {content['tasks']} tasks"
-        )
+        every = f"{content['tasks']} tasks" if compared == content["tasks"] else f"{compared} of {content['tasks']} tasks"
         if content["units"] < content["tasks"]:
             every += f" in {content['units']} groups of near-duplicates"
         lines.append(f"{suite}, {every} (points, means over the tasks that both have; ★ primary, p after Holm):")

@@ -234,9 +234,7 @@ def against_fewshot(
     """Return the sentence that holds `second` against the base model with examples in its prompt; None without it."""
     known = kinds or {"base": BASE, "base-fewshot": FEW_SHOT}
     of_kind = {
-        kind: next(
-            (verdicts[f"{m}:{second}"] for m, k in known.items() if k == kind and f"{m}:{second}" in verdicts), None
-        )
+        kind: next((verdicts[f"{m}:{second}"] for m, k in known.items() if k == kind and f"{m}:{second}" in verdicts), None)
         for kind in (BASE, FEW_SHOT)
     }
     shot, plain_base = of_kind[FEW_SHOT], of_kind[BASE]

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from harness.compare.command import describe, run_compare_command, run_freeze_command
-from harness.compare.gate import AS_MANY, DEFAULT_RULES, gate, read_rules
+from harness.compare.gate import AS_MANY, DEFAULT_RULES, gate, gate_runs, read_rules
 from harness.compare.runs import choose_model, compare_runs, find_run, load_run, split_reference
 from harness.compare.writers import cell, junit, markdown, printable
 from harness.errors import EXIT_DONE, EXIT_GATE, HarnessError, UsageError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ SIZES: dict[str, Any] = {
     "max_position_embeddings": 512,
 }
 NO_KV: dict[str, Any] = {name: value for name, value in SIZES.items() if name != "num_key_value_heads"}
+EXPERTS: dict[str, Any] = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
 MAMBA: dict[str, Any] = {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_expand": 2, "mamba_d_state": 8}
 
 
@@ -48,7 +48,9 @@ def rope(kind: str, **more: Any) -> dict[str, Any]:
 
 ARCHITECTURES: dict[str, Architecture] = {
     "Llama": Architecture("llama", "dense, untied", "slots", {"tie_word_embeddings": False}),
-    "Llama, tied": Architecture("llama", "dense, tied, chat template", "slots", {"tie_word_embeddings": True}, chat=True),
+    "Llama, tied": Architecture(
+        "llama", "dense, tied, chat template", "slots", {"tie_word_embeddings": True}, chat=True
+    ),
     "Llama, linear": Architecture("llama", "rotary scaling linear", "slots", rope("linear", factor=2.0)),
     "Llama 3": Architecture(
         "llama", "rotary scaling llama3", "slots",
@@ -79,16 +81,16 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "Qwen2-MoE": Architecture(
         "qwen2_moe", "mixture of experts", "slots",
-        {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16},
+        {**EXPERTS, "shared_expert_intermediate_size": 16},
     ),
     "Qwen3": Architecture("qwen3", "norms of queries and keys", "slots", {"head_dim": 8}),
     "Qwen3-MoE": Architecture(
-        "qwen3_moe", "mixture of experts", "slots", {"head_dim": 8, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+        "qwen3_moe", "mixture of experts", "slots", {"head_dim": 8, **EXPERTS}
     ),
     "Qwen3-Next": Architecture(
         "qwen3_next", "hybrid: linear attention", "padded",
         {
-            "head_dim": 8, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16,
+            "head_dim": 8, **EXPERTS, "shared_expert_intermediate_size": 16,
             "linear_key_head_dim": 8, "linear_value_head_dim": 8, "linear_num_key_heads": 2,
             "linear_num_value_heads": 4, "layer_types": ["linear_attention", "full_attention"],
         },
@@ -116,7 +118,9 @@ ARCHITECTURES: dict[str, Architecture] = {
         {"new_decoder_architecture": True, "num_kv_heads": 2}, sizes=NO_KV, fast=True,
     ),
     "Falcon, ALiBi": Architecture("falcon", "ALiBi", "padded", {"alibi": True}, sizes=NO_KV, fast=True),
-    "Bloom": Architecture("bloom", "ALiBi", "padded", {"hidden_size": 32, "n_layer": 2, "n_head": 4}, sizes={}, fast=True),
+    "Bloom": Architecture(
+        "bloom", "ALiBi", "padded", {"hidden_size": 32, "n_layer": 2, "n_head": 4}, sizes={}, fast=True
+    ),
     "MPT": Architecture(
         "mpt", "ALiBi", "padded", {"d_model": 32, "n_heads": 4, "n_layers": 2, "max_seq_len": 512}, sizes={}, fast=True
     ),
@@ -242,7 +246,10 @@ LINES = (
     "Write a page about bread, rivers, clouds, poems, engines, chess, violins, harbours, lamps, wolves and salt.",
     "<table><tr><td>one</td><td>two</td></tr></table><ul><li>three</li></ul> a page of its own with a list of links",
 )
-TEMPLATE = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}<|bot|>{% endif %}"
+TEMPLATE = (
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}<|bot|>{% endif %}"
+)
 
 
 def tokenizer(chat: bool = False) -> Any:
@@ -290,8 +297,3 @@ def table() -> list[tuple[str, str, str, str]]:
     """Return the rows of the table in docs/models.md."""
     how = {"slots": "ours", "padded": "`generate`, padded batches", "single": "`generate`, one at a time"}
     return [(name, a.kind, a.particular, how[a.decoder]) for name, a in ARCHITECTURES.items()]
-
-
-def config_of(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "config.json").read_text())
-    return found

@@ -1,4 +1,4 @@
-"""Answers of many architectures, greedy and sampled, are those of transformers' own `generate`, one prompt at a time."""
+"""Answers of many architectures, greedy and sampled, are those of transformers' own `generate` on each prompt."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from tests.conftest import ROOT, load_fp32
 from tests.generate.architectures import ARCHITECTURES, make, table
 
 NEW_TOKENS = 40
+TEMPERATURE = 0.8
 TASKS = [
     Task("short", "Salt."),
     Task("long", "Write a page about bread, rivers, clouds, poems, engines, chess and violins. " * 2),
@@ -33,24 +34,22 @@ def reference(folder: Path, prompts: list[list[int]], seeds: list[int] | None, m
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    draw = torch.multinomial
+    settings: dict[str, Any] = {"do_sample": False}
+    if seeds is not None:
+        settings = {"do_sample": True, "temperature": TEMPERATURE, "top_k": 0, "top_p": 1.0}
     found = []
     for number, prompt in enumerate(prompts):
+        generator = torch.Generator().manual_seed(seeds[number] if seeds else 0)
+
+        def seeded(shares: torch.Tensor, num_samples: int, by: torch.Generator = generator) -> torch.Tensor:
+            return draw(shares[0].double(), num_samples, generator=by)[None]
+
         ids = torch.tensor([prompt])
-        settings: dict[str, Any] = {"do_sample": False}
         with monkeypatch.context() as patch:
-            if seeds is not None:
-                settings = {"do_sample": True, "temperature": 0.8, "top_k": 0, "top_p": 1.0}
-                generator = torch.Generator().manual_seed(seeds[number])
-                draw = torch.multinomial
-                patch.setattr(
-                    torch, "multinomial", lambda p, num_samples, g=generator: draw(p[0].double(), 1, generator=g)[None]
-                )
+            patch.setattr(torch, "multinomial", seeded)
             out = model.generate(
-                input_ids=ids,
-                attention_mask=torch.ones_like(ids),
-                max_new_tokens=NEW_TOKENS,
-                pad_token_id=0,
-                **settings,
+                input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=NEW_TOKENS, **settings
             )
         found.append(out[0, len(prompt) :].tolist())
     return found
@@ -69,7 +68,7 @@ def test_answers_are_those_of_generate(
     prompts = [list(greedy.prompt(task)) for task in TASKS]
     assert max(map(len, prompts)) > 64
     sampled = Generator(
-        "base", loaded, renderer, GenerationSettings(NEW_TOKENS, batch_size=3, temperature=0.8, cut_loops=False)
+        "base", loaded, renderer, GenerationSettings(NEW_TOKENS, batch_size=3, temperature=TEMPERATURE, cut_loops=False)
     )
     seeds = [sampled.settings.row_seed(task.id, 0) for task in TASKS]
     for generator, own in ((greedy, None), (sampled, seeds)):

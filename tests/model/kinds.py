@@ -65,8 +65,6 @@ def make_adapter(model: Any, kind: str, folder: Path) -> Path:
     with torch.no_grad():
         for parameter in adapted.parameters():
             if parameter.requires_grad:
-                parameter.add_(
-                    torch.randn_like(parameter) * 0.3 * (parameter.std() if parameter.numel() > 1 else 1) + 0.05
-                )
+                parameter.add_(torch.randn_like(parameter) * 0.3 * (parameter.std() if parameter.numel() > 1 else 1) + 0.05)
     adapted.save_pretrained(str(folder))
     return folder
