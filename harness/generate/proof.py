@@ -138,6 +138,19 @@ class Trial:
             return "other tokens when nobody looks", found
         return found.why(self.dtype), found
 
+    def generate_leaves_out(self) -> bool:
+        """Whether `generate` says another thing of the first token than the model itself, called once.
+
+        A library that puts virtual tokens into a cache may miss the one that another library's `generate` reads.
+        """
+        prompt = replace(self.prompts[0], limit=1)
+        generated = replace(self, prompts=(prompt,)).reference(1).scores[prompt.key][0]
+        ids = torch.tensor([prompt.tokens], device=self.model.device)
+        with torch.inference_mode():
+            called = self.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, -1].float().cpu()
+        within = torch.isfinite(generated)
+        return _relative(generated[within], called[within]) > LIMITS["bfloat16"]
+
     def _unobserved(self, making: Making) -> dict[int, list[int]] | None:
         """Return what is decoded without an observer, where that goes another way: captured steps on CUDA."""
         if self.model.device.type != "cuda" or self.dtype != "float32":
@@ -217,6 +230,8 @@ def prove(model: Any, tokenizer: Any, kinds: Mapping[Kind, Making], dtype: str) 
     why = not_for_ours(model)
     if why is not None:
         reasons.append(why)
+        if active_configs(model) and real.generate_leaves_out():
+            reasons.append("PEFT's generate scores its first token otherwise than PEFT's model does")
     else:
         for kind, making in kinds.items():
             reason, found = real.differs(making)
