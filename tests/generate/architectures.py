@@ -233,7 +233,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "Falcon-H1": Architecture("falcon_h1", "hybrid: Mamba-2 beside attention", "padded", MAMBA | {"mamba_d_ssm": 64}),
     "LFM2": Architecture("lfm2", "hybrid: convolutions", "padded", {"layer_types": ["conv", "full_attention"]}),
     "RecurrentGemma": Architecture(
-        "recurrent_gemma", "hybrid: recurrent, window", "padded",
+        "recurrent_gemma", "hybrid: recurrent, window", "single",
         {
             "num_hidden_layers": 3, "lru_width": 32, "attention_window_size": 24, "head_dim": 8,
             "block_types": ["recurrent", "recurrent", "attention"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -137,10 +136,7 @@ def test_there_are_captured_steps_only_with_triton_and_with_room(
     assert list(makings(tiny, DecodingPlan(True, 4, 0))) == ["slots"]
 
 
-def test_fused_weights_go_when_the_model_changes_hands(tiny: LoadedModel, tmp_path: Path) -> None:
-    tiny.fused = FusedLlama(tiny.model)
-    tiny.drop_adapters()
-    assert tiny.fused is None
+def test_fused_weights_go_when_the_model_changes_hands(tiny: LoadedModel) -> None:
     tiny.fused = FusedLlama(tiny.model)
     tiny.release()
     assert tiny.fused is None
