@@ -20,7 +20,7 @@ from harness.generate.verdict import Verdict
 from harness.manifest import build_manifest, deciding_part, model_entry
 from harness.measure import measure
 from harness.model.identity import adapter_hashes
-from harness.model.load import LoadedModel, Precision, choose_precision, load_model
+from harness.model.load import LoadedModel, Precision, choose_precision, load_model, renderer_for
 from harness.model.prompt import PromptRenderer, few_shot_examples
 from harness.processes import refuse_many
 from harness.profile.load import ModelSpec, base_weights
@@ -151,6 +151,7 @@ def prepare(
         if key not in loaded:
             with narrator.stage(f"weights {weights}"):
                 loaded[key] = load_model(weights, precision)
+                loaded[key].notice = narrator.say
         contenders += _contenders(spec, loaded[key], resolved, limits, narrator)
     return contenders
 
@@ -209,6 +210,9 @@ def _contenders(
         ]
     examples = few_shot_examples(learnt_from.train, spec.file.few_shot) if learnt_from else ()
     adapter = Path(spec.file.adapter) if spec.file.adapter else None
+    renderer, its_own = renderer_for(renderer, adapter)
+    if its_own:
+        narrator.say(f"{spec.name} is asked with what its adapter brings: {its_own}")
     generator = Generator(
         name=spec.name,
         loaded=loaded,

@@ -33,6 +33,10 @@ CONTROL_NAMES = ("reference", "nearest", "shuffled", "empty", "prompt")
 """Rows that no model wrote, scored like models: see docs/controls.md."""
 
 
+SUITE_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
+"""What the name of a suite may be, wherever one is made, found or named in a rule."""
+
+
 def sha256(text: str) -> str:
     """Return the SHA-256 of `text` in UTF-8 as 64 hex digits; lone surrogates are kept apart by `surrogatepass`."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

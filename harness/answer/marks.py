@@ -48,8 +48,10 @@ def token_role(text: str, match: re.Match[str]) -> str:
         return "unthink" if _CLOSES.search(name) else "think"
     if _ENDS.fullmatch(name):
         # `<|turn>model` opens a turn, `<turn|>` ends it
-        return "user" if name == "turn" and not match[2] and _USER.match(text, match.end()) else (
-            "" if name == "turn" and not match[2] else "end"
+        return (
+            "user"
+            if name == "turn" and not match[2] and _USER.match(text, match.end())
+            else ("" if name == "turn" and not match[2] else "end")
         )
     if _USER.fullmatch(name):
         return "user"
@@ -75,3 +77,8 @@ ECHOES = tuple(
 BARE_ANALYSIS = re.compile(r"\s*analysis(?=[A-Z\"'])")
 BARE_FINAL = "assistantfinal"
 """Channels of gpt-oss whose special tokens were left out: `analysisThe user wants ...assistantfinal<!DOCTYPE html>`."""
+
+NEXT_TURN = (
+    r"(?m:^)(?:#{2,4} *(?:instruction|input|human|user|question|task|prompt|response|assistant)\b|(?:human|user) *:)"
+)
+"""Behind an answer: the model goes on with a request of its own."""

@@ -38,6 +38,8 @@ class Markup:
 
     text: str
     final: bool
+    runs_out: bool = False
+    """Something was read to the end of the text and found unclosed: it is not looked for a second time."""
     _found: dict[str, tuple[int, re.Match[str] | None]] = field(default_factory=dict)
     """By pattern the place of the last search and what it found: nothing is searched twice in hostile texts."""
     _quotes_close: bool = True

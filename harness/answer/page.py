@@ -19,6 +19,7 @@ _HEAD_ONLY = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _INNER_DOCUMENT = r"(?:(?m:^)[ \t]*|[\"'(`])<(?:!doctype\s+html\b|html\b)"
+_RETURNED = re.compile(r"(?:\breturn\s*\(?|=>\s*\(?)\Z")
 _LINE_WITH_TAG = re.compile(r"^[ \t]*<[a-z]", re.IGNORECASE | re.MULTILINE)
 _JSON = re.compile(r"[{\[]\s*[\"{\[]|\"\s*<")
 _STRING = re.compile(r"\"((?:[^\"\\]|\\.)*+)(\"|\Z)", re.DOTALL)
@@ -80,9 +81,10 @@ def page_end(text: str, *, final: bool = True, thinking: bool = False) -> int | 
     return next((region.html_end for region in answer.regions if region.html_end is not None), None)
 
 
-def thought_left_open(prompt: str) -> bool:
-    """Return whether a prompt ends with the mark that opens a thought, as some chat templates do."""
-    return _THOUGHT_OPENED.search(prompt[-200:]) is not None
+def thought_left_open(prompt: str) -> str:
+    """Return the mark with which a prompt opens a thought at its end, as some chat templates do; "" without."""
+    match = _THOUGHT_OPENED.search(prompt[-200:])
+    return match[0] if match else ""
 
 
 def _candidates(answer: Answer, region: Region, fragment: bool, cut: bool) -> Iterator[_Candidate]:
@@ -92,9 +94,7 @@ def _candidates(answer: Answer, region: Region, fragment: bool, cut: bool) -> It
         return
     document = is_document(html)
     if region.kind == "open":
-        before = text[max(answer.began, region.start - 4000) : region.start]
-        code = "" if document and not re.search(r"(?:return\s*\(?|=>\s*\(?)\s*\Z", before) else ""
-        code = _code_around(before, html, document)
+        code = _code_around(text[max(answer.began, region.start - 4000) : region.start].rstrip(), html, document)
         alone = region.alone and answer.began == 0 and not text[: region.start].strip(BLANK)
         raw = alone and not text[region.end :].strip(BLANK)
         found = Found(html, "raw" if raw else "wrapped", region.html_end is not None, code)
@@ -142,8 +142,7 @@ def _inner(code: str, language: str) -> Found | None:
 
 def _code_around(before: str, html: str, document: bool) -> str:
     """What HTML in the open is where it stands within a component's code."""
-    returned = re.search(r"(?:\breturn\s*\(?|=>\s*\(?)\s*\Z", before) is not None
-    if returned:
+    if _RETURNED.search(before[-40:]) is not None:
         return code_kind(before.lstrip() + html, "", document=False) or "React"
     return code_kind(html, "", document=document)
 

@@ -13,6 +13,7 @@ from harness.answer.marks import (
     BRACKET,
     BRACKETS,
     ECHOES,
+    NEXT_TURN,
     SPECIAL_TOKEN,
     TEXT_ENDS,
     THOUGHTS,
@@ -23,10 +24,10 @@ from harness.answer.markup import Markup
 from harness.answer.regions import BLANK, OPTIONAL_END, PAGE_FOLLOWS, VOID, Region, html_block, open_page, other_block
 
 _EVENT = re.compile(r"<|`+|~{3,}|\[/?THINK\]|\u25c1", re.IGNORECASE)
-_LABEL = re.compile(r"[ \t]*([^\s`<]*)([^\n`<]*)(\r?\n|\Z)")
-_SHORT_LABEL = re.compile(r"[ \t]*([\w.+-]*)[ \t]*(?=<)")
+_LABEL = re.compile(r"[ \t]*+([^\s`<]*+)([^\n`<]*+)(?:\n|\Z)")
+_SHORT_LABEL = re.compile(r"[ \t]*+([\w.+-]*+)[ \t]*+(?=<)")
 _BEFORE_BLOCK = re.compile(r"[ \t]*(?:(?:[-*+>]|\d{1,9}[.)])[ \t]*)*")
-_CONNECTIVE = re.compile(r"\s*(?:and|or|to|through|with|,|/|-|\u2013|\u2014|\.\.\.|\u2026)?\s*", re.IGNORECASE)
+_CONNECTIVE = re.compile(r"\s*(?:and|or|to|through|with|,|/|-|\u2013|\u2014|\.\.\.|\u2026)\s*", re.IGNORECASE)
 _SAID = re.compile(r"[^\ufeff\s]")
 _SPAN_LIMIT = 500
 """Longest code span within a line, in characters."""
@@ -65,6 +66,10 @@ class Answer:
             if event is None:
                 break
             mark, start = event[0], event.start()
+            turn = self.markup.next(NEXT_TURN, self.regions[0].end) if self.regions else None
+            if turn is not None and turn.start() < start:
+                self.ended = True
+                break
             if mark[0] in "`~":
                 position = self._marks(start, event.end())
             elif mark == "<":
@@ -299,7 +304,9 @@ class Answer:
         if self._pairs is None:
             self._pairs = set()
             waiting: dict[str, list[int]] = {}
-            for match in re.finditer(r"^[ \t]*(?:```|~~~)|<(/?)([a-z][^\s<>/`]*)", self.text, re.IGNORECASE | re.MULTILINE):
+            for match in re.finditer(
+                r"^[ \t]*(?:```|~~~)|<(/?)([a-z][^\s<>/`]*)", self.text, re.IGNORECASE | re.MULTILINE
+            ):
                 if match[2] is None:
                     waiting.clear()
                 elif not match[1]:
@@ -318,4 +325,3 @@ class Answer:
             self.ended = True
             return None
         return region.resume
-

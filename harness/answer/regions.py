@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.answer.marks import SPECIAL_TOKEN, TEXT_ENDS, THOUGHTS, token_role
+from harness.answer.marks import NEXT_TURN, SPECIAL_TOKEN, TEXT_ENDS, THOUGHTS, token_role
 from harness.answer.markup import Markup, Piece
 
 BLANK = "\ufeff \t\r\n\f"
@@ -17,8 +17,11 @@ _BLOCKS = frozenset(
     nav ol p pre script section select style svg table textarea ul""".split()
 )
 PAGE_FOLLOWS = r"(?m:^)[ \t]*(?:```|~~~)|```[\w-]*[ \t]*\n|<!doctype\b|<html\b"
-_DOCUMENT = re.compile(r"\s*+(?:(?:<!--(?:(?!-->).)*+-->|<\?[^>]*+>)\s*+)*+<(?:!doctype\b|html\b)", re.IGNORECASE | re.DOTALL)
+_DOCUMENT = re.compile(
+    r"\s*+(?:(?:<!--(?:(?!-->).)*+-->|<\?[^>]*+>)\s*+)*+<(?:!doctype\b|html\b)", re.IGNORECASE | re.DOTALL
+)
 _NEW_LINE_OF_TEXT = re.compile(r"[ \t]*\r?\n\s*+(?=[^\s<`~])")
+_NEXT_TURN = re.compile(rf"\s*{NEXT_TURN}", re.IGNORECASE)
 _BLANK_LINE = re.compile(r"\n[ \t]*\r?\n")
 _PROSE_LINE = re.compile(r"[^<>\n]*[\w:.!]\s*\Z")
 _UNKNOWN = 1 << 60
@@ -130,6 +133,8 @@ def html_block(markup: Markup, body: int, char: str, run: int) -> Region:
                 return Region("fenced", body, line, piece.end, True, html_end)
             elif rest and html_end is not None:
                 return Region("fenced", body, html_end, line, False, html_end)
+            elif rest and markup.runs_out:
+                return Region("fenced", body, line, line)
             elif rest:
                 nested += 1
                 first_nested = line if first_nested is None else first_nested
@@ -140,7 +145,10 @@ def html_block(markup: Markup, body: int, char: str, run: int) -> Region:
             return Region("fenced", body, end, piece.end, False, html_end, cut=how == "cut", thought=how == "thought")
         if piece.kind == "end" and piece.name == "html" and html_end is None:
             html_end = piece.end
-    end = html_end if html_end is not None else (first_nested if first_nested is not None and markup.final else len(text))
+    markup.runs_out = markup.runs_out or html_end is None
+    end = (
+        html_end if html_end is not None else (first_nested if first_nested is not None and markup.final else len(text))
+    )
     return Region("fenced", body, end, end, False, html_end)
 
 
@@ -167,7 +175,7 @@ def open_page(markup: Markup, start: int, wrappers: frozenset[str], *, cut: bool
             if walk.in_sample(piece) or (line is None and not walk.behind_a_tag(piece)):
                 continue
             where = line if line is not None else piece.start
-            if not document:
+            if not document or markup.runs_out:
                 return Region("open", start, _trimmed(text, last, where, prose, cut=False), where)
             first_fence = where if first_fence is None else first_fence
             continue
@@ -195,6 +203,9 @@ def open_page(markup: Markup, start: int, wrappers: frozenset[str], *, cut: bool
             depth = 0 if piece.name == "body" else max(0, depth - (piece.name not in OPTIONAL_END))
             if depth == 0 and prose is None and piece.name in _BLOCKS and _NEW_LINE_OF_TEXT.match(text, piece.end):
                 prose = piece.end
+                if not document and _NEXT_TURN.match(text, piece.end) is not None:
+                    return Region("open", start, prose, prose)
+    markup.runs_out = True
     if first_fence is not None and markup.final:
         return Region("open", start, _trimmed(text, min(last, first_fence), first_fence, prose, cut), first_fence)
     return Region("open", start, _trimmed(text, last, len(text), prose, cut), len(text))

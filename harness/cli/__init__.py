@@ -10,6 +10,7 @@ import sys
 from harness.cli.app import app
 from harness.errors import EXIT_FAILED, HarnessError, how_to_mend
 from harness.processes import is_main, is_speaker
+from harness.variables import variable
 
 
 def main() -> None:
@@ -17,6 +18,10 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):  # a code page without some letter must not end a run
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    for name in ("COLUMNS", "LINES"):  # of a terminal that does not know its size; rich would print nothing
+        value = variable(name)
+        if value is None or not value.strip().isdigit() or int(value) == 0:
+            os.environ.pop(name, None)
     _quiet_libraries()
     # the room for keys and values is one large block: it must not fail at what loading left in pieces
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")

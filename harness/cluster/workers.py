@@ -17,7 +17,7 @@ from harness.generate.engine import EngineDied, EngineGenerator, check_engine
 from harness.generate.local import Generator, Place, Wanted
 from harness.generate.store import StoredCompletion
 from harness.generate.verdict import Verdict
-from harness.model.load import LoadedModel, Precision, choose_precision, load_tokenizer
+from harness.model.load import LoadedModel, Precision, choose_precision, load_tokenizer, renderer_for
 from harness.model.prompt import PromptRenderer
 from harness.model.weights import LocalWeights
 from harness.types import Completion, Row, Task
@@ -123,7 +123,7 @@ class ModelWorker:
             )
         loaded = self._loaded[key]
         adapter = None if order.adapter is None else obtain(order.adapter, self._server, adapter=True)
-        renderer = PromptRenderer(order.prompt, order.chat, loaded.tokenizer)
+        renderer, _ = renderer_for(PromptRenderer(order.prompt, order.chat, loaded.tokenizer), adapter)
         generator = replace(order.generator, loaded=loaded, renderer=renderer, adapter_folder=adapter)
         if order.identity is not None:
             _same(generator, order.identity)

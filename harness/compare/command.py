@@ -22,8 +22,9 @@ from harness.compare.runs import (
 )
 from harness.compare.verdict import points
 from harness.compare.wording import plain, signed, span
-from harness.compare.writers import junit, markdown, write_text
+from harness.compare.writers import WRITTEN, junit, markdown
 from harness.errors import EXIT_DONE, EXIT_GATE
+from harness.outputs import check_output, write_output
 
 Say = Callable[[str], object]
 _MOST_DIFFERENCES = 40
@@ -52,6 +53,8 @@ def run_compare_command(
         UsageError: a run, model or rule does not exist, or nothing can be compared.
         HarnessError: a file is damaged.
     """
+    for file in filter(None, (junit_file, markdown_file)):
+        check_output(file, WRITTEN)
     rules = None if gate_rules is None else read_rules(gate_rules)
     first, first_model, second, second_model = _sides(left, right, reports, frozen)
     result = compare_runs(first, first_model, second, second_model, seed=seed, replicates=replicates)
@@ -59,9 +62,10 @@ def run_compare_command(
     scorers = second.manifest.get("scorers", {})
     # files first: whoever reads what is printed may hang up at any line
     if junit_file is not None:
-        write_text(junit_file, junit(checks))
+        write_output(junit_file, junit(checks), WRITTEN)
     if markdown_file is not None:
-        write_text(markdown_file, markdown(result.summary, scorers, result.pair, checks, result.manifest_differences))
+        text = markdown(result.summary, scorers, result.pair, checks, result.manifest_differences)
+        write_output(markdown_file, text, WRITTEN)
     _say_all(describe(result, scorers, checks), say)
     return EXIT_DONE if all(check.passed for check in checks) else EXIT_GATE
 
@@ -141,7 +145,9 @@ def describe(result: AcrossRuns, scorers: Mapping[str, Mapping[str, Any]], check
     for suite, content in result.summary["suites"].items():
         entries = [entry for entry in content["pairs"][result.pair].values() if entry["difference"] is not None]
         compared = max((entry["tasks"] for entry in entries), default=0)
-        every = f"{content['tasks']} tasks" if compared == content["tasks"] else f"{compared} of {content['tasks']} tasks"
+        every = (
+            f"{content['tasks']} tasks" if compared == content["tasks"] else f"{compared} of {content['tasks']} tasks"
+        )
         if content["units"] < content["tasks"]:
             every += f" in {content['units']} groups of near-duplicates"
         lines.append(f"{suite}, {every} (points, means over the tasks that both have; ★ primary, p after Holm):")

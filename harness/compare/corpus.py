@@ -58,7 +58,7 @@ def corpus_value(terms: Sequence[Term], function: CorpusFunction) -> float:
 
 
 def unit_differences(terms: Sequence[Term], function: CorpusFunction) -> Floats:
-    """Return Σ factor · f of each unit by itself, shape (n,): what an exact test of a corpus without spread rests on."""
+    """Return Σ factor · f of each unit by itself, shape (n,): what a test of a corpus without spread rests on."""
     return np.asarray(sum(factor * function.value(counts) for factor, counts in terms), dtype=np.float64)
 
 

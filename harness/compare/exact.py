@@ -49,7 +49,6 @@ def sign_flip_p(differences: Floats) -> float | None:
     assignments of signs whose mean is as far from 0. For differences of one size this is the sign test, for flips of a
     yes/no exact McNemar. None where the sums are too many to be enumerated.
     """
-    from scipy.stats import binom
 
     sizes = np.abs(differences[differences != 0])
     if not len(sizes):

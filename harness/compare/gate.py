@@ -13,6 +13,8 @@ from harness.compare.missing import COMPLETE_SHARE
 from harness.compare.resample import ALPHA
 from harness.compare.verdict import BETTER, MIXED, NO_DIFFERENCE, TOO_FEW, WORSE
 from harness.errors import UsageError, did_you_mean
+from harness.types import SUITE_NAME
+from harness.yaml_text import load_yaml
 
 if TYPE_CHECKING:
     from harness.compare.runs import AcrossRuns
@@ -33,9 +35,9 @@ _OPERATORS: dict[str, Callable[[float, float], bool]] = {
 }
 _OF_MEAN = {"mean", "mean_low", "mean_high", "unscored"}
 _OF_PAIR = {"difference", "low", "high", "p", "p_adjusted", "n", "dropped"}
-_NO_WORSE = re.compile(r"no (\w+)(?:@(\S+))? worse")
-_VERDICT = re.compile(r"verdict(?:@(\S+))? is (not )?([a-z ]+)")
-_NUMBER = re.compile(r"(\w+)(?:@(\S+))? (\w+) *(>=|<=|==|>|<) *([-+]?\d+(?:\.\d+)?)")
+_NO_WORSE = re.compile(rf"no (\w+)(?:@({SUITE_NAME}))? worse")
+_VERDICT = re.compile(rf"verdict(?:@({SUITE_NAME}))? is (not )?([a-z ]+)")
+_NUMBER = re.compile(rf"(\w+)(?:@({SUITE_NAME}))? (\w+) *(>=|<=|==|>|<) *([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)")
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def _rules_of_file(path: Path) -> tuple[str, ...]:
     import yaml
 
     try:
-        content = yaml.safe_load(path.read_text("utf-8"))
+        content = load_yaml(path.read_text("utf-8"))
     except OSError as error:
         raise UsageError(f"the rules {path} cannot be read: {error.strerror}") from None
     except yaml.YAMLError as error:

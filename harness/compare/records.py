@@ -59,7 +59,9 @@ def checked_scorers(place: str, manifest: Mapping[str, Any]) -> Mapping[str, Any
     scorers: Mapping[str, Any] = manifest.get("scorers", {})
     for metric, scorer in scorers.items():
         if scorer.get("scale") not in _HIGHEST:
-            raise _unfit(place, f"scorers.{metric}.scale", scorer.get("scale"), " or ".join(_HIGHEST), "scale" in scorer)
+            raise _unfit(
+                place, f"scorers.{metric}.scale", scorer.get("scale"), " or ".join(_HIGHEST), "scale" in scorer
+            )
         if not isinstance(scorer.get("kind"), str):
             raise _unfit(place, f"scorers.{metric}.kind", scorer.get("kind"), "text", "kind" in scorer)
     return scorers

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.cache import write_atomically
 from harness.compare.pairs import CONTROL, TUNED, described, kinds_of, pairs_to_compare
 from harness.compare.records import checked_rows, checked_scorers, checked_tasks
 from harness.compare.seeds import family
 from harness.compare.summary import summarise
-from harness.errors import HarnessError, UsageError, cannot_write, did_you_mean
+from harness.errors import HarnessError, UsageError, did_you_mean
+from harness.outputs import write_output
 from harness.schema import SCHEMA, upgraded
 from harness.types import Row
 
@@ -236,22 +237,23 @@ def manifest_differences(left: Run, right: Run, left_model: str = "", right_mode
     ]
 
 
+_FROZEN = re.compile(rb'\A\{"schema": \d+, "manifest": \{')
+"""What frozen scores begin with: they are written anew, another file of that name is not."""
+
+
 def freeze(run: Run, target: Path) -> Path:
     """Write what a later comparison needs of a run, without prompts, answers and pages; return the file.
 
     Scores by task are kept, not only means, so that the comparison is paired.
 
     Raises:
+        UsageError: `target` is a file of somebody's own.
         HarnessError: the disk takes no more; an older file of that name stays.
     """
     rows = [_only(row, _KEPT_OF_ROWS) for row in run.rows]
     tasks = [_only(task, _KEPT_OF_TASKS) for task in run.tasks.values()]
     content = {"schema": SCHEMA, "manifest": dict(run.manifest), "tasks": tasks, "rows": rows}
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(target, json.dumps(content, ensure_ascii=False) + "\n")
-    except OSError as error:
-        raise cannot_write(target, error) from error
+    write_output(target, json.dumps(content, ensure_ascii=False) + "\n", _FROZEN)
     return target
 
 

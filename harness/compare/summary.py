@@ -41,7 +41,7 @@ def summarise(
     rows = sorted(rows, key=lambda row: (row["suite"], row["task"], row["model"], row["sample"]))
     names = list(dict.fromkeys(family(row["model"]) for row in rows))
     kinds = kinds_of(described(names, models)) | kinds_of(models or {})
-    chosen = pairs if pairs is not None else pairs_to_compare({name: {"kind": kinds[name]} for name in names})
+    chosen = pairs if pairs is not None else pairs_to_compare(models or described(names, None))
     chosen = [pair for pair in chosen if {*pair} <= {*names}]
     primary = primary_metrics(rows, scorers)
     functions = {m: corpus_function(m) for m, s in scorers.items() if s.get("corpus") and _has_counts(rows, m)}
@@ -178,7 +178,8 @@ class _Verdicts:
         pages = [max(e["overran"][side] for metrics in counted.values() for e in metrics.values()) for side in (0, 1)]
         said = verdict(first, second, findings_of(differences, self.scorers), setting)["sentence"]
         return [
-            f"Pages that could not be measured: {pages[0]} of {first}, {pages[1]} of {second}. Counted as failures: {said}"
+            f"Pages that could not be measured: {pages[0]} of {first}, {pages[1]} of {second}. "
+            f"Counted as failures: {said}"
         ]
 
     def _controls_above(self, pair: str, suites: Sequence[str]) -> list[str]:

@@ -52,12 +52,12 @@ class Cells:
     @property
     def scored(self) -> Mask:
         """Tasks with a number in every training."""
-        return np.asarray((self.trials > 0).all(axis=1))
+        return np.asarray((self.trials > 0).all(axis=1), dtype=bool)
 
     @property
     def complete(self) -> Mask:
         """Tasks whose every sample has a number in every training."""
-        return self.scored & (self.nulls == 0).all(axis=1)
+        return np.asarray(self.scored & (self.nulls == 0).all(axis=1), dtype=bool)
 
     @property
     def single(self) -> bool:
@@ -97,9 +97,10 @@ class Table:
         known = [cells.applies for (_, name), cells in self.cells.items() if name == metric]
         anybody = _any(known, len(self.tasks))
         own = _any([self.cells[m, metric].applies for m in models if (m, metric) in self.cells], len(self.tasks))
-        silent = _any([(self.measured[m] == 0).any(axis=1) for m in models if m in self.measured], len(self.tasks))
-        unknown = ~_any([(rows > 0).any(axis=1) for rows in self.measured.values()], len(self.tasks))
-        return own | (silent & (anybody | (unknown & bool(anybody.any()))))
+        lacking = [self.measured[model] == 0 for model in models if model in self.measured]
+        silent = _any([np.asarray(rows.any(axis=1)) for rows in lacking], len(self.tasks))
+        unknown = ~_any([np.asarray((rows > 0).any(axis=1)) for rows in self.measured.values()], len(self.tasks))
+        return np.asarray(own | (silent & (anybody | (unknown & anybody.any()))), dtype=bool)
 
 
 def _any(masks: Sequence[Mask], length: int) -> Mask:
@@ -139,7 +140,8 @@ def build_table(
                 continue
             cells = table.cells.get((model, metric))
             if cells is None:
-                cells = Cells(np.zeros(len(tasks), dtype=bool), *(np.zeros(shape) for _ in range(4)))
+                totals, trials, nulls, overran = (np.zeros(shape) for _ in range(4))
+                cells = Cells(np.zeros(len(tasks), dtype=bool), totals, trials, nulls, overran)
                 table.cells[model, metric] = cells
             counts = (row.get("counts") or {}).get(metric) if metric in corpus else None
             number = None if metric in corpus and counts is None else score

@@ -45,7 +45,7 @@ class Finding:
     notable: bool = False
     """Whether what is lacking is said first."""
     bounds: tuple[float, float] | None = None
-    """Between which the difference over all tasks lies, whatever the missing answers are; None where none is missing."""
+    """Between which the difference over all tasks lies, whatever is missing holds; None where nothing is missing."""
     holds: bool = True
     """Whether the direction is shown even where every missing answer speaks against it."""
 

@@ -233,11 +233,12 @@ def against_fewshot(
 ) -> str | None:
     """Return the sentence that holds `second` against the base model with examples in its prompt; None without it."""
     known = kinds or {"base": BASE, "base-fewshot": FEW_SHOT}
-    of_kind = {
-        kind: next((verdicts[f"{m}:{second}"] for m, k in known.items() if k == kind and f"{m}:{second}" in verdicts), None)
-        for kind in (BASE, FEW_SHOT)
-    }
-    shot, plain_base = of_kind[FEW_SHOT], of_kind[BASE]
+
+    def against(kind: str) -> Mapping[str, Any] | None:
+        found = (f"{model}:{second}" for model, of_kind in known.items() if of_kind == kind)
+        return next((verdicts[pair] for pair in found if pair in verdicts), None)
+
+    shot, plain_base = against(FEW_SHOT), against(BASE)
     if shot is None:
         return None
     name = str(shot["pair"]).partition(":")[0]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 from harness.compare.gate import Check
 from harness.compare.verdict import points
 from harness.compare.wording import plain, signed, span
+from harness.outputs import GENERATOR
+from harness.report import safe
+
+WRITTEN = re.compile(rf"<!-- {GENERATOR} -->".encode())
+"""What both begin with, so that they may be written again and a file of somebody's own may not."""
 
 
 def printable(text: object) -> str:
@@ -37,7 +42,11 @@ def junit(checks: Sequence[Check], name: str = "compare") -> str:
         else:
             ElementTree.SubElement(case, "failure", message=printable(check.detail), type="gate")
     ElementTree.indent(root)
-    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
+    return (
+        f'<?xml version="1.0" encoding="UTF-8"?>\n<!-- {GENERATOR} -->\n'
+        + ElementTree.tostring(root, encoding="unicode")
+        + "\n"
+    )
 
 
 def markdown(
@@ -49,7 +58,7 @@ def markdown(
 ) -> str:
     """Return the comparison for a pull request: verdict, gate, the table of differences, what else differs."""
     verdict = summary["verdicts"][pair]
-    lines = [f"**{cell(verdict['sentence'])}**", "", cell(verdict["gains"]), ""]
+    lines = [f"<!-- {GENERATOR} -->", "", f"**{cell(verdict['sentence'])}**", "", cell(verdict["gains"]), ""]
     lines += [f"> {cell(warning)}" for warning in verdict["warnings"]] + [""] * bool(verdict["warnings"])
     for check in checks:
         mark = "✅" if check.passed else "❌"
@@ -96,13 +105,4 @@ def _row(metric: str, scorer: Mapping[str, Any], entry: Mapping[str, Any]) -> st
 
 def cell(value: object) -> str:
     """Return a value safe inside a Markdown table and as HTML: names and values come from files."""
-    text = printable(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    for char in "\\|`*_[]":
-        text = text.replace(char, "\\" + char)
-    return text
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file, with the folders that lead to it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, "utf-8")
+    return safe.markdown(printable(value))

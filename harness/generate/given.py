@@ -8,16 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from harness.answer import page_end
 from harness.cache import file_sha256
 from harness.errors import UsageError, did_you_mean
 from harness.generate.backend import Backend, Decoding, Place
-from harness.generate.stopping import END_TAG
+from harness.generate.protocol import FINISH_WORDS, TOOL_WORDS, finish, text_of
 from harness.suite.load import validate
-from harness.types import Completion, FinishReason, Suite, Task
+from harness.types import Completion, Suite, Task
 
 FORM = '{"task": ID, "completion": TEXT, "model": NAME, "sample": NUMBER}, the last two if need be'
+_NO_ANSWER = "the file holds null in the place of an answer"
 
 
 class GivenAnswer(BaseModel):
@@ -26,12 +28,30 @@ class GivenAnswer(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     task: str
-    completion: str
+    completion: str | None
+    """None where whoever made the file got no answer: an error of that row."""
     model: str | None = None
     sample: int = Field(default=0, ge=0)
-    finish_reason: FinishReason | None = None
-    """None is `stop` where the answer holds `</html>`, else `eos`."""
+    finish_reason: str | None = None
+    """In our words or a server's. None is `stop` where the answer's page ends by `</html>`, else `eos`."""
     line: int = 0
+
+    @field_validator("task", "model", mode="before")
+    @classmethod
+    def _number_as_name(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("completion", mode="before")
+    @classmethod
+    def _parts_joined(cls, value: Any) -> Any:
+        return text_of(value) if isinstance(value, list | dict) else value
+
+    @field_validator("finish_reason")
+    @classmethod
+    def _known(cls, word: str | None) -> str | None:
+        if word is not None and word.strip().lower() not in FINISH_WORDS and word.strip().lower() not in TOOL_WORDS:
+            raise ValueError(f"'{word}' is not understood: write stop, length, error, or leave it out")
+        return word
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +76,7 @@ def read_answers(path: Path) -> AnswersFile:
         UsageError: the file is missing or empty, or a line of it is no answer or answers a second time.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise UsageError(f"there is no file {path}", f"it holds one line for each answer: {FORM}") from None
     except UnicodeDecodeError:
@@ -158,8 +178,14 @@ class GivenAnswers(Backend):
         if given is None:
             why = f"{self.path.name} holds no answer to this task"
             return Completion(task, self.name, "", "error", sample, note=why, unanswered=why)
-        reason = given.finish_reason or ("stop" if END_TAG in given.completion.lower() else "eos")
-        return Completion(task, self.name, given.completion, reason, sample)
+        if given.completion is None:
+            _, why = finish(given.finish_reason, closed=True)
+            return Completion(task, self.name, "", "error", sample, note=why or _NO_ANSWER)
+        closed = page_end(given.completion) is not None
+        if not given.finish_reason:
+            return Completion(task, self.name, given.completion, "stop" if closed else "eos", sample)
+        reason, note = finish(given.finish_reason, closed=closed)
+        return Completion(task, self.name, given.completion, reason, sample, note=note)
 
     def manifest(self) -> dict[str, Any]:
         """Return what the manifest says of it."""

@@ -20,7 +20,6 @@ from harness.types import Task, sha256
 
 if TYPE_CHECKING:
     from harness.generate.choice import DecodingPlan
-    from harness.generate.decode import Decoded, Prompt
 
 __all__ = ["Answer", "Decoding", "Generator", "Place", "Unanswered", "Wanted", "end_tokens"]
 
@@ -157,11 +156,12 @@ class Generator(StoredBackend[Tokens]):
             return
         import torch
 
+        from harness.answer import thought_left_open
         from harness.generate.adapters import virtual_tokens
         from harness.generate.choice import make_decoder
         from harness.generate.context import context_length
         from harness.generate.decode import Prompt
-        from harness.generate.stopping import StopRule
+        from harness.generate.stopping import StopRule, answer_text
 
         places = list(wanted)
         plan = self._plan()
@@ -179,12 +179,15 @@ class Generator(StoredBackend[Tokens]):
                 else:
                     pending[number] = Prompt(number, tokens, seed, None if context is None else context - len(tokens))
             tokenizer = self.renderer.tokenizer
+            # one template renders all prompts: it opens a thought in each of them or in none
+            thought = thought_left_open(tokenizer.decode(wanted[places[0]][1][-16:]))
             stop = StopRule(
                 tokenizer,
                 end_tokens(model, tokenizer),
                 self.settings.max_new_tokens,
                 at_end_tag=True,
                 cut_loops=self.settings.cut_loops,
+                thinking=bool(thought),
             )
             batch_size, planned = self.settings.batch_size, verdict.kind
             while pending:
@@ -193,8 +196,11 @@ class Generator(StoredBackend[Tokens]):
                 try:
                     for decoded in decoder.decode(list(pending.values())):
                         prompt = pending.pop(decoded.key)
-                        place = places[decoded.key]
-                        answer = self._answer(prompt, decoded)
+                        place, count = places[decoded.key], len(decoded.tokens)
+                        text = thought + answer_text(tokenizer, decoded.tokens, stop.marks)
+                        answer = StoredCompletion(
+                            text, decoded.finish_reason, len(prompt.tokens), count, decoded.seconds
+                        )
                         if verdict.kind != planned:
                             note = f"decoded by {verdict.kind}, not by {planned}: the memory ran out"
                             answer = replace(answer, decoder=verdict.kind, note=note)
@@ -210,11 +216,6 @@ class Generator(StoredBackend[Tokens]):
                         verdict = self._proved(None)
                     batch_size = max(1, batch_size // 2)
                     torch.cuda.empty_cache()
-
-    def _answer(self, prompt: Prompt, decoded: Decoded) -> StoredCompletion:
-        text = self.renderer.tokenizer.decode(decoded.tokens, skip_special_tokens=True)
-        count = len(decoded.tokens)
-        return StoredCompletion(text, decoded.finish_reason, len(prompt.tokens), count, decoded.seconds)
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -110,6 +110,18 @@ def _relative(mine: torch.Tensor, other: torch.Tensor) -> float:
 
 
 @dataclass(frozen=True)
+class _AllSteps:
+    """A stop rule by which a prompt's own limit alone ends it."""
+
+    tokenizer: Any
+    max_new_tokens: int
+    end_tokens: frozenset[int] = frozenset()
+
+    def reason(self, tokens: Sequence[int]) -> None:
+        """Never end."""
+
+
+@dataclass(frozen=True)
 class Trial:
     """One model on which decoders are compared with `generate`."""
 
@@ -206,8 +218,8 @@ class Trial:
             del seen.scores[prompt.key][prompt.limit :]
         return seen
 
-    def _rule(self) -> StopRule:
-        return StopRule(self.tokenizer, frozenset(), self.steps, at_end_tag=False, cut_loops=False)
+    def _rule(self) -> Any:
+        return _AllSteps(self.tokenizer, self.steps)
 
 
 def prove(model: Any, tokenizer: Any, kinds: Mapping[Kind, Making], dtype: str) -> Verdict:

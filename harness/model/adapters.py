@@ -9,9 +9,9 @@ from typing import Any
 
 from harness.errors import HarnessError, UsageError
 from harness.model.checkpoint import check_computes, one_line, read_object, some
+from harness.model.identity import ADAPTER_CONFIG, ADAPTER_FILE
 
-ADAPTER_CONFIG = "adapter_config.json"
-ADAPTER_FILE = "adapter_model.safetensors"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "chat_template.jinja")
 NAME = "default"
 """What an adapter is called inside the model: one is on at a time."""
 _OTHER_WEIGHTS = "use the profile whose weights it was made for"

@@ -9,6 +9,9 @@ from typing import Any
 from transformers.masking_utils import AttentionMaskInterface
 from transformers.modeling_utils import AttentionInterface
 
+_OWN: dict[int, str] = {}
+"""By the id of a config: how its model attends outside, while it attends otherwise."""
+
 
 @contextlib.contextmanager
 def attending_by(model: Any, name: str, attention: Callable[..., Any], mask: Callable[..., Any]) -> Iterator[None]:
@@ -23,8 +26,16 @@ def attending_by(model: Any, name: str, attention: Callable[..., Any], mask: Cal
     AttentionInterface.register(name, attention)
     AttentionMaskInterface.register(name, mask)
     before = model.config._attn_implementation
+    _OWN.setdefault(id(model.config), before)
     model.config._attn_implementation = name
     try:
         yield
     finally:
         model.config._attn_implementation = before
+        if _OWN[id(model.config)] == before:
+            del _OWN[id(model.config)]
+
+
+def own_attention(config: Any) -> str:
+    """Return how a model attends outside all blocks of `attending_by`, as it was loaded."""
+    return str(_OWN.get(id(config), config._attn_implementation))

@@ -162,7 +162,7 @@ def check_computes(model: Any, name: str) -> None:
     """
     import torch
 
-    rows = model.get_input_embeddings().num_embeddings
+    rows = model.get_input_embeddings().weight.shape[0]
     ids = torch.tensor([[1 % rows, rows // 2, rows - 1]], device=model.device)
     with one_line(f"{name} does not compute", _CHECK_FOLDER), torch.inference_mode():
         logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
-from harness.model.adapters import attach
-from harness.model.checkpoint import check_folder, load_checkpoint, one_line, some
+from harness.model.adapters import TOKENIZER_FILES, attach
+from harness.model.checkpoint import check_folder, load_checkpoint, one_line, read_object, some
+from harness.model.prompt import PromptRenderer
 from harness.model.weights import LocalWeights, fetch_weights
 from harness.processes import main_first, sharded
 from harness.profile.schema import DType, Quantization, Weights
@@ -191,6 +193,44 @@ def load_tokenizer(folder: Path) -> Any:
             spare = tokenizer.unk_token or tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
             tokenizer.pad_token = spare
     return tokenizer
+
+
+def renderer_for(renderer: PromptRenderer, adapter: Path | None) -> tuple[PromptRenderer, str]:
+    """Return the renderer of an adapter's prompts: with the tokenizer and chat template that lie beside it, if others.
+
+    The second value says in words what of them is used; empty where the base's are. A chat template of its own means
+    that the adapter was trained with it, so prompts go through it whatever the profile says.
+
+    Raises:
+        HarnessError: the adapter's tokenizer is broken.
+    """
+    base = renderer.tokenizer
+    if adapter is None or not any((adapter / name).is_file() for name in TOKENIZER_FILES):
+        return renderer, ""
+    if not any((adapter / name).is_file() for name in ("tokenizer.json", "tokenizer.model")):
+        own = copy.deepcopy(base)  # a template alone
+        own.chat_template = _template_in(adapter) or base.chat_template
+    else:
+        own = load_tokenizer(adapter)
+        own.chat_template = own.chat_template or base.chat_template
+    parts = []
+    if own.get_vocab() != base.get_vocab():
+        parts.append(f"tokenizer ({len(own)} tokens, the base's has {len(base)})")
+    if own.chat_template != base.chat_template:
+        parts.append("chat template")
+    if own.eos_token_id != base.eos_token_id:
+        parts.append(f"end token {own.eos_token}")
+    if not parts:
+        return renderer, ""
+    chat = renderer.chat or "chat template" in parts
+    return replace(renderer, tokenizer=own, chat=chat), " and ".join(parts)
+
+
+def _template_in(folder: Path) -> Any:
+    path = folder / "chat_template.jinja"
+    if path.is_file():
+        return path.read_text(encoding="utf-8")
+    return read_object(folder / "tokenizer_config.json").get("chat_template")
 
 
 def load_model(weights: Weights, precision: Precision) -> LoadedModel:

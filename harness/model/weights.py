@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.cache import cache_folder, disk_faults_named, file_sha256, finished_folder
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UsageError
 from harness.hub import without_retry_warnings
 from harness.lock import one_at_a_time
 from harness.model.identity import ContentHashes, model_hashes
@@ -49,8 +49,15 @@ def fetch_weights(weights: Weights) -> LocalWeights:
         folder = _download(weights.hub)
     else:
         folder = Path(str(weights.folder))
-        if not (folder / "config.json").is_file():
+        packed = gguf_file(folder)
+        if packed is not None:
+            folder = _converted(packed, file_sha256(packed))
+        elif not (folder / "config.json").is_file():
             raise HarnessError(f"{folder} holds no model: config.json is missing", "check the path")
+    if not any(folder.glob("*.safetensors")) and any(folder.glob("*.bin")):
+        raise HarnessError(
+            f"{folder} holds its weights as pickles, which can run code", "save them with safe_serialization=True"
+        )
     hashes = model_hashes(folder)
     return LocalWeights(folder, hashes.identity, hashes)
 
@@ -73,8 +80,41 @@ def packaged_file(gguf: PackagedGguf) -> Path:
 
 def _convert_packaged(gguf: PackagedGguf) -> Path:
     """A model loaded from GGUF can be neither trained nor quantised nor saved: it is rebuilt as float32 once."""
-    source = packaged_file(gguf)
-    folder = cache_folder("weights") / f"{gguf.sha256[:16]}-{CONVERTED_FORM}"
+    return _converted(packaged_file(gguf), gguf.sha256)
+
+
+def gguf_file(path: Path) -> Path | None:
+    """Return the GGUF file that a path names, itself or as a folder with no other model; None where there is none.
+
+    Raises:
+        UsageError: the folder holds several.
+    """
+    if path.suffix == ".gguf" and path.is_file():
+        return path
+    if not path.is_dir() or (path / "config.json").is_file():
+        return None
+    files = sorted(path.glob("*.gguf"))
+    if len(files) > 1:
+        raise UsageError(f"{path} holds {len(files)} GGUF files", f"name one of them, such as {files[0]}")
+    return files[0] if files else None
+
+
+def gguf_has_chat_template(path: Path) -> bool:
+    """Return whether a GGUF file brings a chat template.
+
+    Raises:
+        HarnessError: it is damaged.
+    """
+    from harness.model.checkpoint import one_line
+
+    with one_line(f"{path} cannot be read", "fetch it again: it is cut or damaged"):
+        from gguf import GGUFReader
+
+        return "tokenizer.chat_template" in GGUFReader(path).fields
+
+
+def _converted(source: Path, sha256: str) -> Path:
+    folder = cache_folder("weights") / f"{sha256[:16]}-{CONVERTED_FORM}"
     if folder.is_dir():
         return folder
     with one_at_a_time(folder.with_name(f"{folder.name}.lock")):
@@ -87,7 +127,10 @@ def _convert(source: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    with disk_faults_named(folder.parent), finished_folder(folder) as target:
+    from harness.model.checkpoint import one_line
+
+    broken = one_line(f"{source} cannot be converted", "it is damaged, or transformers does not know its architecture")
+    with disk_faults_named(folder.parent), broken, finished_folder(folder) as target:
         place = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
         loaded = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
         config = loaded.config
@@ -103,13 +146,15 @@ def _convert(source: Path, folder: Path) -> None:
 def _download(hub: HubWeights) -> Path:
     from huggingface_hub import snapshot_download
 
-    patterns = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
+    patterns = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]  # no pickles: they can run code
     try:
         with without_retry_warnings():
             files = _hub_files(hub)
             if not any(name.endswith(".safetensors") for name in files):
-                patterns.append("*.bin")
+                raise HarnessError(f"{hub.path} has no *.safetensors files on the hub", "take weights that have them")
             return Path(snapshot_download(hub.path, revision=hub.revision, allow_patterns=patterns))
+    except HarnessError:
+        raise
     except Exception as error:  # the hub client raises many kinds; all of them mean "no weights"
         cached = _cached_snapshot(hub, patterns)
         if cached is not None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from harness.errors import UsageError, did_you_mean
 from harness.model.identity import ADAPTER_CONFIG, ADAPTER_FILE
+from harness.model.weights import gguf_file, gguf_has_chat_template
 from harness.profile.schema import ModelFile, ProfileFile, Quantization, Weights
 from harness.suite.load import validate
 from harness.suite.rows import read_yaml
@@ -125,6 +126,12 @@ def resolve_model(word: str, profile: Profile, folder: Path = BASELINES_FOLDER) 
         described = ModelFile(description=f"the model in {local}")
         merged: Quantization | None = "none" if (local / MERGED_RECORD).is_file() else None
         return ModelSpec(local.absolute().name or local.resolve().name, replace(profile, file=file), described, merged)
+    packed = gguf_file(local)
+    if packed is not None:
+        weights = Weights(folder=str(packed.resolve()))
+        file = profile.file.model_copy(update={"weights": weights, "chat": gguf_has_chat_template(packed)})
+        described = ModelFile(description=f"the model in {packed}")
+        return ModelSpec(local.absolute().name, replace(profile, file=file), described)
     known = [*model_names(profile), *CONTROL_NAMES]
     raise UsageError(f"profile {profile.name} has no model '{word}'", did_you_mean(word, known))
 
@@ -197,7 +204,7 @@ def _local_adapter(folder: Path, profile: Profile) -> ModelSpec:
 
 
 def _has_chat_template(folder: Path) -> bool:
-    if (folder / "chat_template.jinja").is_file():
+    if (folder / "chat_template.jinja").is_file() or any(folder.glob("additional_chat_templates/*.jinja")):
         return True
     config = folder / "tokenizer_config.json"
     return config.is_file() and bool(_json(config).get("chat_template"))

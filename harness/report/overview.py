@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from markupsafe import Markup
 
 from harness.errors import HarnessError, UsageError
+from harness.outputs import is_ours
 from harness.report import markup, numbers, plots, view
 from harness.report.files import Json, RunFiles, as_dict, as_list, number, one_path, read_overview
 from harness.report.safe import one_line, script_json
@@ -15,10 +17,13 @@ from harness.shard import is_shard_folder
 _MOST_SCORERS = 4
 
 
-def write(reports_dir: Path) -> Path:
+def write(reports_dir: Path) -> Path | None:
     """Write the list of all runs; see `harness.report.write_index`."""
     if not reports_dir.is_dir():
         raise UsageError(f"there is no folder {one_path(reports_dir)}", "run something first: python -m harness run")
+    page = reports_dir / "index.html"
+    if is_somebody_elses(reports_dir):
+        return None
     runs: list[RunFiles] = []
     damaged: list[Json] = []
     for folder in sorted(path.parent for path in reports_dir.glob("*/manifest.json")):
@@ -36,7 +41,13 @@ def write(reports_dir: Path) -> Path:
         trends=_trends(runs[::-1]),
         data=Markup(script_json({"runs": [_numbers(run) for run in runs]})),
     )
-    return markup.write(reports_dir / "index.html", text)
+    return markup.write(page, text, "overview")
+
+
+def is_somebody_elses(reports_dir: Path) -> bool:
+    """Whether the list of runs has no place in this folder: what stands there is none of ours."""
+    page = reports_dir / "index.html"
+    return os.path.lexists(page) and not (page.is_file() and is_ours(page, markup.mark("overview")))
 
 
 def _instant(run: RunFiles) -> float:

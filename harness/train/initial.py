@@ -14,7 +14,7 @@ from typing import Any
 from harness import processes
 from harness.cache import write_atomically
 from harness.errors import UsageError
-from harness.model.adapters import ADAPTER_CONFIG, ADAPTER_FILE
+from harness.model.identity import ADAPTER_CONFIG, ADAPTER_FILE
 from harness.model.load import LoadedModel
 
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.02}

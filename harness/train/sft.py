@@ -24,7 +24,7 @@ from harness.train.attempt import attempt, free_memory
 from harness.train.callbacks import Progress
 from harness.train.data import DataReport, training_rows
 from harness.train.layout import Layout, written_layout
-from harness.train.settings import check_names, max_length
+from harness.train.settings import check_names, check_targets, max_length
 from harness.train.trackers import tensorboard_beside
 from harness.train.watch import Watched
 from harness.types import Task, TrainingCurvePoint
@@ -85,6 +85,7 @@ def train_adapter(
         HarnessError: the memory does not even suffice for one row at a time, or the disk takes no more.
     """
     check_names(training.sft, training.lora)
+    check_targets((name for name, _ in loaded.model.named_modules()), training.lora)
     rows, report = training_rows(tasks, renderer, max_length(training.sft))
     if on_report:
         on_report(report)

@@ -15,6 +15,7 @@ from typing import Any
 
 from harness.cache import finished_folder
 from harness.errors import UsageError
+from harness.model.attention import own_attention
 from harness.profile.schema import Watch
 from harness.types import Task, sha256
 
@@ -157,7 +158,7 @@ def as_measured(model: Any) -> Iterator[None]:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     config, training = model.config, model.training
-    attention, config._attn_implementation = config._attn_implementation, "sdpa"
+    attention, config._attn_implementation = config._attn_implementation, own_attention(config)
     model.eval()
     try:
         yield

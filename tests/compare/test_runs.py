@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from harness.compare.command import describe, run_compare_command, run_freeze_command
-from harness.compare.gate import AS_MANY, DEFAULT_RULES, gate, gate_runs, read_rules
+from harness.compare.gate import AS_MANY, DEFAULT_RULES, gate, read_rules
 from harness.compare.runs import choose_model, compare_runs, find_run, load_run, split_reference
 from harness.compare.writers import cell, junit, markdown, printable
 from harness.errors import EXIT_DONE, EXIT_GATE, HarnessError, UsageError
@@ -229,7 +229,7 @@ def test_the_gates_exit_code_and_files(write_run: WriteRun, tmp_path: Path) -> N
     assert int(root.attrib["failures"]) == len(root.findall(".//failure")) > 0
     assert int(root.attrib["tests"]) == len(root.findall(".//testcase")) == 6
     text = files["markdown_file"].read_text("utf-8")
-    assert text.startswith("**base is worse than tuned on starter")
+    assert text.startswith("<!-- html-harness -->\n\n**base is worse than tuned on starter")
     assert "| Conforming ★ |" in text
     assert any(line.startswith("FAILED: no primary worse: conforming on starter") for line in lines)
 

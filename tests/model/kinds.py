@@ -31,7 +31,7 @@ KINDS: dict[str, Make] = {
     "lora-bias": lambda _: lora(lora_bias=True),
     "modules-to-save": lambda _: lora(modules_to_save=["embed_tokens", "lm_head"]),
     "embeddings": lambda _: lora(target_modules=["embed_tokens", "q_proj"]),
-    "trainable-tokens": lambda _: lora(trainable_token_indices={"embed_tokens": [5, 6, 7, 300, 301]}),
+    "trainable-tokens": lambda _: lora(trainable_token_indices={"embed_tokens": [40, 41, 42, 100, 101]}),
     "rank-pattern": lambda _: lora(rank_pattern={"q_proj": 2}, alpha_pattern={"v_proj": 32}),
     "layer-replication": lambda _: lora(layer_replication=[[0, 2], [1, 2]]),
     "loha": lambda _: peft.LoHaConfig(r=4, alpha=16, target_modules=LINEAR, **TASK),
@@ -45,7 +45,9 @@ KINDS: dict[str, Make] = {
     "fourierft": lambda _: peft.FourierFTConfig(n_frequency=50, scaling=300.0, target_modules=["q_proj"], **TASK),
     "ln-tuning": lambda _: peft.LNTuningConfig(target_modules=["input_layernorm"], **TASK),
     "miss": lambda _: peft.MissConfig(r=4, target_modules=["q_proj"], **TASK),
-    "tokens-alone": lambda _: peft.TrainableTokensConfig(token_indices=[5, 6, 7, 300], target_modules=["embed_tokens"]),
+    "tokens-alone": lambda _: peft.TrainableTokensConfig(
+        token_indices=[40, 41, 42, 100], target_modules=["embed_tokens"]
+    ),
     "prompt-tuning": lambda _: peft.PromptTuningConfig(num_virtual_tokens=4, **TASK),
     "prefix-tuning": lambda _: peft.PrefixTuningConfig(num_virtual_tokens=4, **TASK),
     "p-tuning": lambda _: peft.PromptEncoderConfig(num_virtual_tokens=4, encoder_hidden_size=16, **TASK),
@@ -58,6 +60,37 @@ FAST = (
 PROMPTED = ("prompt-tuning", "prefix-tuning", "p-tuning")
 
 
+def write_base(folder: Path, **fields: Any) -> Path:
+    """Save a random Llama of a few thousand weights, biases among them, with a tokenizer that knows bytes alone."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    words = ["<pad>", "<s>", "</s>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    model = Tokenizer(models.BPE(vocab={word: number for number, word in enumerate(words)}, merges=[]))
+    model.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    model.decoder = decoders.ByteLevel()
+    named = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
+    PreTrainedTokenizerFast(tokenizer_object=model, **named).save_pretrained(folder)
+    torch.manual_seed(12)
+    values = {
+        "vocab_size": len(words),
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "attention_bias": True,
+        "tie_word_embeddings": False,
+        "initializer_range": 0.2,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "max_position_embeddings": 512,
+    }
+    LlamaForCausalLM(LlamaConfig(**values | fields)).save_pretrained(folder)
+    return folder
+
+
 def make_adapter(model: Any, kind: str, folder: Path) -> Path:
     """Save an adapter of that kind for a model, which is spoilt by it, with every tensor of its own moved by chance."""
     torch.manual_seed(3)
@@ -65,6 +98,23 @@ def make_adapter(model: Any, kind: str, folder: Path) -> Path:
     with torch.no_grad():
         for parameter in adapted.parameters():
             if parameter.requires_grad:
-                parameter.add_(torch.randn_like(parameter) * 0.3 * (parameter.std() if parameter.numel() > 1 else 1) + 0.05)
+                parameter.add_(torch.randn_like(parameter) * 0.2)
     adapted.save_pretrained(str(folder))
     return folder
+
+
+def _xlora(folder: Path) -> Any:
+    """A mixture of two LoRA adapters, which lie in the folders beside."""
+    from transformers import AutoModelForCausalLM
+
+    adapters = {}
+    for number in range(2):
+        adapters[str(number)] = str(folder.with_name(f"part{number}"))
+        base = AutoModelForCausalLM.from_pretrained(BASE_OF_XLORA[0])
+        make_adapter(base, "lora", Path(adapters[str(number)]))
+    return peft.XLoraConfig(hidden_size=32, xlora_depth=2, adapters=adapters, **TASK)
+
+
+KINDS["xlora"] = _xlora
+BASE_OF_XLORA: list[Path] = []
+"""Set by who makes one: the folder of the base."""

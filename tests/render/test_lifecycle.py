@@ -165,12 +165,15 @@ def test_folders_of_the_dead_are_swept_and_of_the_living_kept(monkeypatch: pytes
     dead = tmp_path / f"html-harness-render-{gone.pid}-abc"
     dead.mkdir()
     (dead / "file").touch()
+    (dead / ".html-harness-renderer").touch()
+    namesake = tmp_path / f"html-harness-render-{gone.pid}-results"
+    namesake.mkdir()
     other = tmp_path / "html-harness-render-notes"
     other.mkdir()
     room = Room()
     assert not dead.exists()
     sweep()
-    assert room.path.exists() and other.exists()
+    assert room.path.exists() and other.exists() and namesake.exists()
     room.clear()
     assert not room.path.exists()
 

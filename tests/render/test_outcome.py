@@ -21,7 +21,10 @@ SEEN = {"measured": True, "text": "Hello", "painted": 0.1}
         ({"too_large": "9 elements"}, "too-large"),
         ({"timeout": "slow"}, "timeout"),
         ({"crash": "gone"}, "crash"),
-        ({"crash": "gone", "timeout": "slow", "too_large": "9", "errors": [ScriptError("x")], "left_for": "y"}, "crash"),
+        (
+            {"crash": "gone", "timeout": "slow", "too_large": "9", "errors": [ScriptError("x")], "left_for": "y"},
+            "crash",
+        ),
         ({"timeout": "slow", "too_large": "9", "errors": [ScriptError("x")], "left_for": "y"}, "timeout"),
         ({"too_large": "9", "errors": [ScriptError("x")], "left_for": "y"}, "too-large"),
         ({"errors": [ScriptError("x")], "left_for": "y"}, "navigated-away"),
