@@ -235,7 +235,7 @@ def compare(
     left: Annotated[str, typer.Argument(metavar="RUN[:MODEL]", help="A run or a frozen summary.")],
     right: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Argument(metavar="RUN[:MODEL]", help="Left out: within one run, base against tuned."),
+        typer.Argument(metavar="RUN[:MODEL]", help="Left out: within one run, the pair of its verdict."),
     ] = None,
     gate: Annotated[bool, typer.Option("--gate", help="Exit with 100 when a rule does not hold.")] = False,
     rules: Annotated[

@@ -45,8 +45,8 @@ def run_compare_command(
 ) -> int:
     """Compare `RUN[:MODEL]` with `RUN[:MODEL]` (second minus first) and print it.
 
-    `right` left out means: within the run `left`, base against its model (`tuned` unless named). `gate_rules` None is
-    no gate, "" the default rule, else rules as `harness.compare.gate.read_rules` takes them.
+    `right` left out means: within the run `left`, the pair of its verdict (or the named model against base).
+    `gate_rules` None is no gate, "" the default rule, else rules as `harness.compare.gate.read_rules` takes them.
     Returns 0, or 100 where a rule of the gate does not hold.
 
     Raises:
@@ -94,7 +94,14 @@ def _sides(left: str, right: str | None, reports: Path, frozen: Path) -> tuple[R
     name, model = split_reference(left)
     first = load_run(find_run(name, reports, frozen))
     if right is None:
-        return first, choose_model(first, "base"), first, choose_model(first, model)
+        # the run's own pair, as its verdict has it; a model named is held against the first that it is compared with
+        pair = next((pair for pair in first.pairs if model in ("", pair[1])), None)
+        return (
+            first,
+            pair[0] if pair else choose_model(first, "base"),
+            first,
+            pair[1] if pair else choose_model(first, model),
+        )
     other, other_model = split_reference(right)
     path = find_run(other, reports, frozen)
     second = first if path.resolve() == first.path.resolve() else load_run(path)

@@ -58,6 +58,7 @@ def _suite(run: RunFiles, suite: str) -> Json:
         ],
         "forest": [Markup(plots.forest(rows, drawn, wide=wide)) for wide in (True, False)] if rows else [],
         "table": view.table(run, suite),
+        "unequal": ", ".join(view.unequal(run, suite)),
         "pairs": _pairs(run, suite),
         "parts": changes.parts(run, suite),
         "powers": changes.powers(run, suite),

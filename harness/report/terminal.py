@@ -179,7 +179,8 @@ def _leftovers(run: RunFiles, suite: str) -> list[str]:
     lines = [f"Not measured (answers): {', '.join(missing)}."] if missing else []
     unequal = view.unequal(run, suite)
     if unequal:
-        lines.append(f"Means are over all that a model has, differences over what both have: {', '.join(unequal)}.")
+        over = "Means are over all that a model has, differences over the tasks that both have"
+        lines.append(f"{over}: {', '.join(unequal)}.")
     return lines
 
 

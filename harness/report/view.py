@@ -14,6 +14,7 @@ from harness.types import Outcome
 OUTCOMES: tuple[str, ...] = get_args(Outcome)[::-1]
 """From `ok` to `unscored`."""
 FUNNEL = ("extracted", "parses", "well_formed", "conforming")
+_MOST_NAMED = 3
 UNFINISHED = "This run is not finished, so what stands here is not its answer. Its command goes on where it was."
 ARROWS = {"better": "▲", "worse": "▼", "open": "●"}
 
@@ -125,18 +126,22 @@ def _compared(run: RunFiles, suite: str) -> int | None:
 
 
 def unequal(run: RunFiles, suite: str) -> list[str]:
-    """Primary metrics whose difference is over fewer tasks than a mean beside it: "Conforming over 25 tasks"."""
+    """Where differences are over fewer tasks than a mean beside them: "15 tasks (Conforming)"."""
     pair_name = run.pair(suite)
     pair = as_dict(as_dict(run.suite(suite).get("pairs")).get(pair_name))
     metrics = as_dict(run.suite(suite).get("metrics"))
-    said = []
+    labels: dict[int, list[str]] = {}
     for name, facts in run.metrics.items():
         entry, of = as_dict(pair.get(name)), as_dict(metrics.get(name))
         means = [number(as_dict(of.get(model)).get("n")) for model in pair_name.split(":")]
         n, tasks = number(entry.get("n")), number(entry.get("tasks"))
         if n and tasks and any(mean is not None and mean > n for mean in means):
-            said.append(f"{one_line(facts['label'], 24)} over {tasks:.0f} tasks")
-    return said
+            labels.setdefault(int(tasks), []).append(one_line(facts["label"], 24))
+    return [
+        f"{tasks} task{'' if tasks == 1 else 's'} "
+        f"({', '.join(named) if len(named) <= _MOST_NAMED else f'{len(named)} metrics'})"
+        for tasks, named in labels.items()
+    ]
 
 
 def table(run: RunFiles, suite: str) -> list[Json]:

@@ -245,3 +245,12 @@ def test_names_from_files_cannot_break_out_of_the_reports(write_run: WriteRun) -
     assert "\x1b" not in text + xml
     assert cell("a|`b`") == "a\\|\\`b\\`"
     assert printable("a\nb\x07") == "a b�"
+
+
+def test_one_run_alone_is_held_against_itself_as_its_verdict_does(write_run: WriteRun, tmp_path: Path) -> None:
+    rows = make_rows(30, ("a-tuned-one", "plain"), gain=0.3)
+    write_run("r", rows, models={"plain": {"kind": "base"}, "a-tuned-one": {"kind": "tuned"}})
+    lines: list[str] = []
+    run_compare_command("r", reports=tmp_path / "reports", replicates=99, say=lines.append)
+    assert "a-tuned-one" in lines[0].partition(" plain")[0]
+    assert any("One training" in line for line in lines)
