@@ -27,7 +27,7 @@ from harness.profile.load import ModelSpec, base_weights
 from harness.profile.schema import DType, Quantization, Training, Weights
 from harness.progress import Narrator
 from harness.request import Resolved, RunRequest, resolve, training_suite_name
-from harness.rundir import REPORTS_FOLDER, RunFolder, row_key
+from harness.rundir import REPORTS_FOLDER, RunFolder, check_run_folder, row_key
 from harness.suite.load import find_suite
 from harness.suite.reach import UNKNOWN_LIMIT, Reach
 from harness.suite.split import stratified
@@ -83,6 +83,7 @@ def carry_out(resolved: Resolved, narrator: Narrator, reports: Path = REPORTS_FO
     from harness.render.browser import find_browser
 
     request = resolved.request
+    check_run_folder(reports / resolved.run_name)
     find_browser()
     profile = resolved.profile
     narrator.say(f"profile {profile.name}: {profile.why}")
