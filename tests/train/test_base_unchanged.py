@@ -36,7 +36,10 @@ WRITES = {
     "bias-lora-only": ({"bias": "lora_only"}, True),
     "olora": ({"init_lora_weights": "olora"}, True),
     "pissa": ({"init_lora_weights": "pissa"}, True),
-    "pissa-by-chance": ({"init_lora_weights": "pissa_niter_2", "use_rslora": True, "rank_pattern": {"q_proj": 2}}, True),
+    "pissa-by-chance": (
+        {"init_lora_weights": "pissa_niter_2", "use_rslora": True, "rank_pattern": {"q_proj": 2}},
+        True,
+    ),
     "pissa-dora": ({"init_lora_weights": "pissa", "use_dora": True}, True),
     "tokens": ({"trainable_token_indices": {"embed_tokens": [40, 41]}}, False),
     "replication": ({"layer_replication": [[0, 2], [1, 2]]}, False),
