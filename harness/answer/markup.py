@@ -86,7 +86,8 @@ class Markup:
                 position = token.end()
                 continue
             if _NAME.match(text, start) is None:
-                position = start + 1
+                bogus = self.next(">", start) if second == "/" else None  # `</ x>` is a comment to the standard
+                position = bogus.end() if bogus is not None else start + 1
                 continue
             tag = self.tag(start)
             if tag is None:

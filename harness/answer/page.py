@@ -86,7 +86,8 @@ def page_end(text: str, *, final: bool = True, thinking: bool = False) -> int | 
         thinking: The prompt opened a thought, so the answer begins within it.
     """
     answer = Answer(text, final=final, thinking=thinking).read()
-    return next((region.html_end for region in answer.regions if region.html_end is not None), None)
+    ends = [answer.closed_at, *(region.html_end for region in answer.regions)]
+    return next((end for end in ends if end is not None), None)
 
 
 def thought_left_open(prompt: str) -> str:

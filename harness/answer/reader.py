@@ -48,6 +48,8 @@ class Answer:
     regions: list[Region] = field(default_factory=list)
     ended: bool = False
     """An end token stands in the text: what follows it is no answer any more."""
+    closed_at: int | None = None
+    """Behind a `</html>` on a line of its own whose page the prompt began."""
     began: int = 0
     """Where the answer proper begins, behind thoughts and an echo of the prompt."""
     _wrappers: set[str] = field(default_factory=set)
@@ -98,6 +100,7 @@ class Answer:
     def _restart(self, position: int) -> int:
         """What was read so far is no answer: a thought, or the prompt again."""
         self.regions.clear()
+        self.closed_at = None
         self._wrappers.clear()
         self.began = position
         return position
@@ -219,6 +222,8 @@ class Answer:
             return self._thought_ends(start, end)
         if name == "s":
             return self._end(start, end)
+        if name == "html" and not self.regions and self.closed_at is None and behind_tags(self.text, start):
+            self.closed_at = end
         return self._skip(start, end)
 
     def _thought(self, start: int, end: int, close: str) -> int | None:

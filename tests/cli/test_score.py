@@ -68,8 +68,8 @@ def test_answers_of_two_models_become_a_run(tiny_workplace: Path, own_cache: Pat
         (answers("reference"), ("cannot be called 'reference'",)),
         (answers("a b"), ("cannot be called 'a b'",)),
         (
-            [{"task": "map", "completion": "", "finish_reason": "sometimes"}],
-            ("line 1", "'sometimes' is not understood"),
+            [{"task": "map", "completion": "", "finish_reason": "maybe"}],
+            ("line 1", "'maybe' is not understood"),
         ),
         ([{"task": "map", "completion": 7}], ("line 1", "completion")),
         (["\n"], ("holds no answers",)),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.errors import UsageError
-from harness.generate.given import GivenAnswers, read_answers
+from harness.generate.given import GivenAnswers, answers_of, read_answers
 from harness.types import Completion, Task
 
 PAGE = "<html><p>Hi</p></html>"
@@ -49,7 +49,7 @@ def test_null_is_that_rows_error(tmp_path: Path) -> None:
         ("loop", "<p>Hi", "loop"),
         ("content_filter", PAGE, "error"),
         ("tool_calls", "<p>Hi", "eos"),
-        (None, "<script>'</html>'", "eos"),
+        (None, "<script>'</html>'</script>", "eos"),
         (None, f"<think>{PAGE}</think>", "eos"),
     ],
 )
@@ -69,3 +69,15 @@ def test_numbers_are_ids_and_parts_are_joined(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").write_text('{"task": 7, "completion": ""}\n{"task": "7", "completion": ""}\n')
     with pytest.raises(UsageError, match="line 2 answers task 7 again: line 1 did"):
         read_answers(tmp_path / "b.jsonl")
+
+
+def test_a_colon_in_a_models_name_is_an_at_sign(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    rows = [{"task": "a", "completion": "", "model": "qwen2.5:0.5b"}, {"task": "a", "completion": "", "model": "b"}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    file = read_answers(path)
+    assert (file.models, file.renamed) == (["qwen2.5@0.5b", "b"], {"qwen2.5:0.5b": "qwen2.5@0.5b"})
+    assert list(answers_of("qwen2.5@0.5b", file)) == [("a", 0)]
+    path.write_text(path.read_text() + json.dumps({"task": "a", "completion": "", "model": "qwen2.5@0.5b"}))
+    with pytest.raises(UsageError, match="would be one model"):
+        read_answers(path)
