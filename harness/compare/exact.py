@@ -16,7 +16,7 @@ MISSED = 1e-4
 with 10,000 replicates at least one is then without any spread."""
 _EQUAL = 1e-9
 """Values that differ by less than this share of the range are equal: rounding of means tells no tasks apart."""
-_MOST_SUMS = 1_000_000
+_MOST_SUMS = 4_000_000
 _MOST_STEPS = 1_000_000_000
 _FINEST = 360
 """The largest denominator that is looked for: groups of up to 10 tasks have 2,520ths, of which each is one of these."""

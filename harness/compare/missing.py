@@ -30,6 +30,8 @@ class Missing:
     overran_first: int = 0
     """Answers whose page was there and could not be measured."""
     overran_second: int = 0
+    others: bool = False
+    """Whether answers are missing that no page could be measured of."""
 
     @property
     def any(self) -> bool:
@@ -58,7 +60,13 @@ def missing_of(table: Table, metric: str, first: str, second: str) -> Missing:
         dropped=int((asked & ~(left.scored & right.scored)).sum()),
         overran_first=int(left.overran.sum()),
         overran_second=int(right.overran.sum()),
+        others=any(bool((asked & ~_complete_but_overran(side)).any()) for side in (left, right)),
     )
+
+
+def _complete_but_overran(cells: Cells) -> Mask:
+    there = (cells.trials + cells.overran > 0).all(axis=1) & (cells.nulls == cells.overran).all(axis=1)
+    return np.asarray(there, dtype=bool)
 
 
 def at_worst(table: Table, metric: str, first: str, second: str, best: float) -> list[tuple[Cells, Cells]]:

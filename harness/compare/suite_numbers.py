@@ -121,6 +121,7 @@ class SuiteNumbers:
                     **_difference_entry(result, quantity, missing[metric], True),
                     "missing": {},
                     "overran": [missing[metric].overran_first, missing[metric].overran_second],
+                    "others_missing": missing[metric].others,
                 }
                 for metric, quantity, result in zip(both, quantities, results, strict=True)
             }

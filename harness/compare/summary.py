@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from harness.compare.corpus import corpus_function
@@ -97,6 +98,9 @@ def _has_counts(rows: Sequence[Row], metric: str) -> bool:
     return any((row.get("counts") or {}).get(metric) is not None for row in rows)
 
 
+_OF_MISSING = {"missing", "worst_case"}
+
+
 class _Verdicts:
     """The verdicts of one summary: what they need beside the differences."""
 
@@ -149,8 +153,8 @@ class _Verdicts:
             *caveats_of_suites(about),
             *self._controls_above(pair, suites),
         ]
-        setting = Setting(**{**setting.__dict__, "caveats": caveats})
-        return verdict(first, second, findings_of(differences, self.scorers), setting)
+        findings = findings_of(differences, self.scorers)
+        return verdict(first, second, findings, replace(setting, caveats=caveats))
 
     def _label(self, metric: str) -> str:
         return str(self.scorers[metric].get("label") or metric)
@@ -170,7 +174,16 @@ class _Verdicts:
         counted = {suite: self.failures[suite][pair] for suite in suites if pair in self.failures[suite]}
         if not counted:
             return []
-        differences = {suite: counted.get(suite, self.suites[suite]["pairs"][pair]) for suite in suites}
+        differences: dict[str, dict[str, Any]] = {}
+        for suite in suites:
+            before = self.suites[suite]["pairs"][pair]
+            differences[suite] = {
+                # answers that never came stay missing, with the bounds that they had
+                metric: {**e, **{k: before[metric][k] for k in _OF_MISSING & before[metric].keys()}}
+                if e.get("others_missing")
+                else e
+                for metric, e in counted.get(suite, before).items()
+            }
         entries = [{**e, "p_adjusted": None} for metrics in differences.values() for e in metrics.values()]
         holm([entry for entry in entries if entry["primary"]])
         again = iter(entries)

@@ -16,6 +16,7 @@ from harness.compare import summarise
 from harness.compare.corpus import corpus_function, unit_differences
 from harness.compare.estimate import Estimated, Quantity, estimate_all
 from harness.compare.exact import MISSED, agreeing, hardly_differ, sign_flip_p
+from harness.compare.gate import gate
 from harness.compare.paired import bonett_price, group_flips, mcnemar_exact
 from harness.compare.resample import Resampler
 from harness.score.registry import metric
@@ -236,3 +237,25 @@ def test_a_task_asked_twice_weighs_no_more_than_one_asked_once() -> None:
     again = mini_summary(thrice)["suites"]["mini"]["pairs"]["base:tuned"]["bleu_dom"]
     once = suite["pairs"]["base:tuned"]["bleu_dom"]
     assert (again["difference"], again["low"]) == pytest.approx((once["difference"], once["low"]))
+
+
+@pytest.mark.parametrize(("tasks", "kept"), [(21, 0), (136, 1)])
+def test_a_collapse_is_worse_and_fails_the_gate(tasks: int, kept: int) -> None:
+    rows: list[Row] = [
+        {
+            "suite": "s",
+            "task": f"t{number:03}",
+            "model": model,
+            "sample": 0,
+            "prompt_sha": sha256(str(number)),
+            "scores": {"checks_must": float(model == "base" or number < kept)},
+        }
+        for number in range(tasks)
+        for model in ("base", "tuned")
+    ]
+    summary = summarise(rows, {"checks_must": SCORERS["checks_must"]}, replicates=999)
+    entry = summary["suites"]["s"]["pairs"]["base:tuned"]["checks_must"]
+    assert entry["p"] == pytest.approx(2.0 ** -(tasks - kept - 1))
+    assert entry["high"] < 0
+    assert summary["verdict"]["sentence"].startswith("tuned writes pages of worse content than base on s; ")
+    assert [check.passed for check in gate(summary)] == [False, True]

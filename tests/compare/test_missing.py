@@ -256,3 +256,12 @@ def test_a_reader_that_hangs_up_does_not_hide_the_gate(write_run: WriteRun, tmp_
         os.close(writing)
     assert (done.returncode, done.stderr) == (EXIT_GATE, b"")
     assert ElementTree.parse(tmp_path / "gate.xml").getroot().attrib["failures"] != "0"
+
+
+def test_answers_that_never_came_stay_missing_where_other_pages_count_as_failures() -> None:
+    rows = lose(make_rows(64, gain=0.3), "tuned", 30)
+    rows = lose(rows, "base", 3, only="conforming")
+    warnings = summary_of(rows)["verdict"]["warnings"]
+    (said,) = [warning for warning in warnings if "Counted as failures" in warning]
+    assert "beats" not in said
+    assert "better" not in said.partition("Counted as failures")[2].partition(":")[0]

@@ -348,3 +348,12 @@ def test_the_question_is_about_the_pair_of_the_verdict(tmp_path: Path) -> None:
 
 
 PAIRED = {"base": "tuned-looking", "tuned": "notebook"}
+
+
+def test_the_second_model_of_a_vote_is_the_second_of_the_verdict() -> None:
+    rows = [{**row, "model": PAIRED[row["model"]]} for row in make_rows()]
+    vote = {"voter": "", "suite": "starter", "task": "t0", "left": "notebook", "right": "tuned-looking"}
+    (found,) = agreement([{**vote, "chosen": "notebook"}], rows, pairs=[("tuned-looking", "notebook")])
+    assert found == "tuned-looking:notebook"
+    (reversed_pair,) = agreement([{**vote, "chosen": "notebook"}], rows, pairs=[("notebook", "tuned-looking")])
+    assert reversed_pair == "notebook:tuned-looking"
