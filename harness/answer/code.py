@@ -30,9 +30,7 @@ _VUE_COMPONENT = re.compile(
     r"<script\b[^>]{0,200}\bsetup\b|<script\b[^>]{0,200}>\s*(?:import\b[^\n]*\n\s*)*export default\b"
 )
 _SVELTE = re.compile(r"(?<!\{)\{[#/](?:if|each|await|key)\b|\{:else\b|\{@html\b|\s(?:on|bind):[a-z]+=\{")
-_ANGULAR = re.compile(
-    r"\s\*ng[A-Z]\w*=|\s\[\(?ng[A-Z]\w*\)?\]=|\s\((?:click|submit|change|input)\)=|@if\s*\(|@for\s*\("
-)
+_ANGULAR = re.compile(r"\s\*ng[A-Z]\w*=|\s\[\(?ng[A-Z]\w*\)?\]=|\s\((?:click|submit|change|input)\)=|@(?:if|for)\s*\(")
 _VUE = re.compile(r"\sv-(?:if|for|model|show|bind|on|else|html|text)\b")
 _SERVER = (
     ("PHP", re.compile(r"<\?(?:php|=)")),

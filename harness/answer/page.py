@@ -9,16 +9,20 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from harness.answer.code import HTML_LANGUAGES, code_kind
-from harness.answer.marks import ANY_TAG, BARE_ANALYSIS
+from harness.answer.marks import ANY_TAG
+from harness.answer.markup import Markup
 from harness.answer.reader import Answer
 from harness.answer.regions import BLANK, Region, is_document, open_page
-from harness.answer.markup import Markup
 
 _HEAD_ONLY = re.compile(
     r"(?:\s*+(?:<(?:link|meta|base)\b[^>]*+>|<!--(?:(?!-->).)*+-->|<(style|title)\b[^>]*+>(?:(?!</\1).)*+</\1\s*+>))++\s*+",
     re.IGNORECASE | re.DOTALL,
 )
 _INNER_DOCUMENT = r"(?:(?m:^)[ \t]*|[\"'(`])<(?:!doctype\s+html\b|html\b)"
+_CODE_SPAN = re.compile(r"\s*+`(<[^`]*+)`\s*+")
+"""An answer that is one code span and nothing else."""
+_SCRIPTS = frozenset({"js", "javascript", "mjs", "ts", "typescript", "css", "scss", "sass", "less"})
+"""HTML in a string of a script is no page; in a shell's or another language's text it is what is to be written."""
 _RETURNED = re.compile(r"(?:\breturn\s*\(?|=>\s*\(?)\Z")
 _LINE_WITH_TAG = re.compile(r"^[ \t]*<[a-z]", re.IGNORECASE | re.MULTILINE)
 _JSON = re.compile(r"[{\[]\s*[\"{\[]|\"\s*<")
@@ -58,6 +62,10 @@ def find_page(text: str, *, fragment: bool = False, cut: bool = False) -> Found:
         fragment: A fragment was asked for: the first one counts, even where a document follows.
         cut: The answer was cut off: what its page ends with is the page's.
     """
+    span = _CODE_SPAN.fullmatch(text)
+    if span is not None:
+        found = find_page(span[1], fragment=fragment, cut=cut)
+        return replace(found, kind="wrapped") if found.html else found
     answer = Answer(text, cut=cut).read()
     cut = cut and not answer.ended
     whole = text[answer.began :].strip(BLANK)
@@ -78,7 +86,8 @@ def page_end(text: str, *, final: bool = True, thinking: bool = False) -> int | 
         thinking: The prompt opened a thought, so the answer begins within it.
     """
     answer = Answer(text, final=final, thinking=thinking).read()
-    return next((region.html_end for region in answer.regions if region.html_end is not None), None)
+    ends = [answer.closed_at, *(region.html_end for region in answer.regions)]
+    return next((end for end in ends if end is not None), None)
 
 
 def thought_left_open(prompt: str) -> str:
@@ -127,6 +136,8 @@ def _strength(html: str, document: bool, otherwise: float, fragment: bool) -> fl
 
 def _inner(code: str, language: str) -> Found | None:
     """The page within code of another language, as in a heredoc or a long string."""
+    if language in _SCRIPTS:
+        return None
     markup = Markup(code, final=True)
     start = markup.next(_INNER_DOCUMENT, 0)
     if start is not None:

@@ -6,22 +6,22 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.answer.marks import NEXT_TURN, SPECIAL_TOKEN, TEXT_ENDS, THOUGHTS, token_role
+from harness.answer.marks import NEXT_TURN, SPECIAL_TOKEN, TEXT_ENDS, THOUGHTS, token_role, words
 from harness.answer.markup import Markup, Piece
 
 BLANK = "\ufeff \t\r\n\f"
-OPTIONAL_END = frozenset("p li dt dd td th tr thead tbody tfoot option optgroup caption colgroup head".split())
-VOID = frozenset("!doctype area base br col embed hr img input link meta source track wbr".split())
-_BLOCKS = frozenset(
-    """address article aside blockquote body details div dl fieldset figure footer form h1 h2 h3 h4 h5 h6 header main
-    nav ol p pre script section select style svg table textarea ul""".split()
-)
+OPTIONAL_END = words("p li dt dd td th tr thead tbody tfoot option optgroup caption colgroup head")
+VOID = words("!doctype area base br col embed hr img input link meta source track wbr")
+_BLOCKS = words("""address article aside blockquote body details div dl fieldset figure footer form h1 h2 h3 h4 h5 h6
+    header main nav ol p pre script section select style svg table textarea ul""")
 PAGE_FOLLOWS = r"(?m:^)[ \t]*(?:```|~~~)|```[\w-]*[ \t]*\n|<!doctype\b|<html\b"
 _DOCUMENT = re.compile(
     r"\s*+(?:(?:<!--(?:(?!-->).)*+-->|<\?[^>]*+>)\s*+)*+<(?:!doctype\b|html\b)", re.IGNORECASE | re.DOTALL
 )
 _NEW_LINE_OF_TEXT = re.compile(r"[ \t]*\r?\n\s*+(?=[^\s<`~])")
 _NEXT_TURN = re.compile(rf"\s*{NEXT_TURN}", re.IGNORECASE)
+_END_TOKEN = re.compile(r"<(?:/s|[|\uff5c][^\s<>]{1,40}|end_of_turn|eos)>")
+_PAGE_BEGINS = r"(?:```|~~~)[ \t]*\w|<!doctype\b|<html\b"
 _BLANK_LINE = re.compile(r"\n[ \t]*\r?\n")
 _PROSE_LINE = re.compile(r"[^<>\n]*[\w:.!]\s*\Z")
 _UNKNOWN = 1 << 60
@@ -85,16 +85,16 @@ class _Walk:
                 if self.struck < 0:
                     self.struck = 0
                     return "cut"
-            if name in THOUGHTS:
+            if name in THOUGHTS and not self.in_sample(piece):
                 self.thoughts[name] = self.thoughts.get(name, 0) - 1
-                if self.thoughts[name] < 0 and self.markup.next(PAGE_FOLLOWS, piece.end) is not None:
+                if self.thoughts[name] < 0 and self.markup.next(_PAGE_BEGINS, piece.end) is not None:
                     return "thought"
         if piece.kind == "token" and not self.in_sample(piece):
             token = SPECIAL_TOKEN.match(self.text, piece.start)
             role = token_role(self.text, token) if token else ""
             if role in ("end", "user"):
                 return "cut"
-            if role == "unthink" and self.markup.next(PAGE_FOLLOWS, piece.end) is not None:
+            if role == "unthink" and self.markup.next(_PAGE_BEGINS, piece.end) is not None:
                 return "thought"
         return ""
 
@@ -105,7 +105,8 @@ class _Walk:
 
     def rest_of_line(self, piece: Piece) -> str:
         newline = self.text.find("\n", piece.end, piece.end + 200)
-        return self.text[piece.end : newline if newline >= 0 else piece.end + 200].strip()
+        rest = self.text[piece.end : newline if newline >= 0 else piece.end + 200].strip()
+        return "" if _END_TOKEN.match(rest) else rest
 
     def behind_a_tag(self, piece: Piece) -> bool:
         return self.text[max(0, piece.start - 200) : piece.start].rstrip()[-1:] == ">"
@@ -154,7 +155,7 @@ def html_block(markup: Markup, body: int, char: str, run: int) -> Region:
 
 def other_block(markup: Markup, body: int, char: str, run: int) -> Region:
     """Return a code block of something else: it ends at the first fence without a label."""
-    match = markup.next(rf"(?m:^[ \t>]*{char}{{{run},}}[ \t]*\r?$)", body)
+    match = markup.next(rf"(?m:^[ \t>]*{char}{{{run},}}[ \t]*(?:<[/|\uff5ce][^\s<>]{{1,40}}>[^\n]*)?\r?$)", body)
     if match is None:
         return Region("fenced", body, len(markup.text), len(markup.text))
     return Region("fenced", body, match.start(), match.end(), True)

@@ -8,7 +8,7 @@ import os
 import sys
 
 from harness.cli.app import app
-from harness.errors import EXIT_FAILED, HarnessError, how_to_mend
+from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, HarnessError, Interrupted, how_to_mend
 from harness.processes import is_main, is_speaker
 from harness.variables import variable
 
@@ -31,10 +31,10 @@ def main() -> None:
         if is_speaker():
             print(f"error: {_one_line(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except (Interrupted, KeyboardInterrupt) as stop:
         if is_main():
-            print("stopped; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+            print(str(stop) or "stopped", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
     except OSError as error:
         if error.errno is None:
             raise

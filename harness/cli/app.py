@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
+from typer.core import TyperGroup
 
 from harness import __version__
+from harness.errors import Interrupted
 
 if TYPE_CHECKING:
     from harness.profile.schema import Quantization
 
+_GO_ON = ("run", "train", "score", "judge", "report", "suites")
+"""Commands that keep what they have done, so that the same words take it up."""
+
+
+class _Commands(TyperGroup):
+    """The commands; Ctrl-C in one of them is said, where typer would end without a word."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Interrupted(ctx.invoked_subcommand in _GO_ON) from None
+
+
 app = typer.Typer(
     name="harness",
+    cls=_Commands,
     help="Settles whether a fine-tuned model really writes better HTML.",
     no_args_is_help=True,
     add_completion=False,

@@ -15,7 +15,7 @@ from harness.outputs import check_output, write_output
 from harness.profile.schema import Quantization
 from harness.progress import Narrator
 from harness.request import RunRequest, parse_data_options, resolve
-from harness.run import prepare
+from harness.run import prepare, proved
 from harness.types import Page, Task
 
 
@@ -50,7 +50,7 @@ def generate_page(
         quantization=quantization,
     )
     resolved = resolve(request, models_only=True)
-    contender = prepare(resolved, narrator)[-1]
+    contender = proved(prepare(resolved, narrator)[-1:], narrator)[0]
     task = Task(id="generate", prompt=prompt, input=_read(input_file))
     with narrator.stage(f"{model} answers"):
         completion = contender.generator.complete([task])[0]

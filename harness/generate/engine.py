@@ -218,9 +218,9 @@ class EngineGenerator(Generator):
         ):
             return False
         begun[number] = so_far
-        whole = [*prompt, *so_far]
+        whole = (*prompt, *so_far)
         params = self._sampling(opened, whole, seed, room)
-        opened.engine.add_request(number, {"type": "token", "prompt_token_ids": whole}, params, lora_request=lora)
+        opened.engine.add_request(number, {"type": "token", "prompt_token_ids": list(whole)}, params, lora_request=lora)
         return True
 
     def _sampling(self, opened: OpenEngine, tokens: Tokens, seed: int, room: int | None = None) -> Any:

@@ -66,7 +66,20 @@ class AnswersFile:
     @property
     def models(self) -> list[str]:
         """The names that stand in it, in their order; the file's own name for lines without one."""
-        return list(dict.fromkeys(answer.model or self.path.stem for answer in self.answers))
+        return list(dict.fromkeys(self.model_of(answer) for answer in self.answers))
+
+    def model_of(self, answer: GivenAnswer) -> str:
+        """Return the name that a run gives to the model of an answer.
+
+        A colon becomes `@`, as in qwen2.5@0.5b: it stands between RUN and MODEL, and between the models of a pair.
+        """
+        return (answer.model or self.path.stem).replace(":", "@")
+
+    @property
+    def renamed(self) -> dict[str, str]:
+        """Names with a colon, as they stand in the file, and as a run calls them."""
+        written = dict.fromkeys(answer.model or self.path.stem for answer in self.answers)
+        return {name: name.replace(":", "@") for name in written if ":" in name}
 
 
 def read_answers(path: Path) -> AnswersFile:
@@ -107,7 +120,11 @@ def read_answers(path: Path) -> AnswersFile:
         answers.append(answer)
     if not answers:
         raise UsageError(f"{path} holds no answers", f"each line is {FORM}")
-    return AnswersFile(path, tuple(answers), torn)
+    file = AnswersFile(path, tuple(answers), torn)
+    for written, name in file.renamed.items():
+        if any(answer.model == name for answer in answers):
+            raise UsageError(f"{path}: '{written}' and '{name}' would be one model", f"a run writes {name} for both")
+    return file
 
 
 def answers_of(name: str, file: AnswersFile) -> dict[Place, GivenAnswer]:
@@ -117,7 +134,7 @@ def answers_of(name: str, file: AnswersFile) -> dict[Place, GivenAnswer]:
         UsageError: the file holds several models, and none of that name.
     """
     models = file.models
-    own = [one for one in file.answers if len(models) == 1 or (one.model or file.path.stem) == name]
+    own = [one for one in file.answers if len(models) == 1 or file.model_of(one) == name]
     if not own:
         raise UsageError(f"{file.path} holds no answers of '{name}'", did_you_mean(name, models))
     return {(answer.task, answer.sample): answer for answer in own}

@@ -10,13 +10,15 @@ from typing import Any
 from harness.types import FinishReason
 
 _WORDS: dict[FinishReason, str] = {
-    "eos": "stop eos eos_token eot end end_turn end_of_turn stop_sequence stop_token stop_str complete completed finished",
-    "length": """length max_tokens max_token max_length max_new_tokens max_output_tokens max_completion_tokens model_length
-        model_context_window_exceeded context_length context_length_exceeded token_limit incomplete limit""",
+    "eos": """stop eos eos_token eot end end_turn end_of_turn stop_sequence stop_token stop_str complete completed
+        finished""",
+    "length": """length max_tokens max_token max_length max_new_tokens max_output_tokens max_completion_tokens
+        model_length model_context_window_exceeded context_length context_length_exceeded token_limit incomplete
+        limit""",
     "loop": "loop repetition",
-    "error": """error content_filter content_filtered safety recitation refusal prohibited_content blocklist spii sensitive
-        error_toxic abort aborted cancel cancelled canceled failed timeout network_error insufficient_system_resource
-        malformed_function_call guardrail_intervened""",
+    "error": """error content_filter content_filtered safety recitation refusal prohibited_content blocklist spii
+        sensitive error_toxic abort aborted cancel cancelled canceled failed timeout network_error
+        insufficient_system_resource malformed_function_call guardrail_intervened""",
 }
 FINISH_WORDS: dict[str, FinishReason] = {word: ours for ours, words in _WORDS.items() for word in words.split()}
 TOOL_WORDS = frozenset({"tool_calls", "tool_call", "function_call", "tool_use"})
@@ -110,7 +112,7 @@ def read_reply(content: Any, seconds: float) -> Reply:
     if not isinstance(choices, list):
         raise NoReplyError("it has no choices")
     usage = content.get("usage")
-    counts = {
+    counts: dict[str, Any] = {
         f"{side}_tokens": int((usage.get(f"{side}_tokens") if isinstance(usage, Mapping) else None) or 0)
         for side in ("prompt", "completion")
     }
@@ -198,7 +200,7 @@ def _no_error(content: Any) -> None:
     if not error:
         return
     code = error.get("code") if isinstance(error, Mapping) else None
-    status = next((int(one) for one in (code, content.get("status")) if str(one).isdigit()), None)
+    status = next((int(str(one)) for one in (code, content.get("status")) if str(one).isdigit()), None)
     said = str(error.get("message") or error) if isinstance(error, Mapping) else str(error)
     if status is None and any(word in f"{code} {said}".lower() for word in ("rate_limit", "rate limit", "overloaded")):
         status = 429

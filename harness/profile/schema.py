@@ -104,7 +104,7 @@ class Training(_Strict):
 
     suite: str | None = None
     """The suite whose training part is used; None is the profile's."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**32)
     rows: int | None = Field(default=None, gt=0)
     """Train on a fixed, stratified part of so many rows; None is all of them."""
     fit: Literal["as-written", "card"] = "as-written"

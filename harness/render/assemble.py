@@ -15,7 +15,7 @@ from harness.types import Block, Rendering
 
 LINE = 300
 """Characters that are kept of an error or a URL."""
-_MOST_REFUSED = 500
+_MOST_REFUSED = 100
 
 
 @dataclass(slots=True)

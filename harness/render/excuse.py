@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,7 @@ _LIBRARIES: tuple[tuple[re.Pattern[str], frozenset[str]], ...] = tuple(
 )
 """What well-known scripts define: their names, and no others, are missed where they were refused."""
 
+_MOST_CHARACTERS = 500_000
 _NEVER = frozenset({"module", "exports", "process", "global", "Buffer", "__dirname", "__filename"})
 """Names of another world that no script for browsers defines."""
 _SELF = r"(?:(?:window|globalThis|self|top|parent)\s*(?:\?\.|\.)\s*)?"
@@ -149,6 +151,7 @@ def own_errors(errors: Sequence[ScriptError], refused: Refused, html: str) -> li
     """Return the errors that no refused resource explains, in order; `html` is the document as it was served."""
     if not refused:
         return list(errors)
+    html = html[:_MOST_CHARACTERS]
     lines = html.split("\n")
     own: list[ScriptError] = []
     excused = 0
@@ -212,24 +215,33 @@ def _may_define(scripts: Sequence[str], name: str, html: str) -> bool:
     declared = _declared(name, html)
     letters = re.sub(r"[^a-z0-9]", "", name.lower())
     for url in scripts:
-        known = [names for pattern, names in _LIBRARIES if pattern.search(url)]
-        if any(name in names for names in known):
+        known = _known(url)
+        if known is not None and name in known:
             return True
         if not declared and len(letters) > 2 and letters in re.sub(r"[^a-z0-9]", "", url.lower()):
             return True
         # A script that nobody knows, most often the page's own file, may define whatever the page does not.
-        if not declared and not known:
+        if not declared and known is None:
             return True
     return False
 
 
+@lru_cache(maxsize=1024)
+def _known(url: str) -> frozenset[str] | None:
+    """What the well-known scripts that a URL names define; None where it names none."""
+    found = [names for pattern, names in _LIBRARIES if pattern.search(url)]
+    return frozenset().union(*found) if found else None
+
+
 def _declared(name: str, html: str) -> bool:
     """Whether the page declares the name itself: as a variable, a function, a class or a parameter."""
+    # Every repetition is bounded: a hostile page must not make this quadratic.
     word = rf"(?<![\w$.]){re.escape(name)}(?![\w$])"
     return bool(
         re.search(
-            rf"\b(?:var|let|const|function|class)\s+{word}|\b(?:var|let|const)\s*[{{\[][^}}\]]*{word}"
-            rf"|\bfunction\b[^()]*\([^()]*{word}|{word}\s*=>|\([^()]*{word}[^()]*\)\s*=>",
+            rf"\b(?:var|let|const|function|class)\s{{1,20}}{word}|\b(?:var|let|const)\s{{0,20}}[{{\[][^}}\]]{{0,200}}?{word}"
+            rf"|\bfunction\b[^()]{{0,80}}\([^()]{{0,200}}?{word}|{word}\s{{0,20}}=>"
+            rf"|\([^()]{{0,200}}?{word}[^()]{{0,200}}\)\s{{0,20}}=>",
             html,
         )
     )
@@ -241,7 +253,9 @@ def _comes_from_data(expression: str, html: str) -> bool:
         return False
     name = re.escape(root["root"])
     return bool(
-        re.search(rf"(?<![\w$]){name}\s*=[^=;\n][^;\n]*(?:await|fetch|json|response|ajax)", html, re.IGNORECASE)
+        re.search(
+            rf"(?<![\w$]){name}\s{{0,20}}=[^=;\n][^;\n]{{0,200}}(?:await|fetch|json|response|ajax)", html, re.IGNORECASE
+        )
     )
 
 

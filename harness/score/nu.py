@@ -21,7 +21,7 @@ import turbohtml
 
 from harness.cache import cache_folder
 from harness.errors import HarnessError
-from harness.score import nu_batch, nu_server
+from harness.score import nu_batch, nu_process, nu_server
 from harness.score.elements import VOID_ELEMENTS
 from harness.score.metric import NuReport
 from harness.score.wrap import Wrapped, wrap
@@ -113,7 +113,7 @@ def _ask(choice: NuChoice, documents: Sequence[bytes]) -> list[list[dict[str, An
     if choice not in _no_servlet:
         try:
             return nu_server.checkers(choice.java, choice.jar).check(documents)
-        except (nu_server.CannotServe, OSError):
+        except (nu_process.CannotServe, OSError):
             _no_servlet.add(choice)  # an old jar, or a machine that lets nobody listen: its command line still works
     return nu_batch.check(choice.java, choice.jar, documents)
 
@@ -152,11 +152,11 @@ def _report(messages: Sequence[dict[str, Any]], document: Wrapped) -> NuReport:
         text = str(message.get("message", ""))
         if message.get("type") == "non-document-error":
             return NuReport((), silent=f"the Nu Html Checker failed on this page: {text}"[:200])
-        if text == nu_server.TOO_MANY and not errors:
+        if text == nu_process.TOO_MANY and not errors:
             return NuReport(
-                (), silent=f"{OVERRAN}more than {nu_server.MOST_MESSAGES:,} messages, none of them an error"
+                (), silent=f"{OVERRAN}more than {nu_process.MOST_MESSAGES:,} messages, none of them an error"
             )
-        if message.get("type") != "error" or text == nu_server.TOO_MANY or document.excuses(text):
+        if message.get("type") != "error" or text == nu_process.TOO_MANY or document.excuses(text):
             continue
         kind = css if text.startswith("CSS:") else errors
         if len(kind) < _KEPT_MESSAGES:

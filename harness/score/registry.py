@@ -7,6 +7,7 @@ from importlib import metadata
 from typing import Any
 
 from harness.errors import UsageError, did_you_mean
+from harness.extract import EXTRACTION_VERSION
 from harness.score import form, parsed, rendered, similarity
 from harness.score.facts import PageFacts
 from harness.score.metric import Evidence, Metric, or_null
@@ -43,7 +44,7 @@ def _nothing_is_zero(evidence: Evidence, score: Score) -> Score:
 
 
 METRICS: tuple[Metric, ...] = (
-    Metric("extracted", "Page found", "form", "binary", form.extracted, "the completion holds a page"),
+    Metric("extracted", "Page found", "form", "binary", form.extracted, "the completion holds a page", version=2),
     Metric(
         "parses",
         "Parses",
@@ -224,6 +225,7 @@ def tool_versions() -> dict[str, str | None]:
         except metadata.PackageNotFoundError:
             versions[package] = None
     choice = nu.find_nu()
+    versions["extraction"] = EXTRACTION_VERSION
     versions["nu"] = choice.version if choice else None
     return {**versions, **similarity.signatures()}
 

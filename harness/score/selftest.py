@@ -19,7 +19,7 @@ from harness.score.registry import METRICS, score_metric
 from harness.types import Rendering, Task
 
 RUN_SAMPLE = 12
-"""Tasks that each run tries: about a hundred pages in one JVM, a few seconds."""
+"""Tasks that each run tries: about a hundred pages, a few seconds."""
 
 RUN_RENDERED = 6
 """Of these, the tasks whose references and mutants each run also renders."""

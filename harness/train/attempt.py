@@ -103,14 +103,15 @@ def _save(trainer: Any, folder: Path) -> None:
 @contextlib.contextmanager
 def _accelerated_base(loaded: LoadedModel, training: Training, settings: Any, layout: Layout) -> Iterator[None]:
     """Hold the base as the layout asks, and attend without masks where rows are packed and the GPU can."""
-    from harness.train.packed import packed_attention, packed_attention_available
+    from harness.train.packed import ATTEND_PLAINLY, packed_attention, packed_attention_available
     from harness.train.plain import plain_base
 
     with contextlib.ExitStack() as stack:
         if layout.plain_base and loaded.precision.quantization != "none":
             stack.enter_context(plain_base(loaded.model))
         without_padding = settings.padding_free or (settings.packing and settings.packing_strategy != "wrapped")
-        if _fitted(loaded, training) and without_padding and packed_attention_available():
+        plain_attention = loaded.model.config.model_type in ATTEND_PLAINLY
+        if _fitted(loaded, training) and without_padding and plain_attention and packed_attention_available():
             stack.enter_context(packed_attention(loaded.model))
         yield
 

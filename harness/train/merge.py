@@ -7,6 +7,8 @@ from pathlib import Path
 
 from harness.cache import disk_faults_named, write_atomically
 from harness.errors import HarnessError
+from harness.model.adapters import attach
+from harness.model.checkpoint import one_line
 from harness.model.load import Precision, load_model
 from harness.outputs import check_folder, output_folder
 from harness.profile.load import MERGED_RECORD
@@ -24,7 +26,6 @@ def export_merged(weights: Weights, precision: Precision, adapter: Path, adapter
         HarnessError: the memory does not suffice for the 16-bit weights.
     """
     import torch
-    from peft import PeftModel
 
     check_folder(out)
     base = load_model(weights, precision)
@@ -33,7 +34,8 @@ def export_merged(weights: Weights, precision: Precision, adapter: Path, adapter
         model = base.model
         if precision.quantization != "none":
             model = model.dequantize()
-        merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload(safe_merge=True).to(dtype)
+        with one_line(f"the adapter in {adapter} cannot be merged", "serve base and adapter instead"):
+            merged = attach(model, adapter).merge_and_unload(safe_merge=True).to(dtype)
     except torch.OutOfMemoryError as error:
         raise HarnessError(
             "the GPU's memory does not suffice to merge in 16 bit", "merge on a larger GPU, or serve base and adapter"

@@ -17,6 +17,8 @@ import torch
 from harness.model.attention import attending_by
 
 NAME = "harness_packed"
+ATTEND_PLAINLY = ("llama",)
+"""Models whose attention is causal and nothing else: no window, no cap on logits, no sinks. Others keep their own."""
 
 
 def packed_attention_available() -> bool:

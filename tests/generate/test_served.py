@@ -253,7 +253,7 @@ PAGE = "<html><p>Hi</p></html>"
     [
         ([{"type": "text", "text": PAGE}], PAGE),
         ([{"type": "text", "text": "<html><p>"}, {"type": "text", "text": "Hi</p></html>"}], PAGE),
-        ([{"type": "thinking", "thinking": [{"type": "text", "text": "<html></html>"}]}, {"type": "text", "text": PAGE}], PAGE),
+        ([{"type": "thinking", "thinking": [{"type": "text", "text": "<html></html>"}]}, {"text": PAGE}], PAGE),
         ([{"type": "reasoning", "text": "a <html></html>?"}, {"type": "output_text", "text": PAGE}], PAGE),
         (["<html><p>", "Hi</p></html>"], PAGE),
         ({"parts": [{"text": "hm", "thought": True}, {"text": PAGE}]}, PAGE),

@@ -86,7 +86,7 @@ def first_stop(rule: StopRule, tokens: list[int]) -> tuple[int, str] | None:
     return None
 
 
-@pytest.mark.parametrize("text", ["<html>abc</html>", "<html>abc</HTML>", "<html>abc</html >"])
+@pytest.mark.parametrize("text", ["<html>abc</html>", "<html>abc</HTML>", "<html>abc</html >", "</html>", "a\n</html>"])
 def test_a_page_ends_at_its_end_tag(text: str) -> None:
     stop = rule()
     assert first_stop(stop, [*stop.tokenizer.tokens(text), *stop.tokenizer.tokens("abc")]) == (len(text), "stop")
@@ -98,7 +98,7 @@ def test_an_end_tag_inside_a_token_counts() -> None:
     assert first_stop(stop, tokens) == (len(tokens), "stop")
 
 
-@pytest.mark.parametrize("text", ["<html>", "</htm>", "</ html>", "html>", "</html", "</html>", "a </html>"])
+@pytest.mark.parametrize("text", ["<html>", "</htm>", "</ html>", "html>", "</html", "a </html>"])
 def test_what_is_no_end_tag_does_not_end_a_page(text: str) -> None:
     stop = rule()
     assert first_stop(stop, stop.tokenizer.tokens(text)) is None

@@ -11,7 +11,6 @@ import torch
 
 LINEAR = ["q_proj", "v_proj", "down_proj"]
 TASK = {"task_type": "CAUSAL_LM"}
-Make = Callable[[Path], Any]
 
 
 def lora(**fields: Any) -> Any:
@@ -19,45 +18,46 @@ def lora(**fields: Any) -> Any:
     return peft.LoraConfig(**{"r": 4, "lora_alpha": 16, "target_modules": LINEAR, **TASK, **fields})
 
 
-KINDS: dict[str, Make] = {
-    "lora": lambda _: lora(),
-    "rslora": lambda _: lora(use_rslora=True, target_modules="all-linear"),
-    "dora": lambda _: lora(use_dora=True),
-    "pissa": lambda _: lora(init_lora_weights="pissa"),
-    "olora": lambda _: lora(init_lora_weights="olora"),
-    "eva": lambda _: lora(init_lora_weights="eva"),
-    "bias-all": lambda _: lora(bias="all", target_modules=["q_proj"]),
-    "bias-lora-only": lambda _: lora(bias="lora_only"),
-    "lora-bias": lambda _: lora(lora_bias=True),
-    "modules-to-save": lambda _: lora(modules_to_save=["embed_tokens", "lm_head"]),
-    "embeddings": lambda _: lora(target_modules=["embed_tokens", "q_proj"]),
-    "trainable-tokens": lambda _: lora(trainable_token_indices={"embed_tokens": [40, 41, 42, 100, 101]}),
-    "rank-pattern": lambda _: lora(rank_pattern={"q_proj": 2}, alpha_pattern={"v_proj": 32}),
-    "layer-replication": lambda _: lora(layer_replication=[[0, 2], [1, 2]]),
-    "loha": lambda _: peft.LoHaConfig(r=4, alpha=16, target_modules=LINEAR, **TASK),
-    "lokr": lambda _: peft.LoKrConfig(r=4, alpha=16, target_modules=LINEAR, **TASK),
-    "ia3": lambda _: peft.IA3Config(target_modules=LINEAR, feedforward_modules=["down_proj"], **TASK),
-    "adalora": lambda _: peft.AdaLoraConfig(total_step=10, init_r=4, target_modules=LINEAR, **TASK),
-    "vera": lambda _: peft.VeraConfig(r=8, target_modules=["q_proj"], **TASK),
-    "oft": lambda _: peft.OFTConfig(oft_block_size=8, target_modules=LINEAR, **TASK),
-    "boft": lambda _: peft.BOFTConfig(boft_block_size=8, target_modules=LINEAR, **TASK),
-    "hra": lambda _: peft.HRAConfig(r=4, target_modules=LINEAR, **TASK),
-    "fourierft": lambda _: peft.FourierFTConfig(n_frequency=50, scaling=300.0, target_modules=["q_proj"], **TASK),
-    "ln-tuning": lambda _: peft.LNTuningConfig(target_modules=["input_layernorm"], **TASK),
-    "miss": lambda _: peft.MissConfig(r=4, target_modules=["q_proj"], **TASK),
-    "tokens-alone": lambda _: peft.TrainableTokensConfig(
-        token_indices=[40, 41, 42, 100], target_modules=["embed_tokens"]
+KINDS: dict[str, Callable[[], Any]] = {
+    "lora": lambda: lora(),
+    "rslora": lambda: lora(use_rslora=True, target_modules="all-linear"),
+    "dora": lambda: lora(use_dora=True),
+    "pissa": lambda: lora(init_lora_weights="pissa"),
+    "olora": lambda: lora(init_lora_weights="olora"),
+    "eva": lambda: lora(init_lora_weights="eva"),
+    "bias-all": lambda: lora(bias="all", target_modules=["q_proj"]),
+    "bias-lora-only": lambda: lora(bias="lora_only"),
+    "lora-bias": lambda: lora(lora_bias=True),
+    "modules-to-save": lambda: lora(modules_to_save=["embed_tokens", "lm_head"]),
+    "embeddings": lambda: lora(target_modules=["embed_tokens", "q_proj"]),
+    "trainable-tokens": lambda: lora(trainable_token_indices={"embed_tokens": [40, 41, 42, 100, 101]}),
+    "rank-pattern": lambda: lora(rank_pattern={"q_proj": 2}, alpha_pattern={"v_proj": 32}),
+    "layer-replication": lambda: lora(layer_replication=[[0, 2], [1, 2]]),
+    "loha": lambda: peft.LoHaConfig(r=4, alpha=16, target_modules=LINEAR, **TASK),
+    "lokr": lambda: peft.LoKrConfig(r=4, alpha=16, target_modules=LINEAR, **TASK),
+    "ia3": lambda: peft.IA3Config(target_modules=LINEAR, feedforward_modules=["down_proj"], **TASK),
+    "adalora": lambda: peft.AdaLoraConfig(total_step=10, init_r=4, target_modules=LINEAR, **TASK),
+    "vera": lambda: peft.VeraConfig(r=8, target_modules=["q_proj"], **TASK),
+    "oft": lambda: peft.OFTConfig(oft_block_size=8, target_modules=LINEAR, **TASK),
+    "boft": lambda: peft.BOFTConfig(boft_block_size=8, target_modules=LINEAR, **TASK),
+    "hra": lambda: peft.HRAConfig(r=4, target_modules=LINEAR, **TASK),
+    "fourierft": lambda: peft.FourierFTConfig(n_frequency=50, scaling=300.0, target_modules=["q_proj"], **TASK),
+    "ln-tuning": lambda: peft.LNTuningConfig(target_modules=["input_layernorm"], **TASK),
+    "miss": lambda: peft.MissConfig(r=4, target_modules=["q_proj"], **TASK),
+    "tokens-alone": lambda: peft.TrainableTokensConfig(
+        token_indices=list(range(50, 110)), target_modules=["embed_tokens"]
     ),
-    "prompt-tuning": lambda _: peft.PromptTuningConfig(num_virtual_tokens=4, **TASK),
-    "prefix-tuning": lambda _: peft.PrefixTuningConfig(num_virtual_tokens=4, **TASK),
-    "p-tuning": lambda _: peft.PromptEncoderConfig(num_virtual_tokens=4, encoder_hidden_size=16, **TASK),
+    "prompt-tuning": lambda: peft.PromptTuningConfig(num_virtual_tokens=4, **TASK),
+    "prefix-tuning": lambda: peft.PrefixTuningConfig(num_virtual_tokens=4, **TASK),
+    "p-tuning": lambda: peft.PromptEncoderConfig(num_virtual_tokens=4, encoder_hidden_size=16, **TASK),
 }
-"""Name → the config; X-LoRA, which is made of other adapters, comes beside."""
+"""Name → the config."""
 FAST = (
     "lora", "dora", "pissa", "olora", "bias-all", "modules-to-save", "trainable-tokens", "loha", "ia3", "vera",
     "ln-tuning", "prompt-tuning",
 )  # fmt: skip
-PROMPTED = ("prompt-tuning", "prefix-tuning", "p-tuning")
+MOVED = {"prefix-tuning": 3.0}
+"""How far tensors are moved where 0.2 changes no answer."""
 
 
 def write_base(folder: Path, **fields: Any) -> Path:
@@ -94,27 +94,10 @@ def write_base(folder: Path, **fields: Any) -> Path:
 def make_adapter(model: Any, kind: str, folder: Path) -> Path:
     """Save an adapter of that kind for a model, which is spoilt by it, with every tensor of its own moved by chance."""
     torch.manual_seed(3)
-    adapted = peft.get_peft_model(model, KINDS[kind](folder))
+    adapted = peft.get_peft_model(model, KINDS[kind]())
     with torch.no_grad():
         for parameter in adapted.parameters():
             if parameter.requires_grad:
-                parameter.add_(torch.randn_like(parameter) * 0.2)
+                parameter.add_(torch.randn_like(parameter) * MOVED.get(kind, 0.2))
     adapted.save_pretrained(str(folder))
     return folder
-
-
-def _xlora(folder: Path) -> Any:
-    """A mixture of two LoRA adapters, which lie in the folders beside."""
-    from transformers import AutoModelForCausalLM
-
-    adapters = {}
-    for number in range(2):
-        adapters[str(number)] = str(folder.with_name(f"part{number}"))
-        base = AutoModelForCausalLM.from_pretrained(BASE_OF_XLORA[0])
-        make_adapter(base, "lora", Path(adapters[str(number)]))
-    return peft.XLoraConfig(hidden_size=32, xlora_depth=2, adapters=adapters, **TASK)
-
-
-KINDS["xlora"] = _xlora
-BASE_OF_XLORA: list[Path] = []
-"""Set by who makes one: the folder of the base."""

@@ -22,7 +22,7 @@ from harness.model.load import LoadedModel, Precision, load_model, renderer_for
 from harness.model.prompt import PromptRenderer
 from harness.profile.schema import Weights
 from harness.types import Task
-from tests.model.kinds import BASE_OF_XLORA, FAST, KINDS, make_adapter, write_base
+from tests.model.kinds import FAST, KINDS, make_adapter, write_base
 
 TASKS = (Task("a", "Show a list of bread."), Task("b", "A table, please, with two rows and three columns of it."))
 NEW_TOKENS = 12
@@ -88,7 +88,6 @@ def test_every_kind_answers_as_on_a_fresh_base_and_leaves_the_base(
     kind: str, own_cache: Path, base_folder: Path, loaded: LoadedModel, tmp_path: Path
 ) -> None:
     fresh = AutoModelForCausalLM.from_pretrained(base_folder, dtype=torch.float32)
-    BASE_OF_XLORA[:] = [base_folder]
     adapter = make_adapter(fresh, kind, tmp_path / kind)
     base, tuned = asked(loaded, None), asked(loaded, adapter)
     alone = by_peft(base_folder, None, base)

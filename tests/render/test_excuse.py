@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from harness.render.excuse import ScriptError, own_errors
@@ -67,10 +69,10 @@ def test_a_missing_name_is_excused_by_a_script_that_defines_it(
         ("Failed to fetch dynamically imported module: https://page.test/m.js", "TypeError", OWN, True),
         ("Failed to execute 'send' on 'XMLHttpRequest': Failed to load 'https://page.test/a'.", "NetworkError",
          ("xhr", "https://page.test/a"), True),
-        ("Failed to execute 'drawImage' on 'CanvasRenderingContext2D': The HTMLImageElement provided is in the 'broken' "
-         "state.", "InvalidStateError", IMAGE, True),
-        ("Failed to execute 'drawImage' on 'CanvasRenderingContext2D': The HTMLImageElement provided is in the 'broken' "
-         "state.", "InvalidStateError", FONT, False),
+        ("Failed to execute 'drawImage' on 'CanvasRenderingContext2D': The HTMLImageElement provided is in the "
+         "'broken' state.", "InvalidStateError", IMAGE, True),
+        ("Failed to execute 'drawImage' on 'CanvasRenderingContext2D': The HTMLImageElement provided is in the "
+         "'broken' state.", "InvalidStateError", FONT, False),
         ("A network error occurred.", "NetworkError", FONT, True),
         ("Cannot read properties of undefined (reading 'cssRules')", "TypeError", STYLE, True),
         ("Cannot read properties of undefined (reading 'cssRules')", "TypeError", FONT, False),
@@ -110,3 +112,14 @@ def test_what_a_stopped_script_left_undefined_is_excused_with_it() -> None:
 
 def test_nothing_refused_excuses_nothing() -> None:
     assert own_errors([missing("$"), MISSING_ELEMENT], [], "") == [missing("$"), MISSING_ELEMENT]
+
+
+@pytest.mark.parametrize(
+    "piece", ["function ", "let{", "(X ", "X=a ", "(", "function(X", "X => ", "const [X,", "const X ", "X.", "X(", "(X"]
+)
+def test_no_page_makes_the_search_for_causes_slow(piece: str) -> None:
+    html = piece * (1_000_000 // len(piece))
+    errors = [missing("X"), ScriptError("Cannot read properties of undefined (reading 'a')", "TypeError", 1, 400_000)]
+    started = time.process_time()
+    own_errors(errors, [OWN, JQUERY, DATA], html)
+    assert time.process_time() - started < 5

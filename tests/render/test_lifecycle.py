@@ -22,7 +22,8 @@ PLAIN = "<!DOCTYPE html><html lang='en'><title>x</title><p>Hello</p>"
 # A process per page: what befalls the browser of a shared process is the matter of test_lane.py.
 SETTINGS = RenderSettings(axe=False, workers=1, shared_process=False)
 PROGRAM = f"""
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have the tests ignore it, and with them this
 from harness.render import *
 with Renderer(RenderSettings(axe=False, workers=2)) as renderer:
     def pages():

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.score import guard, nu, nu_server
+from harness.score import guard, nu, nu_process, nu_server
 from tests.score.hostile_pages import HOSTILE
 
 GOOD = '<!DOCTYPE html><html lang="en"><title>T</title><p>x</p></html>'
@@ -33,7 +33,7 @@ def checkers(nu_choice: nu.NuChoice) -> Iterator[nu_server.Checkers]:
     own.close()
 
 
-def ready(checkers: nu_server.Checkers) -> nu_server.Server:
+def ready(checkers: nu_server.Checkers) -> nu_process.Server:
     """One that answers now."""
     server = checkers._server(private=False)
     assert server._java is not None
@@ -74,7 +74,7 @@ def test_a_page_that_overruns_is_named_and_the_others_are_sent_again(
 
 def test_others_do_not_wait_for_a_slow_page(checkers: nu_server.Checkers, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three slow ones, more than there are processes, and one that comes when they are all at work."""
-    monkeypatch.setattr(nu_server, "PAGE_SECONDS", 2.0)
+    monkeypatch.setattr(nu_server, "PAGE_SECONDS", 30.0)
     slow = threading.Thread(target=checkers.check, args=([ENDLESS.encode()] * 3,))
     slow.start()
     deadline = time.monotonic() + 60
@@ -83,6 +83,7 @@ def test_others_do_not_wait_for_a_slow_page(checkers: nu_server.Checkers, monkey
         time.sleep(0.05)
     assert checkers.check([GOOD.encode()]) == [[]]
     assert slow.is_alive()
+    monkeypatch.setattr(nu_server, "PAGE_SECONDS", 0.2)
     slow.join()
 
 
@@ -97,14 +98,14 @@ def test_a_jvm_that_ends_by_itself_is_replaced(checkers: nu_server.Checkers) -> 
 def test_a_page_under_which_a_jvm_ends_twice_is_named(
     checkers: nu_server.Checkers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ask = nu_server.Server.ask
+    ask = nu_process.Server.ask
 
-    def deadly(self: nu_server.Server, document: bytes) -> list[dict[str, object]]:
+    def deadly(self: nu_process.Server, document: bytes) -> list[dict[str, object]]:
         if b"DEADLY" in document and self._java is not None:
             self._java.kill()
         return ask(self, document)
 
-    monkeypatch.setattr(nu_server.Server, "ask", deadly)
+    monkeypatch.setattr(nu_process.Server, "ask", deadly)
     fine, deadly_page = checkers.check([GOOD.encode(), GOOD.replace("x", "DEADLY").encode()])
     assert (fine, deadly_page) == ([], "the Nu Html Checker ended on this page, twice")
 
@@ -122,7 +123,7 @@ def test_it_listens_on_loopback_alone_and_fetches_nothing(checkers: nu_server.Ch
 
     server = ready(checkers)
     assert server._java is not None
-    assert nu_server._loopback_port(server._java) == server._port
+    assert nu_process._loopback_port(server._java) == server._port
     connection = HTTPConnection("127.0.0.1", server._port, timeout=20)
     connection.request("GET", "/?out=json&doc=file:///etc/hostname", headers={"User-Agent": "test"})
     assert b"URL-based checks are prohibited" in connection.getresponse().read()
