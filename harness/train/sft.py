@@ -113,7 +113,6 @@ def train_adapter(
         HarnessError: the memory does not even suffice for one row at a time, or the disk takes no more.
     """
     check_names(training.sft, training.lora)
-    check_targets((name for name, _ in loaded.model.named_modules()), training.lora)
     rows, report = training_rows(tasks, renderer, max_length(training.sft))
     if on_report:
         on_report(report)
@@ -129,6 +128,7 @@ def train_adapter(
     with lock, disk_faults_named(folder.parent):
         from_cache = processes.anywhere(record_path.exists())
         if not from_cache:
+            check_targets((name for name, _ in loaded.model.named_modules()), training.lora)
             once = functools.partial(attempt, loaded, renderer, training, rows, folder, on_progress, watched=watched)
             shared = layout or written_layout(training.sft).shared(processes.count())
             _train(once, loaded, training, folder, on_notice, shared)
