@@ -1,10 +1,14 @@
 # make run   sets everything up and measures the embedded model, before and after fine-tuning
 # make test  sets everything up and passes the tests
+#
+# Where the virtual environment lies (HARNESS_VENV, else .venv) is decided by tools/setup.py alone: no path of it stands
+# in here, so that none has to be quoted.
+ifeq ($(strip $(PYTHON)),)
 # the first Python that starts and is new enough; tools/setup.py says so where there is none
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+override PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && exit; done; echo python3)
-VENV := $(or $(HARNESS_VENV),.venv)
-BIN := $(VENV)/bin
+endif
+SETUP := "$(PYTHON)" tools/setup.py
 ARGS ?=
 
 .PHONY: help setup setup-dev run test test-all lint clean
@@ -13,26 +17,26 @@ help:
 	@sed -n 's/^# make/make/p' Makefile
 
 setup:
-	@$(PYTHON) tools/setup.py
+	@$(SETUP)
 
 run: setup
-	@$(BIN)/python -m harness run --profile smollm2-135m --models base,base-fewshot,tuned $(ARGS)
+	@$(SETUP) --exec python -m harness run --profile smollm2-135m --models base,base-fewshot,tuned $(ARGS)
 
 setup-dev:
-	@$(PYTHON) tools/setup.py --extras dev
+	@$(SETUP) --extras dev
 
 lint: setup-dev
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(SETUP) --exec ruff check .
+	$(SETUP) --exec ruff format --check .
+	$(SETUP) --exec mypy
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(SETUP) --exec python -m pytest -m "not slow" $(ARGS)
 
 # the long ones too: thousands of pages, many kills
 test-all: lint
-	$(BIN)/python -m pytest $(ARGS)
+	$(SETUP) --exec python -m pytest $(ARGS)
 
-# make clean removes the virtual environment; caches and reports stay
+# make clean removes the virtual environment that set-up made; caches and reports stay
 clean:
-	rm -rf $(VENV)
+	@$(SETUP) --clean

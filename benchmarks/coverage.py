@@ -3,8 +3,8 @@
     python -m benchmarks.coverage [--experiments 10000] [--replicates 1999] [--only PARTS] [--json]
 
 Prints Markdown tables (coverage, false alarms and power in percent), or one JSON object a line. PARTS are continuous,
-yes-no, bleu, seeds, gate, power and methods, separated by commas. All experiments of a chunk share one resampling, as
-all metrics of a run do. About ten minutes on one core.
+constant, yes-no, bleu, groups, seeds, gate, power and methods, separated by commas. All experiments of a chunk share
+one resampling, as all metrics of a run do. About fifteen minutes on one core.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from harness.compare.corpus import corpus_function, corpus_pivot
-from harness.compare.estimate import Quantity, estimate_all
+from harness.compare.corpus import corpus_function, unit_differences
+from harness.compare.estimate import Estimated, Quantity, estimate_all
+from harness.compare.exact import agreeing
 from harness.compare.multiplicity import holm
 from harness.compare.paired import bonett_price, mcnemar_exact
 from harness.compare.power import power_mcnemar
 from harness.compare.resample import Floats, Resampler, mean_pivots, variance_freedom
-from harness.compare.seeds import SeededPivot
+from harness.compare.table import by_unit
 
 TASKS = (20, 64, 136, 500)
 CHUNK = 500
@@ -83,26 +84,105 @@ CONTINUOUS: dict[str, Pairs] = {
 }
 
 
+def _holds(found: Estimated, truth: float = 0.0) -> bool:
+    """Whether the interval holds the truth; stops where it and the test disagree on 0."""
+    assert found.low is not None and found.high is not None and found.p is not None
+    assert (found.p <= 0.05) == (found.low > 0 or found.high < 0), found
+    return bool(found.low <= truth + 1e-12 and truth - 1e-12 <= found.high)
+
+
+def _differences(values: Floats, random: Random, replicates: int, span: float = 1.0) -> list[Estimated]:
+    """Estimate each column, on one resampling."""
+    quantities = [Quantity(column, -span, span, difference=True, tasks=len(column)) for column in values.T]
+    return estimate_all(quantities, Resampler(int(random.integers(2**31)), replicates))
+
+
 def continuous(random: Random, experiments: int, replicates: int) -> Iterator[dict[str, object]]:
     for name, draw in CONTINUOUS.items():
         for n in TASKS:
             held = 0
             for size in _chunks(experiments):
-                values = draw(random, n, size)
-                resampler = Resampler(int(random.integers(2**31)), replicates)
-                quantities = [Quantity(values[:, i], -np.inf, np.inf, difference=True) for i in range(size)]
-                if name != "normal":
-                    quantities = [Quantity(q.values, -1.0, 1.0, difference=True) for q in quantities]
-                found = estimate_all(quantities, resampler)
-                held += sum(f.low is not None and f.high is not None and f.low <= 0 <= f.high for f in found)
+                span = np.inf if name == "normal" else 1.0
+                held += sum(map(_holds, _differences(draw(random, n, size), random, replicates, span)))
             yield {"part": "continuous", "cell": name, "n": n, "coverage": held / experiments}
+
+
+LITTLE_SPREAD: dict[str, tuple[tuple[float, float], ...]] = {
+    "no task differs": ((0.0, 1.0),),
+    "1 % gain 100 points, 1 % lose them": ((1.0, 0.01), (-1.0, 0.01), (0.0, 0.98)),
+    "2 % gain 50 points, 1 % lose 100": ((0.5, 0.02), (-1.0, 0.01), (0.0, 0.97)),
+    "4 % gain 25 points, 4 % lose them": ((0.25, 0.04), (-0.25, 0.04), (0.0, 0.92)),
+    "every task loses 100 points": ((-1.0, 1.0),),
+    "every task loses 10 points": ((-0.1, 1.0),),
+    "97 % lose 100 points, 3 % none": ((-1.0, 0.97), (0.0, 0.03)),
+    "95 % lose 30 points, 5 % none": ((-0.3, 0.95), (0.0, 0.05)),
+    "95 % gain 20 points, 5 % lose 20": ((0.2, 0.95), (-0.2, 0.05)),
+}
+"""Differences of a task with their chances, where samples have no spread or hardly any."""
+
+
+def constant(random: Random, experiments: int, replicates: int) -> Iterator[dict[str, object]]:
+    """Data without spread, or with hardly any: coverage of the true mean, and how often a difference is shown."""
+    for name, levels in LITTLE_SPREAD.items():
+        truth = sum(level * chance for level, chance in levels)
+        for n in (6, *TASKS):
+            held = shown = 0
+            for size in _chunks(experiments):
+                values = random.choice([level for level, _ in levels], (n, size), p=[chance for _, chance in levels])
+                found = _differences(values, random, replicates)
+                held += sum(_holds(each, truth) for each in found)
+                shown += sum(each.p is not None and each.p <= 0.05 for each in found)
+            cell = {"coverage": held / experiments, "shown": shown / experiments}
+            yield {"part": "constant", "cell": name, "n": n, **cell}
+
+
+def groups(random: Random, experiments: int, replicates: int) -> Iterator[dict[str, object]]:
+    """Near-duplicates in groups of 1 to 10 that share most of their noise; no true difference."""
+    function = corpus_function("bleu")
+    for sizes in ((1, 1), (1, 4), (4, 4), (10, 10), (1, 10)):
+        name = f"groups of {sizes[0]}" if sizes[0] == sizes[1] else f"groups of {sizes[0]} to {sizes[1]}"
+        for n in TASKS:
+            counted: dict[str, list[int]] = {}
+            plain = 0
+            for size in _chunks(experiments, CHUNK // 10):
+                unit = np.repeat(np.arange(n), random.integers(sizes[0], sizes[1] + 1, n))
+                tasks, resampler = len(unit), Resampler(int(random.integers(2**31)), min(replicates, 999))
+                # what a group's tasks share: each model's skill on it; most answers within a group are alike
+                skill = random.beta(0.3, 0.3, (2, n, size))[:, unit]
+                yes = (random.random(skill.shape) < skill).astype(float)
+                share = random.binomial(4, skill) / 4
+                quantities = [
+                    Quantity(by_unit(change, unit), -1.0, 1.0, kind == "yes/no", True, tasks=tasks)
+                    for kind, both in (("yes/no", yes), ("share of 4 checks", share))
+                    for change in (both[1] - both[0]).T
+                ]
+                labels = ["yes/no"] * size + ["share of 4 checks"] * size
+                if n < 500:
+                    few = max(1, size // 5)
+                    for _ in range(few):
+                        length = random.integers(20, 300, n)[unit]
+                        sides = [by_unit(_bleu_counts(random, length, unit), unit) for _ in range(2)]
+                        terms = ((-1.0, sides[0]), (1.0, sides[1]))
+                        values = unit_differences(terms, function)
+                        quantities.append(Quantity(values, -100.0, 100.0, False, True, (), terms, function, tasks))
+                        labels.append("corpus BLEU")
+                for label, found in zip(labels, estimate_all(quantities, resampler), strict=True):
+                    assert found.p is not None
+                    held = counted.setdefault(label, [0, 0, 0])
+                    held[0], held[1], held[2] = held[0] + _holds(found), held[1] + (found.p <= 0.05), held[2] + 1
+                for change in (yes[1] - yes[0]).T:
+                    plain += _mcnemar(int((change > 0).sum()), int((change < 0).sum())) <= 0.05
+            for label, (held_in, alarms, number) in counted.items():
+                cell = {"coverage": held_in / number, "false_alarms": alarms / number}
+                alone = plain / experiments if label == "yes/no" else "–"
+                yield {"part": "groups", "cell": f"{label}, {name}", "n": n, **cell, "as if tasks": alone}
 
 
 def yes_no(random: Random, experiments: int, _replicates: int) -> Iterator[dict[str, object]]:
     for gained, lost in ((0.01, 0.01), (0.05, 0.05), (0.15, 0.15), (0.35, 0.35), (0.15, 0.05), (0.3, 0.2)):
         for n in TASKS:
             drawn = random.multinomial(n, [gained, lost, 1 - gained - lost], size=experiments)
-            bounds = [_bonett_price(int(up), int(down), n) for up, down, _ in drawn]
+            bounds = [_paired(int(up), int(down), n) for up, down, _ in drawn]
             held = sum(low <= gained - lost <= high for low, high in bounds) / experiments
             cell = f"{100 * gained:g} % gained, {100 * lost:g} % lost"
             yield {"part": "yes-no", "cell": cell, "n": n, "coverage": held}
@@ -117,19 +197,23 @@ def bleu(random: Random, experiments: int, replicates: int) -> Iterator[dict[str
             length = random.integers(20, 300, n)
             sides = [_bleu_counts(random, length) for _ in range(2)]
             terms = ((-1.0, sides[0]), (1.0, sides[1]))
-            pivot = corpus_pivot(terms, function, Resampler(int(random.integers(2**31)), replicates))
-            low, high = pivot.bounds()
-            held += low <= 0 <= high
-            alarms += pivot.p_value() <= 0.05
+            quantity = Quantity(unit_differences(terms, function), -100.0, 100.0, False, True, (), terms, function, n)
+            (found,) = estimate_all([quantity], Resampler(int(random.integers(2**31)), replicates))
+            assert found.p is not None
+            held += _holds(found)
+            alarms += found.p <= 0.05
         cell = {"coverage": held / experiments, "false_alarms": alarms / experiments}
         yield {"part": "bleu", "cell": "corpus BLEU, rows of 20 to 300 tokens", "n": n, **cell}
 
 
-def _bleu_counts(random: Random, length: np.ndarray) -> Floats:
+def _bleu_counts(random: Random, length: np.ndarray, unit: np.ndarray | None = None) -> Floats:
+    """Statistics of each task's answer; tasks of one `unit` match their references equally well."""
     n = len(length)
     system = np.maximum(4, (length * random.lognormal(0, 0.3, n)).astype(int))
     totals = np.stack([system - order for order in range(4)], axis=1)
-    shares = np.cumprod(random.beta(1.5, 1, (n, 1)) ** np.array([1, 0.5, 0.4, 0.3]), axis=1)
+    quality = random.beta(1.5, 1, (n, 1))
+    quality = quality if unit is None else quality[unit]
+    shares = np.cumprod(quality ** np.array([1, 0.5, 0.4, 0.3]), axis=1)
     return np.concatenate([system[:, None], length[:, None], (totals * shares).astype(int), totals], axis=1).astype(
         float
     )
@@ -144,13 +228,14 @@ def seeds(random: Random, experiments: int, replicates: int) -> Iterator[dict[st
                     task = random.normal(0, 0.3, (n, size, 1))
                     training = random.normal(0, noise, (1, size, trainings))
                     values = task + training + random.normal(0, 0.3, (n, size, trainings))
-                    pivots = mean_pivots(
-                        list(values.mean(axis=2).T), Resampler(int(random.integers(2**31)), replicates)
-                    )
                     by_seed = values.mean(axis=0)
-                    for i, pivot in enumerate(pivots):
-                        low, high = SeededPivot(pivot, (by_seed[i],)).bounds()
-                        held += low <= 0 <= high
+                    quantities = [
+                        Quantity(values[:, i].mean(axis=1), -np.inf, np.inf, False, True, (by_seed[i],), tasks=n)
+                        for i in range(size)
+                    ]
+                    held += sum(
+                        map(_holds, estimate_all(quantities, Resampler(int(random.integers(2**31)), replicates)))
+                    )
                 cell = f"{trainings} trainings, sd between them {100 * noise:g} points"
                 yield {"part": "seeds", "cell": cell, "n": n, "coverage": held / experiments}
 
@@ -161,7 +246,6 @@ def gate(random: Random, experiments: int, replicates: int) -> Iterator[dict[str
         for n in TASKS:
             worse = either = plain = 0
             for size in _chunks(experiments, CHUNK // 4):
-                resampler = Resampler(int(random.integers(2**31)), replicates)
                 sides = []
                 for _ in range(2):
                     common, own = random.normal(size=(n, size, 1)), random.normal(size=(n, size, metrics))
@@ -171,15 +255,15 @@ def gate(random: Random, experiments: int, replicates: int) -> Iterator[dict[str
                         for side in sides:
                             side[:, :, column] = side[:, :, column] < 0.6
                 change = sides[1] - sides[0]
-                smooth = [change[:, i, c] for i in range(size) for c in range(1, metrics, 2)]
-                pivots = iter(mean_pivots(smooth, resampler))
+                smooth = np.stack([change[:, i, c] for i in range(size) for c in range(1, metrics, 2)], axis=1)
+                estimates = iter(_differences(smooth, random, replicates))
                 for i in range(size):
                     entries: list[dict[str, Any]] = []
                     for column in range(metrics):
                         values = change[:, i, column]
                         if column % 2:
-                            pivot = next(pivots)
-                            entries.append({"p": pivot.p_value(), "difference": pivot.estimate})
+                            found = next(estimates)
+                            entries.append({"p": found.p, "difference": found.value})
                         else:
                             up, down = int((values > 0).sum()), int((values < 0).sum())
                             entries.append({"p": _mcnemar(up, down), "difference": up - down})
@@ -213,8 +297,10 @@ def power(random: Random, experiments: int, replicates: int) -> Iterator[dict[st
             found, stated = 0, 0.0
             for size in _chunks(experiments):
                 values = draw(random, n, size) + 0.1
-                pivots = mean_pivots(list(values.T), Resampler(int(random.integers(2**31)), replicates))
-                found += sum(pivot.p_value() <= 0.05 for pivot in pivots)
+                seed = int(random.integers(2**31))
+                pivots = mean_pivots(list(values.T), Resampler(seed, replicates))
+                shown_here = _differences(values, np.random.default_rng(seed), replicates)
+                found += sum(each.p is not None and each.p <= 0.05 for each in shown_here)
                 stated += sum(pivot.power(0.1) for pivot in pivots if pivot.se)
             yield {"part": "power", "cell": name, "n": n, "stated": stated / experiments, "found": found / experiments}
 
@@ -273,12 +359,20 @@ def _power_of_ten_points(flips: int, n: int) -> float:
     return power_mcnemar((total + 0.1) / 2, (total - 0.1) / 2, n)
 
 
-_bonett_price = lru_cache(maxsize=None)(bonett_price)
 _mcnemar = lru_cache(maxsize=None)(mcnemar_exact)
+
+
+@cache
+def _paired(gained: int, lost: int, n: int) -> tuple[float, float]:
+    return agreeing((gained - lost) / n, *bonett_price(gained, lost, n), _mcnemar(gained, lost))
+
+
 PARTS = {
     "continuous": continuous,
+    "constant": constant,
     "yes-no": yes_no,
     "bleu": bleu,
+    "groups": groups,
     "seeds": seeds,
     "gate": gate,
     "power": power,

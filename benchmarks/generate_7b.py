@@ -36,14 +36,16 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 from llama_shape import llama_config, write_adapter, write_checkpoint  # noqa: E402
 
 from harness.generate import kernels  # noqa: E402
-from harness.generate.choice import choose_decoder, plan_here  # noqa: E402
+from harness.generate.choice import make_decoder, plan_here  # noqa: E402
 from harness.generate.decode import Decoder, Prompt  # noqa: E402
 from harness.generate.fused import FusedLlama, unwrapped  # noqa: E402
 from harness.generate.settings import GenerationSettings  # noqa: E402
 from harness.generate.stream import Stepper, StreamDecoder  # noqa: E402
+from harness.generate.verdict import Verdict  # noqa: E402
 from harness.model.load import LoadedModel, Precision, load_tokenizer  # noqa: E402
 from harness.model.weights import LocalWeights  # noqa: E402
 
+FUSED = Verdict("fused")
 PARTS = ("exact", "ours", "steps", "profile", "plain", "batch")
 PROMPTS = 136
 FULL_BATCHES = (16, 32, 64, 128)
@@ -206,7 +208,7 @@ class Bench:
 
         def decode() -> None:
             rows.extend(
-                choose_decoder(self.loaded, model, stop, self.settings.batch_size, 0.0, plan).decode(self.prompts)
+                make_decoder(FUSED, self.loaded, model, stop, self.settings.batch_size, 0.0, plan).decode(self.prompts)
             )
 
         return rows, seconds_of(decode)

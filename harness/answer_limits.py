@@ -87,10 +87,14 @@ def context_length(folder: Path) -> int | None:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    for part in (config, config.get("text_config") or {}):
-        length = part.get("max_position_embeddings")
-        if isinstance(length, int) and length > 0:
-            return length
+    if not isinstance(config, dict):
+        return None
+    for part in (config, config.get("text_config")):
+        if not isinstance(part, dict):
+            continue
+        for name in ("max_position_embeddings", "n_positions"):
+            if isinstance(part.get(name), int) and part[name] > 0:
+                return int(part[name])
     return None
 
 

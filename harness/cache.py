@@ -15,6 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError, cannot_write, how_to_mend
+from harness.variables import folder_variable
+
+_NAME = "html-harness"
+_TAG_FILE = "CACHEDIR.TAG"
+_TAG = f"Signature: 8a477f597d28d172789f06886806bc55\n# The cache of {_NAME}; it may be removed as a whole.\n"
+_PARTS_BEFORE_TAGS = ("hashes", "completions", "renders")
+"""A folder that holds one of these is a cache from before caches were tagged."""
 
 _FULL_BYTES = 1 << 20
 """Less room than this on a disk to which a write has failed is why it failed."""
@@ -23,24 +30,46 @@ _FULL_BYTES = 1 << 20
 def cache_folder(*parts: str) -> Path:
     """Return the folder `parts` inside the cache, made if need be: `HARNESS_CACHE`, else the user's cache folder.
 
+    Where `HARNESS_CACHE` names a folder that somebody uses for something else, the cache is a folder of its own in it.
+
     Raises:
         HarnessError: the folder cannot be made or written.
     """
-    root = os.environ.get("HARNESS_CACHE")
-    if root:
-        base = Path(root)
+    named = folder_variable("HARNESS_CACHE")
+    if named is not None:
+        base = named if _is_cache(named) else named / _NAME
     elif os.name == "nt":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "html-harness"
+        base = (folder_variable("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / _NAME
     else:
-        base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "html-harness"
+        base = (folder_variable("XDG_CACHE_HOME") or Path.home() / ".cache") / _NAME
     folder = base.joinpath(*parts)
     try:
+        base.mkdir(parents=True, exist_ok=True)
+        _tag(base)
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise HarnessError(
             f"the cache folder {folder} cannot be made: {error.strerror}", "set HARNESS_CACHE to another folder"
         ) from error
     return folder
+
+
+def _is_cache(folder: Path) -> bool:
+    """Whether a folder is the harness' cache, or may become it because nothing is in it."""
+    tag = folder / _TAG_FILE
+    try:
+        if tag.is_file():
+            content = tag.read_text(encoding="utf-8", errors="replace")
+            return not content or _NAME in content  # it is empty while another process writes it
+        return not any(folder.iterdir()) or any((folder / part).is_dir() for part in _PARTS_BEFORE_TAGS)
+    except OSError:  # not there yet, or no folder, which shows when it is made
+        return True
+
+
+def _tag(folder: Path) -> None:
+    """Mark a folder as a cache, as the Cache Directory Tagging Specification has it: backups leave it out."""
+    with contextlib.suppress(OSError), (folder / _TAG_FILE).open("x", encoding="utf-8") as stream:
+        stream.write(_TAG)
 
 
 def content_key(content: Any) -> str:

@@ -65,15 +65,32 @@ def _memory() -> int | None:
         return None
 
 
-def git_state() -> dict[str, Any]:
-    """Return the commit of the working tree and whether files differ from it; None outside a repository."""
-    commit = _git("rev-parse", "HEAD")
-    return {"commit": commit, "dirty": bool(_git("status", "--porcelain")) if commit else None}
+def git_state(package: Path | None = None) -> dict[str, Any]:
+    """Return the commit of the harness' own checkout and whether files differ from it.
+
+    Both are None where the package was installed from a wheel, or was copied into a repository of somebody else: that
+    one's commit says nothing about the harness. The folder that a run is started in does not matter.
+
+    Args:
+        package: the folder of the package; None is this one's.
+    """
+    package = (package or Path(__file__).parent).resolve()
+    top = _git(package, "rev-parse", "--show-toplevel")
+    own = top is not None and Path(top).resolve() == package.parent
+    # within a checkout, but only as something that it ignores: a virtual environment, a copy
+    own = own and _git(package, "ls-files", "--error-unmatch", "--", "__init__.py", "environment.py") is not None
+    commit = _git(package, "rev-parse", "HEAD") if own else None
+    return {"commit": commit, "dirty": bool(_git(package.parent, "status", "--porcelain")) if commit else None}
 
 
-def _git(*arguments: str) -> str | None:
+def _git(folder: Path, *arguments: str) -> str | None:
+    # a hook's or a build server's GIT_DIR names another repository; the index is not written for a mere look
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
     try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=20, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=20, check=False, env=environment
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None

@@ -11,6 +11,7 @@ EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_GATE = 100
+EXIT_INTERRUPTED = 130
 
 
 class HarnessError(Exception):
@@ -35,6 +36,13 @@ class UsageError(HarnessError):
     """The user asked for something that does not exist or does not fit together: exit code 2."""
 
     exit_code = EXIT_USAGE
+
+
+class Interrupted(Exception):
+    """The user pressed Ctrl-C. `goes_on`: the same command takes the work up where it was."""
+
+    def __init__(self, goes_on: bool) -> None:
+        super().__init__("stopped; the same command goes on from here" if goes_on else "stopped")
 
 
 _MAKE_ROOM = "make room, then run the same command again: what is finished is kept"

@@ -8,7 +8,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from harness.cache import cache_folder
-from harness.generate.local import Decoding
+from harness.generate.local import Decoding, Generator
+from harness.generate.verdict import Verdict
 from harness.model.load import Precision, choose_precision
 from harness.profile.schema import DType, Quantization
 from harness.types import Completion, Row, Task
@@ -32,6 +33,13 @@ class Executor(Protocol):
 
     def precision(self, quantization: Quantization, dtype: DType) -> Precision:
         """Return how weights are held where they answer."""
+
+    def decoder(self, generator: Generator) -> Verdict:
+        """Return which decoder writes for a model where it answers, proved there.
+
+        Raises:
+            HarnessError: transformers' own `generate` fails on it.
+        """
 
     def begin(self) -> None:
         """Called when training is over and the measuring begins."""
@@ -95,6 +103,10 @@ class LocalExecutor:
     def precision(self, quantization: Quantization, dtype: DType) -> Precision:
         """Return the precision for this machine."""
         return choose_precision(quantization, dtype)
+
+    def decoder(self, generator: Generator) -> Verdict:
+        """Return which decoder writes for a model in this process."""
+        return generator.decoder()
 
     def begin(self) -> None:
         """Nothing is to be made ready: browsers start with the first page."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 from harness.answer import find_page
 from harness.types import Page, Scope
 
+EXTRACTION_VERSION = "2"
+"""Raised whenever the same completion could give another page, and so another number in any metric."""
 _UNFINISHED = frozenset({"length", "loop", "error"})
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import combinations
 from typing import Any
 
 from harness.rundir import RunFolder, row_key
@@ -26,6 +25,7 @@ def write_answer(
 ) -> dict[str, Any]:
     """Compare the rows that `write_rows` has written; write and return the summary, write the report."""
     from harness.compare import summarise
+    from harness.compare.pairs import pairs_to_compare
     from harness.report import write_index, write_report
 
     summary = summarise(
@@ -34,25 +34,13 @@ def write_answer(
         tasks={(task["suite"], task["task"]): task for task in tasks},
         pairs=pairs_to_compare(manifest["models"]),
         leaked={name: suite["leakage"]["flagged"] for name, suite in manifest["suites"].items()},
+        models=manifest["models"],
+        suites=manifest["suites"],
     )
     folder.write_json("summary.json", summary)
     write_report(folder.path)
     write_index(folder.path.parent)
     return summary
-
-
-def pairs_to_compare(models: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Return the pairs to compare, the one that answers the question first; trainings of one family are one model.
-
-    Each tuned model is held against base and against the few-shot base; then the bases against each other. Where
-    nothing was tuned, every two models are compared.
-    """
-    kinds = {entry["family"]: entry["kind"] for entry in models.values() if entry["kind"] != "control"}
-    untuned = [name for name, kind in kinds.items() if kind != "tuned"]
-    tuned = [name for name, kind in kinds.items() if kind == "tuned"]
-    if not tuned or not untuned:
-        return list(combinations(kinds, 2))
-    return [*((base, name) for name in tuned for base in untuned), *combinations(untuned, 2)]
 
 
 def answering_cost(rows: Iterable[Row], peak_memory_bytes: int | None) -> dict[str, Any]:

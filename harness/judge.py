@@ -111,12 +111,13 @@ def judge_files(paths: Sequence[str | Path], out: Callable[[str], object], json:
 
 def judge(files: Iterator[_File]) -> Iterator[Judgement]:
     """Yield one judgement per file, in order."""
+    nu.warm()
     with ExitStack() as stack, ThreadPoolExecutor(1) as side:
         renderer, why_not = _renderer(stack)
         while batch := list(islice(files, _BATCH)):
             readable = [file for file in batch if not file.problem]
             pages = [extract(file.text) for file in readable]
-            present = [page.html for page in pages if page.kind != "none"]
+            present = [page.html for page in pages if page.found]
             # Nu's JVM and the browser do not wait for one another.
             checking = side.submit(nu.check_pages, present)
             renderings = iter(_render(renderer, present))
@@ -138,7 +139,7 @@ def _judgement(
     reports: Iterator[NuReport | None],
     why_not: str,
 ) -> Judgement:
-    there = page.kind != "none"
+    there = page.found
     rendering = next(renderings) if there else None
     evidence = Evidence(
         task=Task(id="file", prompt=""),
@@ -159,10 +160,10 @@ def _judgement(
 
 
 def _renderer(stack: ExitStack) -> tuple[Renderer | None, str]:
-    from harness.render import Renderer, RenderSettings
+    from harness.render import Renderer
 
     try:
-        return stack.enter_context(Renderer(RenderSettings(screenshots=False))), ""
+        return stack.enter_context(Renderer()), ""  # with pictures, as in a run: a drawing has no text
     except HarnessError as error:
         return None, str(error)
 

@@ -37,7 +37,7 @@ def one_at_a_time(path: Path, on_wait: Callable[[], object] | None = None) -> It
 
     For what lies in the shared cache and takes long to make: the second process waits, and then finds it made.
     """
-    with path.open("w") as stream:
+    with path.open("a") as stream:
         waiting = False
         while not try_lock(stream):
             if not waiting and on_wait is not None:

@@ -16,6 +16,7 @@ from harness.generate.backend import Backend
 from harness.generate.elsewhere import backend_elsewhere
 from harness.generate.local import Generator
 from harness.generate.settings import GenerationSettings
+from harness.generate.verdict import Verdict
 from harness.manifest import build_manifest, deciding_part, model_entry
 from harness.measure import measure
 from harness.model.identity import adapter_hashes
@@ -26,7 +27,7 @@ from harness.profile.load import ModelSpec, base_weights
 from harness.profile.schema import DType, Quantization, Training, Weights
 from harness.progress import Narrator
 from harness.request import Resolved, RunRequest, resolve, training_suite_name
-from harness.rundir import REPORTS_FOLDER, RunFolder, row_key
+from harness.rundir import REPORTS_FOLDER, RunFolder, check_run_folder, row_key
 from harness.suite.load import find_suite
 from harness.suite.reach import UNKNOWN_LIMIT, Reach
 from harness.suite.split import stratified
@@ -82,13 +83,14 @@ def carry_out(resolved: Resolved, narrator: Narrator, reports: Path = REPORTS_FO
     from harness.render.browser import find_browser
 
     request = resolved.request
+    check_run_folder(reports / resolved.run_name)
     find_browser()
     profile = resolved.profile
     narrator.say(f"profile {profile.name}: {profile.why}")
     with RunFolder(resolved.run_name, reports) as folder, open_executor(request, narrator.say) as executor:
         narrator.say(f"run {folder.name}")
         shifts = compare_parts(resolved, narrator)
-        contenders = prepare(resolved, narrator, executor.precision)
+        contenders = proved(prepare(resolved, narrator, executor.precision), narrator, executor.decoder)
         trials = _self_test(resolved, narrator)
         manifest = build_manifest(resolved, [model_entry(contender) for contender in contenders], trials)
         for name, entry in manifest["suites"].items():
@@ -153,6 +155,35 @@ def prepare(
                 loaded[key].notice = narrator.say
         contenders += _contenders(spec, loaded[key], resolved, limits, narrator)
     return contenders
+
+
+def proved(
+    contenders: Sequence[Contender], narrator: Narrator, decoder_of: Callable[[Generator], Verdict] = Generator.decoder
+) -> list[Contender]:
+    """Let the decoder of each model on these machines prove itself, before any of its answers counts.
+
+    Args:
+        contenders: The models.
+        narrator: Says which of them transformers' own `generate` answers for, and why.
+        decoder_of: Proves, or remembers, where the model will answer.
+
+    Raises:
+        HarnessError: `generate` itself fails on a model.
+    """
+    done = []
+    for contender in contenders:
+        generator = contender.generator
+        if isinstance(generator, Generator):
+            verdict = generator.remembered_decoder()
+            if verdict is None:
+                with narrator.stage(f"the decoder of {generator.name} proves itself against transformers' generate"):
+                    verdict = decoder_of(generator)
+            line = verdict.line(generator.name)
+            if line is not None:
+                narrator.say(line)
+            contender = replace(contender, generator=replace(generator, proved=verdict))
+        done.append(contender)
+    return done
 
 
 def _contenders(

@@ -2,25 +2,57 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 from harness.cache import content_key, write_atomically
-from harness.errors import HarnessError, cannot_write
+from harness.errors import HarnessError, UsageError, cannot_write
 from harness.jsonl import append_lines, dump_lines, read_lines
 from harness.lock import try_lock
 from harness.schema import upgraded
 from harness.types import Row
 
 REPORTS_FOLDER = Path("reports")
+MANIFEST_FILE = "manifest.json"
+LOCK_FILE = ".lock"
+LOCK_MARK = "html-harness\n"
+"""Stands in the lock of each run: a folder without it, and without a run's manifest, is somebody's own."""
 
 
 def row_key(row: Mapping[str, Any]) -> tuple[str, str, str, int]:
     """Return what makes a row unique in a run, and the order of samples.jsonl."""
     return str(row["suite"]), str(row["task"]), str(row["model"]), int(row["sample"])
+
+
+def is_run_folder(folder: Path) -> bool:
+    """Return whether a folder holds a run: a manifest.json as the harness writes it, not one of a web application."""
+    try:
+        content = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and isinstance(content.get("schema"), int) and "run" in content
+
+
+def check_run_folder(folder: Path) -> None:
+    """Refuse a folder for a run that holds something else.
+
+    Raises:
+        UsageError: it is a file, or there are files in it and no run.
+    """
+    if not os.path.lexists(folder):
+        return
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is there already and is no folder", "give the run another --name")
+    lock = folder / LOCK_FILE
+    marked = lock.is_file() and lock.read_bytes() == LOCK_MARK.encode()  # a broken manifest does not stop its own run
+    held = [path.name for path in folder.iterdir()]
+    if held and not marked and not is_run_folder(folder):
+        raise UsageError(f"{folder} holds {min(held)} and no run", "give the run another --name")
 
 
 class RunFolder:
@@ -32,9 +64,10 @@ class RunFolder:
         self._lock: IO[str] | None = None
 
     def __enter__(self) -> RunFolder:
+        check_run_folder(self.path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.path / ".lock").open("w")
+            self._lock = (self.path / LOCK_FILE).open("a")
         except OSError as error:
             raise cannot_write(self.path, error) from error
         if not try_lock(self._lock):
@@ -42,6 +75,12 @@ class RunFolder:
             raise HarnessError(
                 f"another process works on the run {self.name}", "wait for it, or give this one another --name"
             )
+        if not self._lock.tell():
+            try:
+                self._lock.write(LOCK_MARK)
+                self._lock.flush()
+            except OSError as error:
+                raise cannot_write(self.path, error) from error
         return self
 
     def __exit__(
@@ -64,8 +103,8 @@ class RunFolder:
         manifest["deciding"] = content_key(deciding)
         before = self.read_manifest()
         if before is not None and before.get("deciding") != manifest["deciding"] and self.journal.exists():
-            number = 1 + len(list(self.path.glob("journal-*.jsonl")))
-            self.journal.replace(self.path / f"journal-{number}.jsonl")
+            kept = (self.path / f"journal-{number}.jsonl" for number in itertools.count(1))
+            self.journal.replace(next(path for path in kept if not os.path.lexists(path)))
         elif before is not None:
             manifest["started"] = before["started"]
         self.write_json("manifest.json", manifest)

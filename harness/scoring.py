@@ -13,7 +13,7 @@ from harness.render import Renderer, RenderRequest
 from harness.render.batch import task_request
 from harness.schema import SCHEMA
 from harness.score.metric import Evidence, NuReport
-from harness.score.nu import check_pages, find_nu
+from harness.score.nu import check_pages, find_nu, warm
 from harness.score.registry import METRICS, messages, score_page
 from harness.types import CONTROL_NAMES, Completion, Page, Rendering, Row, Score, Task
 
@@ -46,6 +46,7 @@ class Scorer:
         on_page: Callable[[], None] | None = None,
     ) -> Iterator[list[Row]]:
         """Yield finished rows, a chunk at a time."""
+        warm()  # it starts while the first answers are still being written
         pending = iter(work)
         while chunk := list(islice(pending, CHUNK)):
             yield self._chunk(chunk, on_page)
@@ -55,8 +56,7 @@ class Scorer:
         reports = _check(pages, [task.scope for task, _ in chunk])
         self._render_references([task for task, _ in chunk])
         requests = [
-            task_request(task, page.html) if page.kind != "none" else None
-            for (task, _), page in zip(chunk, pages, strict=True)
+            task_request(task, page.html) if page.found else None for (task, _), page in zip(chunk, pages, strict=True)
         ]
         renderings = self._render(requests)
         rows = []
@@ -167,7 +167,7 @@ def _check(pages: Sequence[Page], scopes: Sequence[Any]) -> list[NuReport | None
     """Check the pages with Nu, each text once; None where Nu is not there or failed on it."""
     if find_nu() is None:
         return [None] * len(pages)
-    unique = list({(page.html, scope): None for page, scope in zip(pages, scopes, strict=True) if page.kind != "none"})
+    unique = list({(page.html, scope): None for page, scope in zip(pages, scopes, strict=True) if page.found})
     found = check_pages([html for html, _ in unique], [scope for _, scope in unique]) if unique else []
     by_page = dict(zip(unique, found, strict=True))
     return [by_page.get((page.html, scope)) for page, scope in zip(pages, scopes, strict=True)]

@@ -7,20 +7,30 @@ from itertools import chain
 from typing import Any
 
 from harness.progress import Narrator
-from harness.request import MeasuredSuite, Resolved
+from harness.request import MeasuredSuite, Resolved, training_suite_name
 from harness.schema import SCHEMA
 from harness.suite.leakage import first_of_group
+from harness.suite.load import find_suite
 from harness.suite.shift import shift
 
 
 def compare_parts(resolved: Resolved, narrator: Narrator) -> dict[str, dict[str, Any] | None]:
-    """Compare each suite's training and held-out rows, and say so where they are of different kinds."""
-    found = {}
+    """Compare the rows that models learn from with each suite's held-out ones; say so where they are of other kinds.
+
+    These are the suite's own training rows, unless this run trains, and on another suite alone.
+    """
+    learnt_from = [
+        find_suite(training_suite_name(spec, resolved.specs)).name for spec in resolved.specs if spec.file.train
+    ]
+    found: dict[str, dict[str, Any] | None] = {}
     for part in resolved.measured:
-        compared = shift(part.suite.train, part.suite.held_out)
+        suite = part.suite
+        learnt = suite if suite.name in learnt_from or not learnt_from else resolved.training_suites[learnt_from[0]]
+        compared = shift(learnt.train, suite.held_out)
         if compared is not None and compared.told_apart:
-            narrator.say(f"{part.suite.name}: {compared}")
-        found[part.suite.name] = compared.as_dict() if compared else None
+            trained = "" if learnt is suite else f", trained on {learnt.name}"
+            narrator.say(f"{suite.name}{trained}: {compared}")
+        found[suite.name] = compared.as_dict() | {"training": learnt.name} if compared else None
     return found
 
 

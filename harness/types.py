@@ -26,8 +26,15 @@ Outcome = Literal[
 ]
 """What became of a page in the browser; the first that applies, in this order."""
 
+OVERRAN = "over the limit: "
+"""How the note of a score begins that is null because its page was too large or took too long to measure."""
+
 CONTROL_NAMES = ("reference", "nearest", "shuffled", "empty", "prompt")
 """Rows that no model wrote, scored like models: see docs/controls.md."""
+
+
+SUITE_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
+"""What the name of a suite may be, wherever one is made, found or named in a rule."""
 
 
 def sha256(text: str) -> str:

@@ -6,7 +6,7 @@ Training is handed the result as a callback (`harness.train.watch`) and never se
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
 from harness.errors import UsageError, did_you_mean
@@ -15,6 +15,7 @@ from harness.generate.backend import Place
 from harness.generate.local import Generator, Wanted
 from harness.generate.settings import GenerationSettings
 from harness.generate.store import FORM, StoredCompletion
+from harness.generate.verdict import Kind, Verdict, kinds_here
 from harness.profile.schema import Watch
 from harness.score.metric import Evidence, Metric
 from harness.score.registry import METRICS, metric, score_metric
@@ -81,11 +82,29 @@ def watched_rows(
 class GeneratorInTraining(Generator):
     """A model as it stands in its training, which has taken memory already and needs it again."""
 
+    found: dict[tuple[Kind, ...], Verdict] = field(default_factory=dict)
+    """Which decoder writes, by those that there are."""
+
     def _plan(self) -> DecodingPlan | None:
         import torch
 
         plan = super()._plan()
         return plan if plan is not None and plan.memory <= torch.cuda.mem_get_info()[0] else None
+
+    def _proved(self, plan: DecodingPlan | None) -> Verdict:
+        """Which decoder writes is found on the model as it first stands: weights change, their kind does not."""
+        import torch
+
+        kinds = tuple(kinds_here(plan))
+        if kinds not in self.found:
+            try:
+                self.found[kinds] = self._prove(plan)
+            except torch.OutOfMemoryError:
+                if plan is None:
+                    raise
+                self.loaded.fused = None
+                self.found[kinds] = self._proved(None)
+        return self.found[kinds]
 
     def decode(self, wanted: Wanted) -> Iterator[tuple[Place, str, StoredCompletion]]:
         """Decode and keep nothing for the next time."""

@@ -134,3 +134,30 @@ def test_the_manifest_and_the_tasks_say_it(tiny_workplace: Path, tiny_profile: P
     other = Task("lonely", "Quite another thing", reference="<p>x</p>")
     lines = list(task_lines([replace(part, tasks=(first, other, twin))]))
     assert [line["group"] for line in lines] == [first.id, "lonely", first.id]
+
+
+def test_the_rows_compared_are_those_that_are_learnt_from(tiny_workplace: Path, tiny_profile: Path) -> None:
+    """Trained on one suite and measured on another is transfer, however that one is split."""
+    words = ["bread", "river", "cloud", "poem", "engine", "chess", "violin", "harbour", "lamp", "wolf", "salt", "tower"]
+    rows = [
+        {
+            "instruction": f"Thank {a} and {b} by e-mail for {c} on behalf of {d}",
+            "output": f"<p>{a} {b} {c} {d} {n}</p>",
+        }
+        for n, (a, b, c, d) in enumerate(zip(words * 5, words[3:] * 7, words[5:] * 9, words[1:] * 6, strict=False))
+    ]
+    data = tiny_workplace / "mails.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tuned = (tiny_profile / "tuned.yaml").read_text()
+    (tiny_profile / "tuned.yaml").write_text(tuned.replace("train:\n", "train:\n  suite: html_alpaca\n"))
+    said = io.StringIO()
+    narrator = Narrator(Console(file=said, width=400))
+    request = RunRequest(profile="tiny", models=("tuned",), suites=("html_starter",), data={"html_alpaca": data})
+    shifts = compare_parts(resolve(request), narrator)
+    assert shifts["html_starter"] is not None
+    assert shifts["html_starter"]["told_apart"]
+    assert shifts["html_starter"]["training"] == "html_alpaca"
+    assert "html_starter, trained on html_alpaca: training and held-out rows are of different kinds" in said.getvalue()
+    own = compare_parts(resolve(replace(request, models=("base",))), narrator)
+    assert own["html_starter"] is not None
+    assert not own["html_starter"]["told_apart"]

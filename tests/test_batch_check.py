@@ -35,11 +35,11 @@ class Contender:
 def test_answers_that_differ_are_counted(own_cache: Path, tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     real = decode.Decoder.decode
+    generator = Generator("base", tiny, PromptRenderer("{{ prompt }}", False, tiny.tokenizer), GenerationSettings(8, 3))
+    assert alone(generator).identity() != generator.identity()  # and the decoder has proved itself by now
     monkeypatch.setattr(
         decode.Decoder, "decode", lambda self, prompts: (sizes.append(self.batch_size), real(self, prompts))[1]
     )
-    generator = Generator("base", tiny, PromptRenderer("{{ prompt }}", False, tiny.tokenizer), GenerationSettings(8, 3))
-    assert alone(generator).identity() != generator.identity()
     rows: list[dict[str, Any]] = [
         {
             "suite": "s",

@@ -10,6 +10,7 @@ import pytest
 
 from harness import judge
 from harness.errors import HarnessError
+from harness.render.browser import find_browser
 from harness.types import Rendering
 from tests.conftest import ROOT
 from tests.test_faults import obeying_permissions
@@ -145,3 +146,14 @@ def test_what_may_not_be_read_costs_no_other_its_measure(tmp_path: Path) -> None
         "good.html": 1.0,
         "locked": "cannot be read: Permission denied",
     }
+
+
+@pytest.mark.parametrize("body", ['<svg width="40" height="40"><rect width="40" height="40"/></svg>', "<input>"])
+def test_what_shows_something_without_a_word_is_not_blank(tmp_path: Path, body: str) -> None:
+    try:
+        find_browser()
+    except HarnessError as error:
+        pytest.skip(str(error))
+    (tmp_path / "a.html").write_text(GOOD.replace("<p>Hi</p>", body), encoding="utf-8")
+    _, (row,) = run(tmp_path / "a.html")
+    assert row["outcome"] == "ok"

@@ -114,7 +114,9 @@ def test_a_run_its_repetition_and_a_fresh_one(
     manifest = read(folder, "manifest.json")
     assert manifest["models"]["tuned"]["training"]["steps"] == 4
     assert manifest["models"]["tuned"]["adapter_sha256"]
-    assert manifest["models"]["base"]["weights_sha256"] == manifest["models"]["tuned"]["weights_sha256"]
+    for part in ("weights_sha256", "config_sha256", "tokenizer_sha256"):
+        assert manifest["models"]["base"][part] == manifest["models"]["tuned"][part] is not None
+    assert manifest["models"]["tuned"]["adapter_config_sha256"]
     assert manifest["models"]["base"]["adapter_sha256"] is None
     assert len(manifest["models"]["base-fewshot"]["examples"]) == 2
     assert len({entry["template_sha"] for name, entry in manifest["models"].items() if name in models}) == 1

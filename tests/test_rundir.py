@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UsageError
 from harness.rundir import RunFolder, row_key
 
 ROOT = Path(__file__).parents[1]
@@ -94,12 +94,35 @@ def test_files_older_than_what_they_follow_are_read_all_the_same(tmp_path: Path)
 
 
 def test_a_broken_manifest_does_not_stop_a_run(tmp_path: Path) -> None:
-    (tmp_path / "r").mkdir()
-    (tmp_path / "r" / "manifest.json").write_text('{"schema": 1, "star')
+    with RunFolder("r", tmp_path):
+        (tmp_path / "r" / "manifest.json").write_text('{"schema": 1, "star')
     with RunFolder("r", tmp_path) as folder:
         assert folder.read_manifest() is None
         folder.begin(manifest(), {"weights": "a"})
         assert folder.read_manifest() is not None
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "index.html", "notes.txt", ".lock", "journal.jsonl"])
+def test_a_folder_of_somebodys_own_is_refused_and_stays(tmp_path: Path, name: str) -> None:
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / name).write_text('{"name": "a web application"}')
+    with pytest.raises(UsageError, match=rf"r holds {name} and no run \(give the run another --name\)"):
+        RunFolder("r", tmp_path).__enter__()
+    assert {path.name: path.read_text() for path in (tmp_path / "r").iterdir()} == {
+        name: '{"name": "a web application"}'
+    }
+
+
+def test_an_older_journal_is_never_replaced_by_another(tmp_path: Path) -> None:
+    for weights in ("a", "b", "c"):
+        with RunFolder("r", tmp_path) as folder:
+            folder.begin(manifest(run="r"), {"weights": weights})
+            folder.append([row(weights)])
+    (tmp_path / "r" / "journal-1.jsonl").unlink()  # one is left, and it is the second
+    with RunFolder("r", tmp_path) as folder:
+        folder.begin(manifest(run="r"), {"weights": "d"})
+    kept = {path.name: json.loads(path.read_text())["task"] for path in (tmp_path / "r").glob("journal-*.jsonl")}
+    assert kept == {"journal-1.jsonl": "c", "journal-2.jsonl": "b"}
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +12,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from tests.conftest import ROOT
 
 Done = subprocess.CompletedProcess
 
@@ -46,14 +50,19 @@ def commands() -> Commands:
 
 
 @pytest.fixture
-def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, commands: Commands) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("harness_setup", Path(__file__).parents[1] / "tools" / "setup.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The program itself, imported as it is found by setup.py."""
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    for name in ("setup_steps", "venv_folder"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return importlib.import_module("setup_steps")
+
+
+@pytest.fixture
+def setup(module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, commands: Commands) -> ModuleType:
     (tmp_path / "venv" / "bin").mkdir(parents=True)
     (tmp_path / "venv" / "bin" / "python").touch()
+    (tmp_path / "venv" / ".html-harness-venv").touch()
     monkeypatch.setattr(module, "VENV", tmp_path / "venv")
     monkeypatch.setattr(module, "PYTHON", tmp_path / "venv" / "bin" / "python")
     monkeypatch.setattr(module, "run", commands)
@@ -173,10 +182,193 @@ def test_a_broken_environment_is_made_anew(setup: ModuleType, commands: Commands
     assert setup.make_environment()[0].startswith("ensurepip is not available. On Debian")
 
 
-def test_a_program_that_is_missing_is_an_answer_and_no_traceback(tmp_path: Path) -> None:
-    spec = importlib.util.spec_from_file_location("plain_setup", Path(__file__).parents[1] / "tools" / "setup.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def test_a_program_that_is_missing_is_an_answer_and_no_traceback(module: ModuleType, tmp_path: Path) -> None:
     assert module.run([tmp_path / "no-such-program"]).returncode == 127
+
+
+def contents(folder: Path) -> dict[str, bytes | str]:
+    """Every file and link below a folder, with what is in it."""
+    return {
+        str(path.relative_to(folder)): str(path.readlink()) if path.is_symlink() else path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_symlink() or path.is_file()
+    }
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A user's home with a project that holds a copy of the programs, and folders that are somebody's own."""
+    home = tmp_path / "my home"
+    project = home / "the project"
+    project.mkdir(parents=True)
+    shutil.copytree(ROOT / "tools", project / "tools")
+    shutil.copy(ROOT / "Makefile", project / "Makefile")
+    (project / "pyproject.toml").write_text("[project]\n")
+    for name in (".git/config", "reports/run1/index.html", "the", "project/thesis.tex"):
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text(name)
+    for name in ("used/notes.txt", "uv env/pyvenv.cfg", "uv env/bin/activate", "uv env/lib/site-packages/a.py", "file"):
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_text(name)
+    (home / "uv env/bin/python").symlink_to(sys.executable)
+    (home / "link to used").symlink_to(home / "used")
+    (home / "my").mkdir()
+    (home / "my/own.txt").write_text("own")
+    return home
+
+
+def make(home: Path, target: str, venv: str | None, **more: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name not in ("HARNESS_VENV", "PYTHON")}
+    environment |= {"HOME": str(home), "MAKEFLAGS": "", **more}
+    if venv is not None:
+        environment["HARNESS_VENV"] = venv
+    command = ["make", "--no-print-directory", target, f"PYTHON={sys.executable}"]
+    return subprocess.run(
+        command, cwd=home / "the project", env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+SOMEBODYS = (
+    "{home}/used",
+    "{home}/uv env",
+    "{home}/link to used",
+    "{home}/file",
+    ".",
+    "..",
+    "/",
+    "~",
+    "reports",
+    "../used",
+)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+@pytest.mark.parametrize("target", ["setup", "clean"])
+@pytest.mark.parametrize("venv", SOMEBODYS)
+def test_a_folder_that_set_up_did_not_make_is_one_line_and_stays(home: Path, target: str, venv: str) -> None:
+    before = contents(home)
+    done = make(home, target, venv.format(home=home))
+    assert contents(home) == before
+    assert done.stdout == ""
+    line, said_by_make = done.stderr.splitlines()
+    assert line.startswith("setup: /") and ("did not make" in line)
+    assert said_by_make.endswith("Error 2")
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+@pytest.mark.parametrize("empty", [None, "", "  "])
+def test_a_variable_set_to_nothing_is_unset(home: Path, empty: str | None) -> None:
+    (home / "the project/.venv").mkdir()
+    (home / "the project/.venv/own.txt").write_text("not an environment of ours")
+    before = contents(home)
+    for target in ("setup", "clean"):
+        done = make(home, target, empty)
+        assert f"{home}/the project/.venv" in done.stderr
+    assert contents(home) == before
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+def test_clean_takes_what_set_up_made_and_nothing_beside_it(home: Path) -> None:
+    before = contents(home)
+    ours = home / "my new env"  # `rm -rf my new env` would take somebody's `my`
+    for name in ("bin/python", "lib/python3/a.py", "pyvenv.cfg", ".html-harness-venv", ".harness-packages"):
+        (ours / name).parent.mkdir(parents=True, exist_ok=True)
+        (ours / name).write_text("")
+    (ours / "lib64").symlink_to("lib")
+    (ours / "bin/python3").symlink_to(sys.executable)
+    (ours / "thesis.txt").write_text("kept")
+    (home / "link to env").symlink_to(ours)
+    done = make(home, "clean", str(home / "link to env"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "left there: thesis.txt" in done.stdout
+    (home / "link to env").unlink()
+    assert contents(home) == before | {"my new env/thesis.txt": b"kept"}
+    (ours / "thesis.txt").unlink()
+    (ours / ".html-harness-venv").touch()
+    assert make(home, "clean", str(ours)).stdout == f"setup: removed {ours}\n"
+    assert contents(home) == before
+    assert make(home, "clean", str(ours)).returncode == 0
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+def test_without_an_environment_a_program_of_it_is_one_line(home: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "tools/setup.py", "--exec", "python", "-c", "print(1)"],
+        cwd=home / "the project",
+        env={**os.environ, "HARNESS_VENV": str(home / "none")},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"setup: there is no python in {home}/none: make setup\n"
+
+
+def test_an_environment_is_made_in_an_empty_folder_and_its_programs_start(
+    module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "a new $HOME 'env'"
+    (tmp_path / "link").symlink_to(place)  # to what is not there yet
+    monkeypatch.setenv("HARNESS_VENV", str(tmp_path / "link"))
+    venv = module.venv_folder(ROOT)
+    monkeypatch.setattr(module, "VENV", venv)
+    monkeypatch.setattr(module, "PYTHON", module.venv_python(venv))
+    really = module.run
+    monkeypatch.setattr(
+        module, "run", lambda words: really([*words, "--without-pip"] if "venv" in words else words)
+    )  # pip alone takes most of the time
+    assert module.make_environment()[1].startswith("made with Python")
+    assert (place / ".html-harness-venv").is_file()
+    code = "import sys; print(sys.prefix); sys.exit(7)"
+    command = [sys.executable, str(ROOT / "tools/setup.py"), "--exec", "python", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (7, f"{place}\n")
+    # its pip is gone, so that it is made anew: only because it is marked, and what is not its own stays
+    (place / "own.txt").write_text("own")
+    (place / "lib" / "torn").write_text("")
+    assert module.make_environment()[1].startswith("made with Python")
+    assert (place / "own.txt").read_text() == "own"
+    assert not (place / "lib" / "torn").exists()
+
+
+def test_packages_go_into_the_running_python_only_when_it_is_asked_for(
+    setup: ModuleType, commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The notebook's way: its Python has no marker, and nothing is made, cleared or marked."""
+    monkeypatch.setattr(sys, "argv", ["setup.py", "--this-python"])
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "running"))
+    (tmp_path / "running" / "lib").mkdir(parents=True)
+    (tmp_path / "running" / "lib" / "torch.py").write_text("there before")
+    assert setup.main() == 0
+    assert not commands.count("-m venv")
+    assert commands.count(f"{sys.executable} -m pip --disable-pip-version-check install -e") == 1
+    assert (tmp_path / "running" / "lib" / "torch.py").read_text() == "there before"
+    assert not (tmp_path / "running" / ".html-harness-venv").exists()
+    notebook = (ROOT / "docs" / "colab.ipynb").read_text(encoding="utf-8")
+    assert "tools/setup.py --this-python" in notebook
+    assert "HARNESS_VENV" not in notebook and "--clear" not in notebook
+
+
+@pytest.mark.parametrize("version", ["2.7", "3.6", "3.8", "3.10"])
+def test_a_python_that_is_too_old_gets_one_line(version: str) -> None:
+    """As far as such a Python reads: with the real one where there is one, else with its grammar."""
+    import parso
+
+    text = (ROOT / "tools" / "setup.py").read_text(encoding="utf-8")
+    if version != "2.7":
+        grammar = parso.load_grammar(version=version)
+        assert list(grammar.iter_errors(grammar.parse(text))) == []
+    found = shutil.which(f"python{version}")
+    done = subprocess.run([found, "-V"], capture_output=True, check=False) if found else None
+    if found and done is not None and done.returncode == 0:
+        old = subprocess.run([found, str(ROOT / "tools/setup.py"), "--clean"], capture_output=True, text=True)
+        assert (old.returncode, old.stdout) == (2, "")
+        assert old.stderr == f"setup: Python 3.11 or newer is needed, this is {version}: make PYTHON=python3.12 ...\n"
+
+
+def test_the_program_that_old_pythons_read_uses_nothing_new() -> None:
+    import ast
+
+    tree = ast.parse((ROOT / "tools" / "setup.py").read_text(encoding="utf-8"), feature_version=(3, 0))
+    new = (ast.JoinedStr, ast.NamedExpr, ast.AnnAssign, ast.Match, ast.AsyncFunctionDef)
+    assert not [node for node in ast.walk(tree) if isinstance(node, new)]
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == "__future__"]

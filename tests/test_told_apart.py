@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import shutil
@@ -162,10 +163,15 @@ SILENT_FIELDS = {
 
 
 def test_every_field_of_a_profile_counts(
-    own_cache: Path, tiny_workplace: Path, tiny_folder: Path, tmp_path: Path
+    own_cache: Path, tiny_workplace: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import yaml
 
+    from harness.model import load
+
+    monkeypatch.setattr(load, "load_tokenizer", functools.cache(load.load_tokenizer))  # slow, and not asked for here
+    # which decoder writes is proved on loaded weights, and has tests of its own
+    monkeypatch.setattr(Generator, "_decoder_identity", lambda self: {}, raising=False)
     shutil.copytree(tiny_folder, tmp_path / "other")
     (tmp_path / "other" / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}!")
     path = tiny_workplace / "baselines" / "tiny" / "profile.yaml"

@@ -18,15 +18,19 @@ _LANGUAGES = {
     "eex": "EEx", "thymeleaf": "Thymeleaf", "freemarker": "FreeMarker", "ftl": "FreeMarker", "velocity": "Velocity",
     "mako": "Mako", "go-html-template": "Go template", "gohtml": "Go template", "marko": "Marko",
 }  # fmt: skip
-_MODULE_LINE = r"^[ \t]*(?:import\b[^\n]{0,200}\bfrom\s*[\"']|import\s+[\"']|export\s+(?:default|const|function|class|let)\b)"
+_MODULE_LINE = (
+    r"^[ \t]*(?:import\b[^\n]{0,200}\bfrom\s*[\"']|import\s+[\"']|export\s+(?:default|const|function|class|let)\b)"
+)
 _MODULE = re.compile(_MODULE_LINE, re.MULTILINE)
 _COMPONENT = re.compile(
     r"\breturn\s*\(?\s*<[A-Za-z>]|=>\s*\(?\s*<[A-Za-z>]|\buse(?:State|Effect|Ref|Memo)\(|ReactDOM\.|React\.createElement"
 )
 _JSX = re.compile(r"\s(?:on[A-Z]\w*|className|key|ref|value|href|src|class)=\{(?!\{)|\sstyle=\{\{?")
-_VUE_COMPONENT = re.compile(r"<script\b[^>]{0,200}\bsetup\b|<script\b[^>]{0,200}>\s*(?:import\b[^\n]*\n\s*)*export default\b")
+_VUE_COMPONENT = re.compile(
+    r"<script\b[^>]{0,200}\bsetup\b|<script\b[^>]{0,200}>\s*(?:import\b[^\n]*\n\s*)*export default\b"
+)
 _SVELTE = re.compile(r"(?<!\{)\{[#/](?:if|each|await|key)\b|\{:else\b|\{@html\b|\s(?:on|bind):[a-z]+=\{")
-_ANGULAR = re.compile(r"\s\*ng[A-Z]\w*=|\s\[\(?ng[A-Z]\w*\)?\]=|\s\((?:click|submit|change|input)\)=|@if\s*\(|@for\s*\(")
+_ANGULAR = re.compile(r"\s\*ng[A-Z]\w*=|\s\[\(?ng[A-Z]\w*\)?\]=|\s\((?:click|submit|change|input)\)=|@(?:if|for)\s*\(")
 _VUE = re.compile(r"\sv-(?:if|for|model|show|bind|on|else|html|text)\b")
 _SERVER = (
     ("PHP", re.compile(r"<\?(?:php|=)")),
@@ -75,7 +79,9 @@ def code_kind(code: str, language: str, *, document: bool) -> str:
     if head.startswith("---\n") and _MODULE.search(code):
         return named or "Astro"
     if named:
-        return named if named != "React" or not head.startswith("<") or _JSX.search(code) or "className=" in code else ""
+        return (
+            named if named != "React" or not head.startswith("<") or _JSX.search(code) or "className=" in code else ""
+        )
     if _FIRST_TEMPLATE.match(head):
         return next((name for name, pattern in _SERVER if pattern.search(code)), "template")
     if _JSX.search(code):

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 
-THOUGHTS = frozenset(
-    """think thinking thought thoughts reasoning reason reflection scratchpad analysis rationale plan planning cot
-    inner_monologue inner_thoughts internal_thoughts chain_of_thought ant_thinking antthinking seed:think""".split()
-)
+
+def words(text: str) -> frozenset[str]:
+    """Return the words of a text."""
+    return frozenset(text.split())
+
+
+THOUGHTS = words("""think thinking thought thoughts reasoning reason reflection scratchpad analysis rationale plan
+    planning cot inner_monologue inner_thoughts internal_thoughts chain_of_thought ant_thinking antthinking
+    seed:think""")
 """Elements that hold a thought; none of them is an element of HTML, SVG or MathML."""
 
-WRAPPERS = frozenset(
-    """answer final_answer final response solution result html_code artifact antartifact boltartifact boltaction
-    lov-code lov-write dyad-write codeproject file files file_content create_file write_file write_to_file
-    content assistant""".split()
-)
+WRAPPERS = words("""answer final_answer final response solution result html_code artifact antartifact boltartifact
+    boltaction lov-code lov-write dyad-write codeproject file files file_content create_file write_file write_to_file
+    content assistant""")
 """Elements that hold the answer or a file of it. A tag of any name directly before a doctype or `<html>` is one too."""
 
 ANY_TAG = re.compile(r"<(/?)([a-z][^\s<>/`]*)(?=[\s/>]|\Z)", re.IGNORECASE)
@@ -48,8 +51,10 @@ def token_role(text: str, match: re.Match[str]) -> str:
         return "unthink" if _CLOSES.search(name) else "think"
     if _ENDS.fullmatch(name):
         # `<|turn>model` opens a turn, `<turn|>` ends it
-        return "user" if name == "turn" and not match[2] and _USER.match(text, match.end()) else (
-            "" if name == "turn" and not match[2] else "end"
+        return (
+            "user"
+            if name == "turn" and not match[2] and _USER.match(text, match.end())
+            else ("" if name == "turn" and not match[2] else "end")
         )
     if _USER.fullmatch(name):
         return "user"
@@ -57,15 +62,17 @@ def token_role(text: str, match: re.Match[str]) -> str:
     return "user" if opens and _USER.match(text, match.end()) else ""
 
 
+_ANSWER = r"^#{1,4} *(?:response|output|answer|assistant)\b:?"
+_USER_TOKEN = r"<\|(?:user|im_start\|>user|start_header_id\|>user)"
+_ASSISTANT_TOKEN = r"<\|(?:assistant\|>|im_start\|>assistant|start_header_id\|>assistant<\|end_header_id\|>)"
 _ECHOES = (
-    (r"(?:below is an instruction|#{1,4} *(?:instruction|input|question|prompt|task)\b)", r"^#{1,4} *(?:response|output|answer)\b:?"),
-    (r"#{1,4} *(?:human|user)\b", r"^#{1,4} *(?:assistant|response|answer)\b:?"),
+    (r"(?:below is an instruction|#{1,4} *(?:instruction|input|question|prompt|task|human|user)\b)", _ANSWER),
     (r"\[INST\]", r"\[/INST\]"),
     (r"(?:human|user) *:", r"^(?:assistant|model|ai) *:"),
     (r"(?:instruction|question) *:", r"^(?:response|output|answer) *:"),
-    (r"<\|(?:user|im_start\|>user|start_header_id\|>user)", r"<\|(?:assistant\|>|im_start\|>assistant|start_header_id\|>assistant<\|end_header_id\|>)"),
+    (_USER_TOKEN, _ASSISTANT_TOKEN),
     (r"<start_of_turn>user", r"<start_of_turn>model"),
-)  # fmt: skip
+)
 ECHOES = tuple(
     (re.compile(rf"\s*{opening}", re.IGNORECASE), re.compile(answer, re.IGNORECASE | re.MULTILINE))
     for opening, answer in _ECHOES
@@ -75,3 +82,8 @@ ECHOES = tuple(
 BARE_ANALYSIS = re.compile(r"\s*analysis(?=[A-Z\"'])")
 BARE_FINAL = "assistantfinal"
 """Channels of gpt-oss whose special tokens were left out: `analysisThe user wants ...assistantfinal<!DOCTYPE html>`."""
+
+NEXT_TURN = (
+    r"(?m:^)(?:#{2,4} *(?:instruction|input|human|user|question|task|prompt|response|assistant)\b|(?:human|user) *:)"
+)
+"""Behind an answer: the model goes on with a request of its own."""

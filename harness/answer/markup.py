@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from harness.answer.marks import SPECIAL_TOKEN
+from harness.answer.marks import SPECIAL_TOKEN, words
 
 _EVENT = re.compile(r"<|`{3,}|~{3,}")
-_TAG = re.compile(r"</?([a-zA-Z][^\s/>]*+)((?:[^>\"'=]++|=\s*+(?:\"[^\"]*+\"|'[^']*+')?+|[\"'])*+)>")
+_VALUE = r"\"[^\"]*+\"|'[^']*+'|[^\s>\"'][^\s>]*+"
+_ATTRIBUTE = rf"(?:=[^\s/>=]*+|[^\s/>=]++)(?:\s*+=\s*+(?:{_VALUE})?+)?+"
+_TAG = re.compile(rf"</?([a-zA-Z][^\s/>]*+)(?:[\s/]++|{_ATTRIBUTE})*+>")
 _NAME = re.compile(r"</?([a-zA-Z][^\s/>]{0,100})")
-RAW_TEXT = frozenset("script style textarea title iframe noembed noframes xmp".split())
+RAW_TEXT = words("script style textarea title iframe noembed noframes xmp")
 """Elements whose content holds no tags."""
 _FOREIGN = frozenset({"svg", "math"})
 
@@ -38,6 +40,8 @@ class Markup:
 
     text: str
     final: bool
+    runs_out: bool = False
+    """Something was read to the end of the text and found unclosed: it is not looked for a second time."""
     _found: dict[str, tuple[int, re.Match[str] | None]] = field(default_factory=dict)
     """By pattern the place of the last search and what it found: nothing is searched twice in hostile texts."""
     _quotes_close: bool = True
@@ -82,7 +86,8 @@ class Markup:
                 position = token.end()
                 continue
             if _NAME.match(text, start) is None:
-                position = start + 1
+                bogus = self.next(">", start) if second == "/" else None  # `</ x>` is a comment to the standard
+                position = bogus.end() if bogus is not None else start + 1
                 continue
             tag = self.tag(start)
             if tag is None:

@@ -9,16 +9,21 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from harness.answer.code import HTML_LANGUAGES, code_kind
-from harness.answer.marks import ANY_TAG, BARE_ANALYSIS
+from harness.answer.marks import ANY_TAG
+from harness.answer.markup import Markup
 from harness.answer.reader import Answer
 from harness.answer.regions import BLANK, Region, is_document, open_page
-from harness.answer.markup import Markup
 
 _HEAD_ONLY = re.compile(
     r"(?:\s*+(?:<(?:link|meta|base)\b[^>]*+>|<!--(?:(?!-->).)*+-->|<(style|title)\b[^>]*+>(?:(?!</\1).)*+</\1\s*+>))++\s*+",
     re.IGNORECASE | re.DOTALL,
 )
 _INNER_DOCUMENT = r"(?:(?m:^)[ \t]*|[\"'(`])<(?:!doctype\s+html\b|html\b)"
+_CODE_SPAN = re.compile(r"\s*+`(<[^`]*+)`\s*+")
+"""An answer that is one code span and nothing else."""
+_SCRIPTS = frozenset({"js", "javascript", "mjs", "ts", "typescript", "css", "scss", "sass", "less"})
+"""HTML in a string of a script is no page; in a shell's or another language's text it is what is to be written."""
+_RETURNED = re.compile(r"(?:\breturn\s*\(?|=>\s*\(?)\Z")
 _LINE_WITH_TAG = re.compile(r"^[ \t]*<[a-z]", re.IGNORECASE | re.MULTILINE)
 _JSON = re.compile(r"[{\[]\s*[\"{\[]|\"\s*<")
 _STRING = re.compile(r"\"((?:[^\"\\]|\\.)*+)(\"|\Z)", re.DOTALL)
@@ -57,6 +62,10 @@ def find_page(text: str, *, fragment: bool = False, cut: bool = False) -> Found:
         fragment: A fragment was asked for: the first one counts, even where a document follows.
         cut: The answer was cut off: what its page ends with is the page's.
     """
+    span = _CODE_SPAN.fullmatch(text)
+    if span is not None:
+        found = find_page(span[1], fragment=fragment, cut=cut)
+        return replace(found, kind="wrapped") if found.html else found
     answer = Answer(text, cut=cut).read()
     cut = cut and not answer.ended
     whole = text[answer.began :].strip(BLANK)
@@ -77,12 +86,14 @@ def page_end(text: str, *, final: bool = True, thinking: bool = False) -> int | 
         thinking: The prompt opened a thought, so the answer begins within it.
     """
     answer = Answer(text, final=final, thinking=thinking).read()
-    return next((region.html_end for region in answer.regions if region.html_end is not None), None)
+    ends = [answer.closed_at, *(region.html_end for region in answer.regions)]
+    return next((end for end in ends if end is not None), None)
 
 
-def thought_left_open(prompt: str) -> bool:
-    """Return whether a prompt ends with the mark that opens a thought, as some chat templates do."""
-    return _THOUGHT_OPENED.search(prompt[-200:]) is not None
+def thought_left_open(prompt: str) -> str:
+    """Return the mark with which a prompt opens a thought at its end, as some chat templates do; "" without."""
+    match = _THOUGHT_OPENED.search(prompt[-200:])
+    return match[0] if match else ""
 
 
 def _candidates(answer: Answer, region: Region, fragment: bool, cut: bool) -> Iterator[_Candidate]:
@@ -92,9 +103,7 @@ def _candidates(answer: Answer, region: Region, fragment: bool, cut: bool) -> It
         return
     document = is_document(html)
     if region.kind == "open":
-        before = text[max(answer.began, region.start - 4000) : region.start]
-        code = "" if document and not re.search(r"(?:return\s*\(?|=>\s*\(?)\s*\Z", before) else ""
-        code = _code_around(before, html, document)
+        code = _code_around(text[max(answer.began, region.start - 4000) : region.start].rstrip(), html, document)
         alone = region.alone and answer.began == 0 and not text[: region.start].strip(BLANK)
         raw = alone and not text[region.end :].strip(BLANK)
         found = Found(html, "raw" if raw else "wrapped", region.html_end is not None, code)
@@ -127,6 +136,8 @@ def _strength(html: str, document: bool, otherwise: float, fragment: bool) -> fl
 
 def _inner(code: str, language: str) -> Found | None:
     """The page within code of another language, as in a heredoc or a long string."""
+    if language in _SCRIPTS:
+        return None
     markup = Markup(code, final=True)
     start = markup.next(_INNER_DOCUMENT, 0)
     if start is not None:
@@ -142,8 +153,7 @@ def _inner(code: str, language: str) -> Found | None:
 
 def _code_around(before: str, html: str, document: bool) -> str:
     """What HTML in the open is where it stands within a component's code."""
-    returned = re.search(r"(?:\breturn\s*\(?|=>\s*\(?)\s*\Z", before) is not None
-    if returned:
+    if _RETURNED.search(before[-40:]) is not None:
         return code_kind(before.lstrip() + html, "", document=False) or "React"
     return code_kind(html, "", document=document)
 

@@ -13,6 +13,7 @@ from harness.answer.marks import (
     BRACKET,
     BRACKETS,
     ECHOES,
+    NEXT_TURN,
     SPECIAL_TOKEN,
     TEXT_ENDS,
     THOUGHTS,
@@ -20,13 +21,12 @@ from harness.answer.marks import (
     token_role,
 )
 from harness.answer.markup import Markup
-from harness.answer.regions import BLANK, OPTIONAL_END, PAGE_FOLLOWS, VOID, Region, html_block, open_page, other_block
+from harness.answer.mentions import Mentions, behind_tags, line_start
+from harness.answer.regions import BLANK, PAGE_FOLLOWS, Region, html_block, open_page, other_block
 
 _EVENT = re.compile(r"<|`+|~{3,}|\[/?THINK\]|\u25c1", re.IGNORECASE)
-_LABEL = re.compile(r"[ \t]*([^\s`<]*)([^\n`<]*)(\r?\n|\Z)")
-_SHORT_LABEL = re.compile(r"[ \t]*([\w.+-]*)[ \t]*(?=<)")
-_BEFORE_BLOCK = re.compile(r"[ \t]*(?:(?:[-*+>]|\d{1,9}[.)])[ \t]*)*")
-_CONNECTIVE = re.compile(r"\s*(?:and|or|to|through|with|,|/|-|\u2013|\u2014|\.\.\.|\u2026)?\s*", re.IGNORECASE)
+_LABEL = re.compile(r"[ \t]*+([^\s`<]*+)([^\n`<]*+)(?:\n|\Z)")
+_SHORT_LABEL = re.compile(r"[ \t]*+([\w.+-]*+)[ \t]*+(?=<)")
 _SAID = re.compile(r"[^\ufeff\s]")
 _SPAN_LIMIT = 500
 """Longest code span within a line, in characters."""
@@ -48,14 +48,16 @@ class Answer:
     regions: list[Region] = field(default_factory=list)
     ended: bool = False
     """An end token stands in the text: what follows it is no answer any more."""
+    closed_at: int | None = None
+    """Behind a `</html>` on a line of its own whose page the prompt began."""
     began: int = 0
     """Where the answer proper begins, behind thoughts and an echo of the prompt."""
     _wrappers: set[str] = field(default_factory=set)
-    _pairs: set[int] | None = None
     _first: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         self.markup = Markup(self.text, self.final)
+        self.mentions = Mentions(self.markup)
 
     def read(self) -> Answer:
         """Find all regions."""
@@ -65,6 +67,10 @@ class Answer:
             if event is None:
                 break
             mark, start = event[0], event.start()
+            turn = self.markup.next(NEXT_TURN, self.regions[0].end) if self.regions else None
+            if turn is not None and turn.start() < start:
+                self.ended = True
+                break
             if mark[0] in "`~":
                 position = self._marks(start, event.end())
             elif mark == "<":
@@ -94,6 +100,7 @@ class Answer:
     def _restart(self, position: int) -> int:
         """What was read so far is no answer: a thought, or the prompt again."""
         self.regions.clear()
+        self.closed_at = None
         self._wrappers.clear()
         self.began = position
         return position
@@ -111,20 +118,12 @@ class Answer:
             self.began = end
         return end
 
-    def _line_start(self, position: int) -> int | None:
-        """Where the line of `position` begins, if nothing but white space and list marks precede it there."""
-        line = self.text.rfind("\n", max(0, position - 200), position) + 1
-        if line == 0 and position > 200:
-            return None
-        before = _BEFORE_BLOCK.match(self.text, line, position)
-        return line if before is not None and before.end() == position else None
-
     # -- code blocks and code spans
 
     def _marks(self, start: int, end: int) -> int | None:
         text, run = self.text, end - start
         if run >= 3:
-            line = self._line_start(start)
+            line = line_start(self.text, start)
             label = _LABEL.match(text, end)
             glued = _SHORT_LABEL.match(text, end)
             if glued is not None and (line is not None or text[start] == "`"):
@@ -190,7 +189,7 @@ class Answer:
         piece = self.markup.tag(start)
         end = piece.end if piece else None
         if name in THOUGHTS and end is not None:
-            mention = not self._fresh(start) and self._line_start(start) is None
+            mention = not self._fresh(start) and not behind_tags(text, start)
             if not mention or self.markup.end_tag(name, end) is not None:
                 return self._thought(start, end, rf"</{re.escape(name)}\s*>")
             return end
@@ -201,7 +200,7 @@ class Answer:
             if (wraps and name not in ("head", "body")) or sentence:
                 self._wrappers.add(name)
                 return self._skip(start, end)
-        if not self._is_page(start, end, name):
+        if not self.mentions.begins_a_page(start, end, name, fresh=self._fresh(start), cut=self.cut):
             return end or start + 1
         return self._page(start)
 
@@ -211,7 +210,9 @@ class Answer:
                 return self._page(start)
             match = self.markup.next("--!?>", start) if self.text.startswith("<!--", start) else None
             return match.end() if match else start + 2
-        if re.compile(r"<!doctype\b", re.IGNORECASE).match(self.text, start) and self._document(start, "!doctype"):
+        if re.compile(r"<!doctype\b", re.IGNORECASE).match(self.text, start) and (
+            self._fresh(start) or self.mentions.document(start, "!doctype")
+        ):
             return self._page(start)
         return start + 2
 
@@ -221,6 +222,8 @@ class Answer:
             return self._thought_ends(start, end)
         if name == "s":
             return self._end(start, end)
+        if name == "html" and not self.regions and self.closed_at is None and behind_tags(self.text, start):
+            self.closed_at = end
         return self._skip(start, end)
 
     def _thought(self, start: int, end: int, close: str) -> int | None:
@@ -262,52 +265,6 @@ class Answer:
 
     # -- HTML in the open
 
-    def _is_page(self, start: int, end: int | None, name: str) -> bool:
-        """Whether a start tag begins a page, or is only spoken of."""
-        if self._fresh(start):
-            return True
-        if name in ("html", "!doctype"):
-            return self._document(start, name)
-        begins_line = self._line_start(start) is not None
-        if end is None:
-            return begins_line and self.cut
-        paired = self._paired(start)
-        if paired and _CONNECTIVE.fullmatch(self.text, end, end + self._gap(end)) is not None and not begins_line:
-            return False
-        if not begins_line:
-            return paired
-        said = re.compile(r"[ \t]+[A-Za-z]").match(self.text, end) is not None
-        return paired or name in OPTIONAL_END or name in VOID or self.cut or not said
-
-    def _gap(self, end: int) -> int:
-        following = self.text.find("<", end, end + 20)
-        return following - end if following >= 0 else 0
-
-    def _document(self, start: int, name: str) -> bool:
-        """Whether a doctype or `<html>` begins a document: something of HTML follows, and no sentence."""
-        piece = self.markup.next(">", start) if name == "!doctype" else self.markup.tag(start)
-        if piece is None:
-            return self._fresh(start)
-        end = piece.end() if isinstance(piece, re.Match) else piece.end
-        following = self.text[end : end + 2000].lstrip()
-        if not following or following[0] in "<{":
-            return not following.startswith("</")
-        return self._line_start(start) is not None and name == "html" and self._paired(start)
-
-    def _paired(self, start: int) -> bool:
-        """Whether an end tag closes the element that begins at `start`, before the next code block."""
-        if self._pairs is None:
-            self._pairs = set()
-            waiting: dict[str, list[int]] = {}
-            for match in re.finditer(r"^[ \t]*(?:```|~~~)|<(/?)([a-z][^\s<>/`]*)", self.text, re.IGNORECASE | re.MULTILINE):
-                if match[2] is None:
-                    waiting.clear()
-                elif not match[1]:
-                    waiting.setdefault(match[2].lower(), []).append(match.start())
-                elif waiting.get(match[2].lower()):
-                    self._pairs.add(waiting[match[2].lower()].pop())
-        return start in self._pairs
-
     def _page(self, start: int) -> int | None:
         region = open_page(self.markup, start, frozenset(self._wrappers), cut=self.cut)
         if region.thought:
@@ -318,4 +275,3 @@ class Answer:
             self.ended = True
             return None
         return region.resume
-

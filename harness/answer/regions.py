@@ -6,19 +6,22 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.answer.marks import SPECIAL_TOKEN, TEXT_ENDS, THOUGHTS, token_role
+from harness.answer.marks import NEXT_TURN, SPECIAL_TOKEN, TEXT_ENDS, THOUGHTS, token_role, words
 from harness.answer.markup import Markup, Piece
 
 BLANK = "\ufeff \t\r\n\f"
-OPTIONAL_END = frozenset("p li dt dd td th tr thead tbody tfoot option optgroup caption colgroup head".split())
-VOID = frozenset("!doctype area base br col embed hr img input link meta source track wbr".split())
-_BLOCKS = frozenset(
-    """address article aside blockquote body details div dl fieldset figure footer form h1 h2 h3 h4 h5 h6 header main
-    nav ol p pre script section select style svg table textarea ul""".split()
-)
+OPTIONAL_END = words("p li dt dd td th tr thead tbody tfoot option optgroup caption colgroup head")
+VOID = words("!doctype area base br col embed hr img input link meta source track wbr")
+_BLOCKS = words("""address article aside blockquote body details div dl fieldset figure footer form h1 h2 h3 h4 h5 h6
+    header main nav ol p pre script section select style svg table textarea ul""")
 PAGE_FOLLOWS = r"(?m:^)[ \t]*(?:```|~~~)|```[\w-]*[ \t]*\n|<!doctype\b|<html\b"
-_DOCUMENT = re.compile(r"\s*+(?:(?:<!--(?:(?!-->).)*+-->|<\?[^>]*+>)\s*+)*+<(?:!doctype\b|html\b)", re.IGNORECASE | re.DOTALL)
+_DOCUMENT = re.compile(
+    r"\s*+(?:(?:<!--(?:(?!-->).)*+-->|<\?[^>]*+>)\s*+)*+<(?:!doctype\b|html\b)", re.IGNORECASE | re.DOTALL
+)
 _NEW_LINE_OF_TEXT = re.compile(r"[ \t]*\r?\n\s*+(?=[^\s<`~])")
+_NEXT_TURN = re.compile(rf"\s*{NEXT_TURN}", re.IGNORECASE)
+_END_TOKEN = re.compile(r"<(?:/s|[|\uff5c][^\s<>]{1,40}|end_of_turn|eos)>")
+_PAGE_BEGINS = r"(?:```|~~~)[ \t]*\w|<!doctype\b|<html\b"
 _BLANK_LINE = re.compile(r"\n[ \t]*\r?\n")
 _PROSE_LINE = re.compile(r"[^<>\n]*[\w:.!]\s*\Z")
 _UNKNOWN = 1 << 60
@@ -82,16 +85,16 @@ class _Walk:
                 if self.struck < 0:
                     self.struck = 0
                     return "cut"
-            if name in THOUGHTS:
+            if name in THOUGHTS and not self.in_sample(piece):
                 self.thoughts[name] = self.thoughts.get(name, 0) - 1
-                if self.thoughts[name] < 0 and self.markup.next(PAGE_FOLLOWS, piece.end) is not None:
+                if self.thoughts[name] < 0 and self.markup.next(_PAGE_BEGINS, piece.end) is not None:
                     return "thought"
         if piece.kind == "token" and not self.in_sample(piece):
             token = SPECIAL_TOKEN.match(self.text, piece.start)
             role = token_role(self.text, token) if token else ""
             if role in ("end", "user"):
                 return "cut"
-            if role == "unthink" and self.markup.next(PAGE_FOLLOWS, piece.end) is not None:
+            if role == "unthink" and self.markup.next(_PAGE_BEGINS, piece.end) is not None:
                 return "thought"
         return ""
 
@@ -102,7 +105,8 @@ class _Walk:
 
     def rest_of_line(self, piece: Piece) -> str:
         newline = self.text.find("\n", piece.end, piece.end + 200)
-        return self.text[piece.end : newline if newline >= 0 else piece.end + 200].strip()
+        rest = self.text[piece.end : newline if newline >= 0 else piece.end + 200].strip()
+        return "" if _END_TOKEN.match(rest) else rest
 
     def behind_a_tag(self, piece: Piece) -> bool:
         return self.text[max(0, piece.start - 200) : piece.start].rstrip()[-1:] == ">"
@@ -130,6 +134,8 @@ def html_block(markup: Markup, body: int, char: str, run: int) -> Region:
                 return Region("fenced", body, line, piece.end, True, html_end)
             elif rest and html_end is not None:
                 return Region("fenced", body, html_end, line, False, html_end)
+            elif rest and markup.runs_out:
+                return Region("fenced", body, line, line)
             elif rest:
                 nested += 1
                 first_nested = line if first_nested is None else first_nested
@@ -140,13 +146,16 @@ def html_block(markup: Markup, body: int, char: str, run: int) -> Region:
             return Region("fenced", body, end, piece.end, False, html_end, cut=how == "cut", thought=how == "thought")
         if piece.kind == "end" and piece.name == "html" and html_end is None:
             html_end = piece.end
-    end = html_end if html_end is not None else (first_nested if first_nested is not None and markup.final else len(text))
+    markup.runs_out = markup.runs_out or html_end is None
+    end = (
+        html_end if html_end is not None else (first_nested if first_nested is not None and markup.final else len(text))
+    )
     return Region("fenced", body, end, end, False, html_end)
 
 
 def other_block(markup: Markup, body: int, char: str, run: int) -> Region:
     """Return a code block of something else: it ends at the first fence without a label."""
-    match = markup.next(rf"(?m:^[ \t>]*{char}{{{run},}}[ \t]*\r?$)", body)
+    match = markup.next(rf"(?m:^[ \t>]*{char}{{{run},}}[ \t]*(?:<[/|\uff5ce][^\s<>]{{1,40}}>[^\n]*)?\r?$)", body)
     if match is None:
         return Region("fenced", body, len(markup.text), len(markup.text))
     return Region("fenced", body, match.start(), match.end(), True)
@@ -167,7 +176,7 @@ def open_page(markup: Markup, start: int, wrappers: frozenset[str], *, cut: bool
             if walk.in_sample(piece) or (line is None and not walk.behind_a_tag(piece)):
                 continue
             where = line if line is not None else piece.start
-            if not document:
+            if not document or markup.runs_out:
                 return Region("open", start, _trimmed(text, last, where, prose, cut=False), where)
             first_fence = where if first_fence is None else first_fence
             continue
@@ -195,6 +204,9 @@ def open_page(markup: Markup, start: int, wrappers: frozenset[str], *, cut: bool
             depth = 0 if piece.name == "body" else max(0, depth - (piece.name not in OPTIONAL_END))
             if depth == 0 and prose is None and piece.name in _BLOCKS and _NEW_LINE_OF_TEXT.match(text, piece.end):
                 prose = piece.end
+                if not document and _NEXT_TURN.match(text, piece.end) is not None:
+                    return Region("open", start, prose, prose)
+    markup.runs_out = True
     if first_fence is not None and markup.final:
         return Region("open", start, _trimmed(text, min(last, first_fence), first_fence, prose, cut), first_fence)
     return Region("open", start, _trimmed(text, last, len(text), prose, cut), len(text))

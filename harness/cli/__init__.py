@@ -8,8 +8,9 @@ import os
 import sys
 
 from harness.cli.app import app
-from harness.errors import EXIT_FAILED, HarnessError, how_to_mend
+from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, HarnessError, Interrupted, how_to_mend
 from harness.processes import is_main, is_speaker
+from harness.variables import variable
 
 
 def main() -> None:
@@ -17,6 +18,10 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):  # a code page without some letter must not end a run
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    for name in ("COLUMNS", "LINES"):  # of a terminal that does not know its size; rich would print nothing
+        value = variable(name)
+        if value is None or not value.strip().isdigit() or int(value) == 0:
+            os.environ.pop(name, None)
     _quiet_libraries()
     # the room for keys and values is one large block: it must not fail at what loading left in pieces
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
@@ -26,10 +31,10 @@ def main() -> None:
         if is_speaker():
             print(f"error: {_one_line(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except (Interrupted, KeyboardInterrupt) as stop:
         if is_main():
-            print("stopped; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+            print(str(stop) or "stopped", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
     except OSError as error:
         if error.errno is None:
             raise

@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
+from typer.core import TyperGroup
 
 from harness import __version__
+from harness.errors import Interrupted
 
 if TYPE_CHECKING:
     from harness.profile.schema import Quantization
 
+_GO_ON = ("run", "train", "score", "judge", "report", "suites")
+"""Commands that keep what they have done, so that the same words take it up."""
+
+
+class _Commands(TyperGroup):
+    """The commands; Ctrl-C in one of them is said, where typer would end without a word."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Interrupted(ctx.invoked_subcommand in _GO_ON) from None
+
+
 app = typer.Typer(
     name="harness",
+    cls=_Commands,
     help="Settles whether a fine-tuned model really writes better HTML.",
     no_args_is_help=True,
     add_completion=False,
@@ -235,7 +252,7 @@ def compare(
     left: Annotated[str, typer.Argument(metavar="RUN[:MODEL]", help="A run or a frozen summary.")],
     right: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Argument(metavar="RUN[:MODEL]", help="Left out: within one run, base against tuned."),
+        typer.Argument(metavar="RUN[:MODEL]", help="Left out: within one run, the pair of its verdict."),
     ] = None,
     gate: Annotated[bool, typer.Option("--gate", help="Exit with 100 when a rule does not hold.")] = False,
     rules: Annotated[

@@ -11,10 +11,11 @@ from rich.console import Console
 
 from harness.errors import HarnessError, UsageError
 from harness.extract import extract
+from harness.outputs import check_output, write_output
 from harness.profile.schema import Quantization
 from harness.progress import Narrator
 from harness.request import RunRequest, parse_data_options, resolve
-from harness.run import prepare
+from harness.run import prepare, proved
 from harness.types import Page, Task
 
 
@@ -38,6 +39,8 @@ def generate_page(
     """
     if not prompt.strip():
         raise UsageError("the prompt is empty", 'for example: generate "A page with a login form"')
+    if out is not None:
+        check_output(out)
     narrator = Narrator(Console(stderr=True))
     request = RunRequest(
         models=(model,),
@@ -47,17 +50,19 @@ def generate_page(
         quantization=quantization,
     )
     resolved = resolve(request, models_only=True)
-    contender = prepare(resolved, narrator)[-1]
+    contender = proved(prepare(resolved, narrator)[-1:], narrator)[0]
     task = Task(id="generate", prompt=prompt, input=_read(input_file))
     with narrator.stage(f"{model} answers"):
         completion = contender.generator.complete([task])[0]
     page = extract(completion.text, completion.finish_reason)
-    if page.kind == "none":
-        raise HarnessError(f"the model wrote no page but: {completion.text.strip():.200}", "try another prompt")
+    if not page.found:
+        raise HarnessError(
+            f"the model wrote {page.note or 'no page'}: {completion.text.strip():.200}", "try another prompt"
+        )
     if page.truncated:
         narrator.say(f"the page is cut off: the model ended by '{completion.finish_reason}'")
     if out is not None:
-        out.write_text(page.html, encoding="utf-8", errors="surrogatepass")
+        write_output(out, page.html)
         narrator.say(f"written to {out}")
     else:
         Console().print(page.html, markup=False, highlight=False, soft_wrap=True)

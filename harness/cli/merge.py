@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from harness.cache import write_atomically
 from harness.jsonl import read_lines
+from harness.outputs import rewrite_output
 from harness.profile.load import MERGED_RECORD
 from harness.progress import Narrator
 from harness.request import RunRequest
@@ -29,7 +29,7 @@ def say_how_far_it_moved(model: str, out: Path, request: RunRequest, narrator: N
     same, answers = _same_answers(folder, model, merged)
     record = json.loads((out / MERGED_RECORD).read_text(encoding="utf-8"))
     record |= {"run": folder.name, "same_answers": same, "answers": answers, "moved": moved}
-    write_atomically(out / MERGED_RECORD, json.dumps(record, indent=1))
+    rewrite_output(out, MERGED_RECORD, json.dumps(record, indent=1))
     narrator.say(f"merged model: {out}; {same} of {answers} answers are those of base and adapter, to the letter")
     for suite, by_metric in moved.items():
         for metric in summary["primary"]:

@@ -10,7 +10,7 @@ from rich.console import Console
 from harness.errors import UsageError, did_you_mean
 from harness.merge import merge_shards
 from harness.report import export, print_report, write_index, write_report
-from harness.rundir import REPORTS_FOLDER
+from harness.rundir import REPORTS_FOLDER, is_run_folder
 
 
 def report_run(name: str, *, single_file: bool, formats: Sequence[str]) -> None:
@@ -69,7 +69,7 @@ def find_run_folder(name: str, reports: Path = REPORTS_FOLDER) -> Path:
         UsageError: there is none; the hint names the nearest.
     """
     for folder in (reports / name, Path(name)):
-        if (folder / "manifest.json").is_file():
+        if is_run_folder(folder):
             return folder
-    known = [file.parent.name for file in reports.glob("*/manifest.json")]
+    known = [file.parent.name for file in reports.glob("*/manifest.json") if is_run_folder(file.parent)]
     raise UsageError(f"there is no run '{name}'", did_you_mean(name, known))

@@ -44,6 +44,8 @@ def _say_what_is_missing(resolved: Resolved, outputs: Path, narrator: Narrator) 
     file = read_answers(outputs)
     if file.torn:
         narrator.say(f"{outputs}: the last line is torn and left out")
+    for written, shown in file.renamed.items():
+        narrator.say(f"{outputs}: the model {written} is called {shown} here, for a colon parts RUN from MODEL")
     (measured,) = resolved.measured
     wanted = {(task.id, sample) for task in measured.tasks for sample in range(resolved.request.samples)}
     for spec in resolved.specs:

@@ -62,13 +62,15 @@ def check_suites(
     """
     import json
 
-    from harness.cache import write_atomically
+    from harness.outputs import check_output, write_output
     from harness.progress import Narrator
     from harness.request import parse_data_options
     from harness.suite.check import check_suite
     from harness.suite.load import find_suite
     from harness.suite.split_option import check_split_option, chosen_split
 
+    if json_file is not None:
+        check_output(json_file, _is_findings)
     console = console or Console()
     files = parse_data_options(data)
     for given in files:
@@ -90,9 +92,8 @@ def check_suites(
         for line in _lowered(suite):
             _line(console, line)
     if json_file is not None:
-        write_atomically(
-            json_file, json.dumps({name: check.as_dict() for name, check in found.items()}, indent=1) + "\n"
-        )
+        content = json.dumps({name: check.as_dict() for name, check in found.items()}, indent=1) + "\n"
+        write_output(json_file, content, _is_findings)
         console.print(Text(f"written to {json_file}"))
     return EXIT_DONE if all(check.sound for check in found.values()) else EXIT_FAILED
 
@@ -110,6 +111,20 @@ def _lowered(suite: Suite) -> list[str]:
             lowered = reach(file.max_new_tokens, tasks, estimated_tokens, estimated=True)
             found.append(f"profile {name} lowers it: {lowered}")
     return found
+
+
+def _is_findings(path: Path) -> bool:
+    """Whether a file holds the findings of such a check."""
+    import json
+
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    entries = list(content.values()) if isinstance(content, dict) else []
+    return bool(entries) and all(
+        isinstance(entry, dict) and {"schema", "tiers", "mend"} <= entry.keys() for entry in entries
+    )
 
 
 def print_check(check: SuiteCheck, console: Console) -> None:

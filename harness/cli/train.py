@@ -10,6 +10,7 @@ from rich.console import Console
 
 from harness import processes
 from harness.errors import HarnessError, UsageError
+from harness.outputs import check_folder, output_folder
 from harness.profile.load import ModelSpec
 from harness.profile.schema import Quantization, Training
 from harness.progress import Narrator
@@ -54,8 +55,11 @@ def train_model(
     resolved = resolve(request, models_only=True)
     narrator.say(f"profile {resolved.profile.name}: {resolved.profile.why}")
     _training_of(resolved.specs[-1])
+    if out is not None:
+        check_folder(out)
     if merge is not None:
         processes.refuse_many("--merge")
+        check_folder(merge)
     with processes.together() as count:
         if count > 1:
             narrator.say(f"{count} processes share each step")
@@ -71,7 +75,8 @@ def train_model(
         narrator.say(f"kept step {trained.watch['kept_step']}, the best by the task score on the development slice")
     folder = trained.folder
     if out is not None:
-        shutil.copytree(folder, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("checkpoints"))
+        with output_folder(out) as target:
+            shutil.copytree(folder, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("checkpoints"))
         folder = out
     narrator.say(f"adapter: {folder}")
     weights = base_weights(contender.spec.profile)

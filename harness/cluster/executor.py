@@ -14,9 +14,10 @@ from harness.cluster.facts import differences, node_facts, refuse_strangers
 from harness.cluster.files import FileServer
 from harness.cluster.pool import Lost, WorkerPool
 from harness.cluster.source import Fed, Guided
-from harness.cluster.workers import GeneratorOrder, ModelWorker, Prompt, ScorerOrder, ScoreWorker
+from harness.cluster.workers import GeneratorOrder, ModelWorker, Prompt, ScorerOrder, ScoreWorker, decoder_of
 from harness.errors import HarnessError
 from harness.generate.local import Answer, Generator, Unanswered, Wanted
+from harness.generate.verdict import Verdict
 from harness.model.load import Precision, choose_precision
 from harness.profile.schema import DType, Quantization
 from harness.scoring import CHUNK, ShotWriter, refuse
@@ -79,6 +80,26 @@ class RayExecutor:
         ask = self._ray.remote(num_cpus=0, num_gpus=self.crew.gpus, max_retries=2)(choose_precision)
         precision: Precision = self._ray.get(ask.remote(quantization, dtype))
         return precision
+
+    def decoder(self, generator: Generator) -> Verdict:
+        """Return which decoder writes for a model on the workers: proved on one of their kind.
+
+        Raises:
+            HarnessError: transformers' own `generate` fails on it.
+        """
+        if not self.crew.gpus or _has_gpu():
+            try:
+                return generator.decoder()
+            finally:
+                generator.loaded.release()  # the workers load their own
+        order = GeneratorOrder.of(generator, proved=False)
+        ask = self._ray.remote(num_cpus=self.crew.cpus, num_gpus=self.crew.gpus, max_calls=1, max_retries=2)(decoder_of)
+
+        def find() -> Verdict:
+            verdict: Verdict = self._ray.get(ask.remote(self._file_server(), order))
+            return verdict
+
+        return generator.decoder_found_by(find)
 
     def begin(self) -> None:
         """Start the workers, those of the models first: they need the larger pieces of a node."""

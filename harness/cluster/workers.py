@@ -16,6 +16,7 @@ from harness.errors import HarnessError, UsageError
 from harness.generate.engine import EngineDied, EngineGenerator, check_engine
 from harness.generate.local import Generator, Place, Wanted
 from harness.generate.store import StoredCompletion
+from harness.generate.verdict import Verdict
 from harness.model.load import LoadedModel, Precision, choose_precision, load_tokenizer, renderer_for
 from harness.model.prompt import PromptRenderer
 from harness.model.weights import LocalWeights
@@ -39,15 +40,21 @@ class GeneratorOrder:
     precision: Precision
     prompt: str
     chat: bool
-    identity: Mapping[str, Any]
+    identity: Mapping[str, Any] | None
+    """What the worker must find to be the same; None before its decoder is known."""
 
     @classmethod
-    def of(cls, generator: Generator) -> GeneratorOrder:
-        """Return the order for a generator of this process."""
+    def of(cls, generator: Generator, *, proved: bool = True) -> GeneratorOrder:
+        """Return the order for a generator of this process.
+
+        Args:
+            generator: What is to answer.
+            proved: Whether it is known which decoder writes; workers then prove that it is the same with them.
+        """
         loaded, adapter = generator.loaded, None
         if generator.adapter_folder is not None and generator.adapter_sha256 is not None:
             adapter = FolderSource(str(generator.adapter_folder.resolve()), generator.adapter_sha256)
-        bare: dict[str, Any] = {"loaded": None, "renderer": None, "adapter_folder": None}
+        bare: dict[str, Any] = {"loaded": None, "renderer": None, "adapter_folder": None, "proved": None}
         return cls(
             generator=replace(generator, **bare),
             weights=FolderSource(str(loaded.weights.folder.resolve()), loaded.weights.sha256, loaded.source),
@@ -55,7 +62,7 @@ class GeneratorOrder:
             precision=loaded.precision,
             prompt=generator.renderer.template,
             chat=generator.renderer.chat,
-            identity=generator.identity(),
+            identity=generator.identity() if proved else None,
         )
 
 
@@ -77,6 +84,10 @@ class ModelWorker:
     def setup(self) -> dict[str, Any]:
         """Return the facts of this worker's node."""
         return node_facts() | {"pid": os.getpid()}
+
+    def decoder(self, order: GeneratorOrder) -> Verdict:
+        """Return which decoder writes for a model here."""
+        return self._generator(order).decoder()
 
     def decode(self, order: GeneratorOrder, prompts: list[tuple[int, Prompt]]) -> Iterator[list[tuple[int, Any]]]:
         """Yield (number, `StoredCompletion`) lists as completions finish.
@@ -114,12 +125,29 @@ class ModelWorker:
         adapter = None if order.adapter is None else obtain(order.adapter, self._server, adapter=True)
         renderer, _ = renderer_for(PromptRenderer(order.prompt, order.chat, loaded.tokenizer), adapter)
         generator = replace(order.generator, loaded=loaded, renderer=renderer, adapter_folder=adapter)
-        if generator.identity() != order.identity:
-            raise HarnessError(
-                f"a worker would answer for {generator.name} with another template or other settings",
-                "install the same version of the harness on all nodes",
-            )
+        if order.identity is not None:
+            _same(generator, order.identity)
         return generator
+
+
+def decoder_of(server: Any, order: GeneratorOrder) -> Verdict:
+    """Return which decoder writes for a model on a node, before any worker is started there."""
+    return ModelWorker(server).decoder(order)
+
+
+def _same(generator: Generator, expected: Mapping[str, Any]) -> None:
+    own = generator.identity()
+    if own == expected:
+        return
+    if own | {"decoder": None} == dict(expected) | {"decoder": None}:
+        raise HarnessError(
+            f"node {platform.node()} decodes for {generator.name} by {own['decoder']}, not by {expected['decoder']}",
+            "let the models work on machines of one kind, with the same packages",
+        )
+    raise HarnessError(
+        f"a worker would answer for {generator.name} with another template or other settings",
+        "install the same version of the harness on all nodes",
+    )
 
 
 def _fit(wanted: Precision) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.compare.gate import Check, gate, read_rules
+from harness.compare.gate import Check, gate_runs, read_rules
 from harness.compare.runs import (
     AcrossRuns,
     Run,
@@ -17,9 +20,11 @@ from harness.compare.runs import (
     load_run,
     split_reference,
 )
-from harness.compare.verdict import plain, points, signed
-from harness.compare.writers import junit, markdown, write_text
+from harness.compare.verdict import points
+from harness.compare.wording import plain, signed, span
+from harness.compare.writers import WRITTEN, junit, markdown
 from harness.errors import EXIT_DONE, EXIT_GATE
+from harness.outputs import check_output, write_output
 
 Say = Callable[[str], object]
 _MOST_DIFFERENCES = 40
@@ -40,26 +45,41 @@ def run_compare_command(
 ) -> int:
     """Compare `RUN[:MODEL]` with `RUN[:MODEL]` (second minus first) and print it.
 
-    `right` left out means: within the run `left`, base against its model (`tuned` unless named). `gate_rules` None is
-    no gate, "" the default rule, else rules as `harness.compare.gate.read_rules` takes them.
+    `right` left out means: within the run `left`, the pair of its verdict (or the named model against base).
+    `gate_rules` None is no gate, "" the default rule, else rules as `harness.compare.gate.read_rules` takes them.
     Returns 0, or 100 where a rule of the gate does not hold.
 
     Raises:
         UsageError: a run, model or rule does not exist, or nothing can be compared.
         HarnessError: a file is damaged.
     """
+    for file in filter(None, (junit_file, markdown_file)):
+        check_output(file, WRITTEN)
     rules = None if gate_rules is None else read_rules(gate_rules)
     first, first_model, second, second_model = _sides(left, right, reports, frozen)
     result = compare_runs(first, first_model, second, second_model, seed=seed, replicates=replicates)
-    checks = gate(result.summary, rules, result.pair) if rules is not None else []
-    for line in describe(result, second.manifest.get("scorers", {}), checks):
-        say(line)
+    checks = gate_runs(result, rules) if rules is not None else []
+    scorers = second.manifest.get("scorers", {})
+    # files first: whoever reads what is printed may hang up at any line
     if junit_file is not None:
-        write_text(junit_file, junit(checks))
+        write_output(junit_file, junit(checks), WRITTEN)
     if markdown_file is not None:
-        scorers = second.manifest.get("scorers", {})
-        write_text(markdown_file, markdown(result.summary, scorers, result.pair, checks, result.manifest_differences))
+        text = markdown(result.summary, scorers, result.pair, checks, result.manifest_differences)
+        write_output(markdown_file, text, WRITTEN)
+    _say_all(describe(result, scorers, checks), say)
     return EXIT_DONE if all(check.passed for check in checks) else EXIT_GATE
+
+
+def _say_all(lines: Sequence[str], say: Say) -> None:
+    """Say the lines; a reader that closes the pipe (`| head -1`) ends the saying and not the command."""
+    try:
+        for line in lines:
+            say(line)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # what is still buffered must not fail at exit either
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run_freeze_command(
@@ -74,7 +94,14 @@ def _sides(left: str, right: str | None, reports: Path, frozen: Path) -> tuple[R
     name, model = split_reference(left)
     first = load_run(find_run(name, reports, frozen))
     if right is None:
-        return first, choose_model(first, "base"), first, choose_model(first, model)
+        # the run's own pair, as its verdict has it; a model named is held against the first that it is compared with
+        pair = next((pair for pair in first.pairs if model in ("", pair[1])), None)
+        return (
+            first,
+            pair[0] if pair else choose_model(first, "base"),
+            first,
+            pair[1] if pair else choose_model(first, model),
+        )
     other, other_model = split_reference(right)
     path = find_run(other, reports, frozen)
     second = first if path.resolve() == first.path.resolve() else load_run(path)
@@ -122,19 +149,26 @@ def describe(result: AcrossRuns, scorers: Mapping[str, Mapping[str, Any]], check
         lines.append(f"Left out: {result.left_out_tasks} tasks that only one side answered, or with another prompt")
     verdict = result.summary["verdicts"][result.pair]
     lines += [verdict["sentence"], verdict["gains"], *verdict["warnings"]]
-    models = result.pair.split(":")
     for suite, content in result.summary["suites"].items():
-        lines.append(f"{suite}, {content['tasks']} tasks (points; ★ primary, p after Holm):")
+        entries = [entry for entry in content["pairs"][result.pair].values() if entry["difference"] is not None]
+        compared = max((entry["tasks"] for entry in entries), default=0)
+        every = (
+            f"{content['tasks']} tasks" if compared == content["tasks"] else f"{compared} of {content['tasks']} tasks"
+        )
+        if content["units"] < content["tasks"]:
+            every += f" in {content['units']} groups of near-duplicates"
+        lines.append(f"{suite}, {every} (points, means over the tasks that both have; ★ primary, p after Holm):")
         for metric, entry in content["pairs"][result.pair].items():
             if entry["difference"] is None:
                 continue
             by = points(str(scorers[metric]["scale"]))
             p = entry["p_adjusted"] if entry["primary"] else entry["p"]
-            means = [plain(content["metrics"][metric][model]["mean"] * by) for model in models]
+            means = [plain(side * by) for side in entry["sides"]]
+            fewer = f"  {entry['tasks']} tasks" if entry["tasks"] < compared else ""
             lines.append(
                 f"  {'★' if entry['primary'] else ' '} {metric:18} {means[0]:>4} → {means[1]:>4}"
                 f"  {signed(entry['difference'] * by):>6}"
-                f"  ({plain(entry['low'] * by)} to {plain(entry['high'] * by)})  p {p:.3g}"
+                f"  ({span(entry['low'] * by, entry['high'] * by)})  p {p:.3g}{fewer}"
             )
     for check in checks:
         where = f" on {check.suite}" if check.suite else ""

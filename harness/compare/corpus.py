@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -57,6 +57,11 @@ def corpus_value(terms: Sequence[Term], function: CorpusFunction) -> float:
     return float(sum(factor * function.value(counts.sum(axis=0)) for factor, counts in terms))
 
 
+def unit_differences(terms: Sequence[Term], function: CorpusFunction) -> Floats:
+    """Return Σ factor · f of each unit by itself, shape (n,): what a test of a corpus without spread rests on."""
+    return np.asarray(sum(factor * function.value(counts) for factor, counts in terms), dtype=np.float64)
+
+
 def corpus_pivot(terms: Sequence[Term], function: CorpusFunction, resampler: Resampler) -> Pivot:
     """Return the pivot of a corpus metric, or of a difference of two, over tasks.
 
@@ -74,7 +79,8 @@ def corpus_pivot(terms: Sequence[Term], function: CorpusFunction, resampler: Res
     scale = n / max(n - 1, 1)
     variance = scale * float(((influence - influence.mean()) ** 2).sum())
     if function.gradient is None:
-        return mean_pivots([estimate + n * (influence - influence.mean())], resampler)[0]
+        linear = mean_pivots([estimate + n * (influence - influence.mean())], resampler)[0]
+        return replace(linear, influence=influence)
     shifts = np.empty(resampler.replicates)
     variances = np.empty(resampler.replicates)
     for where, weights in resampler.blocks(n):
@@ -93,4 +99,5 @@ def corpus_pivot(terms: Sequence[Term], function: CorpusFunction, resampler: Res
         studentise(shifts, variances, variance),
         shifts=shifts,
         errors=standard_errors(variances, variance),
+        influence=influence,
     )

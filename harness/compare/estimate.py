@@ -6,13 +6,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from harness.compare.corpus import CorpusFunction, Term, corpus_pivot, corpus_value
-from harness.compare.paired import bonett_price, mcnemar_exact, wilson
+from harness.compare.corpus import CorpusFunction, Term, corpus_pivot, corpus_value, unit_differences
+from harness.compare.exact import (
+    agreeing,
+    common_value,
+    few_bounds,
+    few_share,
+    hardly_differ,
+    rounded,
+    sign_flip_p,
+)
+from harness.compare.paired import bonett_price, group_flips, mcnemar_exact, wilson
 from harness.compare.power import FEWEST, detectable_mcnemar, detectable_mean
-from harness.compare.resample import ALPHA, Floats, Pivot, Resampler, mean_pivots
+from harness.compare.resample import Floats, Pivot, Resampler, mean_pivots
 from harness.compare.seeds import SeededPivot
-from harness.compare.table import Cells
+from harness.compare.table import Cells, Mask, by_unit
 
 _Z_POWER = 0.8416
 """The 80 % quantile of the standard normal."""
@@ -23,7 +33,8 @@ class Quantity:
     """What is to be estimated: a mean (one side) or a paired difference (two sides, second minus first)."""
 
     values: Floats
-    """By task, the mean over samples and trainings; for a difference the second side's less the first's."""
+    """By unit (a task, or a group of near-duplicates), the mean over its tasks, samples and trainings; for a
+    difference the second side's less the first's."""
     floor: float
     ceiling: float
     """The range that the estimate cannot leave."""
@@ -33,11 +44,23 @@ class Quantity:
     by_seed: tuple[Floats, ...] = ()
     terms: tuple[Term, ...] = ()
     function: CorpusFunction | None = None
+    tasks: int = 0
+    """How many tasks the units hold."""
+    sides: tuple[float, float] | None = None
+    """Of a difference: both sides' estimates over the same units."""
+
+    @property
+    def grouped(self) -> bool:
+        """Whether some unit holds several tasks."""
+        return self.tasks > len(self.values)
 
 
 @dataclass(frozen=True)
 class Estimated:
-    """The estimate, its 95 % interval, and for differences a p-value, an effect size and what could have been shown."""
+    """The estimate, its 95 % interval, and for differences a p-value, an effect size and what could have been shown.
+
+    For a difference p ≤ 0.05 exactly where the interval leaves 0 out.
+    """
 
     n: int
     value: float | None = None
@@ -49,42 +72,52 @@ class Estimated:
     method: str = ""
 
 
-def mean_of(cells: Cells, scale: str, function: CorpusFunction | None) -> Quantity:
-    """Return the mean of one model's metric over the tasks that have a number."""
+def mean_of(cells: Cells, scale: str, function: CorpusFunction | None, unit: NDArray[np.int64]) -> Quantity:
+    """Return the mean of one model's metric over the units that have a number; `unit` numbers each task's."""
     keep = cells.scored
-    values = cells.values[keep]
-    terms, by_seed = _corpus_terms([(1.0, cells)], keep, function)
+    values = by_unit(cells.values[keep], unit[keep])
+    terms, by_seed = _corpus_terms([(1.0, cells)], keep, function, unit)
     if not terms and values.shape[1] > 1:
         by_seed = (values.mean(axis=0),) if len(values) else ()
     ceiling = 100.0 if scale == "percent" else 1.0
     yes_no = scale == "binary" and cells.single
-    return Quantity(values.mean(axis=1), 0.0, ceiling, yes_no, False, by_seed, terms, function if terms else None)
+    of_units = values.mean(axis=1)
+    used = function if terms else None
+    return Quantity(of_units, 0.0, ceiling, yes_no, False, by_seed, terms, used, int(keep.sum()))
 
 
 def difference_of(
-    first: Cells, second: Cells, scale: str, function: CorpusFunction | None, only: Floats | None = None
-) -> tuple[Quantity, int]:
-    """Return second − first over the tasks with a number on both sides, and how many tasks one side lacks.
-
-    `only` is a mask of tasks, for parts of a suite.
-    """
-    asked = first.applies | second.applies
+    first: Cells,
+    second: Cells,
+    scale: str,
+    function: CorpusFunction | None,
+    unit: NDArray[np.int64],
+    only: Mask | None = None,
+) -> Quantity:
+    """Return second − first over the units with a number on both sides; `only` is a mask of tasks, for parts."""
     keep = first.scored & second.scored
     if only is not None:
-        asked, keep = asked & (only > 0), keep & (only > 0)
-    left, right = first.values[keep], second.values[keep]
-    terms, by_seed = _corpus_terms([(-1.0, first), (1.0, second)], keep, function)
-    if not terms and len(left):
-        by_seed = tuple(side.mean(axis=0) for side in (left, right) if side.shape[1] > 1)
+        keep = keep & only
+    left, right = (by_unit(side.values[keep], unit[keep]) for side in (first, second))
+    terms, by_seed = _corpus_terms([(-1.0, first), (1.0, second)], keep, function, unit)
+    sides = None
+    if len(left):
+        if not terms:
+            by_seed = tuple(side.mean(axis=0) for side in (left, right) if side.shape[1] > 1)
+            sides = float(left.mean()), float(right.mean())
+        else:
+            assert function is not None
+            lower, upper = ([term for term in terms if np.sign(term[0]) == sign] for sign in (-1, 1))
+            sides = -corpus_value(lower, function), corpus_value(upper, function)
     span = 100.0 if scale == "percent" else 1.0
     yes_no = scale == "binary" and first.single and second.single
     values = right.mean(axis=1) - left.mean(axis=1)
-    quantity = Quantity(values, -span, span, yes_no, True, by_seed, terms, function if terms else None)
-    return quantity, int((asked & ~keep).sum())
+    used = function if terms else None
+    return Quantity(values, -span, span, yes_no, True, by_seed, terms, used, int(keep.sum()), sides)
 
 
 def _corpus_terms(
-    sides: Sequence[tuple[float, Cells]], keep: np.ndarray, function: CorpusFunction | None
+    sides: Sequence[tuple[float, Cells]], keep: Mask, function: CorpusFunction | None, unit: NDArray[np.int64]
 ) -> tuple[tuple[Term, ...], tuple[Floats, ...]]:
     """Return the terms of a corpus metric, each training's share apart, and each side's value by training."""
     if function is None or not keep.any() or any(cells.counts is None for _, cells in sides):
@@ -92,8 +125,7 @@ def _corpus_terms(
     terms: list[Term] = []
     by_seed: list[Floats] = []
     for sign, cells in sides:
-        assert cells.counts is not None
-        counts = cells.counts[keep]
+        counts = by_unit(cells.mean_counts[keep], unit[keep])
         seeds = counts.shape[1]
         terms += [(sign / seeds, counts[:, seed]) for seed in range(seeds)]
         if seeds > 1:
@@ -102,64 +134,90 @@ def _corpus_terms(
 
 
 def estimate_all(quantities: Sequence[Quantity], resampler: Resampler) -> list[Estimated]:
-    """Estimate every quantity; those over equally many tasks share one resampling."""
-    plain = [q for q in quantities if len(q.values) and not q.yes_no and not q.terms]
+    """Estimate every quantity; those over equally many units share one resampling."""
+    plain = [q for q in quantities if len(q.values) and not _counted(q) and not q.terms]
     pivots = dict(zip(map(id, plain), mean_pivots([q.values for q in plain], resampler), strict=True))
     return [_estimate(q, pivots.get(id(q)), resampler) for q in quantities]
+
+
+def _counted(quantity: Quantity) -> bool:
+    """Whether counts of yes or of flips say all; the mean of groups of tasks is resampled instead."""
+    return quantity.yes_no and (quantity.difference or not quantity.grouped)
 
 
 def _estimate(quantity: Quantity, pivot: Pivot | None, resampler: Resampler) -> Estimated:
     n = len(quantity.values)
     if n == 0:
         return Estimated(0)
-    if quantity.yes_no:
-        return _flips(quantity.values) if quantity.difference else _share(quantity.values)
+    if _counted(quantity):
+        if not quantity.difference:
+            return _share(quantity.values)
+        return _group_flips(quantity.values) if quantity.grouped else _flips(quantity.values)
     if quantity.function is not None:
         pivot = corpus_pivot(quantity.terms, quantity.function, resampler)
     assert pivot is not None
-    whole = SeededPivot(pivot, quantity.by_seed) if quantity.by_seed else pivot
-    low, high = whole.bounds()
-    method = "studentised bootstrap over tasks" + (", t over trainings" if quantity.by_seed else "")
+    span = quantity.ceiling - quantity.floor
+    spread = rounded(quantity.values if pivot.influence is None else pivot.influence * n, span)
+    few = hardly_differ(spread)
+    bounds, method = pivot.bounds(), "studentised bootstrap over tasks"
     unseen = 0.0
-    if not quantity.terms and (pivot.se == 0 or not np.isfinite(high)):
-        low, high = few_bounds(quantity.values, quantity.floor, quantity.ceiling)
-        unseen = (high - low) / 2
+    if (few and common_value(spread)[1] == 0) or pivot.se == 0 or not np.isfinite(bounds[1]):
+        bounds = _few(quantity, pivot, spread)
+        unseen = (bounds[1] - bounds[0]) / 2
         method = "Clopper-Pearson over the tasks that differ at all"
+    whole = SeededPivot(pivot, quantity.by_seed) if quantity.by_seed else pivot
+    low, high = whole.bounds(of_tasks=bounds) if isinstance(whole, SeededPivot) else bounds
+    method += ", t over trainings" if quantity.by_seed else ""
     low, high = max(low, quantity.floor), min(high, quantity.ceiling)
     if not quantity.difference:
         return Estimated(n, pivot.estimate, low, high, method=method)
-    sd = pivot.se * n**0.5
-    dz = pivot.estimate / sd if sd else None
-    effect = {"name": "cohen_dz", "value": dz} if dz is not None else None
+    p = _exact_p(quantity, pivot, span) if few else None
+    if p is None:
+        p = whole.p_value()
+    else:
+        method += ", exact sign-flip test"
+        p = whole.exact_p(p) if isinstance(whole, SeededPivot) else p
+    # the widest of what the sample could not see: known before the test cuts the interval off at 0
     detectable = _detectable(whole, n, unseen)
-    p = 1.0 if pivot.se == 0 else whole.p_value()
+    low, high = agreeing(pivot.estimate, low, high, p)
+    sd = pivot.se * n**0.5
+    dz = pivot.estimate / sd if sd > 1e-9 * abs(pivot.estimate) else None
+    effect = {"name": "cohen_dz", "value": dz} if dz is not None else None
     return Estimated(n, pivot.estimate, low, high, p, effect, detectable, method)
 
 
-def few_bounds(values: Floats, floor: float, ceiling: float, alpha: float = ALPHA) -> tuple[float, float]:
-    """Return an interval of the mean where hardly any task leaves the commonest value, so that no spread is known.
+def _few(quantity: Quantity, pivot: Pivot, spread: Floats) -> tuple[float, float]:
+    """The interval where no spread is known; for a corpus its units weigh alike, to first order."""
+    if pivot.influence is None:
+        return few_bounds(spread, quantity.floor, quantity.ceiling)
+    share = few_share(spread)
+    return (
+        pivot.estimate - (pivot.estimate - quantity.floor) * share,
+        pivot.estimate + (quantity.ceiling - pivot.estimate) * share,
+    )
 
-    At most a share U of all tasks leaves it (Clopper and Pearson's upper limit), each at most to the end of the range:
-    wide, but true whatever the rare values are.
-    """
-    from statsmodels.stats.proportion import proportion_confint
 
-    distinct, counts = np.unique(values, return_counts=True)
-    common = float(distinct[counts.argmax()])
-    share = float(proportion_confint(len(values) - counts.max(), len(values), alpha=alpha, method="beta")[1])
-    return common - (common - floor) * share, common + (ceiling - common) * share
+def _exact_p(quantity: Quantity, pivot: Pivot, span: float) -> float | None:
+    """Return the exact p where hardly any unit differs from the others; None where it cannot be had."""
+    if quantity.function is None:
+        return sign_flip_p(rounded(quantity.values, span))
+    values = rounded(unit_differences(quantity.terms, quantity.function), span)
+    if float(values.sum()) * pivot.estimate < 0:
+        return 1.0  # units taken one by one point the other way: nothing is shown
+    return sign_flip_p(values)
 
 
 def _detectable(pivot: Pivot | SeededPivot, n: int, unseen: float) -> float | None:
     """Return the smallest difference found with 80 % power; over trainings, half the interval plus z(0.8) · se."""
+    if unseen:
+        # no spread was seen: what the units not seen may hold is all that is known
+        return unseen + (_Z_POWER * pivot.se if isinstance(pivot, SeededPivot) else 0.0)
     if isinstance(pivot, Pivot):
-        if pivot.se == 0 or n < FEWEST:
-            return unseen if pivot.se == 0 else None
+        if n < FEWEST:
+            return None
         found = pivot.detectable() if pivot.errors is not None else detectable_mean(pivot.se * n**0.5, n)
-        return found if np.isfinite(found) else unseen or None
+        return found if np.isfinite(found) else None
     low, high = pivot.bounds()
-    if pivot.se == 0:
-        return unseen
     return (high - low) / 2 + _Z_POWER * pivot.se
 
 
@@ -171,16 +229,28 @@ def _share(values: Floats) -> Estimated:
 
 def _flips(values: Floats) -> Estimated:
     n, gained, lost = len(values), int((values > 0).sum()), int((values < 0).sum())
-    low, high = bonett_price(gained, lost, n)
+    estimate, p = (gained - lost) / n, mcnemar_exact(gained, lost)
+    low, high = agreeing(estimate, *bonett_price(gained, lost, n), p)
     effect = {"name": "cohen_g", "value": gained / (gained + lost) - 0.5} if gained + lost else None
     detectable = detectable_mcnemar((gained + lost) / n, n)
-    return Estimated(
-        n,
-        (gained - lost) / n,
-        low,
-        high,
-        mcnemar_exact(gained, lost),
-        effect,
-        detectable if detectable <= 1 else None,
-        "Bonett-Price, exact McNemar",
-    )
+    reach = detectable if detectable <= 1 else None
+    return Estimated(n, estimate, low, high, p, effect, reach, "Bonett-Price, exact McNemar")
+
+
+def _group_flips(values: Floats) -> Estimated:
+    """Flips of a yes/no metric whose units are groups of tasks: each group weighs as one."""
+    n = len(values)
+    estimate = float(values.mean())
+    p = sign_flip_p(rounded(values, 2.0))
+    low, high = group_flips(values)
+    if p is None:
+        from scipy.stats import ttest_1samp
+
+        p = float(ttest_1samp(values, 0.0).pvalue)
+    low, high = agreeing(estimate, low, high, p)
+    sd = float(np.concatenate([values, [1.0, -1.0]]).std(ddof=1))
+    reach = detectable_mean(sd, n)
+    gained, lost = int((values > 0).sum()), int((values < 0).sum())
+    effect = {"name": "cohen_g", "value": gained / (gained + lost) - 0.5} if gained + lost else None
+    method = "Bonett-Price over groups, exact sign-flip test"
+    return Estimated(n, estimate, low, high, p, effect, reach if reach <= 1 else None, method)

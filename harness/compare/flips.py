@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from harness.compare.table import Cells
+from harness.compare.table import Cells, by_unit
 
 _THRESHOLD = {"binary": 0.5, "share": 0.1, "percent": 10.0}
 """How far a task's mean must move to count as flipped: for one yes or no, that is the flip itself."""
@@ -49,10 +50,11 @@ def flips(
     return out
 
 
-def pass_at_k(cells: Cells) -> dict[str, float]:
+def pass_at_k(cells: Cells, unit: NDArray[np.int64]) -> dict[str, float]:
     """Return, for k = 1, 2, 4 ... up to the fewest samples of a task, the chance that one of k samples passes.
 
-    The unbiased estimator of Chen et al. 2021, 1 − C(n − c, k) / C(n, k), averaged over tasks and trainings.
+    The unbiased estimator of Chen et al. 2021, 1 − C(n − c, k) / C(n, k), averaged over units (see `Table.unit`) and
+    trainings.
     Empty where tasks were answered once.
     """
     from scipy.special import comb
@@ -63,4 +65,4 @@ def pass_at_k(cells: Cells) -> dict[str, float]:
     if most < 2:
         return {}
     ks = sorted({2**i for i in range(most.bit_length()) if 2**i <= most} | {most})
-    return {str(k): float((1 - comb(n - c, k) / comb(n, k)).mean()) for k in ks}
+    return {str(k): float(by_unit(1 - comb(n - c, k) / comb(n, k), unit[keep]).mean()) for k in ks}

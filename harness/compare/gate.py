@@ -7,13 +7,24 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from harness.compare.missing import COMPLETE_SHARE
 from harness.compare.resample import ALPHA
 from harness.compare.verdict import BETTER, MIXED, NO_DIFFERENCE, TOO_FEW, WORSE
 from harness.errors import UsageError, did_you_mean
+from harness.types import SUITE_NAME
+from harness.yaml_text import load_yaml
+
+if TYPE_CHECKING:
+    from harness.compare.runs import AcrossRuns
 
 DEFAULT_RULES = ("no primary worse",)
+NO_RULE = "at least one rule"
+EVERY_PRIMARY = "every primary metric compared"
+MOST_TASKS = "nine tenths of the tasks compared"
+AS_MANY = "numbers missing on as many tasks of both, and on few"
+"""What holds beside the rules asked for; the last one beside the default rule alone."""
 WORDS = (BETTER, WORSE, MIXED, NO_DIFFERENCE, TOO_FEW)
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
@@ -24,9 +35,9 @@ _OPERATORS: dict[str, Callable[[float, float], bool]] = {
 }
 _OF_MEAN = {"mean", "mean_low", "mean_high", "unscored"}
 _OF_PAIR = {"difference", "low", "high", "p", "p_adjusted", "n", "dropped"}
-_NO_WORSE = re.compile(r"no (\w+)(?:@([\w-]+))? worse")
-_VERDICT = re.compile(r"verdict(?:@([\w-]+))? is (not )?([a-z ]+)")
-_NUMBER = re.compile(r"(\w+)(?:@([\w-]+))? (\w+) *(>=|<=|==|>|<) *([-+]?\d+(?:\.\d+)?)")
+_NO_WORSE = re.compile(rf"no (\w+)(?:@({SUITE_NAME}))? worse")
+_VERDICT = re.compile(rf"verdict(?:@({SUITE_NAME}))? is (not )?([a-z ]+)")
+_NUMBER = re.compile(rf"(\w+)(?:@({SUITE_NAME}))? (\w+) *(>=|<=|==|>|<) *([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)")
 
 
 @dataclass(frozen=True)
@@ -51,14 +62,14 @@ def read_rules(text: str | None) -> tuple[str, ...]:
     path = Path(text)
     if path.suffix in {".yaml", ".yml"}:
         return _rules_of_file(path)
-    return tuple(rule.strip() for rule in text.split(";") if rule.strip())
+    return tuple(rule.strip() for rule in text.split(";") if rule.strip())  # none at all fails in `gate`
 
 
 def _rules_of_file(path: Path) -> tuple[str, ...]:
     import yaml
 
     try:
-        content = yaml.safe_load(path.read_text("utf-8"))
+        content = load_yaml(path.read_text("utf-8"))
     except OSError as error:
         raise UsageError(f"the rules {path} cannot be read: {error.strerror}") from None
     except yaml.YAMLError as error:
@@ -69,10 +80,37 @@ def _rules_of_file(path: Path) -> tuple[str, ...]:
     return tuple(rules)
 
 
-def gate(summary: Mapping[str, Any], rules: Sequence[str] = DEFAULT_RULES, pair: str | None = None) -> list[Check]:
+def gate_runs(result: AcrossRuns, rules: Sequence[str] = DEFAULT_RULES) -> list[Check]:
+    """Hold a comparison of two runs against the rules, and against what of the runs could not be compared.
+
+    Raises:
+        UsageError: a rule is not understood.
+    """
+    return gate(
+        result.summary,
+        rules,
+        result.pair,
+        left_out=result.left_out_metrics,
+        left_out_primary=result.left_out_primary,
+        left_out_tasks=result.left_out_by_suite,
+    )
+
+
+def gate(
+    summary: Mapping[str, Any],
+    rules: Sequence[str] = DEFAULT_RULES,
+    pair: str | None = None,
+    *,
+    left_out: Mapping[str, str] | None = None,
+    left_out_primary: Sequence[str] = (),
+    left_out_tasks: Mapping[str, int] | None = None,
+) -> list[Check]:
     """Hold a summary against the rules and return one check for each rule, suite and metric that it speaks of.
 
-    What was not measured never passes. `pair` defaults to the pair of the summary's verdict.
+    What is absent never passes: beside the rules asked for, every primary metric must have been compared, on nine
+    tenths of the tasks or more, and there must be a rule. `pair` defaults to the pair of the summary's verdict;
+    `left_out` says why a metric could not be compared, `left_out_primary` which of these are primary, `left_out_tasks`
+    how many tasks of each suite only one side has.
 
     Raises:
         UsageError: a rule is not understood, or the summary compares no models.
@@ -82,18 +120,62 @@ def gate(summary: Mapping[str, Any], rules: Sequence[str] = DEFAULT_RULES, pair:
         raise UsageError(
             "there is no pair of models to hold the gate against", did_you_mean(pair or "", summary["pairs"])
         )
-    return [check for rule in rules for check in _apply(rule.strip(), summary, pair)]
+    if not rules:
+        return [Check(NO_RULE, "", "rules", False, "no rule was given")]
+    absent, unshared = left_out or {}, left_out_tasks or {}
+    checks = [check for rule in rules for check in _apply(rule.strip(), summary, pair, absent, unshared)]
+    return checks + _completeness(summary, pair, rules, {m: absent[m] for m in left_out_primary}, unshared)
 
 
-def _apply(rule: str, summary: Mapping[str, Any], pair: str) -> list[Check]:
-    if match := _NO_WORSE.fullmatch(rule):
-        return _no_worse(rule, match[1], match[2], summary, pair)
-    if match := _VERDICT.fullmatch(rule):
+def _completeness(
+    summary: Mapping[str, Any],
+    pair: str,
+    rules: Sequence[str],
+    left_out: Mapping[str, str],
+    left_out_tasks: Mapping[str, int],
+) -> list[Check]:
+    """Check that what the verdict rests on was compared at all, and on how many of the tasks."""
+    checks = [Check(EVERY_PRIMARY, "", metric, False, f"left out: {why}") for metric, why in left_out.items()]
+    for suite in dict.fromkeys([*summary["suites"], *left_out_tasks]):
+        content = summary["suites"].get(suite)
+        absent = left_out_tasks.get(suite, 0)
+        entries = (content or {"pairs": {}})["pairs"].get(pair, {})
+        primaries = {metric: entry for metric, entry in entries.items() if entry["primary"]}
+        if not primaries:
+            checks.append(Check(MOST_TASKS, suite, "tasks", False, "no task was compared on a primary metric"))
+        for metric, entry in primaries.items():
+            asked = entry["tasks"] + entry["dropped"] + absent
+            detail = f"{entry['tasks']} of {asked} tasks"
+            checks.append(Check(MOST_TASKS, suite, metric, entry["tasks"] >= COMPLETE_SHARE * asked, detail))
+            lacking = entry["missing"]
+            if lacking["notable"] and set(rules) & set(DEFAULT_RULES):
+                detail = f"no number on {lacking['first']} and {lacking['second']} of {lacking['asked']} tasks"
+                checks.append(Check(AS_MANY, suite, metric, False, detail))
+    return checks
+
+
+def _apply(
+    rule: str,
+    summary: Mapping[str, Any],
+    pair: str,
+    absent: Mapping[str, str],
+    left_out_tasks: Mapping[str, int],
+) -> list[Check]:
+    match = _NO_WORSE.fullmatch(rule) or _VERDICT.fullmatch(rule) or _NUMBER.fullmatch(rule)
+    if match is None:
+        hint = "write `no primary worse`, `verdict is better` or `conforming difference >= 0.05`"
+        raise UsageError(f"the rule '{rule}' is not understood", hint)
+    verdict = match.re is _VERDICT
+    metric, suite = ("verdict", match[1]) if verdict else (match[1], match[2])
+    if suite in left_out_tasks and suite not in summary["suites"]:
+        return [Check(rule, suite, metric, False, "left out: only one side measured it, or with other prompts")]
+    if metric in absent:
+        return [Check(rule, suite or "", metric, False, f"left out: {absent[metric]}")]
+    if verdict:
         return [_verdict_is(rule, match, summary, pair)]
-    if match := _NUMBER.fullmatch(rule):
-        return _number(rule, match, summary, pair)
-    hint = "write `no primary worse`, `verdict is better` or `conforming difference >= 0.05`"
-    raise UsageError(f"the rule '{rule}' is not understood", hint)
+    if match.re is _NO_WORSE:
+        return _no_worse(rule, metric, suite, summary, pair)
+    return _number(rule, match, summary, pair)
 
 
 def _suites(summary: Mapping[str, Any], wanted: str | None) -> dict[str, Mapping[str, Any]]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 
-from harness.compare.resample import ALPHA
+import numpy as np
+
+from harness.compare.resample import ALPHA, Floats
 
 
 def mcnemar_exact(gained: int, lost: int) -> float:
@@ -26,6 +28,20 @@ def bonett_price(gained: int, lost: int, n: int, alpha: float = ALPHA) -> tuple[
     up, down = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
     half = float(norm.ppf(1 - alpha / 2)) * math.sqrt((up + down - (up - down) ** 2) / (n + 2))
     return max(-1.0, up - down - half), min(1.0, up - down + half)
+
+
+def group_flips(values: Floats, alpha: float = ALPHA) -> tuple[float, float]:
+    """Return Bonett and Price's interval where some units are groups of tasks: `values` are the groups' differences.
+
+    One gained and one lost unit are added and Wald's interval is taken over units; with one task a unit this is
+    `bonett_price` to the digit.
+    """
+    from scipy.stats import norm
+
+    with_two = np.concatenate([values, [1.0, -1.0]])
+    centre = float(with_two.mean())
+    half = float(norm.ppf(1 - alpha / 2)) * math.sqrt(float(((with_two - centre) ** 2).mean()) / len(with_two))
+    return max(-1.0, centre - half), min(1.0, centre + half)
 
 
 def wilson(successes: int, n: int, alpha: float = ALPHA) -> tuple[float, float]:

@@ -80,6 +80,8 @@ class Pivot:
     """θ* − θ̂ of each replicate; with `errors` what power is reckoned from."""
     errors: Floats | None = None
     """se* of each replicate, infinite where it had no spread: a test finds nothing there."""
+    influence: Floats | None = None
+    """Of a corpus metric: what each unit adds to the estimate, to first order."""
 
     def bounds(self, alpha: float = ALPHA) -> tuple[float, float]:
         """Return the two-sided 1 − alpha interval; infinite where the replicates had no spread."""

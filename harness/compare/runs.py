@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.cache import write_atomically
+from harness.compare.pairs import CONTROL, TUNED, described, kinds_of, pairs_to_compare
+from harness.compare.records import checked_rows, checked_scorers, checked_tasks
 from harness.compare.seeds import family
 from harness.compare.summary import summarise
-from harness.errors import HarnessError, UsageError, cannot_write, did_you_mean
+from harness.errors import HarnessError, UsageError, did_you_mean
+from harness.outputs import write_output
 from harness.schema import SCHEMA, upgraded
 from harness.types import Row
 
@@ -19,7 +23,7 @@ _NOT_DECIDING = {"schema", "run", "started", "finished", "command", "arguments"}
 """Keys of a manifest that name a run or its time and decide no number."""
 _NOT_DECIDING_OF_MODELS = {"cost", "curve", "seconds"}
 _KEPT_OF_ROWS = ("schema", "suite", "task", "model", "sample", "prompt_sha", "scores", "counts")
-_KEPT_OF_TASKS = ("suite", "task", "category", "difficulty", "prompt_sha")
+_KEPT_OF_TASKS = ("suite", "task", "category", "difficulty", "group", "prompt_sha")
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,20 @@ class Run:
         """The models that answered, trainings of one model under one name."""
         return list(dict.fromkeys(family(row["model"]) for row in self.rows))
 
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """The pairs of models that the run's verdicts speak of, the most important first."""
+        known = self.manifest.get("models") or self.about_models
+        return [pair for pair in pairs_to_compare(known) if {*pair} <= {*self.models}]
+
+    @property
+    def about_models(self) -> dict[str, dict[str, Any]]:
+        """By the name under which a model is compared, its entry in the manifest, of several trainings the first's."""
+        entries: dict[str, Mapping[str, Any]] = {}
+        for name, entry in self.manifest.get("models", {}).items():
+            entries.setdefault(str(entry.get("family") or family(name)), entry)
+        return described(self.models, entries)
+
 
 def load_run(path: Path) -> Run:
     """Read a run's folder, or a file of frozen scores (see `freeze`).
@@ -47,8 +65,13 @@ def load_run(path: Path) -> Run:
     """
     if path.is_file():
         frozen = upgraded(_object(path, path.read_text("utf-8")), path)
-        name = str(frozen["manifest"].get("run", path.stem))
-        return Run(name, path, frozen["manifest"], frozen["rows"], _by_task(frozen["tasks"]))
+        manifest = frozen.get("manifest")
+        if not isinstance(manifest, dict):
+            raise HarnessError(f"{path} holds no frozen scores: it has no manifest", "freeze the run anew")
+        scorers = checked_scorers(str(path), manifest)
+        rows = checked_rows(_members(path, frozen, "rows"), scorers)
+        tasks = checked_tasks(_members(path, frozen, "tasks"))
+        return Run(str(manifest.get("run", path.stem)), path, manifest, rows, tasks)
     manifest_path, samples = path / "manifest.json", path / "samples.jsonl"
     if not manifest_path.is_file():
         raise UsageError(f"{path} is no run: it has no manifest.json", "name a folder that `run` wrote")
@@ -57,9 +80,10 @@ def load_run(path: Path) -> Run:
             f"the run {path.name} is not finished: it has no samples.jsonl", "call `run` again to finish it"
         )
     manifest = upgraded(_object(manifest_path, manifest_path.read_text("utf-8")), manifest_path)
+    scorers = checked_scorers(str(manifest_path), manifest)
     tasks_path = path / "tasks.jsonl"
-    found = _by_task(_lines(tasks_path)) if tasks_path.is_file() else {}
-    return Run(str(manifest.get("run") or path.name), path, manifest, list(_lines(samples)), found)
+    tasks = checked_tasks(_lines(tasks_path)) if tasks_path.is_file() else {}
+    return Run(str(manifest.get("run") or path.name), path, manifest, checked_rows(_lines(samples), scorers), tasks)
 
 
 def find_run(name: str, reports: Path = Path("reports"), frozen: Path = Path("baselines/scores")) -> Path:
@@ -93,7 +117,7 @@ def split_reference(text: str) -> tuple[str, str]:
 
 
 def choose_model(run: Run, wanted: str) -> str:
-    """Return the model to compare: the named one; else `tuned`, else the only one.
+    """Return the model to compare: the named one; else `tuned`, else the only tuned one, else the only one.
 
     Raises:
         UsageError: the run has no such model, or several and none is named.
@@ -104,8 +128,10 @@ def choose_model(run: Run, wanted: str) -> str:
         return wanted
     if "tuned" in run.models:
         return "tuned"
-    if len(run.models) == 1:
-        return run.models[0]
+    kinds = {name: entry["kind"] for name, entry in run.about_models.items()}
+    tuned = [name for name, kind in kinds.items() if kind == TUNED]
+    if len(tuned) == 1 or len(run.models) == 1:
+        return (tuned or run.models)[0]
     raise UsageError(f"the run {run.name} has several models", f"name one: {run.name}:{run.models[0]}")
 
 
@@ -117,8 +143,12 @@ class AcrossRuns:
     manifest_differences: list[dict[str, Any]]
     """What decides numbers and differs: `{key, left, right}`."""
     left_out_metrics: dict[str, str]
+    """Metrics that cannot be compared, and why."""
     left_out_tasks: int
     summary: dict[str, Any]
+    left_out_primary: tuple[str, ...] = ()
+    """Those of the left-out metrics that are primary on a side."""
+    left_out_by_suite: Mapping[str, int] = field(default_factory=dict)
 
 
 def compare_runs(
@@ -133,32 +163,59 @@ def compare_runs(
     if same_run and left_model == right_model:
         raise UsageError("both sides name the same model of the same run", "name two models: RUN:base RUN:tuned")
     scorers, left_out = _common_scorers(left, right)
-    prompts = [
-        {(r["suite"], r["task"]): r["prompt_sha"] for r in run.rows if family(r["model"]) == model}
+    # what a run asked, whoever answered: a task that the model at hand never answered is missing, not left out
+    asked = [{(r["suite"], r["task"]): r.get("prompt_sha") for r in run.rows} for run in (left, right)]
+    for run, prompts in zip((left, right), asked, strict=True):
+        lacking = next((task for (_, task), sha in prompts.items() if sha is None), None)
+        if lacking is not None and not same_run:
+            raise HarnessError(f"{run.path}: the rows of task {lacking} have no prompt_sha", "call `run` again")
+    shared = {key for key in asked[0].keys() & asked[1].keys() if asked[0][key] == asked[1][key]}
+    answered = [
+        {(r["suite"], r["task"]) for r in run.rows if family(r["model"]) == model}
         for run, model in ((left, left_model), (right, right_model))
     ]
-    shared = {key for key in prompts[0].keys() & prompts[1].keys() if prompts[0][key] == prompts[1][key]}
-    if not shared or not scorers:
+    if not shared & answered[0] & answered[1] or not scorers:
         what = "task with the same prompt" if scorers else "scorer of the same version"
         raise UsageError(f"{left.name}:{left_model} and {right.name}:{right_model} share no {what}")
     labels = (left_model, right_model) if same_run else (f"{left_model}@{left.name}", f"{right_model}@{right.name}")
     if labels[0] == labels[1]:
         labels = (f"{labels[0]} (1)", f"{labels[1]} (2)")
+    sides = [(left, left_model, labels[0]), (right, right_model, labels[1])]
+    kinds = kinds_of(right.about_models)
+    controls = [name for name in right.models if kinds[name] == CONTROL and name not in (*labels, right_model)]
+    sides += [(right, name, name) for name in controls]
     rows = [
         {**row, "model": label + row["model"][len(model) :], "scores": _only(row["scores"], scorers)}
-        for run, model, label in ((left, left_model, labels[0]), (right, right_model, labels[1]))
+        for run, model, label in sides
         for row in run.rows
         if family(row["model"]) == model and (row["suite"], row["task"]) in shared
     ]
-    tasks = {**left.tasks, **right.tasks}
+    models = {label: run.about_models[model] | {"family": label} for run, model, label in sides}
     leaked: dict[str, set[str]] = {}
     for run in (left, right):
         for suite, about in run.manifest.get("suites", {}).items():
             leaked.setdefault(suite, set()).update((about.get("leakage") or {}).get("flagged", ()))
-    summary = summarise(rows, scorers, tasks=tasks, pairs=[labels], seed=seed, replicates=replicates, leaked=leaked)
-    differences = [] if same_run else manifest_differences(left, right, left_model, right_model)
+    summary = summarise(
+        rows,
+        scorers,
+        tasks={**left.tasks, **right.tasks},
+        pairs=[labels],
+        seed=seed,
+        replicates=replicates,
+        leaked=leaked,
+        models=models,
+        suites=right.manifest.get("suites", {}),
+    )
+    unshared = (asked[0].keys() | asked[1].keys()) - shared
+    marked = [{m for m, s in run.manifest.get("scorers", {}).items() if s.get("primary")} for run in (left, right)]
     return AcrossRuns(
-        ":".join(labels), differences, left_out, len(prompts[0].keys() | prompts[1].keys()) - len(shared), summary
+        ":".join(labels),
+        [] if same_run else manifest_differences(left, right, left_model, right_model),
+        left_out,
+        len(unshared),
+        summary,
+        tuple(metric for metric in left_out if metric in marked[0] | marked[1]),
+        Counter(suite for suite, _ in sorted(unshared)),
     )
 
 
@@ -180,22 +237,23 @@ def manifest_differences(left: Run, right: Run, left_model: str = "", right_mode
     ]
 
 
+_FROZEN = re.compile(rb'\A\{"schema": \d+, "manifest": \{')
+"""What frozen scores begin with: they are written anew, another file of that name is not."""
+
+
 def freeze(run: Run, target: Path) -> Path:
     """Write what a later comparison needs of a run, without prompts, answers and pages; return the file.
 
     Scores by task are kept, not only means, so that the comparison is paired.
 
     Raises:
+        UsageError: `target` is a file of somebody's own.
         HarnessError: the disk takes no more; an older file of that name stays.
     """
     rows = [_only(row, _KEPT_OF_ROWS) for row in run.rows]
     tasks = [_only(task, _KEPT_OF_TASKS) for task in run.tasks.values()]
     content = {"schema": SCHEMA, "manifest": dict(run.manifest), "tasks": tasks, "rows": rows}
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(target, json.dumps(content, ensure_ascii=False) + "\n")
-    except OSError as error:
-        raise cannot_write(target, error) from error
+    write_output(target, json.dumps(content, ensure_ascii=False) + "\n", _FROZEN)
     return target
 
 
@@ -213,10 +271,6 @@ def _common_scorers(left: Run, right: Run) -> tuple[dict[str, Any], dict[str, st
     return common, left_out
 
 
-def _by_task(tasks: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], Mapping[str, Any]]:
-    return {(task["suite"], task["task"]): task for task in tasks}
-
-
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping):
         for key, inner in value.items():
@@ -230,11 +284,23 @@ def _only(mapping: Mapping[str, Any], keys: Any) -> dict[str, Any]:
     return {key: mapping[key] for key in mapping if key in keys}
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
+def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each object of a JSON Lines file with the place where it stands."""
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
-                yield upgraded(_object(path, line, number), path)
+                yield f"{path} line {number}", upgraded(_object(path, line, number), path)
+
+
+def _members(path: Path, frozen: Mapping[str, Any], key: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each object of a list in a file of frozen scores with the place where it stands."""
+    members = frozen.get(key)
+    if not isinstance(members, list):
+        raise HarnessError(f"{path}: {key} is no list", "freeze the run anew")
+    for number, member in enumerate(members, 1):
+        if not isinstance(member, dict):
+            raise HarnessError(f"{path} {key} {number}: no JSON object", "freeze the run anew")
+        yield f"{path} {key} {number}", member
 
 
 def _object(path: Path, text: str, line: int = 1) -> dict[str, Any]:

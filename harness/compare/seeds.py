@@ -46,11 +46,11 @@ class SeededPivot:
         """The standard error from both sources."""
         return float(np.sqrt(self.tasks.se**2 + sum(se**2 for _, se in self._parts)))
 
-    def bounds(self, alpha: float = ALPHA) -> tuple[float, float]:
-        """Return the two-sided 1 − alpha interval over tasks and trainings."""
+    def bounds(self, alpha: float = ALPHA, of_tasks: tuple[float, float] | None = None) -> tuple[float, float]:
+        """Return the two-sided 1 − alpha interval over tasks and trainings; `of_tasks` in place of the pivot's own."""
         from scipy.stats import t
 
-        low, high = self.tasks.bounds(alpha)
+        low, high = of_tasks or self.tasks.bounds(alpha)
         noise = sum((float(t.ppf(1 - alpha / 2, df)) * se) ** 2 for df, se in self._parts)
         return (
             self.estimate - float(np.sqrt((self.estimate - low) ** 2 + noise)),
@@ -58,15 +58,33 @@ class SeededPivot:
         )
 
     def p_value(self, null: float = 0.0) -> float:
-        """Return the smallest alpha, to 1 %, that leaves `null` out, no smaller than the replicates can tell."""
+        """Return the smallest alpha, to 0.1 %, that leaves `null` out, no smaller than the replicates can tell."""
         inside, outside = 2 / (len(self.tasks.t) + 1), 1.0
         if self._excludes(null, inside):
             return inside
         if not self._excludes(null, outside):
             return 1.0
-        while outside / inside > 1.01:
+        while outside / inside > 1.001:
             middle = float(np.sqrt(inside * outside))
             inside, outside = (inside, middle) if self._excludes(null, middle) else (middle, outside)
+        return outside
+
+    def exact_p(self, of_tasks: float) -> float:
+        """Return the p of 0 where the tasks have an exact p of their own: both must reject, tasks and trainings.
+
+        The trainings reject 0 where it lies outside h_seeds about the estimate; trainings that all agree are no noise.
+        """
+        from scipy.stats import t
+
+        def noise(alpha: float) -> float:
+            return float(np.sqrt(sum((float(t.isf(alpha / 2, df)) * se) ** 2 for df, se in self._parts)))
+
+        if all(se == 0 for _, se in self._parts) or noise(of_tasks) < abs(self.estimate):
+            return of_tasks
+        inside, outside = of_tasks, 1.0
+        while outside / inside > 1.001:
+            middle = float(np.sqrt(inside * outside))
+            inside, outside = (inside, middle) if noise(middle) < abs(self.estimate) else (middle, outside)
         return outside
 
     def _excludes(self, null: float, alpha: float) -> bool:

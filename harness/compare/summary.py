@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from harness.compare import flips as flip
-from harness.compare.corpus import CorpusFunction, corpus_function
-from harness.compare.estimate import Estimated, Quantity, difference_of, estimate_all, mean_of
+from harness.compare.corpus import corpus_function
 from harness.compare.multiplicity import adjust_for_primaries, holm
+from harness.compare.pairs import CONTROL, described, kinds_of, pairs_to_compare
 from harness.compare.resample import ALPHA, Resampler
-from harness.compare.seeds import family, spread
-from harness.compare.table import Table, build_table
-from harness.compare.verdict import against_fewshot, findings_of, verdict
+from harness.compare.seeds import family
+from harness.compare.suite_numbers import Pair, Scorers, SuiteNumbers
+from harness.compare.table import Tasks, build_table
+from harness.compare.verdict import Setting, findings_of, points, verdict
+from harness.compare.wording import against_fewshot, caveats_of_suites, joined, plain
 from harness.schema import SCHEMA
-from harness.types import CONTROL_NAMES, Row
-
-MIN_PART = 5
-"""A category or difficulty with fewer tasks gets counts of flips, but no interval and no words."""
-
-Scorers = Mapping[str, Mapping[str, Any]]
-Tasks = Mapping[tuple[str, str], Mapping[str, Any]]
-Pair = tuple[str, str]
+from harness.types import Row
 
 
 def summarise(
@@ -35,35 +28,42 @@ def summarise(
     seed: int = 0,
     replicates: int = 10_000,
     leaked: Mapping[str, Collection[str]] | None = None,
+    models: Mapping[str, Mapping[str, Any]] | None = None,
+    suites: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Return the content of summary.json: means, paired differences, flips and the verdict.
 
-    `rows` are rows of samples.jsonl, `scorers` the manifest's mapping of that name, `tasks` gives category and
-    difficulty by (suite, task), `pairs` which models to hold against each other (first, second; trainings of one model
-    by their family's name), `leaked` the flagged held-out tasks by suite, for a second reckoning without them. The same
-    arguments give the same result, bit for bit, in whatever order the rows come.
+    `rows` are rows of samples.jsonl; `scorers`, `models` and `suites` the manifest's mappings of these names (a model's
+    kind decides the words, a suite's `shift` and `reach` are said); `tasks` gives category, difficulty and group of
+    near-duplicates by (suite, task), `pairs` which models to hold against each other (first, second; trainings of one
+    model by their family's name), `leaked` the flagged held-out tasks by suite, for a second reckoning without them.
+    The same arguments give the same result, bit for bit, in whatever order the rows come.
     """
     rows = sorted(rows, key=lambda row: (row["suite"], row["task"], row["model"], row["sample"]))
-    resampler = Resampler(seed, replicates)
-    models = list(dict.fromkeys(family(row["model"]) for row in rows))
-    chosen = [pair for pair in (pairs if pairs is not None else default_pairs(models)) if {*pair} <= {*models}]
+    names = list(dict.fromkeys(family(row["model"]) for row in rows))
+    kinds = kinds_of(described(names, models)) | kinds_of(models or {})
+    chosen = pairs if pairs is not None else pairs_to_compare(models or described(names, None))
+    chosen = [pair for pair in chosen if {*pair} <= {*names}]
     primary = primary_metrics(rows, scorers)
     functions = {m: corpus_function(m) for m, s in scorers.items() if s.get("corpus") and _has_counts(rows, m)}
-    work = _Work(scorers, functions, primary, tasks, chosen, resampler)
-    suites: dict[str, Any] = {}
-    trainings: dict[str, int] = dict.fromkeys(models, 1)
+    work = SuiteNumbers(scorers, functions, primary, tasks, chosen, Resampler(seed, replicates))
+    found: dict[str, Any] = {}
+    failures: dict[str, dict[str, dict[str, Any]]] = {}
+    trainings: dict[str, int] = dict.fromkeys(names, 1)
     for suite in sorted({row["suite"] for row in rows}):
-        table = build_table(suite, rows, scorers)
-        for model, names in table.trainings.items():
-            trainings[model] = max(trainings[model], len(names))
-        suites[suite] = work.suite(table)
+        table = build_table(suite, rows, scorers, tasks_file=tasks)
+        for model, of_model in table.trainings.items():
+            trainings[model] = max(trainings[model], len(of_model))
+        found[suite] = work.suite(table)
+        failures[suite] = work.as_failures(table)
         flagged = sorted(set((leaked or {}).get(suite, ())) & set(table.tasks))
-        suites[suite]["leaked"] = flagged
+        found[suite]["leaked"] = flagged
         if flagged and len(flagged) < len(table.tasks):
-            suites[suite]["clean"] = work.numbers(build_table(suite, rows, scorers, without=flagged))
-    adjust_for_primaries(suites)
-    adjust_for_primaries({suite: content["clean"] for suite, content in suites.items() if "clean" in content})
-    verdicts = _verdicts(suites, scorers, chosen, trainings)
+            clean = build_table(suite, rows, scorers, without=flagged, tasks_file=tasks)
+            found[suite]["clean"] = work.numbers(clean)
+    adjust_for_primaries(found)
+    adjust_for_primaries({suite: content["clean"] for suite, content in found.items() if "clean" in content})
+    verdicts = _Verdicts(found, failures, scorers, kinds, trainings, suites or {}, primary).all(chosen)
     return {
         "schema": SCHEMA,
         "method": {
@@ -73,26 +73,13 @@ def summarise(
             "correction": "Holm over the primary metrics of all suites, by pair; all other metrics are exploratory",
         },
         "primary": primary,
-        "models": models,
+        "models": names,
         "trainings": trainings,
         "pairs": [":".join(pair) for pair in chosen],
-        "suites": suites,
+        "suites": found,
         "verdicts": verdicts,
-        "verdict": _main_verdict(verdicts, chosen),
+        "verdict": _main_verdict(verdicts, chosen, kinds),
     }
-
-
-def default_pairs(models: Sequence[str]) -> list[Pair]:
-    """Return what is held against what: base, base-fewshot and tuned; else the first model against each other."""
-    answering = [model for model in models if model not in CONTROL_NAMES]
-    usual = [("base", "tuned"), ("base-fewshot", "tuned"), ("base", "base-fewshot")]
-    found = [pair for pair in usual if {*pair} <= {*answering}]
-    if found:
-        others = [model for model in answering if model not in {"base", "base-fewshot", "tuned"}]
-        lead = "base" if "base" in answering else "base-fewshot"
-        return found + [(lead, model) for model in others]
-    first = "base" if "base" in answering else next(iter(answering), "")
-    return [(first, model) for model in answering if model != first]
 
 
 def primary_metrics(rows: Sequence[Row], scorers: Scorers) -> list[str]:
@@ -111,161 +98,125 @@ def _has_counts(rows: Sequence[Row], metric: str) -> bool:
     return any((row.get("counts") or {}).get(metric) is not None for row in rows)
 
 
-class _Work:
-    """What stays the same over all suites of one summary."""
+_OF_MISSING = {"missing", "worst_case"}
+
+
+class _Verdicts:
+    """The verdicts of one summary: what they need beside the differences."""
 
     def __init__(
         self,
+        suites: Mapping[str, dict[str, Any]],
+        failures: Mapping[str, Mapping[str, Mapping[str, Any]]],
         scorers: Scorers,
-        functions: Mapping[str, CorpusFunction],
+        kinds: Mapping[str, str],
+        trainings: Mapping[str, int],
+        about: Mapping[str, Mapping[str, Any]],
         primary: Sequence[str],
-        tasks: Tasks | None,
-        pairs: Sequence[Pair],
-        resampler: Resampler,
     ) -> None:
+        self.suites = suites
+        self.failures = failures
         self.scorers = scorers
-        self.functions = functions
+        self.kinds = kinds
+        self.trainings = trainings
+        self.about = about
         self.primary = primary
-        self.tasks = tasks
-        self.pairs = pairs
-        self.resampler = resampler
 
-    def suite(self, table: Table) -> dict[str, Any]:
-        """Return one suite's part of the summary."""
-        return {
-            "tasks": len(table.tasks),
-            **self.numbers(table),
-            "flips": self._flips(table),
-            "parts": self._parts(table),
-            "outcomes": {model: dict(sorted(count.items())) for model, count in table.outcomes.items()},
-            "finish_reasons": {model: dict(sorted(count.items())) for model, count in table.finish_reasons.items()},
-        }
-
-    def numbers(self, table: Table) -> dict[str, Any]:
-        """Return means and paired differences."""
-        wanted: list[tuple[tuple[str, ...], Quantity, int]] = []
-        for metric, scorer in self.scorers.items():
-            scale, function = str(scorer["scale"]), self.functions.get(metric)
-            for model in table.models:
-                cells = table.cells.get((model, metric))
-                if cells is not None:
-                    wanted.append((("metrics", metric, model), mean_of(cells, scale, function), cells.unscored))
-            for first, second in self.pairs:
-                left, right = table.cells.get((first, metric)), table.cells.get((second, metric))
-                if left is not None and right is not None:
-                    quantity, dropped = difference_of(left, right, scale, function)
-                    wanted.append((("pairs", f"{first}:{second}", metric), quantity, dropped))
-        results = estimate_all([quantity for _, quantity, _ in wanted], self.resampler)
-        out: dict[str, Any] = {"metrics": {}, "pairs": {f"{a}:{b}": {} for a, b in self.pairs}}
-        for ((what, outer, inner), quantity, aside), result in zip(wanted, results, strict=True):
-            if what == "metrics":
-                entry = _mean_entry(result, aside)
-                shares = flip.pass_at_k(table.cells[inner, outer]) if self._binary(outer) else {}
-                entry |= {"pass_at": shares} if shares else {}
-            else:
-                entry = _difference_entry(result, aside, inner in self.primary)
-            if quantity.by_seed:
-                entry["seeds"] = spread(quantity.by_seed[-1])
-            out[what].setdefault(outer, {})[inner] = entry
-        return out
-
-    def _binary(self, metric: str) -> bool:
-        return bool(self.scorers[metric]["scale"] == "binary")
-
-    def _labels(self, table: Table) -> dict[str, list[str]]:
-        return {part: [flip.part_of(table.suite, t, part, self.tasks) for t in table.tasks] for part in flip.PARTS}
-
-    def _flips(self, table: Table) -> dict[str, Any]:
-        labels = self._labels(table)
+    def all(self, pairs: Sequence[Pair]) -> dict[str, Any]:
+        """Return the verdict on each pair over all suites; those by suite are set in the suites."""
         out: dict[str, Any] = {}
-        for first, second in self.pairs:
-            found = out.setdefault(f"{first}:{second}", {})
-            for metric, scorer in self.scorers.items():
-                left, right = table.cells.get((first, metric)), table.cells.get((second, metric))
-                if left is None or right is None or not (self._binary(metric) or metric in self.primary):
-                    continue
-                found[metric] = flip.flips(left, right, str(scorer["scale"]), table.tasks, labels)
+        for first, second in pairs:
+            pair = f"{first}:{second}"
+            for suite, content in self.suites.items():
+                content.setdefault("verdicts", {})[pair] = self._of(first, second, [suite])
+            out[pair] = self._of(first, second, list(self.suites))
         return out
 
-    def _parts(self, table: Table) -> dict[str, Any]:
-        """Return differences of the primary metrics by category and by difficulty; exploratory."""
-        wanted: list[tuple[tuple[str, str, str, str], Quantity]] = []
-        for part, names in self._labels(table).items():
-            labels = np.array(names)
-            for name in sorted(set(names) - {""}):
-                only = (labels == name).astype(np.float64)
-                if only.sum() < MIN_PART:
-                    continue
-                for first, second in self.pairs:
-                    for metric in self.primary:
-                        left, right = table.cells.get((first, metric)), table.cells.get((second, metric))
-                        if left is None or right is None:
-                            continue
-                        scale, function = str(self.scorers[metric]["scale"]), self.functions.get(metric)
-                        quantity, _ = difference_of(left, right, scale, function, only)
-                        wanted.append(((f"{first}:{second}", part, name, metric), quantity))
-        results = estimate_all([quantity for _, quantity in wanted], self.resampler)
-        out: dict[str, Any] = {f"{a}:{b}": {part: {} for part in flip.PARTS} for a, b in self.pairs}
-        for ((pair, part, name, metric), _), result in zip(wanted, results, strict=True):
-            entry = {
-                "difference": result.value,
-                "low": result.low,
-                "high": result.high,
-                "p": result.p,
-                "p_adjusted": None,
-                "n": result.n,
-            }
-            out[pair][part].setdefault(name, {})[metric] = entry
-        for by_part in out.values():
-            for names in by_part.values():
-                holm([entry for metrics in names.values() for entry in metrics.values()])
-        return out
-
-
-def _mean_entry(result: Estimated, unscored: int) -> dict[str, Any]:
-    return {
-        "mean": result.value,
-        "low": result.low,
-        "high": result.high,
-        "n": result.n,
-        "unscored": unscored,
-        "method": result.method,
-    }
-
-
-def _difference_entry(result: Estimated, dropped: int, primary: bool) -> dict[str, Any]:
-    return {
-        "difference": result.value,
-        "low": result.low,
-        "high": result.high,
-        "p": result.p,
-        "p_adjusted": None,
-        "n": result.n,
-        "dropped": dropped,
-        "primary": primary,
-        "effect": result.effect,
-        "detectable": result.detectable,
-        "method": result.method,
-    }
-
-
-def _verdicts(
-    suites: Mapping[str, dict[str, Any]], scorers: Scorers, pairs: Sequence[Pair], trainings: Mapping[str, int]
-) -> dict[str, Any]:
-    """Return the verdict on each pair over all suites; those by suite are set in `suites`."""
-    out: dict[str, Any] = {}
-    for first, second in pairs:
+    def _of(self, first: str, second: str, suites: Sequence[str]) -> dict[str, Any]:
         pair = f"{first}:{second}"
-        number = max(trainings[first], trainings[second])
-        every, weak = [], []
-        for suite, content in suites.items():
-            findings = findings_of({suite: content["pairs"][pair]}, scorers)
-            worse = _worse_at(content["parts"][pair]["category"])
-            content.setdefault("verdicts", {})[pair] = verdict(first, second, findings, number, worse)
-            every += findings
-            weak += [name for name in worse if name not in weak]
-        out[pair] = verdict(first, second, every, number, weak)
-    return out
+        differences = {suite: self.suites[suite]["pairs"][pair] for suite in suites}
+        weak = [name for suite in suites for name in _worse_at(self.suites[suite]["parts"][pair]["category"])]
+        about = {suite: self.about.get(suite, {}) for suite in suites}
+        setting = Setting(
+            kinds=(self.kinds[first], self.kinds[second]),
+            trainings=(self.trainings[first], self.trainings[second]),
+            worse_at=list(dict.fromkeys(weak)),
+            transfer={
+                suite: [str(word) for word in entry["shift"].get("differs_in") or ()]
+                for suite, entry in about.items()
+                if (entry.get("shift") or {}).get("told_apart")
+            },
+            unmeasured=self._unmeasured(pair, suites),
+        )
+        caveats = [
+            *self._as_failures(first, second, suites, setting),
+            *caveats_of_suites(about),
+            *self._controls_above(pair, suites),
+        ]
+        findings = findings_of(differences, self.scorers)
+        return verdict(first, second, findings, replace(setting, caveats=caveats))
+
+    def _label(self, metric: str) -> str:
+        return str(self.scorers[metric].get("label") or metric)
+
+    def _unmeasured(self, pair: str, suites: Sequence[str]) -> list[str]:
+        """Name primary metrics that apply to a suite's tasks and have no number on both sides for any of them."""
+        return [
+            self._label(metric) + (f" on {suite}" if len(suites) > 1 else "")
+            for suite in suites
+            for metric, entry in self.suites[suite]["pairs"][pair].items()
+            if entry["primary"] and entry["n"] == 0 and entry["missing"]["asked"]
+        ]
+
+    def _as_failures(self, first: str, second: str, suites: Sequence[str], setting: Setting) -> list[str]:
+        """Return the verdict as it were with the pages that could not be measured counted as failures."""
+        pair = f"{first}:{second}"
+        counted = {suite: self.failures[suite][pair] for suite in suites if pair in self.failures[suite]}
+        if not counted:
+            return []
+        differences: dict[str, dict[str, Any]] = {}
+        for suite in suites:
+            before = self.suites[suite]["pairs"][pair]
+            differences[suite] = {
+                # answers that never came stay missing, with the bounds that they had
+                metric: {**e, **{k: before[metric][k] for k in _OF_MISSING & before[metric].keys()}}
+                if e.get("others_missing")
+                else e
+                for metric, e in counted.get(suite, before).items()
+            }
+        entries = [{**e, "p_adjusted": None} for metrics in differences.values() for e in metrics.values()]
+        holm([entry for entry in entries if entry["primary"]])
+        again = iter(entries)
+        differences = {s: {metric: next(again) for metric in metrics} for s, metrics in differences.items()}
+        pages = [max(e["overran"][side] for metrics in counted.values() for e in metrics.values()) for side in (0, 1)]
+        said = verdict(first, second, findings_of(differences, self.scorers), setting)["sentence"]
+        return [
+            f"Pages that could not be measured: {pages[0]} of {first}, {pages[1]} of {second}. "
+            f"Counted as failures: {said}"
+        ]
+
+    def _controls_above(self, pair: str, suites: Sequence[str]) -> list[str]:
+        """Name the controls whose mean stands above both models' on a primary metric; the reference always does."""
+        out = []
+        for suite in suites:
+            above: dict[str, list[str]] = {}
+            for metric, entry in self.suites[suite]["pairs"][pair].items():
+                if not entry["primary"] or entry["sides"] is None:
+                    continue
+                by = points(str(self.scorers[metric]["scale"]))
+                for model, mean in self.suites[suite]["metrics"][metric].items():
+                    if self.kinds[model] != CONTROL or model == "reference" or model in pair.split(":"):
+                        continue
+                    if mean["mean"] is not None and mean["mean"] > max(entry["sides"]) + 1e-9:
+                        sides = " and ".join(plain(side * by) for side in entry["sides"])
+                        above.setdefault(model, []).append(
+                            f"{self._label(metric)} ({plain(mean['mean'] * by)} against {sides})"
+                        )
+            if above:
+                said = "; ".join(f"{model} in {joined(metrics)}" for model, metrics in above.items())
+                where = f" on {suite}" if len(suites) > 1 else ""
+                out.append(f"Pages that no model wrote for the task stand above both models{where}: {said}.")
+        return out
 
 
 def _worse_at(categories: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -279,12 +230,14 @@ def _worse_at(categories: Mapping[str, Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _main_verdict(verdicts: Mapping[str, Any], pairs: Sequence[Pair]) -> dict[str, Any] | None:
+def _main_verdict(
+    verdicts: Mapping[str, Any], pairs: Sequence[Pair], kinds: Mapping[str, str]
+) -> dict[str, Any] | None:
     if not pairs:
         return None
     main = dict(verdicts[":".join(pairs[0])])
-    main["fewshot"] = against_fewshot(verdicts, pairs[0][1])
+    main["fewshot"] = against_fewshot(verdicts, pairs[0][1], kinds)
     return main
 
 
-__all__ = ["default_pairs", "primary_metrics", "summarise"]
+__all__ = ["primary_metrics", "summarise"]

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 from harness.compare.gate import Check
-from harness.compare.verdict import plain, points, signed
+from harness.compare.verdict import points
+from harness.compare.wording import plain, signed, span
+from harness.outputs import GENERATOR
+from harness.report import safe
+
+WRITTEN = re.compile(rf"<!-- {GENERATOR} -->".encode())
+"""What both begin with, so that they may be written again and a file of somebody's own may not."""
 
 
 def printable(text: object) -> str:
@@ -36,7 +42,11 @@ def junit(checks: Sequence[Check], name: str = "compare") -> str:
         else:
             ElementTree.SubElement(case, "failure", message=printable(check.detail), type="gate")
     ElementTree.indent(root)
-    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
+    return (
+        f'<?xml version="1.0" encoding="UTF-8"?>\n<!-- {GENERATOR} -->\n'
+        + ElementTree.tostring(root, encoding="unicode")
+        + "\n"
+    )
 
 
 def markdown(
@@ -48,7 +58,7 @@ def markdown(
 ) -> str:
     """Return the comparison for a pull request: verdict, gate, the table of differences, what else differs."""
     verdict = summary["verdicts"][pair]
-    lines = [f"**{cell(verdict['sentence'])}**", "", cell(verdict["gains"]), ""]
+    lines = [f"<!-- {GENERATOR} -->", "", f"**{cell(verdict['sentence'])}**", "", cell(verdict["gains"]), ""]
     lines += [f"> {cell(warning)}" for warning in verdict["warnings"]] + [""] * bool(verdict["warnings"])
     for check in checks:
         mark = "✅" if check.passed else "❌"
@@ -60,11 +70,11 @@ def markdown(
         lines += [
             f"### {cell(suite)}",
             "",
-            f"| metric | {cell(first)} | {cell(second)} | difference | 95 % interval | p |",
+            f"| metric | {cell(first)} | {cell(second)} | difference | 95 % interval | p | tasks |",
         ]
-        lines.append("|---|---:|---:|---:|---:|---:|")
+        lines.append("|---|---:|---:|---:|---:|---:|---:|")
         for metric, entry in content["pairs"].get(pair, {}).items():
-            lines.append(_row(metric, scorers[metric], content["metrics"][metric], entry, first, second))
+            lines.append(_row(metric, scorers[metric], entry))
         lines.append("")
     lines.append("★ primary: the verdict rests on these, p after Holm. The others are exploratory and not corrected.")
     if differences:
@@ -80,34 +90,19 @@ def markdown(
     return "\n".join(lines) + "\n"
 
 
-def _row(
-    metric: str,
-    scorer: Mapping[str, Any],
-    means: Mapping[str, Mapping[str, Any]],
-    entry: Mapping[str, Any],
-    first: str,
-    second: str,
-) -> str:
+def _row(metric: str, scorer: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
+    """Return one metric's line: both means and the difference over the same tasks."""
     by = points(str(scorer["scale"]))
     label = cell(scorer.get("label") or metric) + (" ★" if entry["primary"] else "")
-    sides = [means.get(model, {}).get("mean") for model in (first, second)]
-    shown = ["–" if value is None else plain(value * by) for value in sides]
     if entry["difference"] is None:
-        return f"| {label} | {shown[0]} | {shown[1]} | – | – | – |"
+        return f"| {label} | – | – | – | – | – | 0 |"
+    shown = [plain(side * by) for side in entry["sides"]]
     p = entry["p_adjusted"] if entry["primary"] else entry["p"]
-    interval = f"{plain(entry['low'] * by)} to {plain(entry['high'] * by)}"
-    return f"| {label} | {shown[0]} | {shown[1]} | {signed(entry['difference'] * by)} | {interval} | {p:.3g} |"
+    interval = span(entry["low"] * by, entry["high"] * by)
+    difference = signed(entry["difference"] * by)
+    return f"| {label} | {shown[0]} | {shown[1]} | {difference} | {interval} | {p:.3g} | {entry['tasks']} |"
 
 
 def cell(value: object) -> str:
     """Return a value safe inside a Markdown table and as HTML: names and values come from files."""
-    text = printable(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    for char in "\\|`*_[]":
-        text = text.replace(char, "\\" + char)
-    return text
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file, with the folders that lead to it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, "utf-8")
+    return safe.markdown(printable(value))

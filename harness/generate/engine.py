@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, fields
 from types import SimpleNamespace
 from typing import Any, Protocol
 
+from harness.answer import thought_left_open
 from harness.errors import HarnessError, UsageError
 from harness.generate.backend import Place
 from harness.generate.local import Generator, Tokens, Wanted, end_tokens
-from harness.generate.stopping import END_TAG, StopRule
+from harness.generate.stopping import StopRule, answer_text
 from harness.generate.store import StoredCompletion
 from harness.generate.verdict import Verdict
 from harness.model.identity import installed
@@ -23,6 +24,9 @@ from harness.types import FinishReason
 
 SEQUENCES = 256
 """Rows that vLLM decodes side by side unless `vllm: {max_num_seqs: ...}` says otherwise."""
+
+END_TAG = "</html>"
+"""Where vLLM hands an answer back. One that stood in a thought or a script ends nothing: the answer then goes on."""
 
 LORA_RANK = 64
 """The largest rank of an adapter unless `vllm: {max_lora_rank: ...}` says otherwise."""
@@ -156,11 +160,13 @@ class EngineGenerator(Generator):
         if not wanted:
             return
         opened = self.opening(self.loaded, self.arguments)
-        rule = self._rule()
+        thought = thought_left_open(self.renderer.tokenizer.decode(next(iter(wanted.values()))[1][-16:]))
+        rule = self._rule(bool(thought))
         lora = None
         if self.adapter_folder is not None and self.adapter_sha256 is not None:
             lora = opened.adapter(self.adapter_sha256, str(self.adapter_folder))
         places: dict[str, Place] = {}
+        begun: dict[str, list[int]] = {}
         for number, (place, (key, tokens, seed)) in enumerate(wanted.items()):
             if opened.context is not None and len(tokens) + 1 > opened.context:
                 note = f"the prompt of {len(tokens)} tokens is longer than the context of {opened.context}"
@@ -172,22 +178,53 @@ class EngineGenerator(Generator):
         before = time.monotonic()
         while opened.engine.has_unfinished_requests():
             ready = [output for output in _step(opened.engine) if output.finished and output.request_id in places]
+            ready = [output for output in ready if not self._goes_on(opened, rule, output, wanted, places, begun, lora)]
             if not ready:
                 continue
             now = time.monotonic()
             for output in ready:
                 place = places.pop(output.request_id)
                 key, tokens, _ = wanted[place]
-                written, reason = ended(rule, list(output.outputs[0].token_ids), output.outputs[0].finish_reason)
-                text = self.renderer.tokenizer.decode(written, skip_special_tokens=True)
+                tokens_so_far = [*begun.pop(output.request_id, []), *output.outputs[0].token_ids]
+                written, reason = ended(rule, tokens_so_far, output.outputs[0].finish_reason)
+                text = thought + answer_text(self.renderer.tokenizer, written, rule.marks)
                 seconds = (now - before) / len(ready)
                 yield place, key, StoredCompletion(text, reason, len(tokens), len(written), seconds)
             before = now
         if places:
             raise HarnessError(f"vLLM left {len(places)} prompts unanswered", "look at its messages above")
 
-    def _sampling(self, opened: OpenEngine, tokens: Tokens, seed: int) -> Any:
-        room = self.settings.max_new_tokens
+    def _goes_on(
+        self,
+        opened: OpenEngine,
+        rule: StopRule,
+        output: Any,
+        wanted: Wanted,
+        places: Mapping[str, Place],
+        begun: dict[str, list[int]],
+        lora: Any,
+    ) -> bool:
+        """Queue the rest of an answer that vLLM stopped at an end tag which ends nothing."""
+        number, found = output.request_id, output.outputs[0]
+        if getattr(found, "stop_reason", None) != END_TAG:
+            return False
+        so_far = [*begun.get(number, []), *found.token_ids]
+        _, prompt, seed = wanted[places[number]]
+        room = self.settings.max_new_tokens - len(so_far)
+        if opened.context is not None:
+            room = min(room, opened.context - len(prompt) - len(so_far))
+        if room < 1 or any(
+            rule.reason(so_far[:count]) for count in range(len(begun.get(number, [])) + 1, len(so_far) + 1)
+        ):
+            return False
+        begun[number] = so_far
+        whole = (*prompt, *so_far)
+        params = self._sampling(opened, whole, seed, room)
+        opened.engine.add_request(number, {"type": "token", "prompt_token_ids": list(whole)}, params, lora_request=lora)
+        return True
+
+    def _sampling(self, opened: OpenEngine, tokens: Tokens, seed: int, room: int | None = None) -> Any:
+        room = self.settings.max_new_tokens if room is None else room
         if opened.context is not None:
             room = min(room, opened.context - len(tokens))
         return opened.sampling(
@@ -198,13 +235,14 @@ class EngineGenerator(Generator):
             include_stop_str_in_output=True,
         )
 
-    def _rule(self) -> StopRule:
+    def _rule(self, thinking: bool) -> StopRule:
         from transformers import GenerationConfig
 
         tokenizer, folder = self.renderer.tokenizer, self.loaded.weights.folder
         says = GenerationConfig.from_pretrained(str(folder)) if (folder / "generation_config.json").exists() else None
         ends = end_tokens(SimpleNamespace(generation_config=says), tokenizer)
-        return StopRule(tokenizer, ends, self.settings.max_new_tokens, True, self.settings.cut_loops)
+        new_tokens, cut_loops = self.settings.max_new_tokens, self.settings.cut_loops
+        return StopRule(tokenizer, ends, new_tokens, True, cut_loops, thinking)
 
 
 def _step(engine: Engine) -> Sequence[Any]:

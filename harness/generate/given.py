@@ -8,16 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from harness.answer import page_end
 from harness.cache import file_sha256
 from harness.errors import UsageError, did_you_mean
 from harness.generate.backend import Backend, Decoding, Place
-from harness.generate.stopping import END_TAG
+from harness.generate.protocol import FINISH_WORDS, TOOL_WORDS, finish, text_of
 from harness.suite.load import validate
-from harness.types import Completion, FinishReason, Suite, Task
+from harness.types import Completion, Suite, Task
 
 FORM = '{"task": ID, "completion": TEXT, "model": NAME, "sample": NUMBER}, the last two if need be'
+_NO_ANSWER = "the file holds null in the place of an answer"
 
 
 class GivenAnswer(BaseModel):
@@ -26,12 +28,30 @@ class GivenAnswer(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     task: str
-    completion: str
+    completion: str | None
+    """None where whoever made the file got no answer: an error of that row."""
     model: str | None = None
     sample: int = Field(default=0, ge=0)
-    finish_reason: FinishReason | None = None
-    """None is `stop` where the answer holds `</html>`, else `eos`."""
+    finish_reason: str | None = None
+    """In our words or a server's. None is `stop` where the answer's page ends by `</html>`, else `eos`."""
     line: int = 0
+
+    @field_validator("task", "model", mode="before")
+    @classmethod
+    def _number_as_name(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("completion", mode="before")
+    @classmethod
+    def _parts_joined(cls, value: Any) -> Any:
+        return text_of(value) if isinstance(value, list | dict) else value
+
+    @field_validator("finish_reason")
+    @classmethod
+    def _known(cls, word: str | None) -> str | None:
+        if word is not None and word.strip().lower() not in FINISH_WORDS and word.strip().lower() not in TOOL_WORDS:
+            raise ValueError(f"'{word}' is not understood: write stop, length, error, or leave it out")
+        return word
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +66,20 @@ class AnswersFile:
     @property
     def models(self) -> list[str]:
         """The names that stand in it, in their order; the file's own name for lines without one."""
-        return list(dict.fromkeys(answer.model or self.path.stem for answer in self.answers))
+        return list(dict.fromkeys(self.model_of(answer) for answer in self.answers))
+
+    def model_of(self, answer: GivenAnswer) -> str:
+        """Return the name that a run gives to the model of an answer.
+
+        A colon becomes `@`, as in qwen2.5@0.5b: it stands between RUN and MODEL, and between the models of a pair.
+        """
+        return (answer.model or self.path.stem).replace(":", "@")
+
+    @property
+    def renamed(self) -> dict[str, str]:
+        """Names with a colon, as they stand in the file, and as a run calls them."""
+        written = dict.fromkeys(answer.model or self.path.stem for answer in self.answers)
+        return {name: name.replace(":", "@") for name in written if ":" in name}
 
 
 def read_answers(path: Path) -> AnswersFile:
@@ -56,7 +89,7 @@ def read_answers(path: Path) -> AnswersFile:
         UsageError: the file is missing or empty, or a line of it is no answer or answers a second time.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise UsageError(f"there is no file {path}", f"it holds one line for each answer: {FORM}") from None
     except UnicodeDecodeError:
@@ -87,7 +120,11 @@ def read_answers(path: Path) -> AnswersFile:
         answers.append(answer)
     if not answers:
         raise UsageError(f"{path} holds no answers", f"each line is {FORM}")
-    return AnswersFile(path, tuple(answers), torn)
+    file = AnswersFile(path, tuple(answers), torn)
+    for written, name in file.renamed.items():
+        if any(answer.model == name for answer in answers):
+            raise UsageError(f"{path}: '{written}' and '{name}' would be one model", f"a run writes {name} for both")
+    return file
 
 
 def answers_of(name: str, file: AnswersFile) -> dict[Place, GivenAnswer]:
@@ -97,7 +134,7 @@ def answers_of(name: str, file: AnswersFile) -> dict[Place, GivenAnswer]:
         UsageError: the file holds several models, and none of that name.
     """
     models = file.models
-    own = [one for one in file.answers if len(models) == 1 or (one.model or file.path.stem) == name]
+    own = [one for one in file.answers if len(models) == 1 or file.model_of(one) == name]
     if not own:
         raise UsageError(f"{file.path} holds no answers of '{name}'", did_you_mean(name, models))
     return {(answer.task, answer.sample): answer for answer in own}
@@ -158,8 +195,14 @@ class GivenAnswers(Backend):
         if given is None:
             why = f"{self.path.name} holds no answer to this task"
             return Completion(task, self.name, "", "error", sample, note=why, unanswered=why)
-        reason = given.finish_reason or ("stop" if END_TAG in given.completion.lower() else "eos")
-        return Completion(task, self.name, given.completion, reason, sample)
+        if given.completion is None:
+            _, why = finish(given.finish_reason, closed=True)
+            return Completion(task, self.name, "", "error", sample, note=why or _NO_ANSWER)
+        closed = page_end(given.completion) is not None
+        if not given.finish_reason:
+            return Completion(task, self.name, given.completion, "stop" if closed else "eos", sample)
+        reason, note = finish(given.finish_reason, closed=closed)
+        return Completion(task, self.name, given.completion, reason, sample, note=note)
 
     def manifest(self) -> dict[str, Any]:
         """Return what the manifest says of it."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,15 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Decoding", "Generator", "Place", "Unanswered", "Wanted", "end_tokens"]
 
 Tokens = tuple[int, ...]
-CONTEXT_NAMES = (
-    "max_position_embeddings",
-    "n_positions",
-    "max_seq_len",
-    "n_ctx",
-    "max_sequence_length",
-    "max_seq_length",
-)
-"""What configs call the longest sequence; without any of them (recurrent models, some ALiBi) there is no end to it."""
 Wanted = _Wanted[Tokens]
 """What is to be decoded: by place the store's key, the prompt's tokens and the seed."""
 
@@ -81,6 +72,10 @@ class Generator(StoredBackend[Tokens]):
             HarnessError: transformers' own `generate` fails on this model.
         """
         return self.proved or self._proved(self._plan())
+
+    def decoder_found_by(self, find: Callable[[], Verdict]) -> Verdict:
+        """Return which decoder writes: remembered, or found by `find` where the model answers."""
+        return self.proved or remembered_or(self._about(self._plan()), find)
 
     def remembered_decoder(self) -> Verdict | None:
         """Return which decoder writes where that was proved before; no weights are loaded for it."""
@@ -161,13 +156,16 @@ class Generator(StoredBackend[Tokens]):
             return
         import torch
 
+        from harness.answer import thought_left_open
         from harness.generate.adapters import virtual_tokens
         from harness.generate.choice import make_decoder
+        from harness.generate.context import context_length
         from harness.generate.decode import Prompt
-        from harness.generate.stopping import StopRule
+        from harness.generate.stopping import StopRule, answer_text
 
         places = list(wanted)
-        verdict, plan = self.decoder(), self._plan()
+        plan = self._plan()
+        verdict = self.proved or self._proved(plan)
         with self.loaded.adapter(self.adapter_folder, self.adapter_sha256) as model:
             context = context_length(model.config)
             if context is not None:
@@ -181,12 +179,15 @@ class Generator(StoredBackend[Tokens]):
                 else:
                     pending[number] = Prompt(number, tokens, seed, None if context is None else context - len(tokens))
             tokenizer = self.renderer.tokenizer
+            # one template renders all prompts: it opens a thought in each of them or in none
+            thought = thought_left_open(tokenizer.decode(wanted[places[0]][1][-16:]))
             stop = StopRule(
                 tokenizer,
                 end_tokens(model, tokenizer),
                 self.settings.max_new_tokens,
                 at_end_tag=True,
                 cut_loops=self.settings.cut_loops,
+                thinking=bool(thought),
             )
             batch_size, planned = self.settings.batch_size, verdict.kind
             while pending:
@@ -195,19 +196,15 @@ class Generator(StoredBackend[Tokens]):
                 try:
                     for decoded in decoder.decode(list(pending.values())):
                         prompt = pending.pop(decoded.key)
-                        text = tokenizer.decode(decoded.tokens, skip_special_tokens=True)
-                        yield (
-                            places[decoded.key],
-                            wanted[places[decoded.key]][0],
-                            StoredCompletion(
-                                text,
-                                decoded.finish_reason,
-                                len(prompt.tokens),
-                                len(decoded.tokens),
-                                decoded.seconds,
-                                decoder="" if verdict.kind == planned else verdict.kind,
-                            ),
+                        place, count = places[decoded.key], len(decoded.tokens)
+                        text = thought + answer_text(tokenizer, decoded.tokens, stop.marks)
+                        answer = StoredCompletion(
+                            text, decoded.finish_reason, len(prompt.tokens), count, decoded.seconds
                         )
+                        if verdict.kind != planned:
+                            note = f"decoded by {verdict.kind}, not by {planned}: the memory ran out"
+                            answer = replace(answer, decoder=verdict.kind, note=note)
+                        yield place, wanted[place][0], answer
                 except torch.OutOfMemoryError:
                     if batch_size == 1 and verdict.kind != "fused":
                         raise
@@ -219,16 +216,6 @@ class Generator(StoredBackend[Tokens]):
                         verdict = self._proved(None)
                     batch_size = max(1, batch_size // 2)
                     torch.cuda.empty_cache()
-
-
-def context_length(config: Any) -> int | None:
-    """Return the longest sequence in tokens that a model was made for; None where its config names none."""
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    for name in CONTEXT_NAMES:
-        length = getattr(text, name, None)
-        if isinstance(length, int) and not isinstance(length, bool) and length > 0:
-            return length
-    return None
 
 
 def read_config(folder: Path) -> dict[str, Any]:

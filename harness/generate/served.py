@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from harness.generate.backend import Answer, Place, StoredBackend, Wanted
+from harness.answer import page_end
+from harness.errors import HarnessError
+from harness.generate.backend import Answer, Place, StoredBackend, Unanswered, Wanted
 from harness.generate.concurrently import Work, as_they_come
-from harness.generate.server import Reply, conversation
+from harness.generate.protocol import Reply, finish
+from harness.generate.server import conversation
 from harness.generate.settings import GenerationSettings
-from harness.generate.stopping import END_TAG
-from harness.generate.store import StoredCompletion
+from harness.generate.store import CompletionStore, StoredCompletion
 from harness.model.prompt import PromptRenderer
 from harness.profile.schema import Served
-from harness.types import FinishReason, Row, Task
+from harness.types import Row, Task
 
 Body = dict[str, Any]
 """A request without what all requests of a model share."""
 
 _SEEDS = 2**31
 """Some servers keep seeds in 32 bits."""
-_END = re.compile(re.escape(END_TAG), re.IGNORECASE)
+REFUSALS = 8
+"""So many rows at the beginning, all of them refused, stand for every row."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,13 @@ class ServedModel(StoredBackend[Body]):
 
     def identity(self) -> dict[str, Any]:
         """Return everything known here that decides what the model writes; its weights are the server's secret."""
-        return {
+        identity = {
             "server": self.served.url,
             "model": self.served.model,
             "body": self.served.body,
             "settings": self.settings.deciding(),
         }
+        return identity | ({"omit": sorted(self.served.omit)} if self.served.omit else {})
 
     def prompt(self, task: Task) -> Body:
         """Return the conversation, or the whole text, that ends with a task's request."""
@@ -67,24 +70,53 @@ class ServedModel(StoredBackend[Body]):
         }
         if self.settings.temperature:
             body["seed"] = seed % _SEEDS
+        body = {name: value for name, value in body.items() if name not in self.served.omit}
         return {name: value for name, value in (body | self.served.body).items() if value is not None}
 
     def decode(self, wanted: Wanted[Body]) -> Iterator[Answer]:
-        """Ask the server, `concurrency` requests under way at once, and yield answers as they come."""
+        """Ask the server, `concurrency` requests under way at once, and yield answers as they come.
+
+        Raises:
+            HarnessError: the server refuses every row. What it refused is then not kept, for it may be asked wrongly.
+        """
         path = "/chat/completions" if self._chat else "/completions"
         at_once = min(self.served.concurrency, len(wanted))
 
         @contextlib.asynccontextmanager
-        async def opening() -> AsyncIterator[Work[Place, Answer]]:
+        async def opening() -> AsyncIterator[Work[Place, tuple[Place, Reply]]]:
             async with conversation(self.served) as server:
 
-                async def answer(place: Place) -> Answer:
-                    key, prompt, seed = wanted[place]
-                    return place, key, completion(await server.ask(path, self.request(prompt, seed)), at_once)
+                async def answer(place: Place) -> tuple[Place, Reply]:
+                    _, prompt, seed = wanted[place]
+                    return place, await server.ask(path, self.request(prompt, seed))
 
                 yield answer
 
-        return as_they_come(list(wanted), opening, at_once)
+        answered = self._answered_before(wanted)
+        first = set(list(wanted)[:REFUSALS])
+        refused: dict[Place, Reply] = {}
+        for place, reply in as_they_come(list(wanted), opening, at_once):
+            if not answered and reply.refused:
+                refused[place] = reply
+                if first <= refused.keys() and (len(wanted) > 1 or reply.by_status):
+                    raise HarnessError(
+                        f"the server {self.served.url} refuses every row of {self.served.model}: {reply.refused}",
+                        "look at `url`, `model` and `body` in the model file; `omit: [seed]` takes a field out",
+                    )
+                continue
+            answered = answered or not reply.unanswered
+            for earlier, refusal in refused.items() if answered else ():
+                yield earlier, wanted[earlier][0], completion(refusal, at_once)
+            refused = {} if answered else refused
+            yield place, wanted[place][0], completion(reply, at_once)
+        for earlier, refusal in refused.items():
+            yield earlier, wanted[earlier][0], completion(refusal, at_once)
+
+    def _answered_before(self, wanted: Wanted[Body]) -> bool:
+        """Whether the server has answered rows of this run in an earlier call, which those in `wanted` go on from."""
+        store = CompletionStore(self.identity())
+        anew = any(store.get(key) is not None for key, _, _ in wanted.values())
+        return not anew and store.answered
 
     def manifest(self) -> dict[str, Any]:
         """Return what the manifest says of it."""
@@ -104,7 +136,8 @@ class ServedModel(StoredBackend[Body]):
                 "model": self.served.model,
                 "api": "chat" if self._chat else "completions",
                 "body": self.served.body,
-            },
+            }
+            | ({"omit": sorted(self.served.omit)} if self.served.omit else {}),
         }
 
     def price(self, rows: Sequence[Row]) -> dict[str, Any] | None:
@@ -120,26 +153,17 @@ class ServedModel(StoredBackend[Body]):
         return {"amount": round(amount, 6), "currency": price.currency}
 
 
-def completion(reply: Reply, at_once: int) -> StoredCompletion:
-    """Return the server's reply as the store keeps it, cut behind `</html>` where our own decoding would end.
+def completion(reply: Reply, at_once: int) -> StoredCompletion | Unanswered:
+    """Return the server's reply as the store keeps it, cut behind the page's `</html>` where our own decoding ends.
 
     Its time is divided over the requests that were under way beside it.
     """
+    if reply.unanswered:
+        return Unanswered(reply.unanswered)
     seconds = reply.seconds / at_once
     if reply.refused:
-        return StoredCompletion("", "error", 0, 0, seconds, reply.refused)
-    end = _END.search(reply.text)
-    text = reply.text[: end.end()] if end else reply.text
-    reason, note = _finish(reply.finish_reason, closed=end is not None)
+        return StoredCompletion("", "error", reply.prompt_tokens, reply.completion_tokens, seconds, reply.refused)
+    end = page_end(reply.text)
+    text = reply.text if end is None else reply.text[:end]
+    reason, note = finish(reply.finish_reason, closed=end is not None)
     return StoredCompletion(text, reason, reply.prompt_tokens, reply.completion_tokens, seconds, note)
-
-
-def _finish(word: str | None, *, closed: bool) -> tuple[FinishReason, str]:
-    """Return our word for the server's, and a note where they do not mean the same."""
-    if word == "content_filter":
-        return "error", "the server's filter ended the answer"
-    if closed:
-        return "stop", ""
-    if word == "length":
-        return "length", ""
-    return "eos", "" if word in ("stop", "eos", "eos_token", "stop_sequence") else f"the server ended it by '{word}'"

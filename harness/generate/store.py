@@ -68,6 +68,11 @@ class CompletionStore:
         """Return the completion of that key, or None."""
         return self._rows.get(key)
 
+    @property
+    def answered(self) -> bool:
+        """Whether any completion is more than an error."""
+        return any(row.finish_reason != "error" for row in self._rows.values())
+
     def put(self, key: str, completion: StoredCompletion) -> None:
         """Append a completion; it is on disk when this returns.
 

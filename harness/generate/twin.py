@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from harness.generate.adapters import active_configs
+from harness.generate.context import CONTEXT_NAMES
 
 WINDOW = 16
 """Tokens that a layer with a window looks back, in a twin."""
@@ -224,9 +225,10 @@ def _shrink_lengths(config: Any) -> None:
         if isinstance(part.get("original_max_position_embeddings"), int | float):
             part["original_max_position_embeddings"] = ORIGINAL_LENGTH
         scaled = scaled or part.get("rope_type", "default") != "default"
-    length = getattr(config, "max_position_embeddings", None)
-    if isinstance(length, int) and length > 0:
-        _set(config, "max_position_embeddings", min(length, ORIGINAL_LENGTH if scaled else LENGTH))
+    for name in CONTEXT_NAMES:
+        length = getattr(config, name, None)
+        if isinstance(length, int) and length > 0:
+            _set(config, name, min(length, ORIGINAL_LENGTH) if scaled else LENGTH)
 
 
 def _rotary_parts(rotary: Any) -> list[dict[str, Any]]:

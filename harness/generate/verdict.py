@@ -26,7 +26,7 @@ Kind = Literal["fused", "slots", "generate", "vllm"]
 _PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "triton")
 _SOURCES = (
     *("decode", "slots", "prefill", "stream", "fused", "operations", "kernels", "reference", "proof", "twin"),
-    *("adapters", "stopping", "../model/attention"),
+    *("adapters", "context", "stopping", "../model/attention"),
 )
 """The program text that a proof speaks of: where it changes, it is to be proved again."""
 

@@ -104,7 +104,7 @@ class Training(_Strict):
 
     suite: str | None = None
     """The suite whose training part is used; None is the profile's."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**32)
     rows: int | None = Field(default=None, gt=0)
     """Train on a fixed, stratified part of so many rows; None is all of them."""
     fit: Literal["as-written", "card"] = "as-written"
@@ -144,6 +144,10 @@ class Served(_Strict):
     price: Price | None = None
     body: dict[str, Any] = Field(default_factory=dict)
     """Further fields of each request, such as top_p; null takes a field out."""
+    omit: frozenset[Literal["seed", "temperature", "max_tokens", "stream_options"]] = frozenset()
+    """Fields of our own that this server does not take. Without `seed` its samples cannot be drawn again."""
+    stream: bool | None = None
+    """True: the server answers by a stream of events only. None: where it says so itself."""
 
     @field_validator("url")
     @classmethod
@@ -160,8 +164,15 @@ class Served(_Strict):
     def _no_reserved_field(cls, body: dict[str, Any]) -> dict[str, Any]:
         reserved = sorted(body.keys() & {"model", "messages", "prompt", "n", "stream", "seed"})
         if reserved:
-            raise ValueError(f"{', '.join(reserved)} cannot be set here")
+            raise ValueError(f"{', '.join(reserved)} cannot be set here; `omit: [seed]` takes the seed out")
         return body
+
+    @model_validator(mode="after")
+    def _omit_or_set(self) -> Served:
+        both = sorted(self.omit & {name for name, value in self.body.items() if value is not None})
+        if both:
+            raise ValueError(f"{', '.join(both)} cannot be set by `body` and taken out by `omit`")
+        return self
 
 
 class ModelFile(_Strict):

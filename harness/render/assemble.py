@@ -4,35 +4,40 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness.render import pixels
+from harness.render.excuse import ScriptError
 from harness.render.outcome import Facts, judge
 from harness.render.settings import DESKTOP_WIDTH, MAX_ERRORS, PHONE_WIDTH
 from harness.types import Block, Rendering
 
 LINE = 300
 """Characters that are kept of an error or a URL."""
-
-# A script, a stylesheet or data that never came can break a page's own code; a missing picture can't.
-_BREAKS_CODE = frozenset({"script", "fetch", "xhr", "websocket", "eventsource", "other", "stylesheet", "manifest"})
+_MOST_REFUSED = 100
 
 
 @dataclass(slots=True)
 class Heard:
     """What a page said and asked for while it lived."""
 
-    errors: list[str] = field(default_factory=list)
+    errors: list[ScriptError] = field(default_factory=list)
     console_errors: list[str] = field(default_factory=list)
     blocked: list[str] = field(default_factory=list)
-    code_blocked: bool = False
-    """Whether something was refused that scripts may have needed."""
+    refused: list[tuple[str, str]] = field(default_factory=list)
+
+    def fail(self, error: ScriptError) -> None:
+        """Keep an uncaught error, unless its text is there already or there are enough."""
+        error = replace(error, text=error.text[:LINE])
+        if len(self.errors) < MAX_ERRORS and all(error.text != other.text for other in self.errors):
+            self.errors.append(error)
 
     def refuse(self, url: str, kind: str) -> None:
         """Keep the URL of a refused request; `kind` is the lower-case resource type of the DevTools protocol."""
         keep(self.blocked, url)
-        self.code_blocked = self.code_blocked or kind in _BREAKS_CODE
+        if len(self.refused) < _MOST_REFUSED and (kind, url[:LINE]) not in self.refused:
+            self.refused.append((kind, url[:LINE]))
 
 
 def keep(lines: list[str], line: str) -> None:
@@ -45,16 +50,20 @@ def keep(lines: list[str], line: str) -> None:
 def assemble(
     heard: Heard,
     facts: Facts,
+    html: str,
     parts: Mapping[str, Any],
     pictures: Mapping[str, pixels.Picture],
     axe_failed: str = "",
 ) -> Rendering:
-    """Return the rendering of a page; `parts` holds the results of `measure.js` by screen, and `accessibility`."""
+    """Return the rendering of the page `html`.
+
+    `parts` holds the results of `measure.js` by screen, and `accessibility`.
+    """
     desktop = parts.get("desktop", {})
     text = " ".join(desktop.get("text", "").split())
     painted = pictures["desktop"].painted_share if "desktop" in pictures else None
-    facts.errors, facts.blocked, facts.code_blocked = heard.errors, heard.blocked, heard.code_blocked
-    facts.text, facts.painted = text, painted
+    facts.errors, facts.refused, facts.html = heard.errors, heard.refused, html
+    facts.text, facts.painted = text, pictures["desktop"].drawn if "desktop" in pictures else None
     facts.measured = bool(desktop)
     outcome, detail = judge(facts)
     return Rendering(
@@ -63,7 +72,7 @@ def assemble(
         visible_text=text,
         visible_characters=len(text),
         painted_share=painted,
-        errors=tuple(heard.errors),
+        errors=tuple(error.text for error in heard.errors),
         console_errors=tuple(heard.console_errors),
         blocked=tuple(heard.blocked),
         overflow={

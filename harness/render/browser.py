@@ -6,7 +6,6 @@ import contextlib
 import functools
 import hashlib
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import HarnessError
+from harness.variables import folder_variable, variable
 
 INSTALL_HINT = (
     "install one with `apt-get install chromium-headless-shell` or `playwright install chromium --only-shell`"
@@ -56,7 +56,7 @@ def find_browser() -> BrowserChoice:
     Raises:
         HarnessError: no browser was found, or HARNESS_BROWSER names none; the hint is the line that installs one.
     """
-    wanted = os.environ.get("HARNESS_BROWSER")
+    wanted = variable("HARNESS_BROWSER")
     if wanted:
         path = shutil.which(wanted)
         if path is None:
@@ -108,7 +108,7 @@ def _playwright_downloads() -> Iterator[tuple[str, str, str | None]]:
 
 
 def _downloads_folder(driver: Path) -> Path:
-    chosen = os.environ.get("PLAYWRIGHT_BROWSERS_PATH")
+    chosen = variable("PLAYWRIGHT_BROWSERS_PATH")
     if chosen == "0":
         return driver / "package" / ".local-browsers"
     if chosen:
@@ -116,8 +116,8 @@ def _downloads_folder(driver: Path) -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "ms-playwright"
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", str(Path.home() / "AppData" / "Local"))) / "ms-playwright"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ms-playwright"
+        return (folder_variable("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "ms-playwright"
+    return (folder_variable("XDG_CACHE_HOME") or Path.home() / ".cache") / "ms-playwright"
 
 
 @functools.cache

@@ -226,7 +226,7 @@ class Lane:
             async with asyncio.timeout(self._settings.deadlines.close):
                 await self._close(tab, target)
             done = {name: await task for name, task in pictures.items()}
-            rendering = assemble(tab.heard, Facts(), parts, done)
+            rendering = assemble(tab.heard, Facts(), request.html, parts, done)
             if rendering.outcome not in ("ok", "blank", "blocked-resource"):
                 raise Unusual(rendering.outcome)
         except TooLarge as error:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from playwright.async_api import Browser, Playwright
 
 _PREFIX = "html-harness-render-"
+_MARKER = ".html-harness-renderer"
+"""Stands in each of these folders: somebody else's of such a name is not cleared away."""
 _environment = threading.Lock()
 
 # Every switch is a bolt on a door that context options and routes also close; see docs/rendering.md.
@@ -98,6 +100,7 @@ class Room:
     def __init__(self) -> None:
         sweep()
         self.path = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
+        (self.path / _MARKER).touch()
         self._janitor: subprocess.Popen[bytes] | None = None
         shell = shutil.which("sh")
         if shell is not None and sys.platform != "win32":
@@ -144,7 +147,7 @@ def sweep() -> None:
     """Remove the folders of renderers whose process is gone: what is left after a machine was switched off."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
         owner = folder.name.removeprefix(_PREFIX).split("-")[0]
-        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+        if owner.isdigit() and (folder / _MARKER).is_file() and not psutil.pid_exists(int(owner)):
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -5,20 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from harness.render.excuse import ScriptError, own_errors
 from harness.render.settings import MAX_ELEMENTS, MAX_HTML_BYTES
 from harness.types import Outcome
 
-# Fewer differing pixels than about 200 of a 1280 × 800 viewport are no picture: a stray border or a caret.
-PAINTED_MINIMUM = 0.0002
-
-# What an engine says when a name, a property or data is missing because its script or request was refused. A syntax
-# error or an error that a page throws in its own words is never excused.
-_CAUSED_BY_ABSENCE = re.compile(
-    r"is not defined|undefined|null|is not a function|is not a constructor|Failed to fetch|NetworkError|Load failed|"
-    r"dynamically imported module|network|Importing a module|Failed to execute 'importScripts'",
-    re.IGNORECASE,
-)
-
+PAINTED_MINIMUM = 24 / (1280 * 800)
+"""Less of a viewport is no picture but a caret: the frame of an empty check box has 48 pixels."""
 
 _MARK = re.compile(
     r"<!--|-->|<(?P<end>/?)(?P<raw>script|style|textarea|title|template|noscript)\b|<(?P<tag>[a-z])", re.IGNORECASE
@@ -63,11 +55,14 @@ class Facts:
     timeout: str = ""
     too_large: str = ""
     left_for: str = ""
-    errors: list[str] = field(default_factory=list)
-    blocked: list[str] = field(default_factory=list)
-    code_blocked: bool = False
+    errors: list[ScriptError] = field(default_factory=list)
+    refused: list[tuple[str, str]] = field(default_factory=list)
+    """(resource type, URL) of what the closed room refused."""
+    html: str = ""
+    """The document as it was served: where an error points to."""
     text: str = ""
     painted: float | None = None
+    """What is painted anywhere on the page, as a share of one viewport."""
     measured: bool = False
 
 
@@ -81,13 +76,13 @@ def judge(facts: Facts) -> tuple[Outcome, str]:
         return "too-large", facts.too_large
     if facts.left_for:
         return "navigated-away", f"to {facts.left_for}"
-    own = [error for error in facts.errors if not (facts.code_blocked and _CAUSED_BY_ABSENCE.search(error))]
+    own = own_errors(facts.errors, facts.refused, facts.html)
     if own:
-        return "script-error", own[0]
+        return "script-error", own[0].text
     if not facts.measured:
         return "unscored", "the page was not measured"
     if not facts.text and (facts.painted is None or facts.painted < PAINTED_MINIMUM):
         return "blank", "no visible text and nothing painted"
-    if facts.blocked:
-        return "blocked-resource", facts.blocked[0]
+    if facts.refused:
+        return "blocked-resource", facts.refused[0][1]
     return "ok", ""

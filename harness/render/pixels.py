@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 PALETTE = 256
+_EMPTY = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,8 @@ class Picture:
     file: bytes
     """A palette PNG."""
     painted_share: float
+    drawn: float
+    """What differs from the background anywhere on the page, as a share of one viewport."""
 
 
 def read(encoded: str, height: int) -> Picture:
@@ -30,7 +33,10 @@ def read(encoded: str, height: int) -> Picture:
     with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:
         image.load()
         rgb = image if image.mode == "RGB" else image.convert("RGB")  # no copy where none is needed
-    return Picture(compress(rgb), painted_share(rgb, height))
+    share = painted_share(rgb, height)
+    # What stands further down is looked at only where the first screen is empty.
+    below = rgb.height > height and share < _EMPTY
+    return Picture(compress(rgb), share, painted_share(rgb, rgb.height) * rgb.height / height if below else share)
 
 
 def painted_share(image: Image.Image, height: int) -> float:

@@ -274,7 +274,7 @@ class Visit:
         moved = "" if url.startswith(witness.url) else url[:200]
         facts.left_for = witness.left_for or moved or facts.left_for
         pictures = {name: await task for name, task in self._pictures.items()}
-        rendering = assemble(witness.heard, facts, self._parts, pictures, self._axe_failed)
+        rendering = assemble(witness.heard, facts, self._request.html, self._parts, pictures, self._axe_failed)
         return replace(rendering, seconds=time.perf_counter() - started)
 
 

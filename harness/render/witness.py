@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from harness.render.assemble import LINE, Heard, keep
+from harness.render.excuse import ScriptError
 from harness.render.settings import MAX_EVENTS, RenderRequest
 
 if TYPE_CHECKING:
@@ -88,7 +89,10 @@ class Witness:
 
     def _error(self, error: Error) -> None:
         self._count("uncaught errors")
-        keep(self.heard.errors, str(error))
+        # "    at https://page.test/:12:5", or "(https://page.test/:12:5)" with the function's name before it.
+        place = re.search(rf"{re.escape(self.url)}(?:[?#][^\s)]*?)?:(\d+):(\d+)\)?$", error.stack or "", re.MULTILINE)
+        line, column = (int(place[1]), int(place[2])) if place else (0, 0)
+        self.heard.fail(ScriptError(str(error), error.name or "", line, column))
 
     def _console(self, message: ConsoleMessage) -> None:
         self._count("console messages")

@@ -29,9 +29,10 @@ def write_report(run_dir: Path, *, single_file: bool = False) -> Path:
     return write(run_dir, single_file=single_file)
 
 
-def write_index(reports_dir: Path) -> Path:
+def write_index(reports_dir: Path) -> Path | None:
     """Write `index.html` over all runs in `reports_dir`, newest first, and return its path.
 
+    None where a page that is no list of runs stands there: it is somebody's own, and stays.
     A folder whose manifest cannot be read is listed as damaged, not left out in silence.
     """
     from harness.report.overview import write

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
+import io
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError, did_you_mean
-from harness.report import attempts, changes, numbers, view
+from harness.outputs import GENERATOR, Mark, check_output, write_output
+from harness.report import attempts, changes, numbers, tables_latex, view
 from harness.report.files import Json, RunFiles, as_dict, number, read_run
-from harness.report.safe import latex, markdown, one_line, spreadsheet
+from harness.report.safe import markdown, one_line, spreadsheet
 
 
 def write(run_dir: Path, formats: Sequence[str], out: Path | None) -> list[Path]:
@@ -20,8 +24,12 @@ def write(run_dir: Path, formats: Sequence[str], out: Path | None) -> list[Path]
             raise UsageError(f"there is no export '{name}'", did_you_mean(name, _FORMATS))
     run = read_run(run_dir)
     folder = out or run_dir / "exports"
-    folder.mkdir(parents=True, exist_ok=True)
-    return [_FORMATS[name](run, folder) for name in formats]
+    chosen = {name: _FORMATS[name] for name in formats}
+    for format in chosen.values():
+        check_output(folder / format.file, format.mark)
+    for format in chosen.values():
+        write_output(folder / format.file, format.content(run), format.mark)
+    return [folder / _FORMATS[name].file for name in formats]
 
 
 def flat_rows(run: RunFiles) -> list[Json]:
@@ -58,17 +66,16 @@ def _text(value: object) -> str | None:
     return None if value is None else str(value).encode("utf-8", "replace").decode("utf-8")
 
 
-def _csv(run: RunFiles, folder: Path) -> Path:
+def _csv(run: RunFiles) -> bytes:
     rows = flat_rows(run)
-    path = folder / "samples.csv"
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]) if rows else ["suite", "task", "model", "sample"])
-        writer.writeheader()
-        writer.writerows({name: spreadsheet(value) for name, value in row.items()} for row in rows)
-    return path
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]) if rows else ["suite", "task", "model", "sample"])
+    writer.writeheader()
+    writer.writerows({name: spreadsheet(value) for name, value in row.items()} for row in rows)
+    return text.getvalue().encode("utf-8-sig")  # Excel takes UTF-8 for the machine's code page without the mark
 
 
-def _parquet(run: RunFiles, folder: Path) -> Path:
+def _parquet(run: RunFiles) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -85,72 +92,24 @@ def _parquet(run: RunFiles, folder: Path) -> Path:
 
     # The types are given, not guessed: a column that is null in one run keeps its type and runs can be put together.
     schema = pa.schema([(name, kind(name)) for name in names])
-    path = folder / "samples.parquet"
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path, compression="zstd")
-    return path
+    content = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), content, compression="zstd")
+    return content.getvalue()
 
 
-def _latex(run: RunFiles, folder: Path) -> Path:
-    parts = []
-    for suite in run.suites:
-        models, pair = view.suite_models(run, suite), run.pair(suite)
-        first, _, second = pair.partition(":")
-        heads = [latex(model) for model in models] + ([rf"$\Delta$ {latex(second)} $-$ {latex(first)}"] if pair else [])
-        title = latex(view.suite_title(run, suite))
-        lines = [
-            r"\begin{table}\centering",
-            rf"\caption{{{title}: means with 95\,\% intervals, {latex(view.measured(run, suite))}.}}",
-            rf"\begin{{tabular}}{{l{'r' * len(heads)}}}",
-            r"\toprule",
-            " & ".join(["Metric", *heads]) + r" \\",
-        ]
-        for group in view.table(run, suite):
-            lines.append(r"\midrule")
-            for row in group["rows"]:
-                cells = [latex(row["label"]) + ("*" if row["primary"] else "")]
-                cells += [_math(cell["mean"], cell["interval"]) for cell in row["cells"]]
-                if pair:
-                    change = row["change"]
-                    cells.append(_math(change["difference"], change["interval"]) if change else "--")
-                lines.append(" & ".join(cells) + r" \\")
-        lines += [r"\bottomrule", r"\end{tabular}"]
-        power = changes.powers_line(run, suite)
-        lines += [r"\par\smallskip\footnotesize " + latex(power).replace(numbers.MINUS, "$-$")] if power else []
-        lines.append(r"\end{table}")
-        parts += ["\n".join(lines), *_latex_attempts(run, suite)]
-    return _write(
-        folder / "tables.tex", "% needs the package booktabs; * marks a primary metric\n" + "\n\n".join(parts)
-    )
+def _is_our_parquet(path: Path) -> bool:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return list(pq.read_schema(path).names[:4]) == ["suite", "task", "model", "sample"]
+    except (pa.ArrowInvalid, OSError):
+        return False
 
 
-def _latex_attempts(run: RunFiles, suite: str) -> list[str]:
-    """The table of pass@k; none where every task was answered once."""
-    found = attempts.pass_at(run, suite)
-    if not found:
-        return []
-    ks = found["ks"]
-    lines = [
-        r"\begin{table}\centering",
-        rf"\caption{{{latex(view.suite_title(run, suite))}: pass@$k$ in percent, {latex(view.measured(run, suite))}.}}",
-        rf"\begin{{tabular}}{{l{'r' * len(ks) * len(found['models'])}}}",
-        r"\toprule",
-        " & ".join(["", *(rf"\multicolumn{{{len(ks)}}}{{c}}{{{latex(model)}}}" for model in found["models"])]) + r" \\",
-        " & ".join(["Metric", *(f"$k={k}$" for _ in found["models"] for k in ks)]) + r" \\",
-        r"\midrule",
-    ]
-    for row in found["rows"]:
-        cells = [_math(value, "") for values in row["cells"] for value in values]
-        lines.append(" & ".join([latex(row["label"]) + ("*" if row["primary"] else ""), *cells]) + r" \\")
-    return ["\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"])]
-
-
-def _math(value: str, interval: str) -> str:
-    text = f"{value} [{interval.replace(' to ', ', ')}]" if interval else value
-    return "--" if value == "–" else f"${text}$".replace(numbers.MINUS, "-")
-
-
-def _markdown(run: RunFiles, folder: Path) -> Path:
-    parts = [f"# {markdown(run.name)}"]
+def _markdown(run: RunFiles) -> str:
+    parts = [f"<!-- {GENERATOR} -->\n\n# {markdown(run.name)}"]
+    parts += [f"**{view.UNFINISHED}**"] if not view.finished(run) else []
     for suite in run.suites:
         models, pair = view.suite_models(run, suite), run.pair(suite)
         first, _, second = pair.partition(":")
@@ -162,7 +121,7 @@ def _markdown(run: RunFiles, folder: Path) -> Path:
             "",
             f"**{markdown(view.verdict(run, suite)['sentence'])}**",
             "",
-            f"{view.measured(run, suite)}; means with 95 % intervals; primary metrics in bold.",
+            f"{markdown(view.measured(run, suite))}; means with 95 % intervals; primary metrics in bold.",
             "",
             "| " + " | ".join(["Metric", *heads]) + " |",
             "| :-- " + "| --: " * len(heads) + "|",
@@ -181,7 +140,7 @@ def _markdown(run: RunFiles, folder: Path) -> Path:
         power = changes.powers_line(run, suite)
         lines += ["", markdown(power)] if power else []
         parts.append("\n".join([*lines, *_markdown_attempts(run, suite)]))
-    return _write(folder / "tables.md", "\n\n".join(parts))
+    return _ended("\n\n".join(parts))
 
 
 def _markdown_attempts(run: RunFiles, suite: str) -> list[str]:
@@ -203,7 +162,7 @@ def _brackets(interval: str) -> str:
     return f" ({interval})" if interval else ""
 
 
-def _model_card(run: RunFiles, folder: Path) -> Path:
+def _model_card(run: RunFiles) -> str:
     """Metadata of the hub's model cards (`model-index`), written by huggingface_hub itself."""
     from huggingface_hub import EvalResult, ModelCardData
 
@@ -247,18 +206,30 @@ def _model_card(run: RunFiles, folder: Path) -> Path:
     card = ModelCardData(
         model_name=one_line(tuned), eval_results=results, language="en", pipeline_tag="text-generation", tags=["html"]
     )
-    return _write(folder / "model-card.md", f"---\n{card.to_yaml()}\n---")
+    return _ended(f"---\n# {GENERATOR}\n{card.to_yaml()}\n---")
 
 
-def _write(path: Path, text: str) -> Path:
-    path.write_text(text.rstrip() + "\n", encoding="utf-8", newline="\n")
-    return path
+def _ended(text: str) -> str:
+    return text.rstrip() + "\n"
 
 
-_FORMATS: dict[str, Callable[[RunFiles, Path], Path]] = {
-    "csv": _csv,
-    "parquet": _parquet,
-    "latex": _latex,
-    "markdown": _markdown,
-    "model-card": _model_card,
+@dataclass(frozen=True, slots=True)
+class _Format:
+    """An export: its file, what is in it, and what says that such a file came from here."""
+
+    file: str
+    content: Callable[[RunFiles], str | bytes]
+    mark: Mark
+
+
+_FORMATS = {
+    "csv": _Format("samples.csv", _csv, re.compile(rb"\A(?:\xef\xbb\xbf)?suite,task,model,sample\b")),
+    "parquet": _Format("samples.parquet", _parquet, _is_our_parquet),
+    "latex": _Format(
+        "tables.tex",
+        lambda run: _ended(tables_latex.tables(run)),
+        re.compile(rb"\A% needs the packages? booktabs|\A% " + GENERATOR.encode()),
+    ),
+    "markdown": _Format("tables.md", _markdown, re.compile(rb"\A<!-- " + GENERATOR.encode() + rb" -->")),
+    "model-card": _Format("model-card.md", _model_card, re.compile(rb"\A---\n# " + GENERATOR.encode() + rb"\n")),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from harness.cache import write_atomically
+from harness.outputs import GENERATOR, Mark, write_output
 from harness.report import numbers, safe, view
 
 _SCRIPTS = {
@@ -29,6 +30,9 @@ _SCRIPTS = {
     ),
     "overview": ("base.js", "overview.js"),
 }
+_KINDS = {"report": "report", "overview": "list of runs"}
+_TITLES = {"report": rb"<title>[^<]* \xc2\xb7 report</title>", "overview": b"<title>All runs</title>"}
+"""Pages of before they were marked: this title, and the policy that no other page has."""
 _FONTS = (
     ("Report Sans", "100 900", "inter-latin-wght-normal.woff2"),
     ("Report Serif", "400", "source-serif-4-latin-400-normal.woff2"),
@@ -89,14 +93,24 @@ def render(name: str, **context: Any) -> str:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {"line": safe.one_line, "seconds": numbers.seconds, "count": numbers.count}
-    environment.globals |= {"view": view, "numbers": numbers}
+    environment.globals |= {"view": view, "numbers": numbers, "generator": f"{GENERATOR}, {_KINDS[name]}"}
     code = script(name)
     return environment.get_template(f"{name}.html.j2").render(
         policy=policy(code), script=Markup(code), style=Markup(style()), **context
     )
 
 
-def write(path: Path, text: str) -> Path:
-    """Write a page whole or not at all, in UTF-8; lone surrogates, which UTF-8 lacks, become question marks."""
-    write_atomically(path, text.encode("utf-8", "replace"))
+def mark(name: str) -> Mark:
+    """Return what says that a page is one of ours, "report" or "overview": the one is never written over the other."""
+    marked = rf'<meta name="generator" content="{GENERATOR}, {_KINDS[name]}">'.encode()
+    return re.compile(marked + rb"|trusted-types live[^>]*>(?s:.*)" + _TITLES[name])
+
+
+def write(path: Path, text: str, name: str) -> Path:
+    """Write a page whole or not at all, in UTF-8; lone surrogates, which UTF-8 lacks, become question marks.
+
+    Raises:
+        UsageError: a page that is not of this kind, or not ours, stands there.
+    """
+    write_output(path, text.encode("utf-8", "replace"), mark(name))
     return path

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from markupsafe import Markup
 
 from harness.errors import HarnessError, UsageError
+from harness.outputs import is_ours
 from harness.report import markup, numbers, plots, view
 from harness.report.files import Json, RunFiles, as_dict, as_list, number, one_path, read_overview
 from harness.report.safe import one_line, script_json
 from harness.shard import is_shard_folder
 
+_MOST_SCORERS = 4
 
-def write(reports_dir: Path) -> Path:
+
+def write(reports_dir: Path) -> Path | None:
     """Write the list of all runs; see `harness.report.write_index`."""
     if not reports_dir.is_dir():
         raise UsageError(f"there is no folder {one_path(reports_dir)}", "run something first: python -m harness run")
+    page = reports_dir / "index.html"
+    if is_somebody_elses(reports_dir):
+        return None
     runs: list[RunFiles] = []
     damaged: list[Json] = []
     for folder in sorted(path.parent for path in reports_dir.glob("*/manifest.json")):
@@ -29,12 +36,18 @@ def write(reports_dir: Path) -> Path:
     runs.sort(key=lambda run: (_instant(run), run.directory.name), reverse=True)
     text = markup.render(
         "overview",
-        runs=[_run(run) for run in runs],
+        runs=[_run(run, _current_scorers(runs)) for run in runs],
         damaged=damaged,
         trends=_trends(runs[::-1]),
         data=Markup(script_json({"runs": [_numbers(run) for run in runs]})),
     )
-    return markup.write(reports_dir / "index.html", text)
+    return markup.write(page, text, "overview")
+
+
+def is_somebody_elses(reports_dir: Path) -> bool:
+    """Whether the list of runs has no place in this folder: what stands there is none of ours."""
+    page = reports_dir / "index.html"
+    return os.path.lexists(page) and not (page.is_file() and is_ours(page, markup.mark("overview")))
 
 
 def _instant(run: RunFiles) -> float:
@@ -52,7 +65,33 @@ def _contenders(run: RunFiles) -> list[str]:
     return [model for model in run.models if not run.is_control(model)]
 
 
-def _run(run: RunFiles) -> Json:
+def _versions(run: RunFiles) -> dict[str, Json]:
+    """The scorers of a run as its manifest tells them."""
+    return {name: as_dict(facts) for name, facts in as_dict(run.manifest.get("scorers")).items()}
+
+
+def _current_scorers(runs: list[RunFiles]) -> dict[str, Json]:
+    """Each scorer as the newest run that has it tells it; `runs` are newest first."""
+    current: dict[str, Json] = {}
+    for run in runs:
+        for name, facts in _versions(run).items():
+            current.setdefault(name, facts)
+    return current
+
+
+def _other_scorers(run: RunFiles, current: dict[str, Json]) -> str:
+    """Which scorers of a run are of another version than the newest run's, whose numbers are others: in words."""
+    differing = [
+        (not facts.get("primary"), one_line(f"{facts.get('label') or name} {facts.get('version')}", 30))
+        for name, facts in _versions(run).items()
+        if facts.get("version") != current[name].get("version")
+    ]
+    shown = [text for _, text in sorted(differing, key=lambda item: item[0])]
+    more = len(shown) - _MOST_SCORERS
+    return ", ".join(shown[:_MOST_SCORERS]) + (f" and {more} more" if more > 0 else "")
+
+
+def _run(run: RunFiles, current: dict[str, Json]) -> Json:
     models, suites = _contenders(run), []
     for suite in run.suites:
         pair = run.pair(suite)
@@ -77,6 +116,7 @@ def _run(run: RunFiles) -> Json:
         "models": [one_line(model, 40) for model in models],
         "controls": len(run.models) - len(models),
         "suites": suites,
+        "other_scorers": _other_scorers(run, current),
         "page": (run.directory / "index.html").is_file(),
     }
 
@@ -95,6 +135,7 @@ def _numbers(run: RunFiles) -> Json:
                     "label": facts["label"],
                     "scale": facts["scale"],
                     "primary": facts["primary"],
+                    "version": as_dict(as_dict(run.manifest.get("scorers")).get(name)).get("version"),
                     "models": {
                         model: [number(as_dict(about).get(key)) for key in ("mean", "low", "high")]
                         for model, about in as_dict(metrics[name]).items()
@@ -109,8 +150,12 @@ def _numbers(run: RunFiles) -> Json:
 
 
 def _trends(runs: list[RunFiles]) -> list[Json]:
-    """One picture a suite and primary metric: the means of the pair's models from the oldest run to the newest."""
+    """One picture a suite and primary metric: the means of the pair's models from the oldest run to the newest.
+
+    Numbers of another version of the scorer are another measure: their line has the version beside the model's name.
+    """
     found: dict[tuple[str, str], dict[str, list[tuple[float, float]]]] = {}
+    current = _current_scorers(runs[::-1])
     titles: dict[tuple[str, str], str] = {}
     for place, run in enumerate(runs):
         for suite in run.suites:
@@ -121,7 +166,10 @@ def _trends(runs: list[RunFiles]) -> list[Json]:
                 for model in models:
                     value = number(as_dict(as_dict(metrics[name]).get(model)).get("mean"))
                     if value is not None:
-                        points = found.setdefault((suite, name), {}).setdefault(model, [])
+                        version = _versions(run).get(name, {}).get("version")
+                        same = version == current.get(name, {}).get("version")
+                        line = model if same else f"{model}, scorer {version}"
+                        points = found.setdefault((suite, name), {}).setdefault(line, [])
                         points.append((float(place), value * numbers.factor(run.metrics[name]["scale"])))
     ticks = [str(as_list([run.manifest.get("started")])[0] or "")[5:10] for run in runs]
     return [

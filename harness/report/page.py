@@ -35,7 +35,8 @@ def write(run_dir: Path, *, single_file: bool = False) -> Path:
         chunks=[Markup(chunk) for chunk in packed],
         pictures=Markup(script_json(pictures)) if single_file else None,
     )
-    return markup.write(run_dir / (f"{run_dir.resolve().name}.html" if single_file else "index.html"), text)
+    name = f"{run_dir.resolve().name}.html" if single_file else "index.html"
+    return markup.write(run_dir / name, text, "report")
 
 
 def _suite(run: RunFiles, suite: str) -> Json:
@@ -57,6 +58,7 @@ def _suite(run: RunFiles, suite: str) -> Json:
         ],
         "forest": [Markup(plots.forest(rows, drawn, wide=wide)) for wide in (True, False)] if rows else [],
         "table": view.table(run, suite),
+        "unequal": ", ".join(view.unequal(run, suite)),
         "pairs": _pairs(run, suite),
         "parts": changes.parts(run, suite),
         "powers": changes.powers(run, suite),

@@ -64,23 +64,112 @@ _LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    # the character by its number: \textquotedbl is not there in LaTeX's own font encoding, and babel makes " a command
+    '"': r"\char34{}",
+    "`": r"\textasciigrave{}",
+    "'": r"{'}",  # so that two of them stay two
+    "−": "$-$",
+    "Δ": r"$\Delta$",
+    "★": r"$\star$",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "→": r"$\to$",
+    "≥": r"$\geq$",
+    "≤": r"$\leq$",
+    "\u202f": r"\,",
+    "\u00a0": "~",
+    "…": r"\ldots{}",
 }
+_LATEX_KNOWS = frozenset(
+    "ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝàáâãäåæçèéêëìíîïñòóôõöøùúûüýÿßŒœŠšŽžČčŘřĚěŁłŃńŐőŰűŞşĞğ¡¿§©–—‘’“”·"
+)
+"""Letters and signs beyond ASCII that pdfLaTeX has in its own font encoding, without any package."""
+
+LATEX_PREAMBLE = (
+    "% \\harnesschar shows a letter as far as the engine has it: XeLaTeX and LuaLaTeX where the font does, pdfLaTeX "
+    "its number\n"
+    '\\providecommand{\\harnesschar}[2]{\\ifdefined\\Umathcode\\iffontchar\\font"#2 #1\\else[U+#2]\\penalty0\\fi'
+    "\\else[U+#2]\\penalty0\\fi}"
+)
+"""Defines what `latex` uses for letters that not every LaTeX can set; to stand once before its text."""
 
 
 def latex(value: object) -> str:
-    """Return `value` as one line of LaTeX text in which no character commands anything."""
-    return "".join(_LATEX.get(character, character) for character in one_line(value))
+    """Return `value` as one line of LaTeX text in which no character commands anything, and none stops a compilation.
+
+    Letters beyond what every LaTeX can set go through the command that `LATEX_PREAMBLE` defines.
+    """
+    return "".join(_latex_letter(character) for character in one_line(value))
+
+
+def _latex_letter(character: str) -> str:
+    if character in _LATEX:
+        return _LATEX[character]
+    if character.isascii() or character in _LATEX_KNOWS:
+        return character
+    return rf"\harnesschar{{{character}}}{{{ord(character):04X}}}"
+
+
+_BREAK = "\u200b"
+_MARKDOWN_SIGNS = re.compile(r"([\\`*_{}\[\]()#+\-!|~:@$])")
+_REFERENCES = re.compile(
+    r"""
+    (?P<sign>[@#!%$&~^](?=[\w"]))           # @name, #12, GitLab's !12, %12, $12, &12, ~label
+    | (?P<scheme>[a-z][a-z0-9+.-]*:(?=//))  # https://
+    | (?P<www>\bwww(?=\.))
+    | (?P<domain>(?<=\w)\.(?=[^\W\d_]))     # example.com
+    | (?P<key>\b[a-z]{2,}-(?=\d))           # GH-12, and the tickets of other trackers
+    | (?P<emoji>:(?=[+\w-]+:))              # :name:
+    | (?P<commit>\b[0-9a-f]{7,}\b)
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_HEX_PIECE = 6
+"""Shorter than what a forge takes for a commit, which is seven digits."""
 
 
 def markdown(value: object) -> str:
-    """Return `value` as one line of Markdown table text: no links, no markup, no HTML, no further cell."""
-    text = re.sub(r"([\\`*_{}\[\]()#+\-!|~:@$])", r"\\\1", one_line(value))
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    """Return `value` as one line of Markdown table text: no links, no markup, no HTML, no further cell, no mention.
+
+    A forge looks for @names, #numbers, commits and addresses in the text after the Markdown is resolved, where a
+    backslash is gone; a space of no width in each of them is still there.
+    """
+    text = _REFERENCES.sub(_broken, one_line(value))
+    text = _MARKDOWN_SIGNS.sub(r"\\\1", text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return text.replace(_BREAK, "&#8203;")
+
+
+def _broken(match: re.Match[str]) -> str:
+    found = match[0]
+    if match["commit"] is None:
+        return found + _BREAK
+    return _BREAK.join(found[start : start + _HEX_PIECE] for start in range(0, len(found), _HEX_PIECE))
+
+
+EXCEL_CELL = 32_767
+"""The most characters that a cell of Excel holds, in UTF-16 units; what is longer is broken apart or refused."""
+_FORMULA = re.compile(r"[\s\x00-\x20\ufeff\u200b]*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n\x00]")
+_NO_CSV = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
 
 def spreadsheet(value: object) -> object:
-    """Return a CSV cell that no spreadsheet takes for a formula: such texts get a leading apostrophe."""
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return "'" + value
-    return value
+    """Return a CSV cell that a spreadsheet opens as the text it is.
+
+    A text that it would take for a formula gets a leading apostrophe, characters that no sheet holds (NUL and other
+    controls, halves of letters) become U+FFFD, and what is longer than Excel's cells is cut and ends in words that say
+    so with its full length.
+    """
+    if not isinstance(value, str):
+        return value
+    text = _NO_CSV.sub("\ufffd", value)
+    if _FORMULA.match(text):
+        text = "'" + text
+    if _units(text) <= EXCEL_CELL:
+        return text
+    cut = f" [cut here: {len(value)} characters, whole in samples.jsonl and in the Parquet export]"
+    kept = text.encode("utf-16-le")[: 2 * (EXCEL_CELL - _units(cut))].decode("utf-16-le", "ignore")
+    return kept + cut
+
+
+def _units(text: str) -> int:
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2

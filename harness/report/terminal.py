@@ -9,13 +9,18 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from harness.report import attempts, changes, view
+from harness.report import attempts, changes, overview, view
 from harness.report.files import Json, RunFiles, one_path, read_run
 from harness.report.safe import encodable, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+_NARROWEST = 40
+"""Columns that a line takes at least, whatever the terminal says: one of no columns would get no answer."""
+_NAME = 20
+_STACKED = 70
+"""Columns below which a metric's numbers stand under its name, which would lose its letters beside them."""
 _STYLES = {"better": "blue", "worse": "bold yellow", "open": "dim"}
 _PLAIN = {"▲": "+", "▼": "-", "●": "~", "−": "-", "–": "-", "\u202f": " ", "★": "*", "Δ": "diff", "→": "->"}
 
@@ -26,7 +31,10 @@ def show(run_dir: Path, console: Console | None = None) -> None:
 
     run = read_run(run_dir)
     console = console or Console(highlight=False)
+    console.width = max(console.width, _NARROWEST)
     verdict = view.verdict(run)
+    if not view.finished(run):
+        _line(console, view.UNFINISHED, style="bold yellow")
     _line(console, verdict["sentence"], style="bold")
     for note in filter(None, [verdict["gains"], *verdict["notes"]]):
         _line(console, note)
@@ -37,6 +45,8 @@ def show(run_dir: Path, console: Console | None = None) -> None:
         _suite(console, run, suite, several=len(run.suites) > 1)
     page = run.directory / "index.html"
     console.print()
+    if overview.is_somebody_elses(run.directory.parent):
+        _line(console, f"{one_path(run.directory.parent / 'index.html')} is no list of runs of the harness: it stays")
     if page.is_file():
         _line(console, f"Report  {one_path(page)}", style="bold")
     else:
@@ -78,6 +88,36 @@ def _table(console: Console, run: RunFiles, suite: str) -> None:
     others = [model for model in view.suite_models(run, suite) if model not in pair]
     room = (console.width - 22 - 30 - 9 * len(models)) // 11
     shown = sorted(models + others[: max(0, room)], key=run.models.index) if pair else others[: max(1, room + 3)]
+    if console.width < _STACKED:
+        _stack(console, run, suite, shown)
+    else:
+        _beside(console, run, suite, shown)
+    hidden = len(models + others) - len(shown)
+    notes = ["★ primary: the verdict rests on these. Percent, or points of 100."]
+    if pair:
+        notes.append("▲ better, ▼ worse, ● not told apart from no difference.")
+    if hidden:
+        notes.append(f"{hidden} more model{'s' if hidden > 1 else ''} in the page.")
+    _line(console, " ".join(notes), style="dim")
+
+
+def _stack(console: Console, run: RunFiles, suite: str, shown: list[str]) -> None:
+    """Each metric's name, and its numbers in a line under it."""
+    console.print(_text(console, " → ".join(one_line(model, _NAME) for model in shown), "dim"))
+    for group in view.table(run, suite):
+        for row in group["rows"]:
+            by_model = {cell["model"]: cell for cell in row["cells"]}
+            means = " → ".join(by_model[model]["mean"] for model in shown)
+            change = row["change"]
+            said = f"  {means}  {change['difference']} {change['arrow']}" if change else f"  {means}"
+            _line(console, ("★ " if row["primary"] else "  ") + one_line(row["label"]))
+            _line(console, f"  {said}", _STYLES[change["way"]] if change else "")
+            if change and change["interval"]:
+                _line(console, f"    ({change['interval']})", "dim")
+
+
+def _beside(console: Console, run: RunFiles, suite: str, shown: list[str]) -> None:
+    pair = run.pair(suite)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1))
     table.add_column("")
     for model in shown:
@@ -87,20 +127,13 @@ def _table(console: Console, run: RunFiles, suite: str) -> None:
         table.add_column("", no_wrap=True)
     for group in view.table(run, suite):
         for row in group["rows"]:
-            cells: list[Any] = [_text(console, ("★ " if row["primary"] else "  ") + one_line(row["label"], 20))]
+            cells: list[Any] = [_text(console, ("★ " if row["primary"] else "  ") + one_line(row["label"], _NAME))]
             by_model = {cell["model"]: cell for cell in row["cells"]}
             cells += [_text(console, by_model[model]["mean"]) for model in shown]
             if pair:
                 cells += _change(console, row["change"])
             table.add_row(*cells)
     console.print(table)
-    hidden = len(models + others) - len(shown)
-    notes = ["★ primary: the verdict rests on these. Percent, or points of 100."]
-    if pair:
-        notes.append("▲ better, ▼ worse, ● not told apart from no difference.")
-    if hidden:
-        notes.append(f"{hidden} more model{'s' if hidden > 1 else ''} in the page.")
-    _line(console, " ".join(notes), style="dim")
 
 
 def _change(console: Console, change: Json | None) -> list[Text]:
@@ -143,7 +176,12 @@ def _leftovers(run: RunFiles, suite: str) -> list[str]:
             unscored = sum(cell["unscored"] for cell in row["cells"])
             if unscored:
                 missing.append(f"{one_line(row['label'], 24)} {unscored}")
-    return [f"Not measured (answers): {', '.join(missing)}."] if missing else []
+    lines = [f"Not measured (answers): {', '.join(missing)}."] if missing else []
+    unequal = view.unequal(run, suite)
+    if unequal:
+        over = "Means are over all that a model has, differences over the tasks that both have"
+        lines.append(f"{over}: {', '.join(unequal)}.")
+    return lines
 
 
 def _line(console: Console, text: str, style: str = "") -> None:

@@ -14,6 +14,8 @@ from harness.types import Outcome
 OUTCOMES: tuple[str, ...] = get_args(Outcome)[::-1]
 """From `ok` to `unscored`."""
 FUNNEL = ("extracted", "parses", "well_formed", "conforming")
+_MOST_NAMED = 3
+UNFINISHED = "This run is not finished, so what stands here is not its answer. Its command goes on where it was."
 ARROWS = {"better": "▲", "worse": "▼", "open": "●"}
 
 
@@ -31,7 +33,8 @@ def verdict(run: RunFiles, suite: str = "") -> Json:
         if not found and len(run.suites) == 1:
             return verdict(run, run.suites[0])
     sentence = one_line(found.get("sentence") or "")
-    notes = [found.get("fewshot"), *as_list(found.get("warnings"))]
+    # what is missing stands first among the warnings: it bears on the sentence itself
+    notes = [*as_list(found.get("warnings")), found.get("fewshot")]
     return {
         "word": one_line(found.get("word") or ""),
         "sentence": sentence or _plain_words(run, [suite] if suite else run.suites),
@@ -54,6 +57,11 @@ def _plain_words(run: RunFiles, suites: list[str]) -> str:
         if parts:
             said.append(f"{second} against {first}, {suite_title(run, suite)}: {'; '.join(parts)}.")
     return one_line(" ".join(said) or "No two models were compared on the same tasks, so there is no verdict.")
+
+
+def finished(run: RunFiles) -> bool:
+    """Whether the run came to its end."""
+    return bool(run.manifest.get("finished"))
 
 
 def suite_title(run: RunFiles, suite: str) -> str:
@@ -86,11 +94,54 @@ def suite_notes(run: RunFiles, suite: str) -> list[str]:
 
 
 def measured(run: RunFiles, suite: str) -> str:
-    """How much was measured, in words: "68 tasks"; "1 task, 3 answers to each by every model"."""
-    tasks = {str(row.get("task")) for row in run.rows if row.get("suite") == suite}
-    samples = 1 + max((int(number(row.get("sample")) or 0) for row in run.rows if row.get("suite") == suite), default=0)
+    """How much was measured, in words: "68 tasks"; "1 task, 3 answers to each by every model"; "64 tasks, 25 compared".
+
+    Answers that never came, and those that a task has more of than another, are not counted as given to each.
+    """
+    tasks: set[str] = set()
+    answers: Counter[tuple[str, str]] = Counter()
+    for row in run.rows:
+        if row.get("suite") != suite:
+            continue
+        task, model = str(row.get("task")), str(row.get("model"))
+        tasks.add(task)
+        if not run.is_control(model) and any(score is not None for score in as_dict(row.get("scores")).values()):
+            answers[task, model] += 1
     said = f"{len(tasks)} task{'' if len(tasks) == 1 else 's'}"
-    return said if samples == 1 else f"{said}, {samples} answers to each by every model"
+    fewest, most = min(answers.values(), default=1), max(answers.values(), default=1)
+    if most > 1:
+        said += f", {most if fewest == most else f'{fewest} to {most}'} answers to each"
+        said += " by every model" if fewest == most else ""
+    compared = _compared(run, suite)
+    return said if compared is None or compared >= len(tasks) else f"{said}, {compared} compared"
+
+
+def _compared(run: RunFiles, suite: str) -> int | None:
+    """On how many tasks the suite's pair has a number on both sides, at least, over its primary metrics."""
+    pair = as_dict(as_dict(run.suite(suite).get("pairs")).get(run.pair(suite)))
+    primary = [as_dict(entry) for entry in pair.values() if as_dict(entry).get("primary")]
+    found = [number(entry.get("tasks")) for entry in primary if as_dict(entry.get("missing")).get("asked")]
+    known = [int(tasks) for tasks in found if tasks is not None]
+    return min(known) if known else None
+
+
+def unequal(run: RunFiles, suite: str) -> list[str]:
+    """Where differences are over fewer tasks than a mean beside them: "15 tasks (Conforming)"."""
+    pair_name = run.pair(suite)
+    pair = as_dict(as_dict(run.suite(suite).get("pairs")).get(pair_name))
+    metrics = as_dict(run.suite(suite).get("metrics"))
+    labels: dict[int, list[str]] = {}
+    for name, facts in run.metrics.items():
+        entry, of = as_dict(pair.get(name)), as_dict(metrics.get(name))
+        means = [number(as_dict(of.get(model)).get("n")) for model in pair_name.split(":")]
+        n, tasks = number(entry.get("n")), number(entry.get("tasks"))
+        if n and tasks and any(mean is not None and mean > n for mean in means):
+            labels.setdefault(int(tasks), []).append(one_line(facts["label"], 24))
+    return [
+        f"{tasks} task{'' if tasks == 1 else 's'} "
+        f"({', '.join(named) if len(named) <= _MOST_NAMED else f'{len(named)} metrics'})"
+        for tasks, named in labels.items()
+    ]
 
 
 def table(run: RunFiles, suite: str) -> list[Json]:

@@ -1,6 +1,6 @@
 """The process that parses for `harness.score.guard`: reads pickled requests from stdin, answers on stdout.
 
-A request is (function name, arguments); an answer is (True, value) or (False, reason).
+First it says True: it is ready. A request is (function name, arguments); an answer is (True, value) or (False, reason).
 """
 
 from __future__ import annotations
@@ -22,12 +22,15 @@ def main() -> None:
 
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, resource.RLIM_INFINITY))
     from harness.score.facts import page_facts
+    from harness.score.guard import MEMORY
     from harness.score.html5 import tree_errors
 
     functions: dict[str, Callable[..., Any]] = {"page_facts": page_facts, "tree_errors": tree_errors}
     requests = sys.stdin.buffer
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nothing that a library prints may reach the answers
+    pickle.dump(True, answers)
+    answers.flush()
     while True:
         try:
             name, arguments = pickle.load(requests)
@@ -36,7 +39,7 @@ def main() -> None:
         try:
             answer = (True, functions[name](*arguments))
         except MemoryError:
-            answer = (False, "it needs more memory than allowed")
+            answer = (False, MEMORY)
         except Exception as error:
             answer = (False, f"{type(error).__name__}: {error}"[:200])
         pickle.dump(answer, answers, protocol=pickle.HIGHEST_PROTOCOL)

@@ -22,7 +22,10 @@ HTML_ELEMENTS = _names(
 """All elements of the HTML standard, the obsolete ones too: an author who writes <center> did write HTML."""
 
 SPEAKING_ELEMENTS = _names(
-    "img input button select textarea video audio canvas svg math iframe embed object hr table progress meter link meta"
+    """
+    img input button select textarea video audio canvas svg math iframe embed object hr table progress meter link meta
+    base source track area col param
+    """
 )
 """Elements that say something without any text of their own."""
 

@@ -6,6 +6,7 @@ The facts are plain values, so that they can be found in a process that may be k
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ import turbohtml
 
 from harness.score.elements import DOCUMENT_LEVEL, SPEAKING_ELEMENTS, UNSEEN_ELEMENTS, VOID_ELEMENTS, is_element_name
 from harness.score.unspaced import tokens
-from harness.score.wrap import as_document
+from harness.score.wrap import FOREIGN, Wrapped, bare
 from harness.types import Message, Scope
 
 _CODE_TOKEN = re.compile(r"\w+|[^\w\s]")
@@ -53,25 +54,27 @@ class PageFacts:
 def page_facts(html: str, scope: Scope) -> PageFacts:
     """Parse `html` with both parsers and return what is there.
 
-    Fragments are wrapped for the parse errors only; the DOM is that of the page as written.
+    A fragment is parsed where it would stand (`harness.score.wrap.bare`); what stands around it counts as tokens, on
+    both sides of a comparison, but never as the author's elements or content.
     """
-    document = turbohtml.parse(html, allow_declarative_shadow_roots=False)
-    wrapped, offset = as_document(html, scope)
-    errors = document.errors if not offset else turbohtml.parse(wrapped).errors
+    wrapped = bare(html, scope)
+    document = turbohtml.parse(wrapped.html, allow_declarative_shadow_roots=False)
     walk = _Walk()
     walk.run(document)
-    written, closed, depth = _written(html)
-    found, lxml_errors = _lxml(html)
+    written, closed, depth = _written(html, not FOREIGN.isdisjoint(wrapped.path))
+    found, lxml_errors = _lxml(wrapped)
+    own = Counter(walk.tags)
+    own.subtract(wrapped.path)
     return PageFacts(
         elements=len(written & found),
-        content=walk.text or not SPEAKING_ELEMENTS.isdisjoint(walk.tags),
+        content=walk.text or any(own[name] > 0 for name in SPEAKING_ELEMENTS) or bool(FOREIGN & {*wrapped.path}),
         doctype=_standards_doctype(document),
         title=walk.title,
         closed=closed,
-        depth=depth,
+        depth=depth + len(wrapped.path),
         errors=tuple(
-            Message("turbohtml", e.code.replace("-", " "), max(e.line - offset, 1), e.col, e.code)
-            for e in errors[:_KEPT_MESSAGES]
+            Message("turbohtml", e.code.replace("-", " "), max(e.line - wrapped.offset, 1), e.col, e.code)
+            for e in document.errors[:_KEPT_MESSAGES]
         ),
         lxml_errors=lxml_errors,
         dom_tokens=tuple(walk.tokens),
@@ -81,13 +84,16 @@ def page_facts(html: str, scope: Scope) -> PageFacts:
     )
 
 
-def _written(html: str) -> tuple[set[str], bool, int]:
-    """The elements the author wrote start tags for, whether a real `</html>` is there, and how deep the tags nest."""
+def _written(html: str, foreign: bool) -> tuple[set[str], bool, int]:
+    """The elements the author wrote start tags for, whether a real `</html>` is there, and how deep the tags nest.
+
+    `foreign` says that the page is a part of a drawing or a formula, whose elements have names of their own.
+    """
     names: set[str] = set()
     closed, depth, deepest = False, 0, 0
     for token in turbohtml.tokenize(html):
         if token.type is turbohtml.TokenType.START_TAG and token.tag:
-            if is_element_name(token.tag):
+            if foreign or is_element_name(token.tag):
                 names.add(token.tag)
             if token.tag not in VOID_ELEMENTS:
                 depth += 1
@@ -98,17 +104,17 @@ def _written(html: str) -> tuple[set[str], bool, int]:
     return names, closed, deepest
 
 
-def _lxml(html: str) -> tuple[set[str], tuple[Message, ...]]:
+def _lxml(wrapped: Wrapped) -> tuple[set[str], tuple[Message, ...]]:
     """The element names in lxml's tree, and libxml2's error log."""
     parser = lxml.etree.HTMLParser(huge_tree=True, encoding="utf-8")
     try:
-        root = lxml.etree.fromstring(html.encode("utf-8", "surrogatepass"), parser)
+        root = lxml.etree.fromstring(wrapped.html.encode("utf-8", "surrogatepass"), parser)
     except lxml.etree.LxmlError as error:
         return set(), (Message("lxml", str(error)),)
     names = {e.tag.lower() for e in root.iter() if isinstance(e.tag, str)} if root is not None else set()
     # The whole log is read at once: indexing it is quadratic.
     log = tuple(
-        Message("lxml", entry.message.strip(), entry.line, entry.column, entry.type_name)
+        Message("lxml", entry.message.strip(), max(entry.line - wrapped.offset, 1), entry.column, entry.type_name)
         for entry, _ in zip(parser.error_log, range(_KEPT_MESSAGES), strict=False)
     )
     return names, log

@@ -22,7 +22,7 @@ _NU_IGNORABLE = {
 
 def extracted(evidence: Evidence) -> Score:
     """1 where the extractor found a page in the completion."""
-    return _score(evidence.page.kind != "none")
+    return _ONE if evidence.page.found else Score(0.0, evidence.page.note)
 
 
 def parses(evidence: Evidence) -> Score:
@@ -30,7 +30,7 @@ def parses(evidence: Evidence) -> Score:
 
     A parser of HTML accepts any text, so "lxml raised nothing" says nothing: prose, an apology or a bare word give 0.
     """
-    if evidence.page.kind == "none":
+    if not evidence.page.found:
         return _ZERO
     facts = parsed.page_facts(evidence)
     return _score(facts.elements > 0 and facts.content)
@@ -47,6 +47,8 @@ def well_formed(evidence: Evidence) -> Score:
 
 def conforming(evidence: Evidence) -> Score:
     """1 where the Nu Html Checker reports no error; CSS messages and what the suite ignores do not count."""
+    if evidence.nu is not None and evidence.nu.silent:
+        return Score(None, evidence.nu.silent)
     if evidence.nu is not None:
         return _score(not nu_errors(evidence))
     from harness.score import nu
@@ -54,10 +56,9 @@ def conforming(evidence: Evidence) -> Score:
     choice = nu.find_nu()
     if choice is None:
         return Score(None, evidence.why_not or f"the Nu Html Checker is not installed: {nu.INSTALL_HINT}")
-    if evidence.page.kind == "none":
+    if not evidence.page.found:
         return _ZERO
-    silent = evidence.why_not or nu.too_much(evidence.page.html) or "the Nu Html Checker did not finish on this page"
-    return Score(None, silent)
+    return Score(None, evidence.why_not or "the Nu Html Checker was not asked about this page")
 
 
 def nu_errors(evidence: Evidence) -> list[Message]:
@@ -70,7 +71,7 @@ def nu_errors(evidence: Evidence) -> list[Message]:
 
 def lxml_clean(evidence: Evidence) -> Score:
     """1 where libxml2's error log is empty: what others report as "valid", kept to compare with them."""
-    if evidence.page.kind == "none":
+    if not evidence.page.found:
         return _ZERO
     return _score(not parsed.page_facts(evidence).lxml_errors)
 
@@ -79,26 +80,26 @@ def doctype(evidence: Evidence) -> Score | None:
     """1 where a doctype that puts browsers in standards mode stands before any content; documents only."""
     if evidence.task.scope != "document":
         return None
-    return _score(evidence.page.kind != "none" and parsed.page_facts(evidence).doctype)
+    return _score(evidence.page.found and parsed.page_facts(evidence).doctype)
 
 
 def titled(evidence: Evidence) -> Score | None:
     """1 where the document has a title with text; documents only."""
     if evidence.task.scope != "document":
         return None
-    return _score(evidence.page.kind != "none" and parsed.page_facts(evidence).title)
+    return _score(evidence.page.found and parsed.page_facts(evidence).title)
 
 
 def closed(evidence: Evidence) -> Score | None:
     """1 where the page's own end tag `</html>` is there; documents only."""
     if evidence.task.scope != "document":
         return None
-    return _score(evidence.page.kind != "none" and parsed.page_facts(evidence).closed)
+    return _score(evidence.page.found and parsed.page_facts(evidence).closed)
 
 
 def messages(evidence: Evidence) -> list[Message]:
     """All complaints of parsers and checkers about the page; CSS messages under the source `nu-css`."""
-    if evidence.page.kind == "none":
+    if not evidence.page.found:
         return []
     found: list[Message] = []
     try:

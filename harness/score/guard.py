@@ -13,10 +13,13 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
-from harness.types import Scope
+import psutil
+
+from harness.types import OVERRAN, Scope
 
 MAX_CHARACTERS = 2_000_000
 """Longer pages are not parsed at all."""
@@ -25,7 +28,14 @@ MAX_NESTING = 3_000
 """html5lib is quadratic in nesting: 2,000 levels take 0.2 s, 8,000 take 3.2 s."""
 
 PARSE_SECONDS = 10.0
+"""Processor seconds of its process that a page's parsing may take, so that a busy machine is not held against it."""
+PATIENCE = 6
+"""Its wall clock ends at so many times that."""
+_START_SECONDS = 120.0
 _IN_PROCESS_CHARACTERS = 64_000
+
+
+MEMORY = "it needs more memory than allowed"
 
 
 class NotMeasured(Exception):
@@ -39,7 +49,7 @@ def facts(html: str, scope: Scope) -> Any:
         NotMeasured: the page is too large, or its parsing took too long or too much memory.
     """
     if len(html) > MAX_CHARACTERS:
-        raise NotMeasured(f"the page has {len(html):,} characters, more than {MAX_CHARACTERS:,}")
+        raise NotMeasured(f"{OVERRAN}the page has {len(html):,} characters, more than {MAX_CHARACTERS:,}")
     if len(html) > _IN_PROCESS_CHARACTERS:
         return call("page_facts", (html, scope), PARSE_SECONDS)
     from harness.score.facts import page_facts
@@ -54,12 +64,12 @@ def tree_errors(html: str, ignore_doctype: bool, depth: int) -> Any:
         NotMeasured: the page is too large or too deep, or its parsing took too long or too much memory.
     """
     if depth > MAX_NESTING:
-        raise NotMeasured(f"tags nest {depth:,} deep, more than {MAX_NESTING:,}")
+        raise NotMeasured(f"{OVERRAN}tags nest {depth:,} deep, more than {MAX_NESTING:,}")
     return call("tree_errors", (html, ignore_doctype), PARSE_SECONDS)
 
 
 def call(name: str, arguments: tuple[Any, ...], seconds: float) -> Any:
-    """Run a function of the worker process within `seconds` of wall clock and return what it returns.
+    """Run a function of the worker process within `seconds` of its computing and return what it returns.
 
     Raises:
         NotMeasured: it took too long, the process died, or the function failed.
@@ -72,9 +82,62 @@ def call(name: str, arguments: tuple[Any, ...], seconds: float) -> Any:
         _pool.put(None)
         raise
     _pool.put(worker)
+    if not done and value == MEMORY:
+        raise NotMeasured(f"{OVERRAN}parsing needs more memory than allowed")
     if not done:
         raise NotMeasured(f"parsing failed: {value}")
     return value
+
+
+class _Limit:
+    """Kills a process that has computed or waited too long since the block was entered.
+
+    A timer that kills is enough: the dead process's closed pipe then ends the read.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], computing: float | None, waiting: float) -> None:
+        self.reached = ""
+        self._process = process
+        self._computing, self._waiting = computing, waiting
+        self._lock = threading.Lock()
+        self._timer: threading.Timer | None = None
+
+    def __enter__(self) -> _Limit:
+        self._end = time.monotonic() + self._waiting
+        self._computed = self._seconds()
+        self._arm(self._waiting if self._computing is None else self._computing)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = None
+
+    def _arm(self, seconds: float) -> None:
+        self._timer = threading.Timer(max(seconds, 0.01), self._look)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _look(self) -> None:
+        with self._lock:
+            if self._timer is None:
+                return
+            waiting = self._end - time.monotonic()
+            left = waiting if self._computing is None else self._computing - (self._seconds() - self._computed)
+            if waiting > 0 and left > 0:
+                self._arm(min(waiting, left))
+                return
+            if self._computing is not None:
+                self.reached = f"{OVERRAN}parsing took longer than {self._computing:g} s"
+            self._process.kill()
+
+    def _seconds(self) -> float:
+        try:
+            times = psutil.Process(self._process.pid).cpu_times()
+        except psutil.Error:
+            return 0.0
+        return float(times.user + times.system)
 
 
 class _Worker:
@@ -88,28 +151,25 @@ class _Worker:
             stderr=subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": path},
         )
+        self._started = False
 
     def ask(self, name: str, arguments: tuple[Any, ...], seconds: float) -> tuple[bool, Any]:
-        # A timer that kills is enough: the dead process's closed pipe then ends the read.
-        overran = threading.Event()
-
-        def overrun() -> None:
-            overran.set()
-            self._process.kill()
-
-        timer = threading.Timer(seconds, overrun)
-        timer.start()
+        assert self._process.stdin is not None and self._process.stdout is not None
         try:
-            assert self._process.stdin is not None and self._process.stdout is not None
-            pickle.dump((name, arguments), self._process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
-            self._process.stdin.flush()
-            answer: tuple[bool, Any] = pickle.load(self._process.stdout)
+            if not self._started:  # loading the parsers is no page's time
+                with self._limit(None, _START_SECONDS):
+                    self._started = pickle.load(self._process.stdout)
+            with self._limit(seconds, seconds * PATIENCE) as limit:
+                pickle.dump((name, arguments), self._process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
+                self._process.stdin.flush()
+                answer: tuple[bool, Any] = pickle.load(self._process.stdout)
         except (EOFError, OSError, pickle.UnpicklingError) as error:
-            why = f"parsing took longer than {seconds:g} s" if overran.is_set() else "the parser's process died"
-            raise NotMeasured(why) from error
-        finally:
-            timer.cancel()
+            why = limit.reached if self._started else "the parser's process did not start"
+            raise NotMeasured(why or "the parser's process died") from error
         return answer
+
+    def _limit(self, computing: float | None, waiting: float) -> _Limit:
+        return _Limit(self._process, computing, waiting)
 
     def alive(self) -> bool:
         return self._process.poll() is None

@@ -63,6 +63,8 @@ _TEMPLATE_CONTEXT = {
     "colgroup": "table",
     "col": "colgroup",
 }
+_TEXT_IN_TABLE = "unexpected-char-implies-table-voodoo"
+_WHITE_SPACE = " \t\n\f\r"
 _NOT_NEWLINE = re.compile(r"[^\n]")
 _KEPT_MESSAGES = 50
 _READ_ERRORS = 1000
@@ -105,9 +107,34 @@ class _Parser(html5lib.HTMLParser):  # type: ignore[misc]
     """html5lib's tree construction over `_Tokenizer`."""
 
     def mainLoop(self) -> None:
+        _tell_text_in_tables(self)
         # html5lib makes the tokenizer by itself and talks to it directly, so it is refined in place.
         self.tokenizer.__class__ = _Tokenizer
         super().mainLoop()
+
+
+def _tell_text_in_tables(parser: Any) -> None:
+    """Make text between the cells of a table an error, as the standard's insertion mode "in table text" has it.
+
+    html5lib moves it in front of the table without a word.
+    """
+    phase = parser.phases["inTableText"]
+    base = type(phase)
+    places: list[Any] = []
+
+    def characters(self: Any, token: dict[str, Any]) -> None:
+        if not places and token["data"].strip(_WHITE_SPACE + "\0"):
+            places.append(parser.tokenizer.stream.position())
+        base.processCharacters(self, token)
+
+    def flush(self: Any) -> None:
+        parser.errors += [(place, _TEXT_IN_TABLE, {}) for place in places]
+        places.clear()
+        base.flushCharacters(self)
+
+    phase.__class__ = type(
+        "InTableText", (base,), {"__slots__": (), "processCharacters": characters, "flushCharacters": flush}
+    )
 
 
 def _templates(html: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
@@ -152,6 +179,8 @@ def _messages(html: str, container: str | None, lines_before: int, columns_befor
 
 
 def _text(code: str, variables: dict[str, Any]) -> str:
+    if code == _TEXT_IN_TABLE:
+        return "Text stands in a table outside its cells; it is moved in front of the table."
     names = {rule: name for name, rule in _SAME_RULES.items()}
     try:
         return str(ERROR_TEXTS[code] % {key: names.get(value, value) for key, value in variables.items()})

@@ -21,6 +21,8 @@ class NuReport:
 
     errors: tuple[Message, ...]
     css: tuple[Message, ...] = ()
+    silent: str = ""
+    """Why Nu said nothing of this page; then nothing is known of it."""
 
 
 @dataclass(frozen=True)

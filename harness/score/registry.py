@@ -7,6 +7,7 @@ from importlib import metadata
 from typing import Any
 
 from harness.errors import UsageError, did_you_mean
+from harness.extract import EXTRACTION_VERSION
 from harness.score import form, parsed, rendered, similarity
 from harness.score.facts import PageFacts
 from harness.score.metric import Evidence, Metric, or_null
@@ -39,12 +40,20 @@ def _of_facts(compare: Callable[[PageFacts, PageFacts], Score]) -> Callable[[Evi
 
 def _nothing_is_zero(evidence: Evidence, score: Score) -> Score:
     """No page is worth nothing, also beside an empty reference; its counts still enter the corpus."""
-    return Score(0.0, score.note, score.counts) if evidence.page.kind == "none" else score
+    return Score(0.0, score.note, score.counts) if not evidence.page.found else score
 
 
 METRICS: tuple[Metric, ...] = (
-    Metric("extracted", "Page found", "form", "binary", form.extracted, "the completion holds a page"),
-    Metric("parses", "Parses", "form", "binary", form.parses, "lxml finds an element the author wrote, and content"),
+    Metric("extracted", "Page found", "form", "binary", form.extracted, "the completion holds a page", version=2),
+    Metric(
+        "parses",
+        "Parses",
+        "form",
+        "binary",
+        form.parses,
+        "lxml finds an element the author wrote, and content",
+        version=2,
+    ),
     Metric(
         "well_formed",
         "Well-formed",
@@ -52,6 +61,7 @@ METRICS: tuple[Metric, ...] = (
         "binary",
         form.well_formed,
         "parses, and neither html5lib nor turbohtml reports a parse error",
+        version=2,
     ),
     Metric(
         "conforming",
@@ -61,11 +71,12 @@ METRICS: tuple[Metric, ...] = (
         form.conforming,
         "the Nu Html Checker reports no error",
         primary=True,
+        version=2,
     ),
-    Metric("lxml_clean", "lxml clean", "form", "binary", form.lxml_clean, "libxml2's error log is empty"),
-    Metric("doctype", "Doctype", "form", "binary", form.doctype, "a standards-mode doctype comes first"),
-    Metric("titled", "Title", "form", "binary", form.titled, "the document has a title with text"),
-    Metric("closed", "Closed", "form", "binary", form.closed, "the page's end tag </html> is there"),
+    Metric("lxml_clean", "lxml clean", "form", "binary", form.lxml_clean, "libxml2's error log is empty", version=2),
+    Metric("doctype", "Doctype", "form", "binary", form.doctype, "a standards-mode doctype comes first", version=2),
+    Metric("titled", "Title", "form", "binary", form.titled, "the document has a title with text", version=2),
+    Metric("closed", "Closed", "form", "binary", form.closed, "the page's end tag </html> is there", version=2),
     Metric(
         "bleu",
         "BLEU",
@@ -74,6 +85,7 @@ METRICS: tuple[Metric, ...] = (
         _of_text(similarity.bleu),
         "corpus BLEU of raw HTML (sacrebleu, 13a)",
         corpus=similarity.corpus_bleu,
+        version=2,
     ),
     Metric(
         "bleu_dom",
@@ -82,11 +94,13 @@ METRICS: tuple[Metric, ...] = (
         "percent",
         _of_facts(lambda page, reference: similarity.bleu_tokens(page.dom_tokens, reference.dom_tokens)),
         "corpus BLEU over canonical DOM tokens: quotes, attribute order and white space do not count",
-        version=2,
         primary=True,
         corpus=similarity.corpus_bleu,
+        version=2,
     ),
-    Metric("chrf", "chrF", "similarity", "percent", _of_text(similarity.chrf), "chrF2 of raw HTML, mean of rows"),
+    Metric(
+        "chrf", "chrF", "similarity", "percent", _of_text(similarity.chrf), "chrF2 of raw HTML, mean of rows", version=2
+    ),
     Metric(
         "tree_bleu_f1",
         "Tree F1",
@@ -94,6 +108,7 @@ METRICS: tuple[Metric, ...] = (
         "percent",
         _of_facts(lambda page, reference: similarity.tree_bleu_f1(page.families, reference.families)),
         "F1 over parents with their children",
+        version=2,
     ),
     Metric(
         "text_similarity",
@@ -111,6 +126,7 @@ METRICS: tuple[Metric, ...] = (
         "percent",
         _of_facts(lambda page, reference: similarity.sequence_similarity(page.tags, reference.tags)),
         "longest common sequence of tags, relative to both lengths",
+        version=2,
     ),
     Metric(
         "visual_similarity",
@@ -122,13 +138,31 @@ METRICS: tuple[Metric, ...] = (
         version=3,
     ),
     Metric(
-        "renders", "Renders", "render", "binary", rendered.renders, "the browser shows the page without its own fault"
+        "renders",
+        "Renders",
+        "render",
+        "binary",
+        rendered.renders,
+        "the browser shows the page without its own fault",
+        version=2,
     ),
     Metric(
-        "accessible", "Accessible", "render", "binary", rendered.accessible, "axe-core: nothing serious or critical"
+        "accessible",
+        "Accessible",
+        "render",
+        "binary",
+        rendered.accessible,
+        "axe-core: nothing serious or critical",
+        version=2,
     ),
     Metric(
-        "overflow_free", "Fits", "render", "binary", rendered.overflow_free, "no sideways scrolling at 1280 and 375 px"
+        "overflow_free",
+        "Fits",
+        "render",
+        "binary",
+        rendered.overflow_free,
+        "no sideways scrolling at 1280 and 375 px",
+        version=2,
     ),
     Metric(
         "checks_must",
@@ -138,8 +172,11 @@ METRICS: tuple[Metric, ...] = (
         rendered.checks_must,
         "share of what the prompt demands that holds in the browser",
         primary=True,
+        version=2,
     ),
-    Metric("checks_all", "Solved", "content", "binary", rendered.checks_all, "all that the prompt demands holds"),
+    Metric(
+        "checks_all", "Solved", "content", "binary", rendered.checks_all, "all that the prompt demands holds", version=2
+    ),
 )
 
 
@@ -182,12 +219,13 @@ def tool_versions() -> dict[str, str | None]:
     from harness.score import nu
 
     versions: dict[str, str | None] = {"libxml2": ".".join(map(str, lxml.etree.LIBXML_VERSION))}
-    for package in ("lxml", "html5lib", "turbohtml", "sacrebleu", "rapidfuzz", "scikit-image"):
+    for package in ("lxml", "html5lib", "turbohtml", "sacrebleu", "rapidfuzz", "scikit-image", "regex"):
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             versions[package] = None
     choice = nu.find_nu()
+    versions["extraction"] = EXTRACTION_VERSION
     versions["nu"] = choice.version if choice else None
     return {**versions, **similarity.signatures()}
 

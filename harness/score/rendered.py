@@ -109,7 +109,7 @@ def _measured(evidence: Evidence) -> Rendering | Score:
     """The rendering, or what its absence means: 0 where there was no page, null where nothing was measured."""
     rendering = evidence.rendering
     if rendering is None:
-        if evidence.page.kind == "none":
+        if not evidence.page.found:
             return _ZERO
         return Score(None, evidence.why_not or "the page was not rendered")
     if rendering.outcome == "unscored":

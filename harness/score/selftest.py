@@ -19,7 +19,7 @@ from harness.score.registry import METRICS, score_metric
 from harness.types import Rendering, Task
 
 RUN_SAMPLE = 12
-"""Tasks that each run tries: about a hundred pages in one JVM, a few seconds."""
+"""Tasks that each run tries: about a hundred pages, a few seconds."""
 
 RUN_RENDERED = 6
 """Of these, the tasks whose references and mutants each run also renders."""
@@ -146,7 +146,7 @@ def _measure(
         for mutant in (Mutant("reference", task.reference), *spoilt)
     ]
     few = {task.id for task in _evenly([task for task, _ in trials], rendered)}
-    present = [index for index, (_, _, page) in enumerate(flat) if page.kind != "none"]
+    present = [index for index, (_, _, page) in enumerate(flat) if page.found]
     reports: dict[int, Any] = {}
     renderings: dict[int, Any] = {}
     if with_nu:
@@ -164,7 +164,7 @@ def _measure(
             reference_rendering = renderings.get(index)
             evidence.append([])
         rendering = renderings.get(index)
-        if page.kind == "none" and render is not None and (rendered is None or _shown(mutant, task, few)):
+        if not page.found and render is not None and (rendered is None or _shown(mutant, task, few)):
             rendering = Rendering("blank")
         evidence[-1].append(
             Evidence(

@@ -10,7 +10,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 from harness.score.guard import NotMeasured
-from harness.types import Score
+from harness.types import OVERRAN, Score
 
 MAX_CHARACTERS = 400_000
 """n-gram statistics of longer texts are not computed: a model's answer never comes near."""
@@ -68,7 +68,9 @@ def sequence_similarity(prediction: Sequence[str], reference: Sequence[str]) -> 
     from rapidfuzz.distance import Indel
 
     if len(prediction) * len(reference) > _MAX_SEQUENCE_PRODUCT:
-        raise NotMeasured(f"sequences of {len(prediction):,} and {len(reference):,} tokens are too long to compare")
+        raise NotMeasured(
+            f"{OVERRAN}sequences of {len(prediction):,} and {len(reference):,} tokens are too long to compare"
+        )
     return Score(100.0 * float(Indel.normalized_similarity(prediction, reference)))
 
 
@@ -110,4 +112,4 @@ def _chrf(reference: str) -> Any:
 def _check_size(*texts: str) -> None:
     longest = max(len(text) for text in texts)
     if longest > MAX_CHARACTERS:
-        raise NotMeasured(f"a text has {longest:,} characters, more than {MAX_CHARACTERS:,}")
+        raise NotMeasured(f"{OVERRAN}a text has {longest:,} characters, more than {MAX_CHARACTERS:,}")

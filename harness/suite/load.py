@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from harness.hub import without_retry_warnings
 from harness.suite.rows import RawRow, read_rows, read_yaml
 from harness.suite.schema import DEFAULT_SPLIT, Columns, FixedSplit, HubData, StratifiedSplit, SuiteFile, TaskRow
 from harness.suite.split import split_by_hash, split_by_strata, split_hash
-from harness.types import Suite, Task, sha256
+from harness.types import SUITE_NAME, Suite, Task, sha256
 
 TASKS_FOLDER = Path("tasks")
 
@@ -40,6 +41,19 @@ def find_suites(tasks_folder: Path = TASKS_FOLDER) -> list[SuiteLocation]:
     return [SuiteLocation(file.parent.name, file.parent) for file in sorted(tasks_folder.glob("*/suite.yaml"))]
 
 
+def check_suite_name(name: str) -> None:
+    """Refuse a name that not every command could name: results are filed under it, and the gate's rules hold it.
+
+    Raises:
+        UsageError: it has other letters than `harness.types.SUITE_NAME` allows.
+    """
+    if re.fullmatch(SUITE_NAME, name) is None:
+        raise UsageError(
+            f"'{name}' cannot be the name of a suite",
+            "its folder's name: letters, digits, '.', '_' and '-', at most 64, the first a letter or digit",
+        )
+
+
 def find_suite(name_or_folder: str, tasks_folder: Path = TASKS_FOLDER) -> SuiteLocation:
     """Return the suite of that name, or the one in that folder.
 
@@ -48,9 +62,11 @@ def find_suite(name_or_folder: str, tasks_folder: Path = TASKS_FOLDER) -> SuiteL
     """
     for location in find_suites(tasks_folder):
         if location.name == name_or_folder:
+            check_suite_name(location.name)
             return location
     folder = Path(name_or_folder)
     if (folder / "suite.yaml").is_file():
+        check_suite_name(folder.resolve().name)
         return SuiteLocation(folder.resolve().name, folder)
     known = [location.name for location in find_suites(tasks_folder)]
     raise UsageError(f"there is no suite '{name_or_folder}'", did_you_mean(name_or_folder, known))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from harness.cache import finished_folder
 from harness.errors import UsageError, did_you_mean
 from harness.hub import without_retry_warnings
 from harness.suite.columns import guess_columns, guess_form
-from harness.suite.load import SuiteLocation, load_suite, load_suite_file
+from harness.suite.load import SuiteLocation, check_suite_name, load_suite, load_suite_file
 from harness.suite.rows import SUFFIXES, read_rows
 
 SMALL = 25
@@ -22,7 +23,6 @@ SMALL = 25
 USUAL_COLUMNS = {"prompt": "instruction", "input": "input", "reference": "output"}
 """Taken for a hub data set that cannot be reached to look."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 EXAMPLE = """\
@@ -105,10 +105,9 @@ def make_suite(name: str, source: str | None, parent: Path) -> MadeSuite:
     Raises:
         UsageError: the name, the source or its columns do not do, or the folder exists.
     """
-    if _NAME.fullmatch(name) is None:
-        raise UsageError(f"'{name}' cannot be the name of a suite", "use letters, digits, '.', '_' and '-'")
+    check_suite_name(name)
     folder = parent / name
-    if folder.exists():
+    if os.path.lexists(folder):
         raise UsageError(f"{folder} is there already", "choose another name, or remove it first")
     if source is None:
         return _from_example(folder)

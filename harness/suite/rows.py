@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from harness.errors import UsageError
+from harness.yaml_text import load_yaml
 
 SUFFIXES = (".yaml", ".yml", ".json", ".jsonl", ".csv", ".parquet")
 
@@ -32,7 +33,7 @@ def read_yaml(path: Path) -> Any:
     """
     try:
         with path.open(encoding="utf-8") as stream:
-            return yaml.load(stream, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+            return load_yaml(stream)
     except FileNotFoundError:
         raise UsageError(f"there is no file {path}") from None
     except UnicodeDecodeError:

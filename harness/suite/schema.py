@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from harness.types import Scope
+from harness.yaml_text import load_yaml
 
 IgnorableFault = Literal["missing-doctype", "missing-title"]
 
@@ -169,7 +170,7 @@ class TaskRow(_Strict):
     def _check_checks(cls, value: object) -> object:
         if isinstance(value, str):  # a cell of a table
             try:
-                value = yaml.safe_load(value)
+                value = load_yaml(value)
             except yaml.YAMLError as error:
                 raise ValueError(f"`checks` is not valid YAML: {str(error).splitlines()[0]}") from None
         if not value:

@@ -14,7 +14,7 @@ from harness import processes
 from harness.model.load import LoadedModel
 from harness.model.prompt import PromptRenderer
 from harness.profile.schema import Training
-from harness.train.callbacks import Progress, last_checkpoint, printer, recorder
+from harness.train.callbacks import Progress, last_checkpoint, printer, recorder, refuse_useless
 from harness.train.card import write_card
 from harness.train.data import TrainingRow
 from harness.train.initial import InitialAdapter
@@ -70,6 +70,7 @@ def attempt(
             last = last_checkpoint(checkpoints)
             with _lean(trainer.model, loaded, training):
                 trainer.train(resume_from_checkpoint=str(last) if last else None)
+            refuse_useless(trainer.model, trainer.state.global_step)
             kept = keep_best(trainer, folder, checkpoints)
             seconds = clock.seconds_before + time.monotonic() - started
             _save(trainer, folder)

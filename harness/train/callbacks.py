@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -11,9 +12,13 @@ from typing import Any
 
 from harness import processes
 from harness.cache import write_atomically
+from harness.errors import HarnessError
 
 COMPLETE = "complete"
 """Put into a checkpoint when all of it is there: transformers writes file by file, and a kill can come between."""
+
+
+_LESS = "try a smaller learning_rate or another dtype, and look at the training rows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,30 @@ def last_checkpoint(folder: Path) -> Path | None:
     return whole[max(whole)] if whole else None
 
 
+def check_finite(model: Any, step: int) -> None:
+    """Stop a training whose weights are no numbers any more.
+
+    Raises:
+        HarnessError: one of the trained tensors holds a NaN or an infinity; the message names the step.
+    """
+    import torch
+
+    for name, parameter in model.named_parameters() if model is not None else ():
+        if parameter.requires_grad and not bool(torch.isfinite(parameter.detach()).all()):
+            raise HarnessError(f"after step {step} of the training {name} is not finite", _LESS)
+
+
+def refuse_useless(model: Any, steps: int) -> None:
+    """Refuse what is no fine-tuned model: a training that made no step, or whose weights are not finite.
+
+    Raises:
+        HarnessError: it is one of these.
+    """
+    if steps < 1:
+        raise HarnessError("the training made no step", "look at train.sft.max_steps, num_train_epochs and the rows")
+    check_finite(model, steps)
+
+
 def printer() -> Any:
     """Return the class of the callback that prints every log line, to be removed."""
     from transformers.trainer_callback import PrinterCallback
@@ -61,6 +90,7 @@ def recorder(on_progress: Callable[[Progress], None] | None, folder: Path) -> An
             self.first_tokens = state.num_input_tokens_seen
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            check_finite(kwargs.get("model"), state.global_step)  # a checkpoint without its mark is not gone on from
             processes.wait()  # each writes its own random numbers' state
             if not processes.is_main():
                 return
@@ -68,7 +98,11 @@ def recorder(on_progress: Callable[[Progress], None] | None, folder: Path) -> An
             write_atomically(folder / f"checkpoint-{state.global_step}" / COMPLETE, "")
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-            if on_progress is None or not logs or "loss" not in logs:
+            if not logs or "loss" not in logs:
+                return
+            if not math.isfinite(float(logs["loss"])):
+                raise HarnessError(f"the loss is {logs['loss']} at step {state.global_step} of the training", _LESS)
+            if on_progress is None:
                 return
             tokens = state.num_input_tokens_seen - self.first_tokens
             speed = tokens / max(time.monotonic() - self.started, 1e-9) if tokens else None

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from harness.cache import disk_faults_named, finished_folder, write_atomically
-from harness.errors import HarnessError, UsageError
+from harness.cache import disk_faults_named, write_atomically
+from harness.errors import HarnessError
 from harness.model.adapters import attach
 from harness.model.checkpoint import one_line
 from harness.model.load import Precision, load_model
+from harness.outputs import check_folder, output_folder
 from harness.profile.load import MERGED_RECORD
 from harness.profile.schema import Weights
 
@@ -26,8 +27,7 @@ def export_merged(weights: Weights, precision: Precision, adapter: Path, adapter
     """
     import torch
 
-    if out.exists() and any(out.iterdir()) and not (out / MERGED_RECORD).is_file():
-        raise UsageError(f"{out} is not empty and holds no merged model", "name another folder")
+    check_folder(out)
     base = load_model(weights, precision)
     dtype = torch.float16 if precision.dtype == "float16" else torch.bfloat16
     try:
@@ -42,7 +42,7 @@ def export_merged(weights: Weights, precision: Precision, adapter: Path, adapter
         ) from error
     merged.config.use_cache = True
     record = {"base": str(weights), "quantization": precision.quantization, "adapter_sha256": adapter_sha256}
-    with disk_faults_named(out.parent), finished_folder(out) as target:
+    with disk_faults_named(out.parent), output_folder(out) as target:
         merged.save_pretrained(target)
         base.tokenizer.save_pretrained(target)
         write_atomically(target / MERGED_RECORD, json.dumps(record | {"dtype": str(dtype).partition(".")[2]}, indent=1))

@@ -24,7 +24,7 @@ from harness.train.attempt import attempt, free_memory
 from harness.train.callbacks import Progress
 from harness.train.data import DataReport, training_rows
 from harness.train.layout import Layout, written_layout
-from harness.train.settings import check_names, max_length
+from harness.train.settings import check_names, check_targets, max_length
 from harness.train.trackers import tensorboard_beside
 from harness.train.watch import Watched
 from harness.types import Task, TrainingCurvePoint
@@ -106,6 +106,7 @@ def train_adapter(
     with lock, disk_faults_named(folder.parent):
         from_cache = processes.anywhere(record_path.exists())
         if not from_cache:
+            check_targets((name for name, _ in loaded.model.named_modules()), training.lora)
             once = functools.partial(attempt, loaded, renderer, training, rows, folder, on_progress, watched=watched)
             shared = layout or written_layout(training.sft).shared(processes.count())
             _train(once, training, folder, on_notice, shared)

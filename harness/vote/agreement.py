@@ -23,14 +23,17 @@ Json = dict[str, Any]
 AGREEMENT_FILE = "agreement.json"
 
 
-def agreement(votes: Sequence[Mapping[str, Any]], rows: Sequence[Row], *, seed: int = 0) -> dict[str, Json]:
+def agreement(
+    votes: Sequence[Mapping[str, Any]], rows: Sequence[Row], *, seed: int = 0, pairs: Sequence[tuple[str, str]] = ()
+) -> dict[str, Json]:
     """Return for each pair "first:second" the win rate of the second model and each metric's agreement.
 
     A voter's last vote on a task counts, earlier ones stay in the file. The win rate is over decided votes (ties and
     "both bad" are counted beside it), with Wilson's interval; where several people voted on one task, tasks are the
     unit and the interval is the bootstrap's over tasks. A metric agrees where it is higher for the chosen page; tasks
     on which it is equal or not measured are counted as `silent`. Trainings of one model count under its family's name,
-    each vote against the scores of the training that it was given on.
+    each vote against the scores of the training that it was given on. `pairs` says which model of a pair is the second:
+    those of the run's verdicts.
     """
     last: dict[tuple[str, ...], Mapping[str, Any]] = {}
     for vote in votes:
@@ -38,10 +41,12 @@ def agreement(votes: Sequence[Mapping[str, Any]], rows: Sequence[Row], *, seed: 
         last[voter, suite, task, *sorted(_named(vote).values())] = vote
     scores = {(r["suite"], r["task"], r["model"]): r["scores"] for r in rows if r["sample"] == 0}
     by_pair: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    known = {frozenset(pair): pair for pair in pairs}
     order = {model: place for place, model in enumerate(dict.fromkeys(_rank(rows)))}
     for vote in last.values():
         models = _named(vote).values()
-        first, second = sorted(models, key=lambda m: (order.get(m, len(order)), m))
+        ranked = sorted(models, key=lambda m: (order.get(m, len(order)), m))
+        first, second = known.get(frozenset(models), (ranked[0], ranked[1]))
         by_pair.setdefault((first, second), []).append(vote)
     return {f"{a}:{b}": _of_pair(b, given, scores, seed) for (a, b), given in sorted(by_pair.items())}
 
@@ -129,8 +134,9 @@ def write_agreement(run_dir: Path) -> Path | None:
     votes = read_votes(run_dir)
     if not votes:
         return None
+    run = load_run(run_dir)
     path = run_dir / AGREEMENT_FILE
-    content = {"schema": SCHEMA, "pairs": agreement(votes, load_run(run_dir).rows)}
+    content = {"schema": SCHEMA, "pairs": agreement(votes, run.rows, pairs=run.pairs)}
     try:
         write_atomically(path, json.dumps(content, indent=1) + "\n")
     except OSError as error:

@@ -6,8 +6,9 @@ import contextlib
 import hmac
 import json
 import secrets
+import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from harness.compare.runs import load_run
-from harness.compare.summary import default_pairs
 from harness.errors import HarnessError, UsageError
 from harness.types import Row
 from harness.vote.ballots import CHOICES, VOTES_FILE, Ballot, append_vote, ballots_of, read_votes, stands_for, vote_of
@@ -182,6 +182,23 @@ class _Handler(BaseHTTPRequestHandler):
         """Stay silent: the address holds the token."""
 
 
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the block as Ctrl-C does; elsewhere than in the main thread signals are not ours to take."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def make_server(
     run_dir: Path,
     port: int = 0,
@@ -197,7 +214,7 @@ def make_server(
         UsageError: no run, no two models with answers to vote on, or the port is taken.
     """
     run = load_run(run_dir)
-    chosen = pair or next(iter(default_pairs(run.models)), None)
+    chosen = pair or next(iter(run.pairs), None)
     known = {*run.models, *(row["model"] for row in run.rows)}
     if chosen is None or not {*chosen} <= known:
         raise UsageError(
@@ -225,14 +242,18 @@ def serve_votes(
     seed: int | None = None,
     say: Callable[[str], object] = print,
 ) -> int:
-    """Serve the blind page until Ctrl-C and return how many votes were given; they lie in `run_dir`/votes.jsonl.
+    """Serve the blind page until Ctrl-C or SIGTERM and return how many votes were given.
+
+    They lie in `run_dir`/votes.jsonl. A shell that starts it in the background has it ignore Ctrl-C; SIGTERM, which
+    `kill` and service managers send, ends it in the same way.
 
     Raises:
         UsageError: as `make_server`.
     """
     with make_server(run_dir, port, pair=pair, suite=suite, voter=voter, seed=seed) as server:
         before = len(server.judged)
-        say(f"Vote at {server.url} ({len(server.ballots) - before} pairs to judge; stop with Ctrl-C)")
-        with contextlib.suppress(KeyboardInterrupt):
+        # told within: who reads the line may end it at once
+        with contextlib.suppress(KeyboardInterrupt), _ended_by_sigterm():
+            say(f"Vote at {server.url} ({len(server.ballots) - before} pairs to judge; stop with Ctrl-C)")
             server.serve_forever()
         return len(server.judged) - before

@@ -66,7 +66,12 @@ def test_answers_of_two_models_become_a_run(tiny_workplace: Path, own_cache: Pat
         ([{"task": "map"}], ("line 1", "completion")),
         (["[]\n"], ("line 1 is no object",)),
         (answers("reference"), ("cannot be called 'reference'",)),
-        (answers("a:b"), ("cannot be called 'a:b'",)),
+        (answers("a b"), ("cannot be called 'a b'",)),
+        (
+            [{"task": "map", "completion": "", "finish_reason": "maybe"}],
+            ("line 1", "'maybe' is not understood"),
+        ),
+        ([{"task": "map", "completion": 7}], ("line 1", "completion")),
         (["\n"], ("holds no answers",)),
     ],
 )

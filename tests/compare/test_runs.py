@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from harness.compare.command import describe, run_compare_command, run_freeze_command
-from harness.compare.gate import DEFAULT_RULES, gate, read_rules
+from harness.compare.gate import AS_MANY, DEFAULT_RULES, gate, read_rules
 from harness.compare.runs import choose_model, compare_runs, find_run, load_run, split_reference
 from harness.compare.writers import cell, junit, markdown, printable
 from harness.errors import EXIT_DONE, EXIT_GATE, HarnessError, UsageError
@@ -114,7 +114,8 @@ def test_usage_errors_are_one_line_that_helps(write_run: WriteRun, tmp_path: Pat
 
 def test_damage_and_newer_files_are_named(write_run: WriteRun) -> None:
     folder = write_run("r", make_rows(4))
-    (folder / "samples.jsonl").write_text('{"a": 1}\n{"torn', "utf-8")
+    (first, *_) = (folder / "samples.jsonl").read_text("utf-8").splitlines()
+    (folder / "samples.jsonl").write_text(first + '\n{"torn', "utf-8")
     with pytest.raises(HarnessError, match=r"samples.jsonl is damaged at line 2"):
         load_run(folder)
     (folder / "manifest.json").write_text('{"schema": 99}', "utf-8")
@@ -178,7 +179,11 @@ def test_what_was_not_measured_never_passes(write_run: WriteRun) -> None:
     run = load_run(write_run("r", rows))
     summary = compare_runs(run, "base", run, "tuned", replicates=99).summary
     failed = [check for check in gate(summary) if not check.passed]
-    assert [(check.metric, check.detail) for check in failed] == [("checks_must", "not measured")]
+    assert [(check.rule, check.metric, check.detail) for check in failed] == [
+        ("no primary worse", "checks_must", "not measured"),
+        ("nine tenths of the tasks compared", "checks_must", "0 of 20 tasks"),
+        (AS_MANY, "checks_must", "no number on 20 and 20 of 20 tasks"),
+    ]
     assert not gate(summary, ["checks_must mean >= 0"])[0].passed
 
 
@@ -222,9 +227,9 @@ def test_the_gates_exit_code_and_files(write_run: WriteRun, tmp_path: Path) -> N
     assert run_compare_command("good:tuned", "good:base", gate_rules="", **files, **options) == EXIT_GATE
     root = ElementTree.parse(files["junit_file"]).getroot()
     assert int(root.attrib["failures"]) == len(root.findall(".//failure")) > 0
-    assert int(root.attrib["tests"]) == len(root.findall(".//testcase")) == 3
+    assert int(root.attrib["tests"]) == len(root.findall(".//testcase")) == 6
     text = files["markdown_file"].read_text("utf-8")
-    assert text.startswith("**base is worse than tuned on starter")
+    assert text.startswith("<!-- html-harness -->\n\n**base is worse than tuned on starter")
     assert "| Conforming ★ |" in text
     assert any(line.startswith("FAILED: no primary worse: conforming on starter") for line in lines)
 
@@ -240,3 +245,12 @@ def test_names_from_files_cannot_break_out_of_the_reports(write_run: WriteRun) -
     assert "\x1b" not in text + xml
     assert cell("a|`b`") == "a\\|\\`b\\`"
     assert printable("a\nb\x07") == "a b�"
+
+
+def test_one_run_alone_is_held_against_itself_as_its_verdict_does(write_run: WriteRun, tmp_path: Path) -> None:
+    rows = make_rows(30, ("a-tuned-one", "plain"), gain=0.3)
+    write_run("r", rows, models={"plain": {"kind": "base"}, "a-tuned-one": {"kind": "tuned"}})
+    lines: list[str] = []
+    run_compare_command("r", reports=tmp_path / "reports", replicates=99, say=lines.append)
+    assert "a-tuned-one" in lines[0].partition(" plain")[0]
+    assert any("One training" in line for line in lines)

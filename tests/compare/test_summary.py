@@ -10,7 +10,8 @@ import pytest
 from sacrebleu.metrics.bleu import BLEU
 
 from harness.compare import summarise
-from harness.compare.summary import default_pairs, primary_metrics
+from harness.compare.pairs import described, pairs_to_compare
+from harness.compare.summary import primary_metrics
 from harness.types import Row
 from tests.compare.compare_data import SCORERS, make_rows, make_tasks
 
@@ -180,16 +181,19 @@ def test_well_formed_takes_the_place_of_a_conforming_that_nobody_measured() -> N
     assert (pair["conforming"]["difference"], pair["conforming"]["n"], pair["conforming"]["dropped"]) == (None, 0, 30)
 
 
-def test_pairs() -> None:
-    assert default_pairs(["base", "base-fewshot", "reference", "tuned"]) == [
+def test_pairs_hang_on_kinds_and_not_on_names() -> None:
+    def pairs(*names: str) -> list[tuple[str, str]]:
+        return pairs_to_compare(described(names, None))
+
+    assert pairs("base", "base-fewshot", "reference", "tuned") == [
         ("base", "tuned"),
         ("base-fewshot", "tuned"),
         ("base", "base-fewshot"),
     ]
-    assert default_pairs(["mine", "yours", "empty"]) == [("mine", "yours")]
-    assert default_pairs(["base", "tuned", "other"]) == [("base", "tuned"), ("base", "other")]
-    assert default_pairs(["reference"]) == []
-    assert default_pairs([]) == []
+    assert pairs("mine", "yours", "empty") == [("mine", "yours")]
+    assert pairs("reference") == pairs() == []
+    named = {"tuned-looking": {"kind": "base"}, "notebook": {"kind": "tuned"}, "prompt": {"kind": "control"}}
+    assert pairs_to_compare(named) == [("tuned-looking", "notebook")]
 
 
 def test_one_model_alone_has_means_and_no_verdict() -> None:

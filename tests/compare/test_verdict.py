@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from harness.compare import summarise
-from harness.compare.verdict import Finding, against_fewshot, plain, signed, verdict, word_of
+from harness.compare.verdict import Finding, Setting, verdict, word_of
+from harness.compare.wording import against_fewshot, caveats_of_suites, plain, signed, span
 from tests.compare.compare_data import SCORERS, make_rows, make_tasks
 
 
@@ -44,7 +45,7 @@ UP, DOWN, OPEN = finding(11, 0.01), finding(-11, 0.01), finding(2, 0.4)
 )
 def test_the_rule(findings: list[Finding], word: str) -> None:
     assert word_of(findings) == word
-    said = verdict("base", "tuned", findings, 1)
+    said = verdict("base", "tuned", findings)
     assert said["word"] == word
     assert said["sentence"].endswith(".")
 
@@ -61,23 +62,115 @@ def test_the_rule_treats_both_sides_alike() -> None:
 
 
 def test_the_sentence_holds_the_numbers() -> None:
-    sentence = verdict("base", "tuned", [UP, finding(2, 0.4, label="Checks")], 1)["sentence"]
+    sentence = verdict("base", "tuned", [UP, finding(2, 0.4, kind="content", label="Checks")])["sentence"]
     assert sentence == (
-        "tuned beats base on s: Conforming +11 points (95 % interval 6 to 16); "
-        "no difference shown in Checks +2 points (95 % interval −3 to 7)."
+        "tuned writes better formed pages than base on s; their content is not shown to differ: "
+        "Conforming +11 points (95 % interval 6 to 16); "
+        "no difference shown in Checks +2 points (95 % interval −3 to 7); 100 tasks."
     )
 
 
+CONTENT_UP, CONTENT_DOWN = (finding(d, 0.01, kind="content", label="Checks") for d in (11, -11))
+CONTENT_OPEN, CONTENT_FEW = (finding(2, 0.4, kind="similarity", detectable=reach) for reach in (8, 40))
+
+
+@pytest.mark.parametrize(
+    ("findings", "headline"),
+    [
+        ([UP, CONTENT_UP], "tuned beats base on s"),
+        ([DOWN, CONTENT_DOWN], "tuned is worse than base on s"),
+        ([UP, CONTENT_OPEN], "tuned writes better formed pages than base on s; their content is not shown to differ"),
+        ([DOWN, CONTENT_OPEN], "tuned writes worse formed pages than base on s; their content is not shown to differ"),
+        ([OPEN, CONTENT_UP], "tuned writes pages of better content than base on s; their form is not shown to differ"),
+        ([OPEN, CONTENT_DOWN], "tuned writes pages of worse content than base on s; their form is not shown to differ"),
+        (
+            [UP, CONTENT_FEW],
+            "tuned writes better formed pages than base on s; their content was measured on too few tasks to tell",
+        ),
+        ([UP], "tuned writes better formed pages than base on s; their content was not measured"),
+        ([CONTENT_UP], "tuned writes pages of better content than base on s; their form was not measured"),
+        ([finding(11, 0.01, kind="render", label="Renders")], "tuned is better than base on s in Renders only"),
+        ([UP, CONTENT_DOWN], "tuned against base on s is mixed"),
+        ([UP, finding(11, 0.01, suite="t", kind="content")], "tuned beats base"),
+    ],
+)
+def test_the_headline_promises_no_more_than_was_shown(findings: list[Finding], headline: str) -> None:
+    assert verdict("base", "tuned", findings)["sentence"].partition(": ")[0] == headline
+
+
+def test_the_headline_says_transfer_and_in_what_the_rows_differ() -> None:
+    words = {"s": ["references are longer: median 900 characters against 200", "74 % are of kind email against 3 %"]}
+    said = verdict("base", "tuned", [UP, CONTENT_UP], Setting(transfer=words))["sentence"].partition(": ")[0]
+    assert said == (
+        "tuned beats base on s (a measure of transfer, held-out tasks against training tasks, "
+        "references are longer and 74 % are of kind email against 3 %)"
+    )
+    plain_words = verdict("base", "tuned", [OPEN], Setting(transfer={"s": ["length", "category"]}))["sentence"]
+    assert "(a measure of transfer, as held-out and training tasks differ in length and category)" in plain_words
+    lines = caveats_of_suites(
+        {
+            "s": {"shift": {"auc": 0.93, "low": 0.9, "high": 0.95, "told_apart": True, "differs_in": words["s"]}},
+            "t": {"shift": {"auc": 0.5, "low": 0.4, "high": 0.6, "told_apart": False, "differs_in": []}},
+            "u": {"shift": None, "reach": {"max_new_tokens": 384, "out_of_reach": 88, "references": 136}},
+            "v": {"reach": {"max_new_tokens": 384, "out_of_reach": 0, "references": 136}},
+        }
+    )
+    assert len(lines) == 2
+    assert lines[0].startswith("s measures transfer, not learning: ")
+    assert "AUC 0.93, 95 % interval 0.90 to 0.95" in lines[0]
+    assert lines[1].startswith("88 of 136 references of u are longer than the 384 new tokens")
+
+
+@pytest.mark.parametrize(
+    ("kinds", "trainings", "scope", "warned"),
+    [
+        (("base", "tuned"), (1, 1), "this adapter", True),
+        (("tuned", "base"), (1, 1), "this adapter", True),
+        (("base", "tuned"), (1, 3), "fine-tuning, 3 trainings", False),
+        (("tuned", "tuned"), (3, 1), "this adapter", True),
+        (("base", "few-shot"), (1, 1), "these models", False),
+        (("file", "file"), (1, 1), "these models", False),
+    ],
+)
+def test_the_scope_hangs_on_kinds_and_not_on_names(
+    kinds: tuple[str, str], trainings: tuple[int, int], scope: str, warned: bool
+) -> None:
+    for names in (("base", "tuned"), ("tuned-a", "notebook")):
+        said = verdict(*names, [UP], Setting(kinds=kinds, trainings=trainings))
+        assert said["scope"] == scope
+        assert any("One training" in warning for warning in said["warnings"]) is warned
+
+
+def test_an_end_that_only_rounds_to_zero_says_on_which_side_it_lies() -> None:
+    assert span(-26, -0.0001) == "−26 to below 0"
+    assert span(0.01, 5) == "above 0 to 5"
+    assert span(0, 5) == "0 to 5"
+
+
+def test_missing_answers_can_take_a_claim_away() -> None:
+    facts = {"asked": 64, "tasks": 25, "lacking": (0, 39), "notable": True, "bounds": (-30.0, 60.0)}
+    taken = finding(31, 0.001, n=25, holds=False, **facts)
+    assert (taken.shown, taken.direction) == (1, 0)
+    said = verdict("base", "tuned", [taken])
+    assert said["word"] == "too few tasks to tell"
+    assert "25 of 64 tasks" in said["sentence"]
+    assert said["warnings"][0].startswith(
+        "Missing: Conforming lacks numbers on 0 of 64 tasks of base and on 39 of tuned. "
+        "Whatever they hold, the difference over all 64 lies between −30 and +60 points"
+    )
+    assert verdict("base", "tuned", [finding(31, 0.001, n=25, **facts)])["word"] == "better"
+
+
 def test_a_gain_of_form_only_is_called_that() -> None:
-    said = verdict("base", "tuned", [UP, finding(1, 0.6, kind="content", label="Checks")], 1)
+    said = verdict("base", "tuned", [UP, finding(1, 0.6, kind="content", label="Checks")])
     assert said["gains"] == "tuned gains in form only: its content is not shown to differ."
     assert (said["form"]["word"], said["content"]["word"]) == ("better", "no difference shown")
 
 
 def test_a_fewshot_base_that_does_as_well_is_said() -> None:
     verdicts = {
-        "base:tuned": verdict("base", "tuned", [UP], 1),
-        "base-fewshot:tuned": verdict("base-fewshot", "tuned", [OPEN], 1),
+        "base:tuned": verdict("base", "tuned", [UP]),
+        "base-fewshot:tuned": verdict("base-fewshot", "tuned", [OPEN]),
     }
     said = against_fewshot(verdicts, "tuned")
     assert said is not None

@@ -106,3 +106,25 @@ def test_a_missing_engine_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"vLLM is not installed .pip install vllm vllm-bnb-plugin"):
         check_engine()
+
+
+def test_an_end_tag_in_a_thought_lets_the_engine_go_on(own_cache: Path, tiny: LoadedModel) -> None:
+    def tokens(text: str) -> list[int]:
+        return list(tiny.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    parts = [tokens("<think>no <html></html>"), tokens("</think><html>Hi</html>")]
+
+    class InParts(StandIn):
+        """Stops at each end tag, as vLLM does."""
+
+        def step(self) -> list[Any]:
+            request_id, prompt, *_ = self.waiting.pop()
+            begun = prompt["prompt_token_ids"][-len(parts[0]) :] == parts[0]
+            output = SimpleNamespace(token_ids=parts[begun], finish_reason="stop", stop_reason="</html>")
+            return [SimpleNamespace(request_id=request_id, finished=True, outputs=[output])]
+
+    engine = InParts([])
+    (done,) = model(tiny, engine).complete(TASKS[:1])
+    assert (done.text, done.finish_reason) == ("<think>no <html></html></think><html>Hi</html>", "stop")
+    assert done.completion_tokens == len(parts[0]) + len(parts[1])
+    assert [params.max_tokens for _, _, params, _ in engine.seen] == [400, 400 - len(parts[0])]

@@ -27,15 +27,26 @@ def generator(loaded: LoadedModel, **more: Any) -> Generator:
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Counts the prompts of every call of the decoder."""
+    """Counts the prompts of every call of the decoder, those of its proof left out."""
     counts: list[int] = []
+    proving: list[bool] = []
     real: Callable[..., Iterator[decode.Decoded]] = decode.Decoder.decode
+    prove = Generator._prove
 
     def counted(self: decode.Decoder, prompts: Sequence[decode.Prompt]) -> Iterator[decode.Decoded]:
-        counts.append(len(prompts))
+        if not proving:
+            counts.append(len(prompts))
         return real(self, prompts)
 
+    def proved(self: Generator, plan: Any) -> Any:
+        proving.append(True)
+        try:
+            return prove(self, plan)
+        finally:
+            proving.pop()
+
     monkeypatch.setattr(decode.Decoder, "decode", counted)
+    monkeypatch.setattr(Generator, "_prove", proved)
     return counts
 
 

@@ -189,13 +189,20 @@ def test_a_prompt_longer_than_the_context_is_a_named_failure(own_cache: Path, se
     assert {done.finish_reason for done in others} == {"stop"}
 
 
-@pytest.mark.parametrize(("word", "ours"), [("stop", "eos"), ("length", "length"), ("content_filter", "error")])
+@pytest.mark.parametrize(
+    ("word", "ours"),
+    [
+        *((word, "eos") for word in ("stop", "end_turn", "stop_sequence", "eos", "tool_calls", None, "whatever")),
+        *((word, "length") for word in ("length", "max_tokens", "MAX_TOKENS", "model_length")),
+        *((word, "error") for word in ("content_filter", "error", "SAFETY", "cancelled")),
+    ],
+)
 def test_finish_reasons_are_ours(
-    own_cache: Path, server: Server, monkeypatch: pytest.MonkeyPatch, word: str, ours: str
+    own_cache: Path, server: Server, monkeypatch: pytest.MonkeyPatch, word: str | None, ours: str
 ) -> None:
     server.finish_reason = word
     monkeypatch.setattr(
-        server, "answer", lambda path, body: {"choices": [{"message": {"content": None}, "finish_reason": word}]}
+        server, "answer", lambda path, body: {"choices": [{"message": {"content": ""}, "finish_reason": word}]}
     )
     (done,) = model(server).complete(TASKS[:1])
     assert (done.text, done.finish_reason) == ("", ours)
@@ -232,3 +239,135 @@ def test_what_the_answers_cost_follows_from_prices_and_tokens(server: Server) ->
 def test_a_url_is_plain(url: str) -> None:
     with pytest.raises(ValueError, match=r"http://localhost|key_env"):
         Served(url=url, model="m")
+
+
+def choice(message: Any, word: str | None = "stop") -> str:
+    return json.dumps({"choices": [{"message": message, "finish_reason": word}]})
+
+
+PAGE = "<html><p>Hi</p></html>"
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ([{"type": "text", "text": PAGE}], PAGE),
+        ([{"type": "text", "text": "<html><p>"}, {"type": "text", "text": "Hi</p></html>"}], PAGE),
+        ([{"type": "thinking", "thinking": [{"type": "text", "text": "<html></html>"}]}, {"text": PAGE}], PAGE),
+        ([{"type": "reasoning", "text": "a <html></html>?"}, {"type": "output_text", "text": PAGE}], PAGE),
+        (["<html><p>", "Hi</p></html>"], PAGE),
+        ({"parts": [{"text": "hm", "thought": True}, {"text": PAGE}]}, PAGE),
+        (f"<think>first <html></html></think>{PAGE} and so on", f"<think>first <html></html></think>{PAGE}"),
+        ("<html><script>a = '</html>'</script></html>!", "<html><script>a = '</html>'</script></html>"),
+    ],
+)  # fmt: skip
+def test_contents_are_joined_and_end_behind_the_page(own_cache: Path, server: Server, content: Any, text: str) -> None:
+    server.faults = [(200, {}, choice({"content": content, "reasoning_content": "<html>thought</html>"}))]
+    (done,) = model(server).complete(TASKS[:1])
+    assert (done.text, done.finish_reason) == (text, "stop")
+
+
+def test_a_limit_within_the_page_is_told_in_every_word(own_cache: Path, server: Server) -> None:
+    server.faults = [(200, {}, choice({"content": "<html><p>Hi"}, "model_length"))]
+    (done,) = model(server).complete(TASKS[:1])
+    assert (done.text, done.finish_reason) == ("<html><p>Hi", "length")
+
+
+@pytest.mark.parametrize(
+    ("fault", "note"),
+    [
+        ((422, {}, '{"detail": "no such thing"}'), "422 no such thing"),
+        ((400, {}, '{"error": {"message": "content management policy", "code": "content_filter"}}'), "policy"),
+        ((403, {}, '{"error": {"message": "flagged by moderation"}}'), "flagged"),
+        ((200, {}, '{"choices": []}'), "no choice"),
+        ((200, {}, choice({})), "no content"),
+        ((200, {}, choice({"content": None, "tool_calls": [{}]}, "tool_calls")), "tool"),
+        ((200, {}, choice({"content": None, "refusal": "I will not"})), "I will not"),
+        ((200, {}, choice({"content": None}, "content_filter")), "filter"),
+        ((200, {}, '{"error": {"message": "bad words", "code": 400}}'), "bad words"),
+    ],
+)
+def test_one_row_refused_is_that_rows_error(own_cache: Path, server: Server, fault: Any, note: str) -> None:
+    server.faults = [(200, {}, ""), fault]
+    done = model(server, concurrency=1).complete(TASKS)
+    assert [one.finish_reason for one in done] == ["stop", "error", "stop", "stop"]
+    assert (done[1].text, done[1].unanswered) == ("", "") and note in done[1].note
+    before = len(server.times)
+    assert before == 4
+    again = model(server, concurrency=1).complete(TASKS)
+    assert len(server.times) == before and [one.note for one in again] == [one.note for one in done]
+
+
+@pytest.mark.parametrize(
+    "fault", [(422, {}, '{"detail": "seed: unknown field"}'), (200, {}, '{"choices": []}'), (200, {}, choice({}))]
+)
+def test_a_refusal_of_every_row_ends_the_run_early(own_cache: Path, server: Server, fault: Any) -> None:
+    tasks = [Task(f"t{number}", f"Page {number}") for number in range(40)]
+    server.faults = [fault] * 1000
+    for _ in range(2):
+        before = len(server.times)
+        with pytest.raises(HarnessError, match=r"refuses every row .*omit: "):
+            model(server).complete(tasks)
+        assert len(server.times) - before < 14
+    server.faults = []
+    assert {one.finish_reason for one in model(server).complete(tasks)} == {"stop"}
+
+
+def test_refusals_at_the_beginning_are_kept_once_a_row_is_answered(own_cache: Path, server: Server) -> None:
+    tasks = [Task(f"t{number}", f"Page {number}") for number in range(12)]
+    server.faults = [(422, {}, "no")] * 7
+    done = model(server, concurrency=1).complete(tasks)
+    assert [one.finish_reason for one in done] == ["error"] * 7 + ["stop"] * 5
+    # what is left of a run is not every row
+    server.faults = [(422, {}, "no")] * 2
+    more = model(server).complete([*tasks, Task("a", "A"), Task("b", "B")])
+    assert [one.finish_reason for one in more[-2:]] == ["error", "error"]
+
+
+def test_a_row_that_the_server_breaks_on_is_not_measured(own_cache: Path, server: Server) -> None:
+    def poisoned(path: str, body: dict[str, Any]) -> dict[str, Any]:
+        if "rain" in body["messages"][-1]["content"]:
+            return {"error": {"message": "worker died", "code": 500}}
+        time.sleep(0.3)
+        return Server.answer(server, path, body)
+
+    server.answer = poisoned  # type: ignore[method-assign]
+    done = model(server, patience_s=2.5).complete(TASKS)
+    assert [one.finish_reason for one in done] == ["stop", "error", "stop", "stop"]
+    assert "500 worker died" in done[1].unanswered
+
+
+def test_fields_that_a_server_does_not_know_are_taken_out(own_cache: Path, server: Server) -> None:
+    drawn = model(server, samples=2, omit=["seed", "max_tokens"])
+    drawn.complete(TASKS[:1])
+    assert server.asked[0].keys() == {"model", "messages", "temperature"}
+    assert drawn.identity() != model(server, samples=2).identity()
+    assert drawn.manifest()["server"]["omit"] == ["max_tokens", "seed"]
+    for wrong in ({"omit": ["messages"]}, {"omit": ["temperature"], "body": {"temperature": 1}}):
+        with pytest.raises(ValueError, match="omit"):
+            Served(url=server.url, model="m", **wrong)
+
+
+def events(*contents: Any, word: str | None = "stop", end: str = "data: [DONE]\n\n") -> str:
+    chunks = [{"choices": [{"delta": {"content": content}, "finish_reason": None}]} for content in contents]
+    chunks += [{"choices": [{"delta": {}, "finish_reason": word}]}] if word else []
+    chunks += [{"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4}}]
+    return ": ping\n\n" + "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + end
+
+
+@pytest.mark.parametrize("how", ["asked for", "said so", "by itself"])
+def test_a_server_that_only_streams(own_cache: Path, server: Server, how: str) -> None:
+    stream = (200, {"Content-Type": "text/event-stream"}, events("<html>", None, "<p>Hi\u2028</p></ht", "ml>!"))
+    said = (400, {}, '{"error": {"message": "This model only supports stream=true"}}')
+    server.faults = [said, stream, stream] if how == "said so" else [stream, stream]
+    done = model(server, concurrency=1, **({"stream": True} if how == "asked for" else {})).complete(TASKS[:2])
+    assert [one.text for one in done] == ["<html><p>Hi\u2028</p></html>"] * 2
+    assert (done[0].finish_reason, done[0].prompt_tokens, done[0].completion_tokens) == ("stop", 3, 4)
+    assert [body.get("stream", False) for body in server.asked] == [how != "by itself"] * 2
+    assert len(server.times) == (3 if how == "said so" else 2)
+
+
+def test_a_stream_that_broke_off_is_asked_for_again(own_cache: Path, server: Server) -> None:
+    server.faults = [(200, {"Content-Type": "text/event-stream"}, events("<html>", word=None, end=""))]
+    (done,) = model(server).complete(TASKS[:1])
+    assert done.text.startswith("<html><p>Write") and len(server.times) == 2

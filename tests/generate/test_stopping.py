@@ -1,12 +1,22 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.generate.stopping import LOOP_PERIODS, LOOP_REPEATS, LOOP_TOKENS, StopRule, loop_period
+from harness.answer import thought_left_open
+from harness.generate.stopping import (
+    LOOP_PERIODS,
+    LOOP_REPEATS,
+    LOOP_TOKENS,
+    StopRule,
+    answer_text,
+    loop_period,
+    thought_marks,
+)
 
 BLOCK = st.lists(st.integers(0, 5), min_size=1, max_size=LOOP_PERIODS)
 
@@ -76,7 +86,7 @@ def first_stop(rule: StopRule, tokens: list[int]) -> tuple[int, str] | None:
     return None
 
 
-@pytest.mark.parametrize("text", ["<html>abc</html>", "<html>abc</HTML>", "</html>", "a</html>"])
+@pytest.mark.parametrize("text", ["<html>abc</html>", "<html>abc</HTML>", "<html>abc</html >", "</html>", "a\n</html>"])
 def test_a_page_ends_at_its_end_tag(text: str) -> None:
     stop = rule()
     assert first_stop(stop, [*stop.tokenizer.tokens(text), *stop.tokenizer.tokens("abc")]) == (len(text), "stop")
@@ -84,11 +94,11 @@ def test_a_page_ends_at_its_end_tag(text: str) -> None:
 
 def test_an_end_tag_inside_a_token_counts() -> None:
     stop = rule()
-    tokens = [*stop.tokenizer.tokens("</htm"), stop.tokenizer.get_vocab()["l>\n"]]
+    tokens = [*stop.tokenizer.tokens("<html></htm"), stop.tokenizer.get_vocab()["l>\n"]]
     assert first_stop(stop, tokens) == (len(tokens), "stop")
 
 
-@pytest.mark.parametrize("text", ["<html>", "</htm>", "</ html>", "html>", "</html"])
+@pytest.mark.parametrize("text", ["<html>", "</htm>", "</ html>", "html>", "</html", "a </html>"])
 def test_what_is_no_end_tag_does_not_end_a_page(text: str) -> None:
     stop = rule()
     assert first_stop(stop, stop.tokenizer.tokens(text)) is None
@@ -108,3 +118,65 @@ def test_the_end_tag_and_loops_can_be_let_through() -> None:
     assert stop.reason(stop.tokenizer.tokens("</html>")) is None
     assert stop.reason([7] * 320) is None
     assert rule(max_new_tokens=1000).reason([7] * 320) == "loop"
+
+
+class Characters:
+    """A tokenizer of single characters, and of special tokens that a decoder leaves out unless told otherwise."""
+
+    special = ("[THINK]", "[/THINK]", "<|channel|>", "<|message|>", "<|end|>", "<eos>")
+    words = (*map(chr, range(128)), *special)
+    all_special_tokens = special
+
+    def get_vocab(self) -> dict[str, int]:
+        return {word: number for number, word in enumerate(self.words)}
+
+    def decode(self, tokens: list[int], skip_special_tokens: bool) -> str:
+        words = [self.words[token] for token in tokens]
+        return "".join(word for word in words if not (skip_special_tokens and word in self.special))
+
+    def tokens(self, text: str) -> list[int]:
+        parts = re.split("(" + "|".join(map(re.escape, self.special)) + ")", text)
+        return [self.words.index(t) for part in parts for t in ([part] if part in self.special else part)]
+
+
+PAGE = "<html><body><p>Hi</p></body></html>"
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        f"<think>first {PAGE} then</think>\n",
+        f"[THINK]first {PAGE} then[/THINK]",
+        f"<|channel|>analysis<|message|>first {PAGE}<|end|><|channel|>final<|message|>",
+        "A page ends with `</html>`, as you know:\n",
+        "It must end with </html> of course.\n\n```html\n",
+        "<!-- no </html> yet -->\n",
+        '<script>const end = "</html>";</script>',
+        "<p title='</html>'></p>",
+        "<textarea></html></textarea>",
+        f"### Instruction:\nMend it.\n### Input:\n{PAGE}\n### Response:\n",
+        "Add this:\n```html\n<link rel=stylesheet href=a.css>\n```\nWhole:\n```html\n",
+    ],
+)
+def test_only_the_end_of_the_page_ends_an_answer(before: str) -> None:
+    characters = Characters()
+    stop = StopRule(characters, frozenset({characters.get_vocab()["<eos>"]}), 1000, at_end_tag=True, cut_loops=False)
+    tokens = characters.tokens(before + PAGE)
+    assert first_stop(stop, [*tokens, *characters.tokens("\nmore </html>")]) == (len(tokens), "stop")
+
+
+def test_a_thought_that_the_prompt_opened_is_thought_through() -> None:
+    characters = Characters()
+    ends = frozenset({characters.get_vocab()["<eos>"]})
+    tokens = characters.tokens(f"first {PAGE} then</think>\n{PAGE}")
+    thinking = StopRule(characters, ends, 1000, at_end_tag=True, cut_loops=False, thinking=True)
+    assert first_stop(thinking, [*tokens, *characters.tokens("more")]) == (len(tokens), "stop")
+    assert thought_left_open("<|im_start|>assistant\n<think>\n") == "<think>\n"
+    assert thought_left_open("<think>\n</think>\n") == ""
+
+
+def test_marks_of_thoughts_stay_in_the_text_and_nothing_else_special() -> None:
+    characters = Characters()
+    marks = thought_marks(characters)
+    assert answer_text(characters, characters.tokens("a<|end|>b"), marks) == "ab"
+    assert answer_text(characters, characters.tokens("[THINK]a[/THINK]b"), marks) == "[THINK]a[/THINK]b"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from harness.generate.choice import DecodingPlan, choose_decoder, plan_decoding
+from harness.generate.choice import DecodingPlan, makings, plan_decoding
 from harness.generate.decode import Decoded, Decoder, Prompt
 from harness.generate.fused import FusedLlama, why_not_fused
 from harness.generate.stopping import StopRule
@@ -125,20 +124,19 @@ def test_other_models_are_left_to_the_other_decoder(tiny: LoadedModel) -> None:
 
     other = GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=1, n_head=2, vocab_size=len(tiny.tokenizer)))
     assert "no Llama" in str(why_not_fused(other))
-    rule = stop_rule(tiny, 4)
-    assert isinstance(choose_decoder(tiny, other, rule, 4, 0.0, None), Decoder)
 
 
-def test_without_triton_the_other_decoder_answers(tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_are_captured_steps_only_with_triton_and_with_room(
+    tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
+    assert list(makings(tiny, DecodingPlan(True, 4, 0))) == ["fused", "slots"]
+    assert list(makings(tiny, DecodingPlan(False, 4, 0))) == list(makings(tiny, None)) == ["slots"]
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    plan = DecodingPlan(True, 4, 0)
-    assert isinstance(choose_decoder(tiny, tiny.model, stop_rule(tiny, 4), 4, 0.0, plan), Decoder)
+    assert list(makings(tiny, DecodingPlan(True, 4, 0))) == ["slots"]
 
 
-def test_fused_weights_go_when_the_model_changes_hands(tiny: LoadedModel, tmp_path: Path) -> None:
-    tiny.fused = FusedLlama(tiny.model)
-    tiny.drop_adapters()
-    assert tiny.fused is None
+def test_fused_weights_go_when_the_model_changes_hands(tiny: LoadedModel) -> None:
     tiny.fused = FusedLlama(tiny.model)
     tiny.release()
     assert tiny.fused is None

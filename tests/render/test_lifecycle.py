@@ -22,7 +22,8 @@ PLAIN = "<!DOCTYPE html><html lang='en'><title>x</title><p>Hello</p>"
 # A process per page: what befalls the browser of a shared process is the matter of test_lane.py.
 SETTINGS = RenderSettings(axe=False, workers=1, shared_process=False)
 PROGRAM = f"""
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have the tests ignore it, and with them this
 from harness.render import *
 with Renderer(RenderSettings(axe=False, workers=2)) as renderer:
     def pages():
@@ -165,12 +166,15 @@ def test_folders_of_the_dead_are_swept_and_of_the_living_kept(monkeypatch: pytes
     dead = tmp_path / f"html-harness-render-{gone.pid}-abc"
     dead.mkdir()
     (dead / "file").touch()
+    (dead / ".html-harness-renderer").touch()
+    namesake = tmp_path / f"html-harness-render-{gone.pid}-results"
+    namesake.mkdir()
     other = tmp_path / "html-harness-render-notes"
     other.mkdir()
     room = Room()
     assert not dead.exists()
     sweep()
-    assert room.path.exists() and other.exists()
+    assert room.path.exists() and other.exists() and namesake.exists()
     room.clear()
     assert not room.path.exists()
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,9 @@ from rich.console import Console
 from syrupy.assertion import SnapshotAssertion
 
 from harness.errors import HarnessError, UsageError
-from harness.report import print_report
+from harness.report import print_report, write_report
 from harness.report.safe import one_line
+from tests.conftest import CommandLine
 from tests.report.synthetic import make_run
 
 
@@ -53,7 +55,41 @@ def test_all_models_show_where_there_is_room(run: Path) -> None:
 
 def test_a_run_that_is_only_begun(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text('{"run": "begun", "models": {}}')
-    assert printed(tmp_path).startswith("No two models were compared")
+    said = printed(tmp_path).splitlines()
+    assert said[0].startswith("This run is not finished, so what stands here is not its answer.")
+    assert "No two models were compared" in "\n".join(said)
+
+
+def test_an_unfinished_run_says_so_in_the_terminal_as_on_its_page(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "half", tasks=6, pictures=False)
+    assert "not finished" not in printed(run) + write_report(run).read_text()
+    manifest = json.loads((run / "manifest.json").read_text())
+    (run / "manifest.json").write_text(json.dumps(manifest | {"finished": None}))
+    assert printed(run).startswith("This run is not finished")
+    assert ">This run is not finished" in write_report(run).read_text()
+
+
+@pytest.mark.parametrize("width", [0, 1, 24, 40, 60, 69])
+def test_a_narrow_terminal_keeps_every_name_and_number(run: Path, width: int) -> None:
+    text = printed(run, width=width)
+    assert all(len(line) <= max(width, 40) for line in text.splitlines())
+    labels = [facts["label"] for facts in json.loads((run / "manifest.json").read_text())["scorers"].values()]
+    assert len(labels) > 10
+    lines = text.splitlines()
+    for label in labels:
+        place = next(number for number, line in enumerate(lines) if line.strip(" ★") == label)
+        assert re.fullmatch(r" +[\d.]+ → [\d.]+  [+−][\d.]+ [▲▼●]", lines[place + 1])
+        assert re.fullmatch(r" +\([+−][\d.]+ to [+−][\d.]+\)", lines[place + 2])
+
+
+@pytest.mark.parametrize("columns", ["0", "-3", "", " ", "x", "40", "1"])
+def test_a_terminal_of_no_columns_gets_an_answer(
+    run: Path, columns: str, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    code, said, error = command_line("report", str(run))
+    assert (code, error) == (0, "")
+    assert "tuned beats base" in " ".join(said.split()) and f"written to {run}" in said
 
 
 def test_no_run_is_one_line(tmp_path: Path) -> None:

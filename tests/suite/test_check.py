@@ -18,6 +18,8 @@ from harness.score.selftest import SelfTestReport
 from harness.suite.check import check_suite
 from harness.suite.checks import parse_check
 from harness.suite.findings import SuiteCheck, Tier
+from harness.suite.reach import Reach
+from harness.suite.shift import Shift
 from harness.types import Suite, Task
 
 PAGE = '<!DOCTYPE html>\n<html lang="en"><head><title>Page</title></head><body>{}</body></html>'
@@ -99,6 +101,18 @@ def test_80_columns_are_enough_and_pages_cannot_write_escapes() -> None:
     assert "\x1b" not in printed and "\u202e" not in printed
     assert "[bold]x[/bold]" in printed
     assert "Tasks to mend: 41" in printed
+
+
+def test_how_parts_compare_and_what_is_out_of_reach_is_told_and_no_task_to_mend() -> None:
+    told = Shift(0.93, 0.9, 0.96, True, ("references are longer: median 1,340 characters against 260",))
+    found = _found(split="original", shift=told, reach=Reach(384, 88, 136, estimated=True))
+    printed = " ".join(_printed(found).split())
+    assert "split: original" in printed
+    assert "this measures transfer, not learning. Held out against training: references are longer" in printed
+    assert "88 of 136 references are longer than that" in printed
+    assert found.sound
+    assert json.loads(json.dumps(found.as_dict()))["reach"]["out_of_reach"] == 88
+    assert "too few rows to compare" in _printed(_found())
 
 
 def test_the_json_holds_ids_and_reasons() -> None:

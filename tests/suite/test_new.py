@@ -174,3 +174,29 @@ def test_a_data_set_that_the_hub_does_not_know_is_refused(tmp_path: Path, monkey
     with pytest.raises(UsageError, match="there is no data set own/rwos on the hub"):
         make_suite("mine", "own/rwos", tmp_path)
     assert not (tmp_path / "mine").exists()
+
+
+@pytest.mark.parametrize("name", ["my.suite", "a_b-c.d", "2024"])
+def test_a_name_that_is_taken_is_one_that_the_gate_can_hold(name: str, tmp_path: Path) -> None:
+    from harness.compare.gate import gate
+    from harness.suite.load import find_suite
+
+    make_suite(name, None, tmp_path)
+    assert find_suite(str(tmp_path / name)).name == name
+    entry = {"primary": True, "p": 0.5, "p_adjusted": 0.5, "difference": 0.0, "low": -1.0, "high": 1.0, "n": 30}
+    suite = {"metrics": {"chrf": {}}, "pairs": {"base:tuned": {"chrf": entry}}, "verdicts": {}}
+    summary = {"pairs": ["base:tuned"], "suites": {name: suite}}
+    rules = (f"no chrf@{name} worse", f"chrf@{name} difference >= -5e-2", f"chrf@{name} low > -2")
+    assert all(check.passed and check.suite == name for check in gate(summary, rules, "base:tuned"))
+
+
+@pytest.mark.parametrize("name", ["my suite", "-x", "a@b", "ä", "x" * 65, ""])
+def test_a_name_that_no_rule_could_hold_is_refused_everywhere(name: str, tmp_path: Path) -> None:
+    from harness.suite.load import find_suite
+
+    with pytest.raises(UsageError, match="cannot be the name of a suite"):
+        make_suite(name, None, tmp_path)
+    if name:
+        made = make_suite("fine", None, tmp_path).folder.rename(tmp_path / name)
+        with pytest.raises(UsageError, match="cannot be the name of a suite"):
+            find_suite(str(made))

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ from harness.generate.local import Generator
 from harness.generate.settings import GenerationSettings
 from harness.model.load import LoadedModel
 from harness.model.prompt import PromptRenderer
-from harness.profile.schema import Training, Watch
+from harness.model.weights import fetch_weights
+from harness.profile.schema import PackagedGguf, Training, Watch, Weights
 from harness.suite.load import find_suite, load_suite
-from harness.train.adapter_key import adapter_key, trained_tokens
+from harness.train.adapter_key import adapter_key, is_same_training, trained_tokens
 from harness.train.data import training_rows
 from harness.train.sft import TrainedAdapter, train_adapter
 from harness.train.trackers import TRACKER_FIELDS
@@ -86,17 +87,22 @@ def test_every_setting_of_a_watched_training_counts(own_cache: Path, tiny_workpl
     assert silent == set(SILENT_OF_WATCH)
 
 
-@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "tokenizer_config.json"])
-def test_the_bases_config_counts(own_cache: Path, tiny_folder: Path, tmp_path: Path, name: str) -> None:
+def test_the_bases_config_counts(own_cache: Path, tiny: LoadedModel, tmp_path: Path) -> None:
     folder = tmp_path / "model"
-    shutil.copytree(tiny_folder, folder)
-    loaded = load_fp32(folder)
-    rows, _ = training_rows(TASKS, renderer(loaded), 1024)
-    before = adapter_key(loaded, renderer(loaded), TRAINING, rows)
-    content = json.loads((folder / name).read_text())
-    (folder / name).write_text(json.dumps({**content, "rope_theta": 7.0, "model_max_length": 99}))
-    changed = load_fp32(folder)
-    assert adapter_key(changed, renderer(changed), TRAINING, rows) != before
+    shutil.copytree(tiny.weights.folder, folder)
+    rows, _ = training_rows(TASKS, renderer(tiny), 1024)
+
+    def key() -> str:
+        loaded = replace(tiny, weights=fetch_weights(Weights(folder=str(folder))))
+        return adapter_key(loaded, renderer(tiny), TRAINING, rows)
+
+    keys = [key()]
+    assert keys == [adapter_key(tiny, renderer(tiny), TRAINING, rows)]
+    for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
+        content = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps({**content, "rope_theta": 7.0, "model_max_length": 99}))
+        keys.append(key())
+    assert len(set(keys)) == 4
 
 
 def key_of_form_1(loaded: LoadedModel, training: Training) -> str:
@@ -142,6 +148,24 @@ def test_an_adapter_under_the_old_key_is_taken_where_its_base_is_certain(
     assert said == ["an adapter of these settings is there, but it may be of another config or tokenizer: trained anew"]
     assert train().from_cache
     assert len(said) == 1
+
+
+def test_converted_weights_are_certain_wherever_the_cache_lies(tiny_folder: Path, tmp_path: Path) -> None:
+    base, adapter = tmp_path / "cache" / "0123-1", tmp_path / "adapter"
+    shutil.copytree(tiny_folder, base)
+    adapter.mkdir()
+    (adapter / "training.json").write_text("{}")
+    (adapter / "adapter_config.json").write_text('{"base_model_name_or_path": "/another/cache/weights/0123-1"}')
+    elsewhere = load_fp32(base)
+    assert not is_same_training(adapter, elsewhere, TRAINING)  # any folder may be called like this one
+    packaged = replace(elsewhere, source=Weights(gguf=PackagedGguf(package="p", file="f.gguf", sha256="0123")))
+    assert is_same_training(adapter, packaged, TRAINING)
+    (adapter / "adapter_config.json").write_text('{"base_model_name_or_path": "/another/cache/weights/0123-2"}')
+    assert not is_same_training(adapter, packaged, TRAINING)
+    (adapter / "adapter_config.json").write_text('{"base_model_name_or_path": "0123-1"}')
+    later = time.time() + 60
+    os.utime(base / "config.json", (later, later))
+    assert not is_same_training(adapter, packaged, TRAINING)
 
 
 def test_settings_that_write_into_the_base_are_trained_anew(own_cache: Path, tiny: LoadedModel) -> None:

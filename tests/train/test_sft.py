@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UsageError
 from harness.generate.local import Generator
 from harness.generate.settings import GenerationSettings
 from harness.model.load import LoadedModel
@@ -190,3 +190,47 @@ def test_a_packed_training_has_the_loss_of_an_unpacked_one(own_cache: Path, tiny
     unpacked = train(tiny, Training(sft=quiet, lora=lora))
     packed = train(tiny, Training(sft={**quiet, "packing": True, "max_length": 512}, lora=lora))
     assert packed.curve[0].loss == pytest.approx(unpacked.curve[0].loss, rel=1e-3)
+
+
+def test_a_loss_that_is_no_number_ends_the_training_with_its_step(own_cache: Path, tiny: LoadedModel) -> None:
+    def poison(progress: Progress) -> None:
+        if progress.step == 2:
+            with torch.no_grad():
+                next(p for p in tiny.model.parameters() if p.requires_grad).fill_(float("inf"))
+
+    with pytest.raises(HarnessError, match=r"the loss is nan at step 3 of the training \(try a smaller learning_rate"):
+        train(tiny, TRAINING.model_copy(update={"sft": SFT | {"save_steps": 100}}), on_progress=poison)
+    assert not list(own_cache.rglob(sft.ADAPTER_FILE))
+
+
+@pytest.mark.parametrize("step", [4, 6])
+def test_weights_that_are_no_numbers_are_no_checkpoint_and_no_adapter(
+    own_cache: Path, tiny: LoadedModel, step: int
+) -> None:
+    def poison(progress: Progress) -> None:
+        if progress.step == step:
+            with torch.no_grad():
+                next(p for p in tiny.model.parameters() if p.requires_grad).fill_(float("nan"))
+
+    with pytest.raises(HarnessError, match=rf"after step {step} of the training \S+lora_A\S+ is not finite"):
+        train(tiny, on_progress=poison)
+    assert not [path for path in own_cache.rglob(COMPLETE) if path.parent.name == f"checkpoint-{step}"]
+    assert not [path for path in own_cache.rglob(sft.ADAPTER_FILE) if "checkpoint" not in path.parent.name]
+    assert not list(own_cache.rglob("training.json"))
+
+
+def test_a_training_without_a_step_is_refused(
+    own_cache: Path, tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trl import SFTTrainer
+
+    monkeypatch.setattr(SFTTrainer, "train", lambda self, **_: None)
+    with pytest.raises(HarnessError, match=r"the training made no step \(look at train\.sft\.max_steps"):
+        train(tiny)
+    assert not list(own_cache.rglob("training.json"))
+
+
+@pytest.mark.parametrize("lora", [{"target_modules": ["q_prj"]}, {"target_modules": ["lm_head", "norm"]}])
+def test_modules_that_cannot_be_trained_are_one_line(own_cache: Path, tiny: LoadedModel, lora: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"has no module 'q_prj'|does not train this model with these"):
+        train(tiny, TRAINING.model_copy(update={"lora": lora}))

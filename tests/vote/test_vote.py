@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from harness.compare import summarise
 from harness.errors import HarnessError, UsageError
 from harness.types import Row, sha256
 from harness.vote import agreement, ballots_of, read_votes, write_agreement
@@ -324,3 +325,35 @@ def test_the_command_prints_the_address_whole(
     assert "What people say" in (run_dir / "index.html").read_text("utf-8")
     with pytest.raises(UsageError, match="two models"):
         vote_on_run(str(run_dir), pair=["base"], port=0)
+
+
+def test_the_question_is_about_the_pair_of_the_verdict(tmp_path: Path) -> None:
+    rows = [{**row, "model": name} for row in make_rows() for old, name in PAIRED.items() if row["model"] == old]
+    manifest = {
+        "run": "r",
+        "scorers": {"conforming": {"version": 1, "kind": "form", "scale": "binary", "primary": True}},
+        "models": {
+            "notebook": {"kind": "tuned", "family": "notebook"},
+            "prompt": {"kind": "control", "family": None},
+            "tuned-looking": {"kind": "base", "family": "tuned-looking"},
+        },
+    }
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    (tmp_path / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    summary = summarise(rows, manifest["scorers"], models=manifest["models"], replicates=99)
+    with make_server(tmp_path) as server:
+        asked = {side["model"] for ballot in server.ballots.values() for side in (ballot.left, ballot.right)}
+    assert summary["verdict"]["pair"] == "tuned-looking:notebook"
+    assert asked == {"tuned-looking", "notebook"}
+
+
+PAIRED = {"base": "tuned-looking", "tuned": "notebook"}
+
+
+def test_the_second_model_of_a_vote_is_the_second_of_the_verdict() -> None:
+    rows = [{**row, "model": PAIRED[row["model"]]} for row in make_rows()]
+    vote = {"voter": "", "suite": "starter", "task": "t0", "left": "notebook", "right": "tuned-looking"}
+    (found,) = agreement([{**vote, "chosen": "notebook"}], rows, pairs=[("tuned-looking", "notebook")])
+    assert found == "tuned-looking:notebook"
+    (reversed_pair,) = agreement([{**vote, "chosen": "notebook"}], rows, pairs=[("notebook", "tuned-looking")])
+    assert reversed_pair == "notebook:tuned-looking"

