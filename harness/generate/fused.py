@@ -157,7 +157,7 @@ class FusedLlama:
         """
         rows, width = prompts.shape
         columns = torch.arange(width, device=self.device)
-        positions = (shared + columns).expand(rows, width)
+        positions = (shared + columns).repeat(rows, 1)  # an expanded column would flatten to a view without strides
         within = columns[None] < lengths[:, None]
         places = torch.where(within, starts[:, None] + positions, 0)
         before = starts[:, None] + torch.arange(shared, device=self.device)[None]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from harness.generate import operations
 from harness.generate.choice import DecodingPlan, makings, plan_decoding
 from harness.generate.decode import Decoded, Decoder, Prompt
 from harness.generate.fused import FusedLlama, why_not_fused
@@ -58,6 +59,22 @@ def test_samples_depend_on_their_seed_and_not_on_their_batch(tiny: LoadedModel) 
     assert [row.tokens for row in alone] == [row.tokens for row in together]
     same = stream(tiny.model, stop_rule(tiny, 12), [prompts[0]] * 2, 2, 1.0)
     assert same[0].tokens != same[1].tokens
+
+
+def test_kernels_are_given_places_and_positions_one_after_the_other(
+    tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They read them without strides: of equal prompts one token each is left behind the shared prefix."""
+    kept = operations.turn_and_store
+
+    def checked(projected: Any, keys: Any, values: Any, cosines: Any, sines: Any, *given: Any) -> Any:
+        assert all(one.is_contiguous() for one in given if isinstance(one, torch.Tensor))
+        return kept(projected, keys, values, cosines, sines, *given)
+
+    monkeypatch.setattr(operations, "turn_and_store", checked)
+    prompt = some_prompts(tiny, 1, SHARED)[0]
+    found = stream(tiny.model, stop_rule(tiny, 8), [prompt] * 5, 5)
+    assert [row.tokens for row in found] == [reference(tiny, prompt, 8)] * 5
 
 
 def test_a_prompts_own_limit_ends_it(tiny: LoadedModel) -> None:
