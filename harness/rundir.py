@@ -35,7 +35,9 @@ def is_run_folder(folder: Path) -> bool:
         content = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(content, dict) and isinstance(content.get("schema"), int) and "run" in content
+    if not isinstance(content, dict) or "run" not in content:
+        return False
+    return isinstance(content.get("schema"), int) or ("schema" not in content and "models" in content)
 
 
 def check_run_folder(folder: Path) -> None:
