@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from harness.render.renderer import Renderer, render_pages
+from harness.render.renderer import Renderer, render_html, render_pages
 from harness.render.settings import RENDERER_VERSION, Deadlines, RenderRequest, RenderSettings
 
-__all__ = ["RENDERER_VERSION", "Deadlines", "RenderRequest", "RenderSettings", "Renderer", "render_pages"]
+__all__ = [
+    "RENDERER_VERSION",
+    "Deadlines",
+    "RenderRequest",
+    "RenderSettings",
+    "Renderer",
+    "render_html",
+    "render_pages",
+]

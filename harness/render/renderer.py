@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
 from pathlib import Path
@@ -155,3 +155,13 @@ def render_pages(
     """Measure pages with browsers of their own; see `Renderer.render`."""
     with Renderer(settings, cache_dir) as renderer:
         return renderer.render(requests, on_done)
+
+
+def render_html(pages: Sequence[str]) -> list[Rendering]:
+    """Return what a renderer of its own measures on each page, in their order.
+
+    Raises:
+        HarnessError: there is no browser.
+    """
+    found = render_pages(RenderRequest(f"page{number}", page) for number, page in enumerate(pages))
+    return [found[f"page{number}"] for number in range(len(pages))]

@@ -9,7 +9,7 @@ that a run uses.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ import evaluate
 from harness.score import guard, similarity, visual
 from harness.score.facts import PageFacts
 from harness.score.metric import or_null
-from harness.types import Score
+from harness.types import Rendering, Score
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -132,23 +132,23 @@ class TagSimilarity(_Similarity):
 
 
 class VisualSimilarity(_Similarity):
-    """How alike two pages look in the closed browser at 1280 px, block by block, mean over pairs, 0 to 100."""
+    """How alike two pages look at 1280 px, block by block, mean over pairs, 0 to 100.
+
+    Args:
+        render: Opens pages and returns what was seen, in their order: `harness.render.render_html`.
+        options: Those of `evaluate.Metric`.
+    """
 
     measure = "visual_similarity"
 
+    def __init__(self, render: Callable[[Sequence[str]], Sequence[Rendering]], **options: Any) -> None:
+        super().__init__(**options)
+        self._render = render
+
     def _compute(self, *, predictions: list[Any], references: list[Any]) -> dict[str, Any]:
-        """Render all pages, each distinct one once, then compare.
-
-        Raises:
-            HarnessError: there is no browser.
-        """
-        from harness.render import Renderer, RenderRequest
-
-        with Renderer() as renderer:
-            pages = dict.fromkeys((*predictions, *references))
-            numbers = {page: f"page{number}" for number, page in enumerate(pages)}
-            rendered = renderer.render(RenderRequest(key, page) for page, key in numbers.items())
-        self._renderings = {page: rendered[key] for page, key in numbers.items()}
+        """Render all pages, each distinct one once, then compare."""
+        pages = list(dict.fromkeys((*predictions, *references)))
+        self._renderings = dict(zip(pages, self._render(pages), strict=True))
         return super()._compute(predictions=predictions, references=references)
 
     def pair(self, prediction: str, reference: str) -> Score:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.render import Renderer, RenderRequest
+from harness.render import Renderer, RenderRequest, render_html
 from harness.score import VisualSimilarity
 from harness.score.guard import NotMeasured
 from harness.score.visual import visual_similarity
@@ -117,7 +117,7 @@ def test_a_page_without_picture_or_blocks_is_a_named_null(rendered: dict[str, Re
 
 
 def test_it_works_alone() -> None:
-    result = VisualSimilarity().compute(
+    result = VisualSimilarity(render_html).compute(
         predictions=[PAGES["plain card"], PAGES["empty"]], references=[PAGES["plain"], PAGES["plain"]]
     )
     near, nothing = result["scores"]
