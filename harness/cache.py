@@ -18,7 +18,7 @@ from harness.errors import HarnessError, cannot_write, how_to_mend
 from harness.variables import folder_variable
 
 _NAME = "html-harness"
-_TAG_FILE = "CACHEDIR.TAG"
+TAG_FILE = "CACHEDIR.TAG"
 _TAG = f"Signature: 8a477f597d28d172789f06886806bc55\n# The cache of {_NAME}; it may be removed as a whole.\n"
 _PARTS_BEFORE_TAGS = ("hashes", "completions", "renders")
 """A folder that holds one of these is a cache from before caches were tagged."""
@@ -56,7 +56,7 @@ def cache_folder(*parts: str) -> Path:
 
 def _is_cache(folder: Path) -> bool:
     """Whether a folder is the harness' cache, or may become it because nothing is in it."""
-    tag = folder / _TAG_FILE
+    tag = folder / TAG_FILE
     try:
         if tag.is_file():
             content = tag.read_text(encoding="utf-8", errors="replace")
@@ -68,7 +68,7 @@ def _is_cache(folder: Path) -> bool:
 
 def _tag(folder: Path) -> None:
     """Mark a folder as a cache, as the Cache Directory Tagging Specification has it: backups leave it out."""
-    with contextlib.suppress(OSError), (folder / _TAG_FILE).open("x", encoding="utf-8") as stream:
+    with contextlib.suppress(OSError), (folder / TAG_FILE).open("x", encoding="utf-8") as stream:
         stream.write(_TAG)
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.cache import TAG_FILE
 from harness.lock import try_lock
 
 _LEFT_BY_A_KILL = re.compile(r"\.(.+)\.[0-9a-f]{12}|\.tmp-\w+")
@@ -121,7 +122,7 @@ def entries(root: Path, kinds: Iterable[Kind] = KINDS) -> Iterator[Entry]:
 def not_ours(root: Path) -> int:
     """Return how many files and folders at the places of the cache are none of ours."""
     tops = {kind.place.partition("/")[0] for kind in KINDS}
-    count = sum(path.name not in tops for path in _listed(root))
+    count = sum(path.name not in tops and path.name != TAG_FILE for path in _listed(root))
     for kind in KINDS:
         if kind.name != "renders":
             count += sum(not _is_ours(kind, path) and path.suffix != ".lock" for path in _entries_alone(root, kind))

@@ -166,7 +166,7 @@ def test_generate_refuses_what_means_nothing(
 
 def test_a_model_that_writes_no_page_is_told(command_line: CommandLine, tiny_workplace: Path) -> None:
     code, out, error = command_line("generate", "A page", "--profile", "tiny", "--model", "base")
-    assert error.splitlines()[-1].startswith("error: the model wrote no page but: ")
+    assert error.splitlines()[-1].startswith("error: the model wrote no page: ")
     assert (code, out) == (1, "")
 
 

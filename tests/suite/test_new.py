@@ -184,6 +184,7 @@ def test_a_name_that_is_taken_is_one_that_the_gate_can_hold(name: str, tmp_path:
     make_suite(name, None, tmp_path)
     assert find_suite(str(tmp_path / name)).name == name
     entry = {"primary": True, "p": 0.5, "p_adjusted": 0.5, "difference": 0.0, "low": -1.0, "high": 1.0, "n": 30}
+    entry |= {"tasks": 30, "dropped": 0, "missing": {"notable": False}}
     suite = {"metrics": {"chrf": {}}, "pairs": {"base:tuned": {"chrf": entry}}, "verdicts": {}}
     summary = {"pairs": ["base:tuned"], "suites": {name: suite}}
     rules = (f"no chrf@{name} worse", f"chrf@{name} difference >= -5e-2", f"chrf@{name} low > -2")
