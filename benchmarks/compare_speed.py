@@ -30,7 +30,7 @@ def main() -> None:
     import numpy as np
 
     from harness.compare import summarise
-    from harness.score.registry import scorer_manifest
+    from harness.metrics.registry import scorer_manifest
 
     imported = time.perf_counter() - started
     scorers: dict[str, Any] = dict(list(scorer_manifest().items()))

@@ -131,12 +131,12 @@ def _same(mine: dict[str, Any], theirs: dict[str, Any]) -> bool:
 
 def measure(way: str, count: int, batch: int) -> dict[str, Any]:
     """Answer `count` held-out starter tasks in one way; return how fast, and the answers up to the stop."""
-    from harness.generate.engine import ended
-    from harness.generate.local import end_tokens
     from harness.generate.stopping import StopRule
+    from harness.generate.transformers.generator import end_tokens
+    from harness.generate.vllm_engine import ended
     from harness.model.load import Precision, load_model
+    from harness.model.profile import load_profile
     from harness.model.prompt import PromptRenderer
-    from harness.profile.load import load_profile
     from harness.suite.load import find_suite, load_suite
     from harness.suite.split import stratified
 
@@ -181,19 +181,19 @@ def measure(way: str, count: int, batch: int) -> dict[str, Any]:
 
 
 def _ours(asked: Asked, *, cut_loops: bool) -> Answer:
-    from harness.generate import decode
-    from harness.generate.local import Generator
     from harness.generate.settings import GenerationSettings
+    from harness.generate.transformers import continuous_batching
+    from harness.generate.transformers.generator import Generator
 
     written: dict[int, list[int]] = {}
-    real = decode.Decoder.decode
+    real = continuous_batching.Decoder.decode
 
     def noted(self: Any, prompts: Any) -> Any:
         for row in real(self, prompts):
             written[row.key] = row.tokens
             yield row
 
-    decode.Decoder.decode = noted  # type: ignore[method-assign]  # the answers' tokens, which no one else needs
+    continuous_batching.Decoder.decode = noted  # type: ignore[method-assign]  # the answers' tokens, which no one else needs
     store = tempfile.TemporaryDirectory()
     settings = GenerationSettings((asked.file.max_new_tokens or LIMIT), asked.batch, cut_loops=cut_loops)
     generator = Generator("base", asked.loaded, asked.renderer, settings)

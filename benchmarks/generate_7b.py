@@ -35,13 +35,13 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from llama_shape import llama_config, write_adapter, write_checkpoint  # noqa: E402
 
-from harness.generate import kernels  # noqa: E402
-from harness.generate.choice import make_decoder, plan_here  # noqa: E402
-from harness.generate.decode import Decoder, Prompt  # noqa: E402
-from harness.generate.fused import FusedLlama, unwrapped  # noqa: E402
+from harness.generate.llama import triton_ops  # noqa: E402
+from harness.generate.llama.decoder import Stepper, StreamDecoder  # noqa: E402
+from harness.generate.llama.model import FusedLlama, unwrapped  # noqa: E402
 from harness.generate.settings import GenerationSettings  # noqa: E402
-from harness.generate.stream import Stepper, StreamDecoder  # noqa: E402
-from harness.generate.verdict import Verdict  # noqa: E402
+from harness.generate.transformers.continuous_batching import Decoder, Prompt  # noqa: E402
+from harness.generate.transformers.decoder_verdict import Verdict  # noqa: E402
+from harness.generate.transformers.plan import make_decoder, plan_here  # noqa: E402
 from harness.model.load import LoadedModel, Precision, load_tokenizer  # noqa: E402
 from harness.model.weights import LocalWeights  # noqa: E402
 
@@ -126,14 +126,14 @@ class Bench:
             )  # fmt: skip
             answers["plain"][prompt.key] = out[0, len(prompt.tokens) :].tolist()
         for batch in (1, 7, 32):
-            decoder = StreamDecoder(FusedLlama(small, kernels), stop, batch)
+            decoder = StreamDecoder(FusedLlama(small, triton_ops), stop, batch)
             answers[f"ours, batch {batch}"] = {row.key: row.tokens for row in decoder.decode(few)}
         stepwise = Decoder(small, stop, 32)
         answers["stepwise, batch 32"] = {row.key: row.tokens for row in stepwise.decode(few)}
         alike = [Prompt(p.key, (*range(50, 90), *p.tokens), p.seed, p.limit) for p in few]
         prefixed = [
             {row.key: row.tokens for row in decoder.decode(alike)}
-            for decoder in (stepwise, StreamDecoder(FusedLlama(small, kernels), stop, 9))
+            for decoder in (stepwise, StreamDecoder(FusedLlama(small, triton_ops), stop, 9))
         ]
         equal = {
             name: sum(found[key] == answers["plain"][key] for key in found)
@@ -145,7 +145,7 @@ class Bench:
         found["equal_with_a_shared_prefix"] = sum(prefixed[0][key] == prefixed[1][key] for key in prefixed[0])
         self.loaded.drop_adapters()
         model = self.loaded.model
-        fused = FusedLlama(model, kernels)
+        fused = FusedLlama(model, triton_ops)
         prompt = max(self.prompts, key=lambda one: len(one.tokens))
         ids = torch.tensor([prompt.tokens], device="cuda")
         with torch.inference_mode():
@@ -217,7 +217,7 @@ class Bench:
         folder = self.adapter if adapter else None
         with self.loaded.adapter(folder, "random" if adapter else None) as model:
             if self.loaded.fused is None:
-                self.loaded.fused = FusedLlama(model, kernels)
+                self.loaded.fused = FusedLlama(model, triton_ops)
             self.loaded.fused.adapt(model)
         fused: FusedLlama = self.loaded.fused
         return fused

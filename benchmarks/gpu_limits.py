@@ -6,7 +6,7 @@ import time
 
 import torch
 
-from harness.train import packed
+from harness.train import packed_attention
 
 
 def matmul_rate(device: str) -> float:
@@ -34,7 +34,7 @@ def attention_error(device: str) -> dict[str, float]:
     total = sum(lengths)
     positions = torch.cat([torch.arange(length) for length in lengths])[None].to(device)
     parts = [torch.randn(1, 8, total, 128, device=device, dtype=torch.bfloat16, requires_grad=True) for _ in range(3)]
-    ours, _ = packed.attend_packed(None, *parts, None, position_ids=positions)
+    ours, _ = packed_attention.attend_packed(None, *parts, None, position_ids=positions)
     weight = torch.randn_like(ours)
     (ours * weight).sum().backward()
     plain = [part.detach().float().requires_grad_() for part in parts]

@@ -142,12 +142,12 @@ def _keys(store: Path) -> list[str]:
 
 def answer(arguments: argparse.Namespace) -> None:
     """Answer the tasks into the store; print what is about to be decoded, and the result last."""
-    from harness.generate.local import Generator, Wanted
     from harness.generate.settings import GenerationSettings
+    from harness.generate.transformers.generator import Generator, Wanted
     from harness.model.load import Precision, load_model
+    from harness.model.profile import load_profile
+    from harness.model.profile_schema import Weights
     from harness.model.prompt import PromptRenderer
-    from harness.profile.load import load_profile
-    from harness.profile.schema import Weights
     from harness.suite.load import find_suite, load_suite
 
     class Telling(Generator):

@@ -109,8 +109,8 @@ def write_adapter(folder: Path, base: Path, shape: str = "7b", rank: int = 16, s
     from peft import LoraConfig
     from safetensors.torch import save_file
 
-    from harness.profile.schema import Shape
-    from harness.train.plan import linear_sizes
+    from harness.model.gpu_memory import linear_sizes
+    from harness.model.profile_schema import Shape
 
     folder.mkdir(parents=True, exist_ok=True)
     sizes = SHAPES[shape]

@@ -34,7 +34,7 @@ from typing import Any
 import yaml
 from playwright.async_api import Browser, async_playwright
 
-from harness.render import Renderer, RenderRequest, RenderSettings, lane, memory
+from harness.render import Renderer, RenderRequest, RenderSettings, memory, shared_tab
 from harness.render.browser import find_browser, network_namespace
 from harness.render.settings import DESKTOP_WIDTH, PHONE_WIDTH, VIEWPORT_HEIGHT
 
@@ -118,7 +118,7 @@ def measured(pages: list[str], settings: RenderSettings) -> float:
 
 
 def without_guard(pages: list[str], settings: RenderSettings) -> float:
-    module: Any = lane
+    module: Any = shared_tab
     kept = module.script
     module.script = lambda _name: "0"  # the lane itself asks for the guard alone
     try:

@@ -81,9 +81,9 @@ def timed_score(executor: Any, count: int) -> float:
 
 def score(count: int, sizes: list[int]) -> None:
     import harness.render
-    from harness.cache import cache_folder
-    from harness.executor import LocalExecutor
+    from harness.pipeline.executor import LocalExecutor
     from harness.render import Renderer, RenderSettings
+    from harness.storage.cache import cache_folder
 
     class OneBrowser(LocalExecutor):
         """The local executor with as many browsers as a worker has."""
@@ -125,11 +125,11 @@ def decode(count: int, sizes: list[int]) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     import torch
 
-    from harness.generate.local import Generator
     from harness.generate.settings import GenerationSettings
+    from harness.generate.transformers.generator import Generator
     from harness.model.load import Precision, load_model
+    from harness.model.profile import load_profile
     from harness.model.prompt import PromptRenderer
-    from harness.profile.load import load_profile
     from harness.suite.load import find_suite, load_suite
 
     torch.set_num_threads(1)
@@ -187,7 +187,7 @@ def memory(count: int) -> None:
 
     from harness.cluster.pool import WorkerPool
     from harness.cluster.source import Fed
-    from harness.jsonl import append_lines
+    from harness.storage.jsonl import append_lines
 
     ray.init(address="local", num_cpus=2, object_store_memory=200_000_000, include_dashboard=False, log_to_driver=False)
     actor = ray.remote(num_cpus=1, max_restarts=0)(Echo)

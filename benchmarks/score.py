@@ -18,9 +18,9 @@ from pathlib import Path
 
 import html5lib
 
-from harness.extract import extract
-from harness.score import nu, registry
-from harness.score.metric import Evidence
+from harness.metrics import nu, registry
+from harness.metrics.extract import extract
+from harness.metrics.metric import Evidence
 from harness.types import Task
 
 CORPUS = Path(__file__).resolve().parents[1] / "tests" / "score" / "corpus" / "valid"

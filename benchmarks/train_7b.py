@@ -37,22 +37,16 @@ from gpu_limits import attention_error, matmul_rate  # noqa: E402
 from kernel_shares import Watch  # noqa: E402
 from llama_shape import SHAPES, write_checkpoint  # noqa: E402
 
+from harness.model.gpu_memory import CARDS, matrix_weights, this_card  # noqa: E402
 from harness.model.load import LoadedModel, Precision, load_tokenizer  # noqa: E402
+from harness.model.profile import load_profile, resolve_model  # noqa: E402
+from harness.model.profile_schema import Shape, Training  # noqa: E402
 from harness.model.prompt import PromptRenderer  # noqa: E402
 from harness.model.weights import LocalWeights  # noqa: E402
-from harness.profile.load import load_profile, resolve_model  # noqa: E402
-from harness.profile.schema import Shape, Training  # noqa: E402
-from harness.train import packed, sft  # noqa: E402
-from harness.train.attempt import recover  # noqa: E402
-from harness.train.layout import Layout  # noqa: E402
-from harness.train.plan import (  # noqa: E402
-    CARDS,
-    best_layout,
-    matrix_weights,
-    peak_memory,
-    this_card,
-    tokens_per_second,
-)
+from harness.train import packed_attention, sft  # noqa: E402
+from harness.train.batch_layout import Layout  # noqa: E402
+from harness.train.memory_plan import best_layout, peak_memory, tokens_per_second  # noqa: E402
+from harness.train.trainer_run import recover  # noqa: E402
 from harness.types import Task, sha256  # noqa: E402
 
 GIB = 2**30
@@ -202,19 +196,19 @@ def t4(bench: Bench) -> dict[str, Any]:
     """Train in float16 with what a T4 has: no flash attention, and not one byte over the limit."""
     training = bench.training("tuned")
     layout = best_layout(bench.shape, training, "nf4", CARDS["t4"])
-    available = packed.packed_attention_available
+    available = packed_attention.packed_attention_available
     bench.forget()
     _limit_memory(T4_BYTES)
     torch.backends.cuda.enable_flash_sdp(False)
     torch.backends.cuda.enable_cudnn_sdp(False)
-    packed.packed_attention_available = lambda: False
+    packed_attention.packed_attention_available = lambda: False
     try:
         done = bench.train(training, Precision("nf4", FLOAT16, DEVICE), layout)
     finally:
         _limit_memory(None)
         torch.backends.cuda.enable_flash_sdp(True)
         torch.backends.cuda.enable_cudnn_sdp(True)
-        packed.packed_attention_available = available
+        packed_attention.packed_attention_available = available
     assert layout is not None
     return done | {"promised": {"peak_gib": peak_memory(bench.shape, training, layout, "nf4").total / GIB}}
 

@@ -56,12 +56,12 @@ class Bench:
         """The model that answers: the embedded one in float32, else the 7B shape in 4 bit."""
         from llama_shape import write_checkpoint
 
-        from harness.generate.local import Generator
         from harness.generate.settings import GenerationSettings
+        from harness.generate.transformers.generator import Generator
         from harness.model.load import Precision, load_model
+        from harness.model.profile import load_profile
+        from harness.model.profile_schema import Weights
         from harness.model.prompt import PromptRenderer
-        from harness.profile.load import load_profile
-        from harness.profile.schema import Weights
 
         device = self.options.device
         if embedded or self.options.tiny:
@@ -164,7 +164,7 @@ def part_shard(bench: Bench) -> dict[str, Any]:
 
 
 def one_shard(bench: Bench, word: str) -> None:
-    from harness.shard import parse_shard
+    from harness.runs.shard import parse_shard
 
     if (bench.folder / "shape").is_dir():
         bench.checkpoint = bench.folder / "shape"

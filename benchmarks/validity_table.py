@@ -1,4 +1,4 @@
-"""Hit and false-alarm rate of every form tier over the labelled pages of `tests/score/corpus`.
+"""Hit and false-alarm rate of every form tier over the labelled pages of `tests/metrics/corpus`.
 
 Prints the Markdown table that docs/validity.md holds: `python -m benchmarks.validity_table`; `--misses` names the pages
 on which a tier and the label disagree.
@@ -9,9 +9,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from harness.extract import extract
-from harness.score import nu, registry
-from harness.score.metric import Evidence
+from harness.metrics import nu, registry
+from harness.metrics.extract import extract
+from harness.metrics.metric import Evidence
 from harness.types import Task
 
 CORPUS = Path(__file__).resolve().parents[1] / "tests" / "score" / "corpus"

@@ -23,23 +23,23 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from harness.cache import cache_folder  # noqa: E402
 from harness.compare import summarise  # noqa: E402
-from harness.generate.local import Generator  # noqa: E402
 from harness.generate.settings import GenerationSettings  # noqa: E402
+from harness.generate.transformers.generator import Generator  # noqa: E402
+from harness.metrics.registry import scorer_manifest  # noqa: E402
 from harness.model.identity import adapter_hashes  # noqa: E402
 from harness.model.load import choose_precision, load_model  # noqa: E402
+from harness.model.profile import EMBEDDED_PROFILE, base_weights, load_profile, resolve_model  # noqa: E402
 from harness.model.prompt import PromptRenderer  # noqa: E402
-from harness.profile.load import EMBEDDED_PROFILE, base_weights, load_profile, resolve_model  # noqa: E402
+from harness.pipeline.dev_evaluation import watched_rows  # noqa: E402
 from harness.render import Renderer  # noqa: E402
-from harness.score.registry import scorer_manifest  # noqa: E402
-from harness.scoring import Scorer  # noqa: E402
+from harness.scoring.scorer import Scorer  # noqa: E402
+from harness.storage.cache import cache_folder  # noqa: E402
 from harness.suite.load import find_suite, load_suite  # noqa: E402
 from harness.suite.split import stratified  # noqa: E402
+from harness.train.evaluation import LAST  # noqa: E402
 from harness.train.sft import train_adapter  # noqa: E402
-from harness.train.watch import LAST  # noqa: E402
 from harness.types import Completion, Row, Task  # noqa: E402
-from harness.watch import watched_rows  # noqa: E402
 
 PAIR = ("last", "best")
 

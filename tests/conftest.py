@@ -12,7 +12,7 @@ import pytest
 
 if TYPE_CHECKING:
     from harness.model.load import LoadedModel
-    from harness.profile.load import Profile
+    from harness.model.profile import Profile
 
 ROOT = Path(__file__).parents[1]
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -24,7 +24,7 @@ def _cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """Keep the user's cache out of the tests; HARNESS_TEST_CACHE names one that lasts from session to session."""
     with pytest.MonkeyPatch.context() as patch:
         if "HARNESS_VNU_JAR" not in os.environ:
-            from harness.score.nu import find_nu
+            from harness.metrics.nu import find_nu
 
             checker = find_nu()  # it may lie in the user's cache, which is out of sight from here on
             if checker is not None:
@@ -43,7 +43,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def embedded_profile() -> Profile:
-    from harness.profile.load import load_profile
+    from harness.model.profile import load_profile
 
     return load_profile("smollm2-135m", ROOT / "baselines")
 
@@ -104,7 +104,7 @@ def tiny(tiny_folder: Path) -> LoadedModel:
 def load_fp32(folder: Path) -> LoadedModel:
     """The model in that folder, as a run on a CPU loads it."""
     from harness.model.load import Precision, load_model
-    from harness.profile.schema import Weights
+    from harness.model.profile_schema import Weights
 
     return load_model(Weights(folder=str(folder)), Precision("none", "float32", "cpu"))
 
@@ -237,3 +237,13 @@ def launch() -> Iterator[Callable[..., Any]]:
         yield start
         for browser in browsers:
             browser.close()
+
+
+@pytest.fixture(scope="session")
+def nu_choice() -> Any:
+    from harness.metrics import nu
+
+    choice = nu.find_nu()
+    if choice is None:
+        pytest.skip(f"the Nu Html Checker is not installed: {nu.INSTALL_HINT}")
+    return choice

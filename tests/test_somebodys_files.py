@@ -13,8 +13,8 @@ from typer.main import get_command
 
 from harness.cli.app import app
 from harness.errors import HarnessError
-from harness.outputs import check_folder, check_output, output_folder, rewrite_output, write_output
 from harness.render.browser import find_browser
+from harness.storage.outputs import check_folder, check_output, output_folder, rewrite_output, write_output
 from tests.conftest import TINY_PROFILE, TINY_TUNED, CommandLine, make_suite
 from tests.report.synthetic import make_run
 
@@ -154,7 +154,7 @@ VALUES: dict[str, Callable[[Path], str | None]] = {
 def test_whatever_our_variables_hold(
     variable: str, value: str, place: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness.cache import cache_folder
+    from harness.storage.cache import cache_folder
 
     monkeypatch.delenv(variable, raising=False)
     wanted = VALUES[value](place)
@@ -182,7 +182,7 @@ def test_whatever_our_variables_hold(
 
 
 def test_an_empty_or_new_folder_becomes_the_cache_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.cache import cache_folder
+    from harness.storage.cache import cache_folder
 
     for name in ("new", "empty"):
         monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / name))
@@ -246,7 +246,7 @@ def test_a_record_that_leads_out_of_its_folder_is_not_followed(tmp_path: Path) -
     with output_folder(folder) as target:
         (target / "a.txt").write_text("1")
     record = folder / ".html-harness.json"
-    from harness.cache import file_sha256
+    from harness.storage.cache import file_sha256
 
     leading = f'"../victim.txt": ["{file_sha256(tmp_path / "victim.txt")}"], "a.txt"'
     record.write_text(record.read_text().replace('"a.txt"', leading))

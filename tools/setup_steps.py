@@ -189,7 +189,7 @@ def install_checker() -> Step:
     stamp = VENV / ".harness-nu"
     if stamp.exists():
         return "", ""
-    done = run([PYTHON, "-c", "from harness.score.nu import setup_nu; setup_nu()"])
+    done = run([PYTHON, "-c", "from harness.metrics.nu import setup_nu; setup_nu()"])
     stamp.touch()
     return "", last_line(done) or "looked for"
 

@@ -29,7 +29,7 @@ class FolderRefused(Exception):
 def venv_folder(root: Path) -> Path:
     """Return where the environment is, or is to be: what `HARNESS_VENV` names, links followed, else `root`/.venv.
 
-    A variable that is empty or white space counts as unset, as in harness/variables.py.
+    A variable that is empty or white space counts as unset, as in harness/storage/variables.py.
     """
     value = os.environ.get(VARIABLE, "")
     folder = Path(value).expanduser() if value.strip() else root / ".venv"

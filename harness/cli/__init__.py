@@ -10,7 +10,7 @@ import sys
 from harness.cli.app import app
 from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, HarnessError, Interrupted, how_to_mend
 from harness.processes import is_main, is_speaker
-from harness.variables import variable
+from harness.storage.variables import variable
 
 
 def main() -> None:

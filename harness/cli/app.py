@@ -12,7 +12,7 @@ from harness import __version__
 from harness.errors import Interrupted
 
 if TYPE_CHECKING:
-    from harness.profile.schema import Quantization
+    from harness.model.profile_schema import Quantization
 
 _GO_ON = ("run", "train", "score", "judge", "report", "suites")
 """Commands that keep what they have done, so that the same words take it up."""
@@ -110,9 +110,9 @@ def run(
 ) -> None:
     """Fine-tune, generate, score, compare and report. The same command again goes on where it was."""
     from harness.cluster.actors import parse_actors, parse_executor
-    from harness.request import RunRequest, parse_data_options
-    from harness.run import run as run_all
-    from harness.shard import parse_shard
+    from harness.pipeline.config import RunRequest, parse_data_options
+    from harness.pipeline.run import run as run_all
+    from harness.runs.shard import parse_shard
 
     run_all(
         RunRequest(
@@ -242,7 +242,7 @@ def judge(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Measure any HTML files with the page scorers; no model is needed."""
-    from harness.judge import judge_files
+    from harness.scoring.pages import judge_files
 
     raise typer.Exit(judge_files(pages, typer.echo, as_json))
 

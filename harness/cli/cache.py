@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.cache import cache_folder
-from harness.cache_inventory import KINDS, Entry, Kind, entries, not_ours, remove
 from harness.errors import HarnessError, UsageError, cannot_write, did_you_mean
+from harness.storage.cache import cache_folder
+from harness.storage.cache_inventory import KINDS, Entry, Kind, entries, not_ours, remove
 
 _LONGEST_SHOWN = 24
 _DAYS = {"h": 1 / 24, "d": 1, "w": 7}

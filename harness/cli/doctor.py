@@ -66,7 +66,7 @@ def _guarded(subject: str, look: Callable[[], tuple[bool | None, str]], needed: 
 
 
 def _python() -> tuple[bool | None, str]:
-    from harness.environment import package_versions
+    from harness.runs.environment import package_versions
 
     versions = package_versions()
     missing = [name for name, found in versions.items() if found is None]
@@ -77,7 +77,7 @@ def _python() -> tuple[bool | None, str]:
 def _device() -> tuple[bool | None, str]:
     import torch
 
-    from harness.environment import hardware
+    from harness.runs.environment import hardware
 
     facts = hardware()
     memory = f"{facts['memory_bytes'] / 2**30:.0f} GiB" if facts["memory_bytes"] else "unknown memory"
@@ -88,8 +88,8 @@ def _device() -> tuple[bool | None, str]:
 
 
 def _model() -> tuple[bool | None, str]:
+    from harness.model.profile import EMBEDDED_PROFILE, base_weights, load_profile
     from harness.model.weights import packaged_file
-    from harness.profile.load import EMBEDDED_PROFILE, base_weights, load_profile
 
     weights = base_weights(load_profile(EMBEDDED_PROFILE))
     assert weights.gguf is not None
@@ -111,7 +111,7 @@ def _namespace() -> tuple[bool | None, str]:
 
 
 def _nu() -> tuple[bool | None, str]:
-    from harness.score.nu import find_nu
+    from harness.metrics.nu import find_nu
 
     found = find_nu()
     if found is None:
@@ -122,7 +122,7 @@ def _nu() -> tuple[bool | None, str]:
 def _cache() -> tuple[bool | None, str]:
     import shutil
 
-    from harness.cache import cache_folder
+    from harness.storage.cache import cache_folder
 
     folder = cache_folder()
     return True, f"{folder}, {shutil.disk_usage(folder).free / 2**30:.0f} GiB free"

@@ -10,12 +10,13 @@ from pathlib import Path
 from rich.console import Console
 
 from harness.errors import HarnessError, UsageError
-from harness.extract import extract
-from harness.outputs import check_output, write_output
-from harness.profile.schema import Quantization
+from harness.metrics.extract import extract
+from harness.model.profile_schema import Quantization
+from harness.pipeline.config import RunRequest, parse_data_options, resolve
+from harness.pipeline.prepare import prepare
+from harness.pipeline.run import proved
 from harness.progress import Narrator
-from harness.request import RunRequest, parse_data_options, resolve
-from harness.run import prepare, proved
+from harness.storage.outputs import check_output, write_output
 from harness.types import Page, Task
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from rich.console import Console
 
 from harness.errors import UsageError, did_you_mean
-from harness.merge import merge_shards
+from harness.pipeline.merge_shards import merge_shards
 from harness.report import export, print_report, write_index, write_report
-from harness.rundir import REPORTS_FOLDER, is_run_folder
+from harness.runs.folder import REPORTS_FOLDER, is_run_folder
 
 
 def report_run(name: str, *, single_file: bool, formats: Sequence[str]) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.errors import UsageError
+from harness.pipeline.config import Resolved
 from harness.progress import Narrator
-from harness.request import Resolved
 
 
 def score_outputs(
@@ -26,8 +26,8 @@ def score_outputs(
         UsageError: the file or the suite is missing or broken, or they do not fit together.
         HarnessError: something on this machine is missing or broken.
     """
-    from harness.request import RunRequest, parse_data_options, resolve_given
-    from harness.run import carry_out
+    from harness.pipeline.config import RunRequest, parse_data_options, resolve_given
+    from harness.pipeline.run import carry_out
 
     narrator = Narrator()
     request = RunRequest(
@@ -39,7 +39,7 @@ def score_outputs(
 
 
 def _say_what_is_missing(resolved: Resolved, outputs: Path, narrator: Narrator) -> None:
-    from harness.generate.given import answers_of, read_answers
+    from harness.generate.completions_file import answers_of, read_answers
 
     file = read_answers(outputs)
     if file.torn:

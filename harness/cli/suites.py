@@ -16,7 +16,7 @@ from harness.suite.load import find_suites, load_suite, load_suite_file
 from harness.suite.schema import DEFAULT_SPLIT, FixedSplit
 
 if TYPE_CHECKING:
-    from harness.suite.findings import SuiteCheck, Tier
+    from harness.scoring.suite_findings import SuiteCheck, Tier
     from harness.types import Suite
 
 _SHOWN_IDS = 12
@@ -62,10 +62,10 @@ def check_suites(
     """
     import json
 
-    from harness.outputs import check_output, write_output
+    from harness.pipeline.config import parse_data_options
     from harness.progress import Narrator
-    from harness.request import parse_data_options
-    from harness.suite.check import check_suite
+    from harness.scoring.suite_check import check_suite
+    from harness.storage.outputs import check_output, write_output
     from harness.suite.load import find_suite
     from harness.suite.split_option import check_split_option, chosen_split
 
@@ -100,8 +100,8 @@ def check_suites(
 
 def _lowered(suite: Suite) -> list[str]:
     """Profiles that name the suite and lower the limit of new tokens below what its references ask for."""
-    from harness.profile.load import load_profile, profile_names
-    from harness.suite.reach import answer_limit, estimated_tokens, reach
+    from harness.model.profile import load_profile, profile_names
+    from harness.model.reach import answer_limit, estimated_tokens, reach
 
     tasks, free = [*suite.train, *suite.held_out], answer_limit(suite, estimated_tokens)
     found = []
@@ -156,7 +156,7 @@ def print_check(check: SuiteCheck, console: Console) -> None:
 
 
 def _tiers(check: SuiteCheck) -> Table:
-    from harness.score import registry
+    from harness.metrics import registry
 
     ignores = any(tier.strict != tier.passed for tier in check.tiers)
     columns = ("references", "hold", "of", *(("with doctype and title",) if ignores else ()))
@@ -179,13 +179,13 @@ def _unmeasured(check: SuiteCheck, console: Console) -> None:
 
 
 def _label(tier: Tier) -> str:
-    from harness.score import registry
+    from harness.metrics import registry
 
     return registry.metric(tier.name).label
 
 
 def _self_test(check: SuiteCheck, console: Console) -> None:
-    from harness.score import registry
+    from harness.metrics import registry
 
     tested = check.self_test
     metrics = {trial.metric for trial in tested.trials if trial.measured}

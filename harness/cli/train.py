@@ -10,10 +10,10 @@ from rich.console import Console
 
 from harness import processes
 from harness.errors import HarnessError, UsageError
-from harness.outputs import check_folder, output_folder
-from harness.profile.load import ModelSpec
-from harness.profile.schema import Quantization, Training
+from harness.model.profile import ModelSpec
+from harness.model.profile_schema import Quantization, Training
 from harness.progress import Narrator
+from harness.storage.outputs import check_folder, output_folder
 
 
 def train_model(
@@ -36,13 +36,13 @@ def train_model(
         UsageError: the model is none that is trained, or a word means nothing.
         HarnessError: the weights cannot be had, or the training does not fit the GPU.
     """
-    from harness.cli.merge import say_how_far_it_moved
+    from harness.cli.merge_check import say_how_far_it_moved
     from harness.model.load import choose_precision
-    from harness.profile.load import base_weights
-    from harness.request import RunRequest, parse_data_options, resolve
-    from harness.run import prepare
-    from harness.train.merge import export_merged
-    from harness.train.publish import push_adapter
+    from harness.model.profile import base_weights
+    from harness.pipeline.config import RunRequest, parse_data_options, resolve
+    from harness.pipeline.prepare import prepare
+    from harness.train.merge_adapter import export_merged
+    from harness.train.push_to_hub import push_adapter
 
     narrator = Narrator() if processes.is_main() else Narrator(Console(quiet=True))
     request = RunRequest(
@@ -103,21 +103,12 @@ def plan_training(model: str, *, profile: str | None, gpu: str | None) -> None:
         UsageError: a word means nothing, or the profile says nothing of its shape.
         HarnessError: the training cannot fit; the hint names the nearest setting that does.
     """
-    from harness.generate.choice import plan_decoding
-    from harness.profile.load import base_weights, load_profile, resolve_model
-    from harness.suite.reach import UNKNOWN_LIMIT
-    from harness.train.layout import written_layout
-    from harness.train.plan import (
-        GIB,
-        USABLE,
-        best_layout,
-        checkpoint_bytes,
-        named_card,
-        nearest_fitting,
-        peak_memory,
-        this_card,
-        tokens_per_second,
-    )
+    from harness.generate.transformers.plan import plan_decoding
+    from harness.model.gpu_memory import GIB, USABLE, checkpoint_bytes, named_card, this_card
+    from harness.model.profile import base_weights, load_profile, resolve_model
+    from harness.model.reach import UNKNOWN_LIMIT
+    from harness.train.batch_layout import written_layout
+    from harness.train.memory_plan import best_layout, nearest_fitting, peak_memory, tokens_per_second
     from harness.train.settings import check_names
 
     narrator = Narrator()

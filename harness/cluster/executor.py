@@ -16,11 +16,11 @@ from harness.cluster.pool import Lost, WorkerPool
 from harness.cluster.source import Fed, Guided
 from harness.cluster.workers import GeneratorOrder, ModelWorker, Prompt, ScorerOrder, ScoreWorker, decoder_of
 from harness.errors import HarnessError
-from harness.generate.local import Answer, Generator, Unanswered, Wanted
-from harness.generate.verdict import Verdict
+from harness.generate.transformers.decoder_verdict import Verdict
+from harness.generate.transformers.generator import Answer, Generator, Unanswered, Wanted
 from harness.model.load import Precision, choose_precision
-from harness.profile.schema import DType, Quantization
-from harness.scoring import CHUNK, ShotWriter, refuse
+from harness.model.profile_schema import DType, Quantization
+from harness.scoring.scorer import CHUNK, ShotWriter, refuse
 from harness.types import Completion, Row, Task
 
 _REFILLS = 16

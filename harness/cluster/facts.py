@@ -17,9 +17,9 @@ DECIDING = ("harness", "code", "browser", "fonts", "tools")
 def node_facts() -> dict[str, Any]:
     """Return this machine's facts; `problem` is what keeps it from measuring pages, or nothing."""
     from harness import __version__
-    from harness.environment import package_versions
+    from harness.metrics.registry import tool_versions
     from harness.render.browser import find_browser, fonts_hash
-    from harness.score.registry import tool_versions
+    from harness.runs.environment import package_versions
 
     facts: dict[str, Any] = {
         "node": _node_id(),

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.cache import cache_folder, finished_folder
 from harness.errors import HarnessError
 from harness.model.identity import TEMPLATES_FOLDER, adapter_hashes, model_hashes
+from harness.model.profile_schema import Weights
 from harness.model.weights import fetch_weights
-from harness.profile.schema import Weights
+from harness.storage.atomic import finished_folder
+from harness.storage.cache import cache_folder
 
 PIECE_BYTES = 32 * 2**20
 """Files travel in pieces of this size, one at a time, so that no memory fills with weights."""

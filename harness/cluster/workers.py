@@ -13,10 +13,10 @@ from typing import Any
 from harness.cluster.facts import node_facts
 from harness.cluster.files import FolderSource, obtain
 from harness.errors import HarnessError, UsageError
-from harness.generate.engine import EngineDied, EngineGenerator, check_engine
-from harness.generate.local import Generator, Place, Wanted
 from harness.generate.store import StoredCompletion
-from harness.generate.verdict import Verdict
+from harness.generate.transformers.decoder_verdict import Verdict
+from harness.generate.transformers.generator import Generator, Place, Wanted
+from harness.generate.vllm_engine import EngineDied, EngineGenerator, check_engine
 from harness.model.load import LoadedModel, Precision, choose_precision, load_tokenizer, renderer_for
 from harness.model.prompt import PromptRenderer
 from harness.model.weights import LocalWeights
@@ -195,9 +195,9 @@ class ScoreWorker:
             ]
 
     def _scorer(self, order: ScorerOrder) -> Any:
-        from harness.cache import cache_folder
         from harness.render import Renderer, RenderSettings
-        from harness.scoring import Scorer
+        from harness.scoring.scorer import Scorer
+        from harness.storage.cache import cache_folder
 
         if self._renderer is None:
             self._renderer = Renderer(RenderSettings(workers=self._browsers), cache_dir=cache_folder("renders"))

@@ -10,21 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.compare.gate import Check, gate_runs, read_rules
-from harness.compare.runs import (
-    AcrossRuns,
-    Run,
-    choose_model,
-    compare_runs,
-    find_run,
-    freeze,
-    load_run,
-    split_reference,
-)
+from harness.compare.runs import AcrossRuns, choose_model, compare_runs, freeze, split_reference
 from harness.compare.verdict import points
 from harness.compare.wording import plain, signed, span
 from harness.compare.writers import WRITTEN, junit, markdown
 from harness.errors import EXIT_DONE, EXIT_GATE
-from harness.outputs import check_output, write_output
+from harness.runs.read import Run, find_run, load_run
+from harness.storage.outputs import check_output, write_output
 
 Say = Callable[[str], object]
 _MOST_DIFFERENCES = 40

@@ -27,7 +27,7 @@ def corpus_function(metric: str) -> CorpusFunction:
     """Return the corpus function of a metric: BLEU's own for both BLEU metrics, else what the registry names."""
     if metric in {"bleu", "bleu_dom"}:
         return CorpusFunction(corpus_bleu, bleu_gradient)
-    from harness.score.registry import metric as registered
+    from harness.metrics.registry import metric as registered
 
     single = registered(metric).corpus
     if single is None:

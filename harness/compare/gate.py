@@ -13,8 +13,8 @@ from harness.compare.missing import COMPLETE_SHARE
 from harness.compare.resample import ALPHA
 from harness.compare.verdict import BETTER, MIXED, NO_DIFFERENCE, TOO_FEW, WORSE
 from harness.errors import UsageError, did_you_mean
+from harness.storage.yaml import load_yaml
 from harness.types import SUITE_NAME
-from harness.yaml_text import load_yaml
 
 if TYPE_CHECKING:
     from harness.compare.runs import AcrossRuns

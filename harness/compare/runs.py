@@ -10,102 +10,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.compare.pairs import CONTROL, TUNED, described, kinds_of, pairs_to_compare
-from harness.compare.records import checked_rows, checked_scorers, checked_tasks
-from harness.compare.seeds import family
 from harness.compare.summary import summarise
 from harness.errors import HarnessError, UsageError, did_you_mean
-from harness.outputs import write_output
-from harness.schema import SCHEMA, upgraded
-from harness.types import Row
+from harness.runs.model_name import family
+from harness.runs.pairs import CONTROL, TUNED, kinds_of
+from harness.runs.read import Run
+from harness.runs.schema import SCHEMA
+from harness.storage.outputs import write_output
 
 _NOT_DECIDING = {"schema", "run", "started", "finished", "command", "arguments"}
 """Keys of a manifest that name a run or its time and decide no number."""
 _NOT_DECIDING_OF_MODELS = {"cost", "curve", "seconds"}
 _KEPT_OF_ROWS = ("schema", "suite", "task", "model", "sample", "prompt_sha", "scores", "counts")
 _KEPT_OF_TASKS = ("suite", "task", "category", "difficulty", "group", "prompt_sha")
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run as its files tell it."""
-
-    name: str
-    path: Path
-    manifest: Mapping[str, Any]
-    rows: list[Row]
-    tasks: dict[tuple[str, str], Mapping[str, Any]]
-
-    @property
-    def models(self) -> list[str]:
-        """The models that answered, trainings of one model under one name."""
-        return list(dict.fromkeys(family(row["model"]) for row in self.rows))
-
-    @property
-    def pairs(self) -> list[tuple[str, str]]:
-        """The pairs of models that the run's verdicts speak of, the most important first."""
-        known = self.manifest.get("models") or self.about_models
-        return [pair for pair in pairs_to_compare(known) if {*pair} <= {*self.models}]
-
-    @property
-    def about_models(self) -> dict[str, dict[str, Any]]:
-        """By the name under which a model is compared, its entry in the manifest, of several trainings the first's."""
-        entries: dict[str, Mapping[str, Any]] = {}
-        for name, entry in self.manifest.get("models", {}).items():
-            entries.setdefault(str(entry.get("family") or family(name)), entry)
-        return described(self.models, entries)
-
-
-def load_run(path: Path) -> Run:
-    """Read a run's folder, or a file of frozen scores (see `freeze`).
-
-    Raises:
-        UsageError: there is no run, or it has not finished.
-        HarnessError: a file is torn or of a newer schema.
-    """
-    if path.is_file():
-        frozen = upgraded(_object(path, path.read_text("utf-8")), path)
-        manifest = frozen.get("manifest")
-        if not isinstance(manifest, dict):
-            raise HarnessError(f"{path} holds no frozen scores: it has no manifest", "freeze the run anew")
-        scorers = checked_scorers(str(path), manifest)
-        rows = checked_rows(_members(path, frozen, "rows"), scorers)
-        tasks = checked_tasks(_members(path, frozen, "tasks"))
-        return Run(str(manifest.get("run", path.stem)), path, manifest, rows, tasks)
-    manifest_path, samples = path / "manifest.json", path / "samples.jsonl"
-    if not manifest_path.is_file():
-        raise UsageError(f"{path} is no run: it has no manifest.json", "name a folder that `run` wrote")
-    if not samples.is_file():
-        raise UsageError(
-            f"the run {path.name} is not finished: it has no samples.jsonl", "call `run` again to finish it"
-        )
-    manifest = upgraded(_object(manifest_path, manifest_path.read_text("utf-8")), manifest_path)
-    scorers = checked_scorers(str(manifest_path), manifest)
-    tasks_path = path / "tasks.jsonl"
-    tasks = checked_tasks(_lines(tasks_path)) if tasks_path.is_file() else {}
-    return Run(str(manifest.get("run") or path.name), path, manifest, checked_rows(_lines(samples), scorers), tasks)
-
-
-def find_run(name: str, reports: Path = Path("reports"), frozen: Path = Path("baselines/scores")) -> Path:
-    """Return where the run called `name` lies: a path, a folder under `reports`, or a file of frozen scores.
-
-    Raises:
-        UsageError: there is none; names what is there.
-    """
-    candidates = [Path(name), reports / name, frozen / f"{name}.json"] if name else []
-    # a folder that only happens to bear the name, as `docs` may, does not stand before a run
-    for there in (_is_run, Path.exists):
-        for candidate in candidates:
-            if there(candidate):
-                return candidate
-    known = [path.parent.name for path in reports.glob("*/manifest.json")] + [
-        path.stem for path in frozen.glob("*.json")
-    ]
-    raise UsageError(f"there is no run '{name}'", did_you_mean(name, known))
-
-
-def _is_run(path: Path) -> bool:
-    return path.is_file() or (path / "manifest.json").is_file()
 
 
 def split_reference(text: str) -> tuple[str, str]:
@@ -282,32 +199,3 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def _only(mapping: Mapping[str, Any], keys: Any) -> dict[str, Any]:
     return {key: mapping[key] for key in mapping if key in keys}
-
-
-def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield each object of a JSON Lines file with the place where it stands."""
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                yield f"{path} line {number}", upgraded(_object(path, line, number), path)
-
-
-def _members(path: Path, frozen: Mapping[str, Any], key: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield each object of a list in a file of frozen scores with the place where it stands."""
-    members = frozen.get(key)
-    if not isinstance(members, list):
-        raise HarnessError(f"{path}: {key} is no list", "freeze the run anew")
-    for number, member in enumerate(members, 1):
-        if not isinstance(member, dict):
-            raise HarnessError(f"{path} {key} {number}: no JSON object", "freeze the run anew")
-        yield f"{path} {key} {number}", member
-
-
-def _object(path: Path, text: str, line: int = 1) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise HarnessError(f"{path} is damaged at line {line}: {error}", "call `run` again to write it anew") from None
-    if not isinstance(value, dict):
-        raise HarnessError(f"{path} is damaged at line {line}: no JSON object")
-    return value

@@ -10,14 +10,6 @@ import numpy as np
 
 from harness.compare.resample import ALPHA, Floats, Pivot
 
-MARK = "#seed"
-"""`tuned#seed1` is the training of `tuned` with seed 1."""
-
-
-def family(model: str) -> str:
-    """Return the name under which the trainings of one model are compared: `tuned` for `tuned#seed1`."""
-    return model.partition(MARK)[0]
-
 
 @dataclass(frozen=True)
 class SeededPivot:

@@ -8,14 +8,14 @@ from typing import Any
 
 from harness.compare.corpus import corpus_function
 from harness.compare.multiplicity import adjust_for_primaries, holm
-from harness.compare.pairs import CONTROL, described, kinds_of, pairs_to_compare
 from harness.compare.resample import ALPHA, Resampler
-from harness.compare.seeds import family
 from harness.compare.suite_numbers import Pair, Scorers, SuiteNumbers
 from harness.compare.table import Tasks, build_table
 from harness.compare.verdict import Setting, findings_of, points, verdict
 from harness.compare.wording import against_fewshot, caveats_of_suites, joined, plain
-from harness.schema import SCHEMA
+from harness.runs.model_name import family
+from harness.runs.pairs import CONTROL, described, kinds_of, pairs_to_compare
+from harness.runs.schema import SCHEMA
 from harness.types import Row
 
 

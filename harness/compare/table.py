@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.compare.resample import Floats
-from harness.compare.seeds import family
+from harness.runs.model_name import family
 from harness.types import Row
 
 Mask = NDArray[np.bool_]

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.compare.pairs import TUNED
 from harness.compare.resample import ALPHA
+from harness.runs.pairs import TUNED
 
 BETTER, WORSE, MIXED = "better", "worse", "mixed"
 NO_DIFFERENCE, TOO_FEW = "no difference shown", "too few tasks to tell"

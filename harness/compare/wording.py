@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.compare.pairs import BASE, FEW_SHOT
 from harness.compare.verdict import (
     BETTER,
     CONTENT_KINDS,
@@ -19,6 +18,7 @@ from harness.compare.verdict import (
     Setting,
     word_of,
 )
+from harness.runs.pairs import BASE, FEW_SHOT
 
 
 def signed(value: float) -> str:

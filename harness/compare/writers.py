@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
+from harness import safe_text
 from harness.compare.gate import Check
 from harness.compare.verdict import points
 from harness.compare.wording import plain, signed, span
-from harness.outputs import GENERATOR
-from harness.report import safe
+from harness.storage.outputs import GENERATOR
 
 WRITTEN = re.compile(rf"<!-- {GENERATOR} -->".encode())
 """What both begin with, so that they may be written again and a file of somebody's own may not."""
@@ -105,4 +105,4 @@ def _row(metric: str, scorer: Mapping[str, Any], entry: Mapping[str, Any]) -> st
 
 def cell(value: object) -> str:
     """Return a value safe inside a Markdown table and as HTML: names and values come from files."""
-    return safe.markdown(printable(value))
+    return safe_text.markdown(printable(value))

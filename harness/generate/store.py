@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from harness.cache import cache_folder, content_key, write_atomically
-from harness.jsonl import append_lines, read_lines
-from harness.schema import SCHEMA, upgraded
+from harness.runs.schema import SCHEMA, upgraded
+from harness.storage.atomic import write_atomically
+from harness.storage.cache import cache_folder, content_key
+from harness.storage.jsonl import append_lines, read_lines
 from harness.types import FinishReason
 
 FORM = 2

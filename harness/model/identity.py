@@ -14,8 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from harness.cache import content_key, file_sha256, files_sha256, remembered_sha256
 from harness.errors import HarnessError
+from harness.storage.cache import content_key, file_sha256, files_sha256, remembered_sha256
 
 ADAPTER_FILE = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import HarnessError
 from harness.model.adapters import TOKENIZER_FILES, attach
 from harness.model.checkpoint import check_folder, load_checkpoint, one_line, read_object, some
+from harness.model.profile_schema import DType, Quantization, Weights
 from harness.model.prompt import PromptRenderer
 from harness.model.weights import LocalWeights, fetch_weights
 from harness.processes import main_first, sharded
-from harness.profile.schema import DType, Quantization, Weights
 
 if TYPE_CHECKING:
     from harness.model.base_state import BaseState
@@ -71,7 +71,7 @@ class LoadedModel:
     source: Weights | None = None
     """Where they came from, for other machines to fetch them."""
     fused: Any = None
-    """The same weights as `harness.generate.fused` decodes with; gone when the model changes hands."""
+    """The same weights as `harness.generate.llama.model` decodes with; gone when the model changes hands."""
     notice: Callable[[str], None] | None = None
     """Called with a line where the base had to be loaded anew."""
     _model: Any = None

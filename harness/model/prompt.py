@@ -8,9 +8,9 @@ from typing import Any
 
 import jinja2
 
-from harness.cache import content_key
 from harness.errors import UsageError
 from harness.model.checkpoint import first_line
+from harness.storage.cache import content_key
 from harness.types import Task, sha256
 
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.cache import cache_folder, disk_faults_named, file_sha256, finished_folder
 from harness.errors import HarnessError, UsageError
-from harness.hub import without_retry_warnings
-from harness.lock import one_at_a_time
 from harness.model.identity import ContentHashes, model_hashes
-from harness.profile.schema import HubWeights, PackagedGguf, Weights
+from harness.model.profile_schema import HubWeights, PackagedGguf, Weights
+from harness.storage.atomic import disk_faults_named, finished_folder
+from harness.storage.cache import cache_folder, file_sha256
+from harness.storage.hub import without_retry_warnings
+from harness.storage.lock import one_at_a_time
 
 CONVERTED_FORM = 1
 """Raised when the conversion of packaged weights changes, so that the cache is made anew."""

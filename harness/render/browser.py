@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import HarnessError
-from harness.variables import folder_variable, variable
+from harness.storage.variables import folder_variable, variable
 
 INSTALL_HINT = (
     "install one with `apt-get install chromium-headless-shell` or `playwright install chromium --only-shell`"

@@ -14,11 +14,11 @@ import psutil
 from harness.errors import HarnessError
 from harness.render.browser import BrowserChoice
 from harness.render.devtools import Connection
-from harness.render.lane import Lane
+from harness.render.isolated_page import BrowserGone, Visit
 from harness.render.launch import Room, launch, launch_shared, wrapper
 from harness.render.memory import MemoryWatch
 from harness.render.settings import RenderRequest, RenderSettings, worker_count
-from harness.render.visit import BrowserGone, Visit
+from harness.render.shared_tab import Lane
 from harness.types import Rendering
 
 if TYPE_CHECKING:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from harness.report import numbers
-from harness.report.files import Json, RunFiles, as_dict
-from harness.report.safe import one_line
 from harness.report.view import suite_models
+from harness.runs.read import Json, RunFiles, as_dict
+from harness.safe_text import one_line
 
 
 def pass_at(run: RunFiles, suite: str) -> Json:

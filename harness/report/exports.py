@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError, did_you_mean
-from harness.outputs import GENERATOR, Mark, check_output, write_output
 from harness.report import attempts, changes, numbers, tables_latex, view
-from harness.report.files import Json, RunFiles, as_dict, number, read_run
-from harness.report.safe import markdown, one_line, spreadsheet
+from harness.runs.read import Json, RunFiles, as_dict, number, read_run
+from harness.safe_text import markdown, one_line, spreadsheet
+from harness.storage.outputs import GENERATOR, Mark, check_output, write_output
 
 
 def write(run_dir: Path, formats: Sequence[str], out: Path | None) -> list[Path]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from harness.report import numbers
-from harness.report.files import Json, RunFiles, as_dict, as_list, number
-from harness.report.safe import one_line
+from harness.runs.read import Json, RunFiles, as_dict, as_list, number
+from harness.safe_text import one_line
 
 
 def costs(run: RunFiles) -> list[Json]:

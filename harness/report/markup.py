@@ -12,8 +12,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from harness.outputs import GENERATOR, Mark, write_output
-from harness.report import numbers, safe, view
+from harness import safe_text
+from harness.report import numbers, view
+from harness.storage.outputs import GENERATOR, Mark, write_output
 
 _SCRIPTS = {
     "report": (
@@ -92,7 +93,7 @@ def render(name: str, **context: Any) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"line": safe.one_line, "seconds": numbers.seconds, "count": numbers.count}
+    environment.filters |= {"line": safe_text.one_line, "seconds": numbers.seconds, "count": numbers.count}
     environment.globals |= {"view": view, "numbers": numbers, "generator": f"{GENERATOR}, {_KINDS[name]}"}
     code = script(name)
     return environment.get_template(f"{name}.html.j2").render(

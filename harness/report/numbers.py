@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.report.files import as_dict, number
+from harness.runs.read import as_dict, number
 
 MINUS = "−"
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from markupsafe import Markup
 
 from harness.errors import HarnessError, UsageError
-from harness.outputs import is_ours
 from harness.report import markup, numbers, plots, view
-from harness.report.files import Json, RunFiles, as_dict, as_list, number, one_path, read_overview
-from harness.report.safe import one_line, script_json
-from harness.shard import is_shard_folder
+from harness.runs.read import Json, RunFiles, as_dict, as_list, number, one_path, read_overview
+from harness.runs.shard import is_shard_folder
+from harness.safe_text import one_line, script_json
+from harness.storage.outputs import is_ours
 
 _MOST_SCORERS = 4
 

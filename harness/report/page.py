@@ -7,8 +7,8 @@ from pathlib import Path
 from markupsafe import Markup
 
 from harness.report import attempts, changes, making, markup, payload, plots, view
-from harness.report.files import Json, RunFiles, as_dict, as_list, number, read_run
-from harness.report.safe import one_line, script_json
+from harness.runs.read import Json, RunFiles, as_dict, as_list, number, read_run
+from harness.safe_text import one_line, script_json
 
 
 def write(run_dir: Path, *, single_file: bool = False) -> Path:

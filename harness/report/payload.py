@@ -8,8 +8,8 @@ import re
 import zlib
 from typing import Any
 
-from harness.report.files import Json, RunFiles, as_dict, as_list, number, shot_path
-from harness.report.safe import one_line, script_json
+from harness.runs.read import Json, RunFiles, as_dict, as_list, number, shot_path
+from harness.safe_text import one_line, script_json
 
 CHUNK = 24
 """Tasks whose texts are packed together: one look unpacks that many."""

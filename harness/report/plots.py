@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from lxml import etree
 
-from harness.report.files import Json, as_dict, number
-from harness.report.safe import one_line
+from harness.runs.read import Json, as_dict, number
+from harness.safe_text import one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

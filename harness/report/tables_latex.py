@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.outputs import GENERATOR
 from harness.report import attempts, changes, numbers, view
-from harness.report.files import Json, RunFiles
-from harness.report.safe import LATEX_PREAMBLE, latex
+from harness.runs.read import Json, RunFiles
+from harness.safe_text import LATEX_PREAMBLE, latex
+from harness.storage.outputs import GENERATOR
 
 _BESIDE = 4
 """More models than these stand in several tables under one another: a page is not wider."""

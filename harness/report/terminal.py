@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.report import attempts, changes, overview, view
-from harness.report.files import Json, RunFiles, one_path, read_run
-from harness.report.safe import encodable, one_line
+from harness.runs.read import Json, RunFiles, one_path, read_run
+from harness.safe_text import encodable, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console

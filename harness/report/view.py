@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import get_args
 
-from harness.compare.seeds import family
 from harness.report import changes, numbers
-from harness.report.files import KINDS, Json, RunFiles, as_dict, as_list, number
-from harness.report.safe import one_line
+from harness.runs.model_name import family
+from harness.runs.read import KINDS, Json, RunFiles, as_dict, as_list, number
+from harness.safe_text import one_line
 from harness.types import Outcome
 
 OUTCOMES: tuple[str, ...] = get_args(Outcome)[::-1]

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Iterator, Sequence
 
-from harness.score.guard import NotMeasured
-from harness.score.parsed import reference_facts
-from harness.score.unspaced import has_unspaced, tokens
+from harness.metrics.parsed import reference_facts
+from harness.metrics.parser_pool import NotMeasured
+from harness.metrics.unspaced import has_unspaced, tokens
 from harness.types import Task
 
 PROMPT_NGRAM = 3

@@ -7,20 +7,17 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
-
-from pydantic import BaseModel, ValidationError
+from typing import Any
 
 from harness.errors import HarnessError, UsageError, did_you_mean
-from harness.hub import without_retry_warnings
-from harness.suite.rows import RawRow, read_rows, read_yaml
+from harness.storage.hub import without_retry_warnings
+from harness.storage.yaml import read_yaml, validate
+from harness.suite.rows import RawRow, read_rows
 from harness.suite.schema import DEFAULT_SPLIT, Columns, FixedSplit, HubData, StratifiedSplit, SuiteFile, TaskRow
 from harness.suite.split import split_by_hash, split_by_strata, split_hash
 from harness.types import SUITE_NAME, Suite, Task, sha256
 
 TASKS_FOLDER = Path("tasks")
-
-Model = TypeVar("Model", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,37 +113,6 @@ def load_suite(location: SuiteLocation, data: Path | None = None, split: str = D
     train, held_out = tasks[: len(tasks) - held_out_rows], tasks[len(tasks) - held_out_rows :]
     revision = f"sha256:{_file_sha256([*train_paths, *held_out_paths])}"
     return _suite(location.name, suite_file, revision, train, held_out)
-
-
-def validate(model: type[Model], content: Any, place: str) -> Model:
-    """Return `content` as `model`.
-
-    Raises:
-        UsageError: the first fault, in one line that names `place` and the key.
-    """
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        key = ".".join(str(part) for part in fault["loc"])
-        if fault["type"] == "extra_forbidden":
-            hint = did_you_mean(str(fault["loc"][-1]), _known_keys(model, fault["loc"][:-1]))
-            raise UsageError(f"{place}: there is no key '{key}'", hint) from None
-        problem = fault["msg"].removeprefix("Value error, ")
-        raise UsageError(
-            f"{place}: {key + ': ' if key else ''}{problem}", f"see docs/suites.md; got {fault['input']!r:.60}"
-        ) from None
-
-
-def _known_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
-    for part in path:
-        field = model.model_fields.get(str(part))
-        candidates = [field.annotation, *getattr(field.annotation, "__args__", ())] if field else []
-        inner = [kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel)]
-        if not inner:
-            return []
-        model = inner[0]
-    return list(model.model_fields)
 
 
 def _split_rows(name: str, suite_file: SuiteFile, rows: Sequence[RawRow], revision: str, split: str) -> Suite:

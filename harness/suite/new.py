@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.cache import finished_folder
 from harness.errors import UsageError, did_you_mean
-from harness.hub import without_retry_warnings
+from harness.storage.atomic import finished_folder
+from harness.storage.hub import without_retry_warnings
 from harness.suite.columns import guess_columns, guess_form
 from harness.suite.load import SuiteLocation, check_suite_name, load_suite, load_suite_file
 from harness.suite.rows import SUFFIXES, read_rows

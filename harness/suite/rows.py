@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from harness.errors import UsageError
-from harness.yaml_text import load_yaml
+from harness.storage.yaml import read_yaml
 
 SUFFIXES = (".yaml", ".yml", ".json", ".jsonl", ".csv", ".parquet")
 
@@ -23,26 +21,6 @@ class RawRow:
 
     place: str
     values: dict[str, Any]
-
-
-def read_yaml(path: Path) -> Any:
-    """Return the content of a YAML file.
-
-    Raises:
-        UsageError: the file is missing or not YAML; the message names the line.
-    """
-    try:
-        with path.open(encoding="utf-8") as stream:
-            return load_yaml(stream)
-    except FileNotFoundError:
-        raise UsageError(f"there is no file {path}") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"{path} is not UTF-8 text", "save it as UTF-8") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        problem = " ".join(str(getattr(error, "problem", None) or error).split())
-        raise UsageError(f"{path}{where} is not valid YAML: {problem}", "quote texts that hold ': ' or '#'") from None
 
 
 def read_rows(path: Path) -> list[RawRow]:

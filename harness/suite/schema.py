@@ -8,8 +8,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from harness.storage.yaml import load_yaml
 from harness.types import Scope
-from harness.yaml_text import load_yaml
 
 IgnorableFault = Literal["missing-doctype", "missing-title"]
 

@@ -9,14 +9,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from harness.cache import cache_folder, content_key
 from harness.model.identity import ADAPTER_CONFIG, ADAPTER_FILE, deciding_files, installed
 from harness.model.load import LoadedModel
+from harness.model.profile_schema import Training
 from harness.model.prompt import PromptRenderer
-from harness.profile.schema import Training
+from harness.storage.cache import cache_folder, content_key
 from harness.train.data import TrainingRow
+from harness.train.evaluation import Watched
 from harness.train.trackers import TRACKER_FIELDS
-from harness.train.watch import Watched
 
 FORM = 2
 """Raised when the same settings, rows and weights can make another adapter, because the training itself has changed."""

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from harness import processes
-from harness.cache import write_atomically
 from harness.errors import HarnessError
+from harness.storage.atomic import write_atomically
 
 COMPLETE = "complete"
 """Put into a checkpoint when all of it is there: transformers writes file by file, and a kill can come between."""

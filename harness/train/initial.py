@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from harness import processes
-from harness.cache import write_atomically
 from harness.errors import UsageError
 from harness.model.identity import ADAPTER_CONFIG, ADAPTER_FILE
 from harness.model.load import LoadedModel
+from harness.storage.atomic import write_atomically
 
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.02}
 """How far the logits may move, relative to their spread: W − s·B₀A₀ is rounded."""

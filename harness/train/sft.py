@@ -12,21 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from harness import processes
-from harness.cache import cache_folder, disk_faults_named, write_atomically
 from harness.errors import HarnessError
-from harness.lock import one_at_a_time
 from harness.model.identity import adapter_hashes
 from harness.model.load import LoadedModel
+from harness.model.profile_schema import Training
 from harness.model.prompt import PromptRenderer
-from harness.profile.schema import Training
+from harness.storage.atomic import disk_faults_named, write_atomically
+from harness.storage.cache import cache_folder
+from harness.storage.lock import one_at_a_time
 from harness.train.adapter_key import FORM, RECORD, adapter_key, adapter_of_form_1, is_same_training, trained_tokens
-from harness.train.attempt import attempt, free_memory
+from harness.train.batch_layout import Layout, written_layout
 from harness.train.callbacks import Progress
 from harness.train.data import DataReport, training_rows
-from harness.train.layout import Layout, written_layout
+from harness.train.evaluation import Watched
 from harness.train.settings import check_names, check_targets, max_length
 from harness.train.trackers import tensorboard_beside
-from harness.train.watch import Watched
+from harness.train.trainer_run import attempt, free_memory
 from harness.types import Task, TrainingCurvePoint
 
 

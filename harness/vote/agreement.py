@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from harness.cache import write_atomically
 from harness.compare.paired import wilson
 from harness.compare.resample import Resampler, mean_pivots
-from harness.compare.runs import load_run
-from harness.compare.seeds import family
 from harness.errors import cannot_write
-from harness.schema import SCHEMA
+from harness.runs.model_name import family
+from harness.runs.read import load_run
+from harness.runs.schema import SCHEMA
+from harness.storage.atomic import write_atomically
 from harness.types import Row
 from harness.vote.ballots import read_votes
 

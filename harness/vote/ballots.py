@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.compare.seeds import family
-from harness.jsonl import append_lines, read_lines
-from harness.schema import SCHEMA, upgraded
+from harness.runs.model_name import family
+from harness.runs.schema import SCHEMA, upgraded
+from harness.storage.jsonl import append_lines, read_lines
 from harness.types import Row
 
 Choice = Literal["left", "right", "tie", "both-bad"]

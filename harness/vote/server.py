@@ -15,8 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from harness.compare.runs import load_run
 from harness.errors import HarnessError, UsageError
+from harness.runs.read import load_run
 from harness.types import Row
 from harness.vote.ballots import CHOICES, VOTES_FILE, Ballot, append_vote, ballots_of, read_votes, stands_for, vote_of
 from harness.vote.page import page

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from harness.answer import page_end
 from harness.answer.markup import Markup
-from harness.extract import extract
+from harness.metrics.extract import extract
 
 ANSWERS = [json.loads(line) for line in (Path(__file__).parent / "page_in_answer.jsonl").read_text().splitlines()]
 D = '<!DOCTYPE html>\n<html lang="en">\n<head><title>T</title></head>\n<body><h1>Hi</h1></body>\n</html>'

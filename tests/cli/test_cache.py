@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from harness.cache_inventory import KINDS, entries, not_ours
 from harness.cli.cache import prune_cache
 from harness.generate.store import CompletionStore, StoredCompletion
-from harness.lock import one_at_a_time
 from harness.render import RenderSettings
 from harness.render.browser import BrowserChoice
 from harness.render.cache import RenderCache
 from harness.render.settings import RenderRequest
+from harness.storage.cache_inventory import KINDS, entries, not_ours
+from harness.storage.lock import one_at_a_time
 from harness.types import Rendering
 from tests.conftest import CommandLine
 
@@ -27,7 +27,7 @@ from tests.conftest import CommandLine
 @pytest.fixture
 def filled(own_cache: Path, tmp_path: Path) -> Path:
     """A cache with something of every kind, by its real writer where that is quick, and with foreign things."""
-    from harness.cache import remembered_sha256
+    from harness.storage.cache import remembered_sha256
 
     store = CompletionStore({"weights": "abc" * 9}, model="base \x1b[31m")
     for number in range(3):

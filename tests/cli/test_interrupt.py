@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, CommandLine
-from tests.test_faults import written_run
+from tests.pipeline.test_faults import written_run
 
 
 @pytest.mark.parametrize(
     ("target", "arguments", "said"),
     [
-        ("harness.run.run", ["run"], "stopped; the same command goes on from here\n"),
+        ("harness.pipeline.run.run", ["run"], "stopped; the same command goes on from here\n"),
         ("harness.cli.train.train_model", ["train"], "stopped; the same command goes on from here\n"),
         ("harness.cli.suites.check_suites", ["suites", "check"], "stopped; the same command goes on from here\n"),
         ("harness.cli.generate.generate_page", ["generate", "x"], "stopped\n"),

@@ -21,12 +21,12 @@ import pytest
 from harness.cluster.actors import Actors
 from harness.cluster.executor import RayExecutor
 from harness.errors import HarnessError
-from harness.request import RunRequest
+from harness.pipeline.config import RunRequest
 from harness.types import CONTROL_NAMES
 from tests.cluster.conftest import TwoNodes
 from tests.cluster.poisoned import DistantFiles, DyingModelWorker, DyingScoreWorker
 from tests.conftest import ROOT, CommandLine
-from tests.test_run import do, read, without_times
+from tests.pipeline.test_run import do, read, without_times
 
 pytestmark = pytest.mark.slow
 

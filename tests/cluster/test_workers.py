@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from harness.batch_check import alone
 from harness.cluster import workers
 from harness.cluster.workers import GeneratorOrder, ModelWorker
 from harness.errors import HarnessError
-from harness.generate.engine import EngineDied, EngineGenerator, OpenEngine, on_engine
-from harness.generate.local import Generator
 from harness.generate.settings import GenerationSettings
+from harness.generate.transformers.generator import Generator
+from harness.generate.vllm_engine import EngineDied, EngineGenerator, OpenEngine, on_engine
 from harness.model.load import LoadedModel
 from harness.model.prompt import PromptRenderer
+from harness.pipeline.batch_invariance import alone
 from harness.types import Task
 
 TASKS = [Task(f"t{number}", f"A page about {word}") for number, word in enumerate(("bread", "rain", "chess", "tea"))]

@@ -10,7 +10,7 @@ from sacrebleu.significance import PairedTest
 from harness.compare.bleu import ORDER, corpus_bleu
 from harness.compare.corpus import corpus_function, corpus_pivot
 from harness.compare.resample import Resampler
-from harness.score import similarity
+from harness.metrics import similarity
 
 orders = st.lists(st.integers(0, 50), min_size=ORDER, max_size=ORDER)
 

@@ -19,7 +19,7 @@ from harness.compare.exact import MISSED, agreeing, hardly_differ, sign_flip_p
 from harness.compare.gate import gate
 from harness.compare.paired import bonett_price, group_flips, mcnemar_exact
 from harness.compare.resample import Resampler
-from harness.score.registry import metric
+from harness.metrics.registry import metric
 from harness.types import Page, Row, Task, sha256
 from tests.compare.compare_data import SCORERS
 
@@ -191,7 +191,7 @@ def answered(*answers: tuple[int, str, int, str]) -> list[Row]:
 
 
 def evidence(task: Task, text: str, page: Page) -> Any:
-    from harness.score.metric import Evidence
+    from harness.metrics.metric import Evidence
 
     return Evidence(task, text, page)
 

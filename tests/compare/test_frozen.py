@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.compare.runs import compare_runs, load_run
+from harness.compare.runs import compare_runs
+from harness.runs.read import load_run
 from tests.conftest import ROOT
 
 FROZEN = sorted((ROOT / "baselines" / "scores").glob("*.json"))

@@ -12,7 +12,8 @@ import pytest
 
 from harness.compare import summarise
 from harness.compare.command import describe
-from harness.compare.runs import compare_runs, freeze, load_run
+from harness.compare.runs import compare_runs, freeze
+from harness.runs.read import load_run
 from harness.types import Row
 from tests.compare.compare_data import SCORERS, make_rows, make_tasks
 

@@ -20,7 +20,8 @@ from harness.compare.multiplicity import holm
 from harness.compare.paired import bonett_price, mcnemar_exact, wilson
 from harness.compare.power import detectable_mcnemar, detectable_mean, power_mcnemar, power_mean
 from harness.compare.resample import Pivot, Resampler, mean_pivots
-from harness.compare.seeds import SeededPivot, family
+from harness.compare.seeds import SeededPivot
+from harness.runs.model_name import family
 from tests.compare.compare_data import make_rows
 
 

@@ -16,8 +16,9 @@ import pytest
 from harness.compare import summarise
 from harness.compare.command import describe, run_compare_command
 from harness.compare.gate import AS_MANY, EVERY_PRIMARY, MOST_TASKS, NO_RULE, gate, gate_runs
-from harness.compare.runs import compare_runs, load_run
+from harness.compare.runs import compare_runs
 from harness.errors import EXIT_DONE, EXIT_GATE
+from harness.runs.read import load_run
 from harness.types import Row
 from tests.compare.compare_data import SCORERS, make_rows
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from harness.compare.runs import freeze, load_run
+from harness.compare.runs import freeze
 from harness.errors import HarnessError
+from harness.runs.read import load_run
 from tests.compare.compare_data import make_rows
 
 WriteRun = Callable[..., Path]

@@ -10,9 +10,10 @@ import pytest
 
 from harness.compare.command import describe, run_compare_command, run_freeze_command
 from harness.compare.gate import AS_MANY, DEFAULT_RULES, gate, read_rules
-from harness.compare.runs import choose_model, compare_runs, find_run, load_run, split_reference
+from harness.compare.runs import choose_model, compare_runs, split_reference
 from harness.compare.writers import cell, junit, markdown, printable
 from harness.errors import EXIT_DONE, EXIT_GATE, HarnessError, UsageError
+from harness.runs.read import find_run, load_run
 from tests.compare.compare_data import SCORERS, make_rows
 
 WriteRun = Callable[..., Path]

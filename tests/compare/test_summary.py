@@ -10,8 +10,8 @@ import pytest
 from sacrebleu.metrics.bleu import BLEU
 
 from harness.compare import summarise
-from harness.compare.pairs import described, pairs_to_compare
 from harness.compare.summary import primary_metrics
+from harness.runs.pairs import described, pairs_to_compare
 from harness.types import Row
 from tests.compare.compare_data import SCORERS, make_rows, make_tasks
 

@@ -17,9 +17,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from harness.errors import HarnessError, UsageError
 from harness.model.load import LoadedModel, Precision, load_model
+from harness.model.profile import Profile, resolve_model
+from harness.model.profile_schema import Quantization, Weights
 from harness.model.prompt import PromptRenderer
-from harness.profile.load import Profile, resolve_model
-from harness.profile.schema import Quantization, Weights
 from harness.types import Task
 from tests.model.kinds import write_base
 

@@ -18,9 +18,9 @@ from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig
 
 from harness.cluster.files import FileServer
 from harness.errors import HarnessError
-from harness.generate.local import Generator
 from harness.generate.settings import GenerationSettings
 from harness.generate.store import CompletionStore
+from harness.generate.transformers.generator import Generator
 from harness.model.identity import IGNORED_KEYS, adapter_hashes, model_hashes
 from harness.model.load import load_tokenizer
 from harness.model.prompt import PromptRenderer

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from harness.model.load import choose_precision
-from harness.profile.schema import DType
+from harness.model.profile_schema import DType
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from harness.errors import UsageError
 from harness.model.load import LoadedModel
+from harness.model.profile import Profile, load_profile
 from harness.model.prompt import PromptRenderer, few_shot_examples
-from harness.profile.load import Profile, load_profile
 from harness.types import Task
 from tests.conftest import ROOT
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from harness.errors import HarnessError
+from harness.model.profile import Profile
+from harness.model.profile_schema import HubWeights, PackagedGguf, Weights
 from harness.model.weights import fetch_weights, packaged_file
-from harness.profile.load import Profile
-from harness.profile.schema import HubWeights, PackagedGguf, Weights
 
 
 def test_converted_weights_are_taken_from_the_cache(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from harness.errors import UsageError
 from harness.report import export
-from harness.report.safe import markdown, spreadsheet
+from harness.safe_text import markdown, spreadsheet
 from tests.report.synthetic import make_run
 
 ROOT = Path(__file__).parents[2]

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 from harness.report import write_report
-from harness.report.files import read_run
 from harness.report.view import suite_notes
+from harness.runs.read import read_run
 from tests.report.synthetic import make_run
 
 SHIFT = {

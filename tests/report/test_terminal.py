@@ -14,7 +14,7 @@ from syrupy.assertion import SnapshotAssertion
 
 from harness.errors import HarnessError, UsageError
 from harness.report import print_report, write_report
-from harness.report.safe import one_line
+from harness.safe_text import one_line
 from tests.conftest import CommandLine
 from tests.report.synthetic import make_run
 

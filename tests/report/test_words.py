@@ -9,8 +9,8 @@ from typing import Any
 
 from harness.compare import summarise
 from harness.report import write_index
-from harness.report.files import read_run
 from harness.report.view import measured, unequal
+from harness.runs.read import read_run
 from tests.compare.compare_data import SCORERS, make_rows, make_tasks
 from tests.compare.conftest import write_run as write_run
 

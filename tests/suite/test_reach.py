@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from harness.suite.reach import UNKNOWN_LIMIT, answer_limit, estimated_tokens, reach
+from harness.model.reach import UNKNOWN_LIMIT, answer_limit, estimated_tokens, reach
 from harness.types import Suite, Task
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from harness.errors import UsageError
-from harness.suite.rows import read_rows, read_yaml
+from harness.storage.yaml import read_yaml
+from harness.suite.rows import read_rows
 
 ROWS: list[dict[str, Any]] = [
     {"prompt": 'Say "hi", twice', "reference": "<p>hi\n<p>hi"},

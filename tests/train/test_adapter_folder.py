@@ -16,9 +16,9 @@ import yaml
 
 from harness.errors import HarnessError, UsageError
 from harness.model.load import LoadedModel
-from harness.profile.schema import HubWeights, Weights
-from harness.train.card import write_card
-from harness.train.publish import push_adapter
+from harness.model.profile_schema import HubWeights, Weights
+from harness.train.model_card import write_card
+from harness.train.push_to_hub import push_adapter
 from harness.train.sft import TrainedAdapter
 from tests.train.test_sft import train
 

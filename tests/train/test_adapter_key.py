@@ -13,19 +13,19 @@ from typing import Any
 
 import pytest
 
-from harness.cache import content_key
-from harness.generate.local import Generator
 from harness.generate.settings import GenerationSettings
+from harness.generate.transformers.generator import Generator
 from harness.model.load import LoadedModel
+from harness.model.profile_schema import PackagedGguf, Training, Watch, Weights
 from harness.model.prompt import PromptRenderer
 from harness.model.weights import fetch_weights
-from harness.profile.schema import PackagedGguf, Training, Watch, Weights
+from harness.pipeline.dev_evaluation import watched_rows
+from harness.storage.cache import content_key
 from harness.suite.load import find_suite, load_suite
 from harness.train.adapter_key import adapter_key, is_same_training, trained_tokens
 from harness.train.data import training_rows
 from harness.train.sft import TrainedAdapter, train_adapter
 from harness.train.trackers import TRACKER_FIELDS
-from harness.watch import watched_rows
 from tests.conftest import load_fp32
 from tests.train.test_sft import SFT, TASKS, renderer
 

@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM
 
 from harness.errors import UsageError
 from harness.model.load import LoadedModel, Precision, load_model
+from harness.model.profile_schema import Training, Weights
 from harness.model.prompt import PromptRenderer
-from harness.profile.schema import Training, Weights
 from harness.train.settings import check_names
 from harness.train.sft import TrainedAdapter, train_adapter
 from harness.types import Task
@@ -107,16 +107,16 @@ def test_base_and_second_seed_are_as_if_the_training_had_not_been(
 def test_an_initialiser_that_takes_from_the_base_is_saved_as_plain_lora_that_answers_as_trained(
     lora: dict[str, Any], own_cache: Path, loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness.train import attempt
+    from harness.train import trainer_run
 
     as_trained: list[torch.Tensor] = []
-    save = attempt._save
+    save = trainer_run._save
 
     def saving(trainer: Any, folder: Path) -> None:
         as_trained.append(logits(trainer.model))
         save(trainer, folder)
 
-    monkeypatch.setattr(attempt, "_save", saving)
+    monkeypatch.setattr(trainer_run, "_save", saving)
     trained = train(loaded, lora)
     config = json.loads((trained.folder / "adapter_config.json").read_text())
     assert (config["init_lora_weights"], config["r"]) == (True, 8)

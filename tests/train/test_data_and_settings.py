@@ -6,10 +6,10 @@ import pytest
 
 from harness.errors import UsageError
 from harness.model.load import LoadedModel, Precision
+from harness.model.profile import Profile
 from harness.model.prompt import PromptRenderer
-from harness.profile.load import Profile
+from harness.train.batch_layout import laid_out, written_layout
 from harness.train.data import IGNORED_LABEL, training_rows
-from harness.train.layout import laid_out, written_layout
 from harness.train.settings import check_names, lora_config, sft_config
 from harness.types import Task
 

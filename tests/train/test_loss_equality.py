@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from harness.model.load import LoadedModel
+from harness.model.profile import Profile
+from harness.model.profile_schema import Training
 from harness.model.prompt import PromptRenderer
-from harness.profile.load import Profile
-from harness.profile.schema import Training
 from harness.train.sft import train_adapter
 from harness.types import Task
 from tests.conftest import SUBJECTS

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from harness.errors import HarnessError, UsageError
-from harness.generate.local import Generator
 from harness.generate.settings import GenerationSettings
+from harness.generate.transformers.generator import Generator
 from harness.model.load import LoadedModel
+from harness.model.profile_schema import Training
 from harness.model.prompt import PromptRenderer
-from harness.profile.schema import Training
 from harness.train import sft
 from harness.train.callbacks import COMPLETE, Progress
 from harness.train.sft import TrainedAdapter, train_adapter

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from harness.errors import UsageError
+from harness.storage.yaml import load_yaml
 from harness.train.settings import check_names, check_targets
-from harness.yaml_text import load_yaml
 
 SFT = """\
 learning_rate: fast             | learning_rate must be a number: got 'fast'

@@ -1,0 +1,221 @@
+"""Completions made elsewhere: a JSON Lines file, one answer a line, by task and sample."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from harness.answer import page_end
+from harness.errors import UsageError, did_you_mean
+from harness.generate.backend import Backend, Decoding, Place
+from harness.generate.openai.protocol import FINISH_WORDS, TOOL_WORDS, finish, text_of
+from harness.storage.cache import file_sha256
+from harness.storage.yaml import validate
+from harness.types import Completion, Suite, Task
+
+FORM = '{"task": ID, "completion": TEXT, "model": NAME, "sample": NUMBER}, the last two if need be'
+_NO_ANSWER = "the file holds null in the place of an answer"
+
+
+class GivenAnswer(BaseModel):
+    """One line of the file."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    task: str
+    completion: str | None
+    """None where whoever made the file got no answer: an error of that row."""
+    model: str | None = None
+    sample: int = Field(default=0, ge=0)
+    finish_reason: str | None = None
+    """In our words or a server's. None is `stop` where the answer's page ends by `</html>`, else `eos`."""
+    line: int = 0
+
+    @field_validator("task", "model", mode="before")
+    @classmethod
+    def _number_as_name(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("completion", mode="before")
+    @classmethod
+    def _parts_joined(cls, value: Any) -> Any:
+        return text_of(value) if isinstance(value, list | dict) else value
+
+    @field_validator("finish_reason")
+    @classmethod
+    def _known(cls, word: str | None) -> str | None:
+        if word is not None and word.strip().lower() not in FINISH_WORDS and word.strip().lower() not in TOOL_WORDS:
+            raise ValueError(f"'{word}' is not understood: write stop, length, error, or leave it out")
+        return word
+
+
+@dataclass(frozen=True, slots=True)
+class AnswersFile:
+    """A file of answers, read."""
+
+    path: Path
+    answers: tuple[GivenAnswer, ...]
+    torn: bool
+    """Whether its last line was left out, because whoever wrote it was stopped in the middle."""
+
+    @property
+    def models(self) -> list[str]:
+        """The names that stand in it, in their order; the file's own name for lines without one."""
+        return list(dict.fromkeys(self.model_of(answer) for answer in self.answers))
+
+    def model_of(self, answer: GivenAnswer) -> str:
+        """Return the name that a run gives to the model of an answer.
+
+        A colon becomes `@`, as in qwen2.5@0.5b: it stands between RUN and MODEL, and between the models of a pair.
+        """
+        return (answer.model or self.path.stem).replace(":", "@")
+
+    @property
+    def renamed(self) -> dict[str, str]:
+        """Names with a colon, as they stand in the file, and as a run calls them."""
+        written = dict.fromkeys(answer.model or self.path.stem for answer in self.answers)
+        return {name: name.replace(":", "@") for name in written if ":" in name}
+
+
+def read_answers(path: Path) -> AnswersFile:
+    """Read a file of answers; a torn last line is left out.
+
+    Raises:
+        UsageError: the file is missing or empty, or a line of it is no answer or answers a second time.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise UsageError(f"there is no file {path}", f"it holds one line for each answer: {FORM}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} is not UTF-8 text", "save it as UTF-8") from None
+    answers: list[GivenAnswer] = []
+    places: dict[tuple[str | None, str, int], int] = {}
+    lines = text.split("\n")
+    torn = False
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        place = f"{path}, line {number}"
+        try:
+            content = json.loads(line)
+        except ValueError as error:
+            if number == len(lines):  # no newline behind it
+                torn = True
+                continue
+            raise UsageError(f"{place} is not valid JSON: {error}", f"each line is {FORM}") from None
+        if not isinstance(content, dict):
+            raise UsageError(f"{place} is no object", f"each line is {FORM}")
+        answer = validate(GivenAnswer, content | {"line": number}, place)
+        first = places.setdefault((answer.model, answer.task, answer.sample), number)
+        if first != number:
+            raise UsageError(
+                f"{place} answers task {answer.task} again: line {first} did", "number several answers by `sample`"
+            )
+        answers.append(answer)
+    if not answers:
+        raise UsageError(f"{path} holds no answers", f"each line is {FORM}")
+    file = AnswersFile(path, tuple(answers), torn)
+    for written, name in file.renamed.items():
+        if any(answer.model == name for answer in answers):
+            raise UsageError(f"{path}: '{written}' and '{name}' would be one model", f"a run writes {name} for both")
+    return file
+
+
+def answers_of(name: str, file: AnswersFile) -> dict[Place, GivenAnswer]:
+    """Return one model's answers by task and sample: all lines where the file knows one model only.
+
+    Raises:
+        UsageError: the file holds several models, and none of that name.
+    """
+    models = file.models
+    own = [one for one in file.answers if len(models) == 1 or file.model_of(one) == name]
+    if not own:
+        raise UsageError(f"{file.path} holds no answers of '{name}'", did_you_mean(name, models))
+    return {(answer.task, answer.sample): answer for answer in own}
+
+
+def check_tasks(file: AnswersFile, suites: Iterable[Suite]) -> None:
+    """Refuse answers to tasks that no suite holds out.
+
+    Raises:
+        UsageError: a line names an unknown task, or one that models are trained on.
+    """
+    suites = list(suites)
+    names = " and ".join(suite.name for suite in suites)
+    held_out = {task.id for suite in suites for task in suite.held_out}
+    train = {task.id for suite in suites for task in suite.train}
+    for answer in file.answers:
+        place = f"{file.path}, line {answer.line}"
+        if answer.task in train - held_out:
+            raise UsageError(f"{place}: {answer.task} is a training task of {names}", "only held-out tasks are scored")
+        if answer.task not in held_out:
+            raise UsageError(f"{place}: {names} has no task '{answer.task}'", did_you_mean(answer.task, held_out))
+
+
+@dataclass(frozen=True)
+class GivenAnswers(Backend):
+    """A model whose answers are there already."""
+
+    name: str
+    path: Path
+    sha256: str
+    number: int
+    by_place: Mapping[Place, GivenAnswer] = field(repr=False)
+
+    @classmethod
+    def read(cls, name: str, path: Path, samples: int) -> GivenAnswers:
+        """Return the answers of the model `name` in the file.
+
+        Raises:
+            UsageError: the file is missing or broken, or holds none of them.
+        """
+        return cls(name, path, file_sha256(path), samples, answers_of(name, read_answers(path)))
+
+    @property
+    def samples(self) -> int:
+        """How many completions each task gets."""
+        return self.number
+
+    def answers(
+        self, tasks: Sequence[Task], *, fresh: bool = False, decoding: Decoding | None = None
+    ) -> Iterator[tuple[Completion, bool]]:
+        """Yield what is in the file; a missing answer is not measured, which is neither a pass nor a failure."""
+        for task in tasks:
+            for sample in range(self.number):
+                yield self._completion(task.id, sample), True
+
+    def _completion(self, task: str, sample: int) -> Completion:
+        given = self.by_place.get((task, sample))
+        if given is None:
+            why = f"{self.path.name} holds no answer to this task"
+            return Completion(task, self.name, "", "error", sample, note=why, unanswered=why)
+        if given.completion is None:
+            _, why = finish(given.finish_reason, closed=True)
+            return Completion(task, self.name, "", "error", sample, note=why or _NO_ANSWER)
+        closed = page_end(given.completion) is not None
+        if not given.finish_reason:
+            return Completion(task, self.name, given.completion, "stop" if closed else "eos", sample)
+        reason, note = finish(given.finish_reason, closed=closed)
+        return Completion(task, self.name, given.completion, reason, sample, note=note)
+
+    def manifest(self) -> dict[str, Any]:
+        """Return what the manifest says of it."""
+        return {
+            "weights_sha256": None,
+            "adapter_sha256": None,
+            "quantization": None,
+            "dtype": None,
+            "device": None,
+            "template_sha": None,
+            "examples": [],
+            "backend": "file",
+            "batch_size": None,
+            "generation": None,
+            "file": {"name": self.path.name, "sha256": self.sha256},
+        }

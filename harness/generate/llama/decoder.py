@@ -1,0 +1,276 @@
+"""Decoding on a fused model: steps run ahead of the program that looks at their tokens, on CUDA as captured graphs.
+
+While the device makes a step, the program reads the tokens of the step before and decides which rows have ended. A row
+that ended takes part in one step more, whose token is dropped. Rows own a slot each and fill it from its first place.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from harness.generate.llama.model import FusedLlama, Pool
+from harness.generate.stopping import StopRule
+from harness.generate.transformers.continuous_batching import Decoded, Prompt
+from harness.generate.transformers.prefill import MIN_SHARED_PREFIX, Tokens, common_prefix
+
+SPARE = 2
+"""Places of a slot beyond its last token: for the step that a row takes part in after its end."""
+PREFILL_TOKENS = 16384
+"""Prompts enter together up to this many tokens, padding included."""
+ENTERING_SHARE = 16
+"""Waiting prompts enter when this part of the rows is free: entering reads all weights, as a step does."""
+_BUCKETS = (1, 2, 4, 8, 12, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256)
+"""Numbers of rows for which a step is captured."""
+
+
+@dataclass
+class _Row:
+    prompt: Prompt
+    slot: int
+    tokens: list[int] = field(default_factory=list)
+    seconds: float = 0.0
+    ended: bool = False
+
+
+@dataclass
+class _Result:
+    """Tokens on their way from the device, one for each of the rows that were there when the step was started."""
+
+    rows: list[_Row]
+    tokens: torch.Tensor
+    arrived: torch.cuda.Event | None
+
+
+class Stepper:
+    """The state of all rows on the device, and the step over the first of them.
+
+    Args:
+        fused: The model.
+        rows: How many rows there can be at once.
+        pool: Keys and values.
+        longest: No position reaches this.
+        temperature: 0 is greedy.
+        observe: Called with the logits of each step, which is then captured in no graph.
+    """
+
+    def __init__(
+        self,
+        fused: FusedLlama,
+        rows: int,
+        pool: Pool,
+        longest: int,
+        temperature: float,
+        observe: Callable[[torch.Tensor], None] | None = None,
+    ) -> None:
+        self.fused, self.pool, self.longest, self.temperature = fused, pool, longest, temperature
+        self.state = torch.zeros((5, rows), dtype=torch.long, device=fused.device)
+        self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
+        self._graph_memory: Any = None
+        self.rows = rows
+        self.observe = observe
+
+    def set_rows(self, first: int, columns: Sequence[tuple[int, int, int, int]]) -> None:
+        """Write token, position, start of the slot and seed of rows from `first` on."""
+        values = torch.tensor([(*column, 1) for column in columns], dtype=torch.long).t()
+        self.state[:, first : first + len(columns)] = self._sent(values)
+
+    def keep_rows(self, kept: Sequence[int]) -> None:
+        """Put these rows first, in this order; the others are no longer there."""
+        if kept:
+            self.state[:, : len(kept)] = self.state[:, self._sent(torch.tensor(kept))]
+        self.state[4, len(kept) :] = 0
+        self.state[2, len(kept) :] = 0
+        self.state[1, len(kept) :] = 0
+
+    def set_tokens(self, first: int, tokens: torch.Tensor) -> None:
+        """Write the tokens that rows from `first` on decode next."""
+        self.state[0, first : first + len(tokens)] = tokens
+
+    def step(self, active: int) -> torch.Tensor:
+        """Decode one token of the first `active` rows and return the tokens, (active,)."""
+        if self.fused.device.type != "cuda" or self.observe is not None:
+            self._step(active)
+            return self.state[0, :active].clone()
+        bucket = min(next((size for size in _BUCKETS if size >= active), self.rows), self.rows)
+        if bucket not in self._graphs:
+            self._graphs[bucket] = self._captured(bucket)
+        self._graphs[bucket].replay()
+        return self.state[0, :active].clone()
+
+    def _step(self, count: int) -> None:
+        tokens, positions, starts, seeds, live = self.state[:, :count]
+        logits = self.fused.step(tokens, self.pool, starts, positions, self.longest)
+        if self.observe is not None:
+            self.observe(logits)
+        chosen = self.fused.operations.choose(logits, self.temperature, seeds, positions)
+        self.state[0, :count] = torch.where(live.bool(), chosen, tokens)
+        self.state[1, :count] += live
+
+    def _captured(self, count: int) -> torch.cuda.CUDAGraph:
+        """Capture a step. Before, it runs once outside the capture: kernels are compiled and libraries wake up."""
+        before = self.state.clone()
+        self.state[4] = 0
+        torch.cuda.synchronize()
+        beside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        with torch.cuda.stream(beside):
+            self._step(count)
+        beside.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._graph_memory):
+            self._step(count)
+        self._graph_memory = graph.pool()
+        self.state.copy_(before)
+        return graph
+
+    def _sent(self, values: torch.Tensor) -> torch.Tensor:
+        if self.fused.device.type != "cuda":
+            return values
+        return values.pin_memory().to(self.fused.device, non_blocking=True)
+
+
+@dataclass
+class StreamDecoder:
+    """Greedy or sampled decoding of many prompts, with the interface of `Decoder`.
+
+    Args:
+        fused: The model, adapted to what is to be decoded.
+        stop: When a completion ends.
+        batch_size: How many rows are decoded at once.
+        temperature: 0 is greedy.
+        observe: Called with the keys of the rows and the logits behind them, (rows, vocabulary), before each choice.
+    """
+
+    fused: FusedLlama
+    stop: StopRule
+    batch_size: int
+    temperature: float = 0.0
+    observe: Callable[[Sequence[int], torch.Tensor], None] | None = None
+
+    @torch.inference_mode()
+    def decode(self, prompts: Sequence[Prompt]) -> Iterator[Decoded]:
+        """Yield completions as they finish. Longest prompts go first."""
+        if prompts:
+            yield from _Stream(self, sorted(prompts, key=lambda prompt: (-len(prompt.tokens), prompt.key))).run()
+
+
+class _Stream:
+    def __init__(self, settings: StreamDecoder, prompts: Sequence[Prompt]) -> None:
+        self.settings = settings
+        self.fused = settings.fused
+        self.waiting = deque(prompts)
+        self.rows: list[_Row] = []
+        self.flying: deque[_Result] = deque()
+        count = min(settings.batch_size, len(prompts))
+        self.capacity = len(prompts[0].tokens) + settings.stop.max_new_tokens + SPARE
+        tokens = [prompt.tokens for prompt in prompts]
+        shared = common_prefix(tokens) if len(prompts) > 1 else 0
+        self.shared = shared if shared >= MIN_SHARED_PREFIX else 0
+        # place 0 takes padding, then the shared prefix, then the slots
+        self.first_slot = 1 + self.shared
+        self.pool = self.fused.pool(self.first_slot + count * self.capacity)
+        self.free = list(range(count))
+        observe = None if settings.observe is None else self._observe
+        self.stepper = Stepper(self.fused, count, self.pool, self.capacity, settings.temperature, observe)
+        self.before = time.monotonic()
+        if self.shared:
+            self._enter_prefix(tokens[0][: self.shared])
+
+    def run(self) -> Iterator[Decoded]:
+        """Start steps, one ahead of the tokens that are looked at."""
+        while self.waiting or self.rows or self.flying:
+            if self._worth_entering():
+                self._enter()
+            if self.rows:
+                self._send(list(self.rows), self.stepper.step(len(self.rows)))
+            while len(self.flying) > 1 or (self.flying and not self.rows):
+                yield from self._look(self.flying.popleft())
+
+    def _observe(self, logits: torch.Tensor) -> None:
+        assert self.settings.observe is not None
+        self.settings.observe([row.prompt.key for row in self.rows], logits)
+
+    def _worth_entering(self) -> bool:
+        enough = max(1, self.stepper.rows // ENTERING_SHARE)
+        return bool(self.waiting) and (not self.rows or len(self.free) >= min(enough, len(self.waiting)))
+
+    def _enter(self) -> None:
+        """Prefill waiting prompts into free slots, as many as go together."""
+        width = len(self.waiting[0].tokens) - self.shared
+        count = min(len(self.free), len(self.waiting), max(1, PREFILL_TOKENS // width))
+        entering = [_Row(self.waiting.popleft(), self.free.pop()) for _ in range(count)]
+        starts = [self.first_slot + row.slot * self.capacity for row in entering]
+        if self.shared:
+            for start in starts:
+                for kept in (self.pool.keys, self.pool.values):
+                    kept[:, :, start : start + self.shared] = kept[:, :, 1 : 1 + self.shared]
+        logits = self._prefill([row.prompt.tokens for row in entering], starts, self.shared)
+        first = len(self.rows)
+        if self.settings.observe is not None:
+            self.settings.observe([row.prompt.key for row in entering], logits)
+        columns = [
+            (0, len(row.prompt.tokens), start, row.prompt.seed) for row, start in zip(entering, starts, strict=True)
+        ]
+        self.stepper.set_rows(first, columns)
+        state = self.stepper.state[:, first : first + count]
+        chosen = self.fused.operations.choose(logits, self.settings.temperature, state[3].contiguous(), state[1] - 1)
+        self.stepper.set_tokens(first, chosen)
+        self.rows += entering
+        self._send(entering, chosen)
+
+    def _enter_prefix(self, tokens: Tokens) -> None:
+        self._prefill([tokens], [1], 0)
+
+    def _prefill(self, prompts: Sequence[Tokens], starts: Sequence[int], shared: int) -> torch.Tensor:
+        lengths = [len(prompt) - shared for prompt in prompts]
+        width = max(lengths)
+        padded = [[*prompt[shared:], *[0] * (width - length)] for prompt, length in zip(prompts, lengths, strict=True)]
+        device = self.fused.device
+        return self.fused.prefill(
+            torch.tensor(padded, device=device),
+            torch.tensor(lengths, device=device),
+            self.pool,
+            torch.tensor(starts, device=device),
+            shared,
+            self.capacity,
+        )
+
+    def _send(self, rows: list[_Row], tokens: torch.Tensor) -> None:
+        """Let tokens travel to this program while the device goes on."""
+        if tokens.device.type != "cuda":
+            self.flying.append(_Result(rows, tokens, None))
+            return
+        here = torch.empty(tokens.shape, dtype=tokens.dtype, pin_memory=True)
+        here.copy_(tokens, non_blocking=True)
+        arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        arrived.record()
+        self.flying.append(_Result(rows, here, arrived))
+
+    def _look(self, result: _Result) -> list[Decoded]:
+        """Read a step's tokens, take out the rows that ended and return them."""
+        if result.arrived is not None:
+            result.arrived.synchronize()
+        now = time.monotonic()
+        alive = [(row, token) for row, token in zip(result.rows, result.tokens.tolist(), strict=True) if not row.ended]
+        share = (now - self.before) / max(1, len(alive))
+        self.before = now
+        finished = []
+        for row, token in alive:
+            row.tokens.append(token)
+            row.seconds += share
+            reason = row.prompt.ended(self.settings.stop, row.tokens)
+            if reason is not None:
+                row.ended = True
+                tokens = row.tokens[:-1] if reason == "eos" else row.tokens
+                finished.append(Decoded(row.prompt.key, tokens, reason, row.seconds))
+        if finished:
+            kept = [number for number, row in enumerate(self.rows) if not row.ended]
+            self.free += [row.slot for row in self.rows if row.ended]
+            self.rows = [self.rows[number] for number in kept]
+            self.stepper.keep_rows(kept)
+        return finished

@@ -1,0 +1,310 @@
+"""A Llama whose layers are a few large matrix products, for decoding: made once from a loaded model, adapters beside.
+
+Weights that are held in 4 bit are unpacked once into the dtype that computes, to the very values that a 4-bit layer
+computes with. Query, key and value stand in one matrix, gate and up in another, and below each the adapter's A, so that
+one product gives W x and A x; B (A x) is added to it. Nothing is merged, and without an adapter A and B are left alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from harness.generate.llama import torch_ops as reference
+
+RANK_STEP = 16
+"""Rows of A below a matrix come in this many, so that products stay on the fast path."""
+GROUPS = {
+    "qkv": ("q_proj", "k_proj", "v_proj"),
+    "out": ("o_proj",),
+    "up": ("gate_proj", "up_proj"),
+    "down": ("down_proj",),
+}
+
+
+@dataclass
+class Product:
+    """y = W x, with LoRA's B (A x) · scaling where an adapter is on (Hu et al. 2021, section 4.1)."""
+
+    below: torch.Tensor
+    """W and under it A: (out + ranks, in)."""
+    out: int
+    ups: torch.Tensor | None = None
+    """B · scaling, (out, ranks): a block for each layer that was put together."""
+
+    def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return (tokens, out); its rows may lie apart."""
+        if self.ups is None:
+            return functional.linear(inputs, self.below[: self.out])
+        both = functional.linear(inputs, self.below)
+        return both[:, : self.out].addmm_(both[:, self.out :], self.ups.t())
+
+
+@dataclass
+class Layer:
+    """One block."""
+
+    products: dict[str, Product]
+    norms: tuple[torch.Tensor, torch.Tensor]
+    """Before attention and before the gate."""
+
+
+@dataclass
+class Pool:
+    """Keys and values of all layers. A row owns consecutive places, its slot; the first place is for padding."""
+
+    keys: torch.Tensor
+    """(layers, key heads, places, head size)."""
+    values: torch.Tensor
+
+
+class FusedLlama:
+    """The weights of one model as decoding takes them.
+
+    Args:
+        model: A LlamaForCausalLM of transformers, with or without PEFT around it, on its device; it stays as it is.
+        operations: `operations` or `kernels`.
+    """
+
+    def __init__(self, model: Any, operations: Any = reference) -> None:
+        plain = unwrapped(model)
+        config = plain.config
+        self.operations = operations
+        self.dtype: torch.dtype = plain.get_input_embeddings().weight.dtype
+        self.device: torch.device = plain.device
+        self.heads: int = config.num_attention_heads
+        self.narrow: int = config.num_key_value_heads
+        self.size: int = plain.model.layers[0].self_attn.head_dim
+        self.inner: int = config.intermediate_size
+        self.epsilon: float = config.rms_norm_eps
+        self.embedding = plain.get_input_embeddings().weight
+        self.head = plain.get_output_embeddings().weight
+        self.norm = plain.model.norm.weight
+        self.layers = [
+            Layer(
+                {name: _product(block, members, self.dtype) for name, members in GROUPS.items()},
+                (block.input_layernorm.weight, block.post_attention_layernorm.weight),
+            )
+            for block in plain.model.layers
+        ]
+        self._rotary = plain.model.rotary_emb
+        self._angles = torch.empty(0), torch.empty(0)
+
+    def adapt(self, model: Any) -> bool:
+        """Take over the adapter that is on in `model`, or none; return whether there is one."""
+        on = False
+        for layer, block in zip(self.layers, unwrapped(model).model.layers, strict=True):
+            for name, members in GROUPS.items():
+                product = layer.products[name]
+                factors = [_factors(module) for module in _members(block, members)]
+                product.ups = _beside(product, factors, [module.out_features for module in _members(block, members)])
+                on = on or product.ups is not None
+        return on
+
+    def pool(self, places: int) -> Pool:
+        """Return room for that many tokens."""
+        shape = (len(self.layers), self.narrow, places, self.size)
+        zeros = torch.zeros(2, *shape, dtype=self.dtype, device=self.device)
+        return Pool(zeros[0], zeros[1])
+
+    def angles(self, positions: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return cosines and sines, (positions, head size / 2), as the model's own rotary embedding makes them."""
+        if len(self._angles[0]) < positions:
+            every = torch.arange(positions, device=self.device)[None]
+            cosines, sines = self._rotary(self.embedding[:1, None], every)
+            half = self.size // 2
+            self._angles = cosines[0, :, :half].contiguous(), sines[0, :, :half].contiguous()
+        return self._angles
+
+    def step(
+        self, tokens: torch.Tensor, pool: Pool, starts: torch.Tensor, positions: torch.Tensor, longest: int
+    ) -> torch.Tensor:
+        """Return the logits behind one new token of each row, (rows, vocabulary), and store its keys and values.
+
+        Args:
+            tokens: (rows,) the new tokens.
+            pool: Where keys and values are kept.
+            starts: (rows,) the first place of each row's slot.
+            positions: (rows,) of the new tokens in their rows.
+            longest: No position reaches this.
+        """
+        places = starts + positions
+        angles = self.angles(longest)
+
+        def attention(queries: torch.Tensor, number: int) -> torch.Tensor:
+            done: torch.Tensor = self.operations.attend(
+                queries, pool.keys[number], pool.values[number], starts, positions
+            )
+            return done
+
+        return self._logits(self._body(tokens, pool, positions, places, angles, attention))
+
+    def prefill(
+        self, prompts: torch.Tensor, lengths: torch.Tensor, pool: Pool, starts: torch.Tensor, shared: int, longest: int
+    ) -> torch.Tensor:
+        """Return the logits behind each prompt, (rows, vocabulary), and store its keys and values.
+
+        Args:
+            prompts: (rows, width) tokens behind the `shared` first ones, whose keys and values are in the slots.
+            lengths: (rows,) how many of them are no padding.
+            pool: Where keys and values are kept.
+            starts: (rows,) the first place of each row's slot.
+            shared: How many tokens of each row are stored.
+            longest: No position reaches this.
+        """
+        rows, width = prompts.shape
+        columns = torch.arange(width, device=self.device)
+        positions = (shared + columns).repeat(rows, 1)  # an expanded column would flatten to a view without strides
+        within = columns[None] < lengths[:, None]
+        places = torch.where(within, starts[:, None] + positions, 0)
+        before = starts[:, None] + torch.arange(shared, device=self.device)[None]
+        seen = torch.cat([before, places], dim=1)
+        mask = None
+        if shared:
+            mask = torch.ones(width, shared + width, dtype=torch.bool, device=self.device).tril(shared)
+
+        def attention(queries: torch.Tensor, number: int) -> torch.Tensor:
+            done = functional.scaled_dot_product_attention(
+                queries.view(rows, width, self.heads, self.size).transpose(1, 2),
+                pool.keys[number][:, seen].transpose(0, 1),
+                pool.values[number][:, seen].transpose(0, 1),
+                attn_mask=mask,
+                is_causal=mask is None,
+                enable_gqa=self.heads != self.narrow,
+            )
+            return done.transpose(1, 2).reshape(rows * width, -1)
+
+        ends = self._body(
+            prompts.flatten(), pool, positions.flatten(), places.flatten(), self.angles(longest), attention
+        )
+        last = torch.arange(rows, device=self.device) * width + lengths - 1
+        return self._logits((ends[0][last], ends[1][last]))
+
+    def _body(
+        self,
+        tokens: torch.Tensor,
+        pool: Pool,
+        positions: torch.Tensor,
+        places: torch.Tensor,
+        angles: tuple[torch.Tensor, torch.Tensor],
+        attention: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the last residual stream and what is still to be added to it."""
+        run = self.operations
+        residual = functional.embedding(tokens, self.embedding)
+        delta: torch.Tensor | None = None
+        for number, layer in enumerate(self.layers):
+            normed = run.add_norm(residual, delta, layer.norms[0], self.epsilon)
+            projected = layer.products["qkv"](normed)
+            stored = pool.keys[number], pool.values[number]
+            queries = run.turn_and_store(projected, *stored, *angles, positions, places, self.heads)
+            delta = layer.products["out"](attention(queries, number))
+            normed = run.add_norm(residual, delta, layer.norms[1], self.epsilon)
+            delta = layer.products["down"](run.gate(layer.products["up"](normed), self.inner))
+        assert delta is not None
+        return residual, delta
+
+    def _logits(self, ends: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        normed = self.operations.add_norm(*ends, self.norm, self.epsilon)
+        return functional.linear(normed, self.head)
+
+
+def unwrapped(model: Any) -> Any:
+    """Return the model of transformers inside PEFT's."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def why_not_fused(model: Any) -> str | None:
+    """Return what about this model `FusedLlama` does not know, or None."""
+    plain = unwrapped(model)
+    config = plain.config
+    if type(plain).__name__ != "LlamaForCausalLM":
+        return f"{type(plain).__name__} is no Llama"
+    if config.hidden_act != "silu":
+        return f"its activation is {config.hidden_act}"
+    size = plain.model.layers[0].self_attn.head_dim
+    if size & (size - 1):
+        return f"its heads have {size} numbers"
+    if "dynamic" in str(getattr(config, "rope_parameters", "")) or "longrope" in str(
+        getattr(config, "rope_parameters", "")
+    ):
+        return "its rotary positions depend on the length"
+    known = {name for members in GROUPS.values() for name in members}
+    for name, module in plain.named_modules():
+        if not hasattr(module, "lora_A"):
+            if type(module).__name__ == "ModulesToSaveWrapper":
+                return f"its adapter replaces {name}"
+            continue
+        if name.rpartition(".")[2] not in known or not hasattr(module, "out_features"):
+            return f"its adapter changes {name}"
+        if getattr(module, "lora_variant", None) or any(getattr(module, "lora_bias", {}).values()):
+            return "its adapter is more than LoRA"
+    for members in GROUPS.values():
+        for module in _members(plain.model.layers[0], members):
+            if _base(module).bias is not None:
+                return "its layers have biases"
+    return None
+
+
+def _members(block: Any, names: tuple[str, ...]) -> list[Any]:
+    return [getattr(block.self_attn, name, None) or getattr(block.mlp, name) for name in names]
+
+
+def _base(module: Any) -> Any:
+    return getattr(module, "base_layer", module)
+
+
+def _product(block: Any, names: tuple[str, ...], dtype: torch.dtype) -> Product:
+    weights = [_plain_weight(_base(module), dtype) for module in _members(block, names)]
+    joined = torch.cat(weights) if len(weights) > 1 else weights[0]
+    return Product(joined, len(joined))
+
+
+def _plain_weight(layer: Any, dtype: torch.dtype) -> torch.Tensor:
+    state = getattr(layer.weight, "quant_state", None)
+    if state is None:
+        return layer.weight.detach()  # type: ignore[no-any-return]
+    from bitsandbytes.functional import dequantize_4bit
+
+    return dequantize_4bit(layer.weight.data, state).to(dtype)  # type: ignore[no-any-return]
+
+
+Factors = tuple[torch.Tensor, torch.Tensor]
+
+
+def _factors(module: Any) -> Factors | None:
+    """Return A and B · scaling of the adapter that is on."""
+    if not hasattr(module, "lora_A") or module.disable_adapters:
+        return None
+    active = [name for name in module.active_adapters if name in module.lora_A]
+    if not active:
+        return None
+    (name,) = active
+    return module.lora_A[name].weight.detach(), module.lora_B[name].weight.detach() * module.scaling[name]
+
+
+def _beside(product: Product, factors: list[Factors | None], sizes: list[int]) -> torch.Tensor | None:
+    """Put each A below the matrix and return each B · scaling as a block of one matrix; None without any."""
+    ranks = sum(len(pair[0]) for pair in factors if pair is not None)
+    if not ranks:
+        return None
+    room = -(-ranks // RANK_STEP) * RANK_STEP
+    weight = product.below
+    if len(weight) != product.out + room:
+        wider = weight.new_empty((product.out + room, weight.shape[1]))
+        wider[: product.out] = weight[: product.out]
+        product.below = weight = wider
+    weight[product.out :] = 0
+    ups = weight.new_zeros((product.out, room))
+    row = column = 0
+    for pair, size in zip(factors, sizes, strict=True):
+        if pair is not None:
+            rank = len(pair[0])
+            weight[product.out + column : product.out + column + rank] = pair[0]
+            ups[row : row + size, column : column + rank] = pair[1]
+            column += rank
+        row += size
+    return ups

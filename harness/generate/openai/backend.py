@@ -1,0 +1,169 @@
+"""Completions from a server of OpenAI's protocol: vLLM, llama.cpp, TGI, `transformers serve`, or a hosted one."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from harness.answer import page_end
+from harness.errors import HarnessError
+from harness.generate.backend import Answer, Place, StoredBackend, Unanswered, Wanted
+from harness.generate.openai.client import conversation
+from harness.generate.openai.concurrent import Work, as_they_come
+from harness.generate.openai.protocol import Reply, finish
+from harness.generate.settings import GenerationSettings
+from harness.generate.store import CompletionStore, StoredCompletion
+from harness.model.profile_schema import Served
+from harness.model.prompt import PromptRenderer
+from harness.types import Row, Task
+
+Body = dict[str, Any]
+"""A request without what all requests of a model share."""
+
+_SEEDS = 2**31
+"""Some servers keep seeds in 32 bits."""
+REFUSALS = 8
+"""So many rows at the beginning, all of them refused, stand for every row."""
+
+
+@dataclass(frozen=True)
+class ServedModel(StoredBackend[Body]):
+    """One model behind a server, as it is asked."""
+
+    on_these_machines: ClassVar[bool] = False
+
+    name: str
+    served: Served
+    renderer: PromptRenderer
+    settings: GenerationSettings
+    examples: tuple[Task, ...] = ()
+
+    def identity(self) -> dict[str, Any]:
+        """Return everything known here that decides what the model writes; its weights are the server's secret."""
+        identity = {
+            "server": self.served.url,
+            "model": self.served.model,
+            "body": self.served.body,
+            "settings": self.settings.deciding(),
+        }
+        return identity | ({"omit": sorted(self.served.omit)} if self.served.omit else {})
+
+    def prompt(self, task: Task) -> Body:
+        """Return the conversation, or the whole text, that ends with a task's request."""
+        if self._chat:
+            return {"messages": self.renderer.turns(task, self.examples)}
+        return {"prompt": self.renderer.text(task, self.examples)}
+
+    @property
+    def _chat(self) -> bool:
+        return self.renderer.chat
+
+    def request(self, prompt: Body, seed: int) -> Body:
+        """Return the whole body of a request."""
+        body = {
+            "model": self.served.model,
+            **prompt,
+            "max_tokens": self.settings.max_new_tokens,
+            "temperature": self.settings.temperature,
+        }
+        if self.settings.temperature:
+            body["seed"] = seed % _SEEDS
+        body = {name: value for name, value in body.items() if name not in self.served.omit}
+        return {name: value for name, value in (body | self.served.body).items() if value is not None}
+
+    def decode(self, wanted: Wanted[Body]) -> Iterator[Answer]:
+        """Ask the server, `concurrency` requests under way at once, and yield answers as they come.
+
+        Raises:
+            HarnessError: the server refuses every row. What it refused is then not kept, for it may be asked wrongly.
+        """
+        path = "/chat/completions" if self._chat else "/completions"
+        at_once = min(self.served.concurrency, len(wanted))
+
+        @contextlib.asynccontextmanager
+        async def opening() -> AsyncIterator[Work[Place, tuple[Place, Reply]]]:
+            async with conversation(self.served) as server:
+
+                async def answer(place: Place) -> tuple[Place, Reply]:
+                    _, prompt, seed = wanted[place]
+                    return place, await server.ask(path, self.request(prompt, seed))
+
+                yield answer
+
+        answered = self._answered_before(wanted)
+        first = set(list(wanted)[:REFUSALS])
+        refused: dict[Place, Reply] = {}
+        for place, reply in as_they_come(list(wanted), opening, at_once):
+            if not answered and reply.refused:
+                refused[place] = reply
+                if first <= refused.keys() and (len(wanted) > 1 or reply.by_status):
+                    raise HarnessError(
+                        f"the server {self.served.url} refuses every row of {self.served.model}: {reply.refused}",
+                        "look at `url`, `model` and `body` in the model file; `omit: [seed]` takes a field out",
+                    )
+                continue
+            answered = answered or not reply.unanswered
+            for earlier, refusal in refused.items() if answered else ():
+                yield earlier, wanted[earlier][0], completion(refusal, at_once)
+            refused = {} if answered else refused
+            yield place, wanted[place][0], completion(reply, at_once)
+        for earlier, refusal in refused.items():
+            yield earlier, wanted[earlier][0], completion(refusal, at_once)
+
+    def _answered_before(self, wanted: Wanted[Body]) -> bool:
+        """Whether the server has answered rows of this run in an earlier call, which those in `wanted` go on from."""
+        store = CompletionStore(self.identity())
+        anew = any(store.get(key) is not None for key, _, _ in wanted.values())
+        return not anew and store.answered
+
+    def manifest(self) -> dict[str, Any]:
+        """Return what the manifest says of it."""
+        return {
+            "weights_sha256": None,
+            "adapter_sha256": None,
+            "quantization": None,
+            "dtype": None,
+            "device": None,
+            "template_sha": self.renderer.sha,
+            "examples": [example.id for example in self.examples],
+            "backend": "openai",
+            "batch_size": self.served.concurrency,
+            "generation": self.settings.deciding() | {"samples": self.settings.samples},
+            "server": {
+                "url": self.served.url,
+                "model": self.served.model,
+                "api": "chat" if self._chat else "completions",
+                "body": self.served.body,
+            }
+            | ({"omit": sorted(self.served.omit)} if self.served.omit else {}),
+        }
+
+    def price(self, rows: Sequence[Row]) -> dict[str, Any] | None:
+        """Return what these rows cost by the prices in the model file, from the store or not."""
+        price = self.served.price
+        if price is None:
+            return None
+        tokens = {
+            side: sum(row["timing"][f"{side}_tokens"] for row in rows if row["model"] == self.name)
+            for side in ("prompt", "completion")
+        }
+        amount = (tokens["prompt"] * price.prompt + tokens["completion"] * price.completion) / 1e6
+        return {"amount": round(amount, 6), "currency": price.currency}
+
+
+def completion(reply: Reply, at_once: int) -> StoredCompletion | Unanswered:
+    """Return the server's reply as the store keeps it, cut behind the page's `</html>` where our own decoding ends.
+
+    Its time is divided over the requests that were under way beside it.
+    """
+    if reply.unanswered:
+        return Unanswered(reply.unanswered)
+    seconds = reply.seconds / at_once
+    if reply.refused:
+        return StoredCompletion("", "error", reply.prompt_tokens, reply.completion_tokens, seconds, reply.refused)
+    end = page_end(reply.text)
+    text = reply.text if end is None else reply.text[:end]
+    reason, note = finish(reply.finish_reason, closed=end is not None)
+    return StoredCompletion(text, reason, reply.prompt_tokens, reply.completion_tokens, seconds, note)

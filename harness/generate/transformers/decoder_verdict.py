@@ -1,0 +1,140 @@
+"""Which decoder answers for a model, and the memory of what was proved."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import importlib.util
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from harness.storage.atomic import write_atomically
+from harness.storage.cache import cache_folder, content_key
+from harness.storage.lock import one_at_a_time
+
+if TYPE_CHECKING:
+    from harness.generate.transformers.plan import DecodingPlan
+
+Kind = Literal["fused", "slots", "generate", "vllm"]
+"""`fused`: captured steps on unpacked weights (`stream`); `slots`: transformers' own layers with a cache of ours
+(`decode`); `generate`: transformers' own `generate` (`reference`); `vllm`: its engine."""
+
+_PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "triton")
+_SOURCES = (
+    *("transformers/continuous_batching", "transformers/kv_cache", "transformers/prefill", "transformers/reference"),
+    *("transformers/proof", "transformers/twin", "transformers/adapter_kinds", "transformers/context"),
+    *("llama/decoder", "llama/model", "llama/torch_ops", "llama/triton_ops", "stopping", "../model/attention"),
+)
+"""The program text that a proof speaks of: where it changes, it is to be proved again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Which decoder was found to write what `generate` writes."""
+
+    kind: Kind
+    padded: bool = False
+    """Of `generate`: whether several prompts go in one padded batch, which was proved to change nothing."""
+    why: str = ""
+    """Why faster ones do not answer."""
+    evidence: dict[str, Any] = field(default_factory=dict)
+    """What was compared, and how far it was from `generate`."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return what belongs into a completion's key."""
+        return {"kind": self.kind} | ({"padded": self.padded} if self.kind == "generate" else {})
+
+    def line(self, name: str) -> str | None:
+        """Return the line that says that a model is decoded by `generate`; None where a decoder of ours answers."""
+        if self.kind != "generate":
+            return None
+        how = "in padded batches" if self.padded else "one prompt at a time"
+        return f"{name} is decoded by transformers' generate, {how}: {self.why}"
+
+
+class Memory:
+    """A finding on something, kept in the cache under everything that it depends on.
+
+    Args:
+        about: What it depends on, beside the versions of packages and the decoders' own program text.
+    """
+
+    def __init__(self, about: Any) -> None:
+        key = content_key({"about": about, "packages": _versions(), "sources": _sources()})
+        self.path = cache_folder("proofs") / f"{key[:32]}.json"
+
+    def read(self) -> Any:
+        """Return what was found, None where nothing was yet."""
+        with contextlib.suppress(OSError, ValueError):
+            return json.loads(self.path.read_text(encoding="utf-8"))
+        return None
+
+    def found_or(self, find: Callable[[], Any]) -> Any:
+        """Return what was found before, else what `find` returns now; other processes wait for it."""
+        known = self.read()
+        if known is None:
+            with one_at_a_time(self.path.with_suffix(".lock")):
+                known = self.read()
+                if known is None:
+                    known = find()
+                    write_atomically(self.path, json.dumps(known))
+        return known
+
+
+def remembered(about: Any) -> Verdict | None:
+    """Return the verdict on `about` where there is one."""
+    known = Memory(about).read()
+    return None if known is None else Verdict(**known)
+
+
+def remembered_or(about: Any, prove: Callable[[], Verdict]) -> Verdict:
+    """Return the verdict on `about`: proved once, then read from the cache."""
+    return Verdict(**Memory(about).found_or(lambda: asdict(prove())))
+
+
+@functools.cache
+def _versions() -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+@functools.cache
+def _sources() -> str:
+    folder = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for name in _SOURCES:
+        digest.update((folder / f"{name}.py").read_bytes())
+    return digest.hexdigest()
+
+
+def kinds_here(plan: DecodingPlan | None) -> list[Kind]:
+    """Return the decoders of ours that there are on this machine, the fastest first.
+
+    Args:
+        plan: Of the GPU's memory; None decodes with the weights as they are.
+    """
+    return ["fused", "slots"] if plan is not None and plan.unpacked and has_triton() else ["slots"]
+
+
+def has_triton() -> bool:
+    """Whether the kernels of the fused decoder can run."""
+    return importlib.util.find_spec("triton") is not None
+
+
+def device_name(device: str) -> str:
+    """Return what computes, as far as rounding and memory depend on it."""
+    import torch
+
+    if device != "cuda":
+        return f"{device} {torch.backends.cpu.get_cpu_capability()}"
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cuda elsewhere"

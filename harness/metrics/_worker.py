@@ -1,0 +1,50 @@
+"""The process that parses for `harness.metrics.parser_pool`: reads pickled requests from stdin, answers on stdout.
+
+First it says True: it is ready. A request is (function name, arguments); an answer is (True, value) or (False, reason).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import sys
+from collections.abc import Callable
+from typing import Any
+
+_MEMORY_BYTES = 3 * 2**30
+
+
+def main() -> None:
+    """Serve requests until stdin closes."""
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, resource.RLIM_INFINITY))
+    from harness.metrics.facts import page_facts
+    from harness.metrics.html5 import tree_errors
+    from harness.metrics.parser_pool import MEMORY
+
+    functions: dict[str, Callable[..., Any]] = {"page_facts": page_facts, "tree_errors": tree_errors}
+    requests = sys.stdin.buffer
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nothing that a library prints may reach the answers
+    pickle.dump(True, answers)
+    answers.flush()
+    while True:
+        try:
+            name, arguments = pickle.load(requests)
+        except EOFError:
+            return
+        try:
+            answer = (True, functions[name](*arguments))
+        except MemoryError:
+            answer = (False, MEMORY)
+        except Exception as error:
+            answer = (False, f"{type(error).__name__}: {error}"[:200])
+        pickle.dump(answer, answers, protocol=pickle.HIGHEST_PROTOCOL)
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()

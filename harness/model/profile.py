@@ -1,0 +1,217 @@
+"""Finds and loads profiles and their model files, and resolves the words after `--models`."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UsageError, did_you_mean
+from harness.model.identity import ADAPTER_CONFIG, ADAPTER_FILE
+from harness.model.profile_schema import ModelFile, ProfileFile, Quantization, Weights
+from harness.model.weights import gguf_file, gguf_has_chat_template
+from harness.storage.yaml import read_yaml, validate
+from harness.types import CONTROL_NAMES
+
+BASELINES_FOLDER = Path("baselines")
+EMBEDDED_PROFILE = "smollm2-135m"
+GPU_PROFILE = "llama-2-7b"
+MERGED_RECORD = "merged.json"
+"""Stands in a folder with a merged model: it holds 16-bit weights, and quantising them anew would be another model."""
+
+
+_LONGEST_NAME = 100
+_BETWEEN_NAMES = re.compile(r"[:#\x00-\x1f\x7f]")
+"""`first:second` is a pair of models, `model#seed1` one of several trainings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A profile, and why it was chosen."""
+
+    name: str
+    folder: Path
+    file: ProfileFile
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """One model to be measured: its name in the report, its profile and its file."""
+
+    name: str
+    profile: Profile
+    file: ModelFile
+    quantization: Quantization | None = None
+    """How its weights are held whatever profile and command line say; None where those decide."""
+
+    @property
+    def kind(self) -> str:
+        """`served`, `file`, `base`, `few-shot` or `tuned`, as in the manifest."""
+        if self.file.backend in ("openai", "file"):
+            return "served" if self.file.openai else "file"
+        if self.file.train or self.file.adapter:
+            return "tuned"
+        return "few-shot" if self.file.few_shot else "base"
+
+
+def base_weights(profile: Profile) -> Weights:
+    """Return where the profile's weights come from.
+
+    Raises:
+        UsageError: it names none, so that all its models must be elsewhere.
+    """
+    if profile.file.weights is None:
+        raise UsageError(f"profile {profile.name} has no `weights`", "its model files need `openai:` or `file:`")
+    return profile.file.weights
+
+
+def weights_source(spec: ModelSpec) -> str | None:
+    """Return where a model's weights come from in words; None where that is not known here."""
+    return str(spec.profile.file.weights) if spec.file.backend in ("transformers", "vllm") else None
+
+
+def profile_names(folder: Path = BASELINES_FOLDER) -> list[str]:
+    """Return the names of all profiles below `folder`."""
+    return [file.parent.name for file in sorted(folder.glob("*/profile.yaml"))]
+
+
+def load_profile(name: str | None, folder: Path = BASELINES_FOLDER) -> Profile:
+    """Load the profile of that name; for None, the one that suits this machine.
+
+    Raises:
+        UsageError: there is no such profile, or its file is wrong.
+    """
+    why = "chosen by --profile"
+    if name is None:
+        name, why = _suitable_profile()
+    path = folder / name / "profile.yaml"
+    if not path.is_file():
+        raise UsageError(f"there is no profile '{name}'", did_you_mean(name, profile_names(folder)))
+    return Profile(name, path.parent, validate(ProfileFile, read_yaml(path) or {}, str(path)), why)
+
+
+def _suitable_profile() -> tuple[str, str]:
+    import torch
+
+    if torch.cuda.is_available():
+        return GPU_PROFILE, f"a CUDA GPU was found: {torch.cuda.get_device_name()}"
+    return EMBEDDED_PROFILE, "no CUDA GPU was found, so the embedded model is used"
+
+
+def resolve_model(word: str, profile: Profile, folder: Path = BASELINES_FOLDER) -> ModelSpec:
+    """Resolve one word of `--models`: a model file of the profile, `profile/model`, or a local model or adapter folder.
+
+    Raises:
+        UsageError: the word names nothing; the hint names the nearest.
+    """
+    path = profile.folder / f"{word}.yaml"
+    if path.is_file() and word != "profile":
+        return ModelSpec(word, profile, validate(ModelFile, read_yaml(path) or {}, str(path)))
+    if "/" in word and (folder / f"{word}.yaml").is_file():
+        other, _, model = word.rpartition("/")
+        spec = resolve_model(model, load_profile(other, folder), folder)
+        return replace(spec, name=word)
+    local = Path(word)
+    if (local / ADAPTER_CONFIG).is_file():
+        return _local_adapter(local, profile)
+    if (local / "config.json").is_file():
+        weights = Weights(folder=str(local.resolve()))
+        file = profile.file.model_copy(update={"weights": weights, "chat": _has_chat_template(local)})
+        described = ModelFile(description=f"the model in {local}")
+        merged: Quantization | None = "none" if (local / MERGED_RECORD).is_file() else None
+        return ModelSpec(local.absolute().name or local.resolve().name, replace(profile, file=file), described, merged)
+    packed = gguf_file(local)
+    if packed is not None:
+        weights = Weights(folder=str(packed.resolve()))
+        file = profile.file.model_copy(update={"weights": weights, "chat": gguf_has_chat_template(packed)})
+        described = ModelFile(description=f"the model in {packed}")
+        return ModelSpec(local.absolute().name, replace(profile, file=file), described)
+    known = [*model_names(profile), *CONTROL_NAMES]
+    raise UsageError(f"profile {profile.name} has no model '{word}'", did_you_mean(word, known))
+
+
+def model_names(profile: Profile) -> list[str]:
+    """Return the names of the profile's model files."""
+    return [file.stem for file in sorted(profile.folder.glob("*.yaml")) if file.stem != "profile"]
+
+
+def check_adapter(spec: ModelSpec) -> None:
+    """Refuse a model file whose adapter is not there, before any work begins.
+
+    Raises:
+        UsageError: its folder holds none.
+    """
+    for name in (ADAPTER_CONFIG, ADAPTER_FILE) if spec.file.adapter else ():
+        if not (Path(str(spec.file.adapter)) / name).is_file():
+            raise UsageError(f"{spec.file.adapter} holds no adapter: {name} is missing", "check the path")
+
+
+def check_names(specs: Sequence[ModelSpec], words: Sequence[str], profile: Profile) -> None:
+    """Refuse models whose rows could not be told apart: every model of a run is known by its name.
+
+    Args:
+        specs: The models of a run.
+        words: What was asked for, controls included.
+        profile: The run's profile.
+
+    Raises:
+        UsageError: a name is taken, or holds what the files of a run put between names.
+    """
+    for word in CONTROL_NAMES:
+        if word in words and (profile.folder / f"{word}.yaml").is_file():
+            raise UsageError(
+                f"'{word}' is a control, and profile {profile.name} has a model of that name", f"rename {word}.yaml"
+            )
+    taken = {_folded(name): f"the control '{name}'" for name in CONTROL_NAMES}
+    for spec in specs:
+        if not spec.name or len(spec.name) > _LONGEST_NAME or _BETWEEN_NAMES.search(spec.name):
+            raise UsageError(
+                f"a model cannot be called {spec.name!r:.120}",
+                f"names have no ':' or '#' and at most {_LONGEST_NAME} letters: rename the folder or file",
+            )
+        other = taken.get(_folded(spec.name))
+        if other == f"the model '{spec.name}'":
+            raise UsageError(f"two models are called '{spec.name}'", "rename one of the folders")
+        if other is not None:
+            raise UsageError(f"a model is called '{spec.name}', like {other}", "rename its folder or file")
+        taken[_folded(spec.name)] = f"the model '{spec.name}'"
+        if spec.name not in words and (profile.folder / f"{spec.name}.yaml").is_file():
+            kind = resolve_model(spec.name, profile).kind
+            if kind != spec.kind:
+                raise UsageError(
+                    f"a {spec.kind} model is called '{spec.name}', which is the {kind} model of profile {profile.name}",
+                    "rename its folder",
+                )
+
+
+def _folded(name: str) -> str:
+    """Return what two names share that some file systems and every reader take for one."""
+    return unicodedata.normalize("NFKC", name).casefold()
+
+
+def _local_adapter(folder: Path, profile: Profile) -> ModelSpec:
+    if not (folder / ADAPTER_FILE).is_file():
+        raise UsageError(f"{folder} has no {ADAPTER_FILE}", "save the adapter with safe_serialization=True")
+    described = f"the adapter in {folder}, made for {_json(folder / ADAPTER_CONFIG).get('base_model_name_or_path')}"
+    name = folder.absolute().name or folder.resolve().name
+    return ModelSpec(name, profile, ModelFile(description=described, adapter=str(folder.resolve())))
+
+
+def _has_chat_template(folder: Path) -> bool:
+    if (folder / "chat_template.jinja").is_file() or any(folder.glob("additional_chat_templates/*.jinja")):
+        return True
+    config = folder / "tokenizer_config.json"
+    return config.is_file() and bool(_json(config).get("chat_template"))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UsageError(f"{path} is not valid JSON: {error!s:.100}", "download or save it again") from None
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,87 @@
+"""Whether answers depend on the batch they were decoded in: a sample of tasks is decoded alone and compared.
+
+In exact arithmetic they would not. In floating point the order of summation differs with the batch, and where two
+tokens are nearly equally likely, greedy decoding may take the other one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any, Protocol
+
+from harness.generate.backend import Backend
+from harness.generate.transformers.generator import Generator
+from harness.pipeline.config import Resolved
+from harness.pipeline.executor import Executor
+from harness.progress import Narrator
+from harness.suite.split import stratified
+from harness.types import Row
+
+
+class _Answering(Protocol):
+    @property
+    def generator(self) -> Backend:
+        """How it answers."""
+
+    def on(self, suite: str) -> Backend:
+        """How it answers that suite."""
+
+
+class Alone(Generator):
+    """A generator that decodes one row at a time and keeps its answers apart from those of whole batches."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides an answer, and that it was decoded alone."""
+        return super().identity() | {"batch_size": 1}
+
+
+def alone(generator: Generator) -> Alone:
+    """Return the same model at batch 1."""
+    found = Alone(**{field.name: getattr(generator, field.name) for field in fields(generator)})
+    return replace(found, settings=replace(generator.settings, batch_size=1))
+
+
+def check_batches(
+    resolved: Resolved, contenders: Sequence[_Answering], rows: Sequence[Row], executor: Executor, narrator: Narrator
+) -> dict[str, dict[str, Any]]:
+    """Return, by model, of how many answers how many differ between batch 1 and the batch used.
+
+    Models that something else decodes for are left out: their batches are their server's or engine's.
+    """
+    count = resolved.request.check_batch
+    if not count:
+        return {}
+    said = {(row["suite"], row["task"], row["model"], row["sample"]): row for row in rows}
+    found = {}
+    for contender in contenders:
+        generator = contender.generator
+        if type(generator) is Generator:
+            found[generator.name] = _check(resolved, contender, generator, said, count, executor, narrator)
+    return found
+
+
+def _check(
+    resolved: Resolved,
+    contender: _Answering,
+    generator: Generator,
+    said: Mapping[tuple[str, str, str, int], Row],
+    count: int,
+    executor: Executor,
+    narrator: Narrator,
+) -> dict[str, Any]:
+    answers, differ = 0, []
+    with narrator.stage(f"{generator.name} answers again at batch 1") as stage:
+        for part in resolved.measured:
+            limited = contender.on(part.suite.name)
+            assert isinstance(limited, Generator)
+            for done, _ in alone(limited).answers(stratified(part.own, count), decoding=executor.decoding):
+                row = said.get((part.suite.name, done.task, done.model, done.sample))
+                if row is None or done.unanswered:
+                    continue
+                answers += 1
+                stage.advance()
+                if (row["completion"], row["finish_reason"]) != (done.text, done.finish_reason):
+                    differ.append(f"{part.suite.name}/{done.task}")
+        stage.note = f"{len(differ)} of {answers} differ from batch {generator.settings.batch_size}"
+    return {"batch_size": generator.settings.batch_size, "answers": answers, "differ": len(differ), "tasks": differ}

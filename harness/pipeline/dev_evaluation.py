@@ -1,0 +1,151 @@
+"""What a training is watched by: the model answers a development slice, and the scorers say how well.
+
+Training is handed the result as a callback (`harness.train.evaluation`) and never sees a scorer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING
+
+from harness.errors import UsageError, did_you_mean
+from harness.generate.backend import Place
+from harness.generate.settings import GenerationSettings
+from harness.generate.store import FORM, StoredCompletion
+from harness.generate.transformers.decoder_verdict import Kind, Verdict, kinds_here
+from harness.generate.transformers.generator import Generator, Wanted
+from harness.metrics.extract import extract
+from harness.metrics.metric import Evidence, Metric
+from harness.metrics.registry import METRICS, metric, score_metric
+from harness.model.profile_schema import Watch
+from harness.suite.split import development_slice
+from harness.train.evaluation import TASK_SCORE, Watched
+from harness.types import Score, Suite, Task
+
+if TYPE_CHECKING:
+    from harness.generate.transformers.plan import DecodingPlan
+
+_NEEDS_MORE = frozenset({"conforming", "visual_similarity"})
+"""Beside what a browser measures: these need the Nu Html Checker or screenshots."""
+
+
+def watchable() -> list[str]:
+    """Return the names of the metrics that a training may be watched by: those that the parsers alone give."""
+    return [m.name for m in METRICS if m.kind in ("form", "similarity") and m.name not in _NEEDS_MORE]
+
+
+def check_metrics(watch: Watch) -> None:
+    """Check the metrics that a training is watched by.
+
+    Raises:
+        UsageError: one is unknown or cannot be measured while training.
+    """
+    for name in watch.metrics:
+        if name not in watchable():
+            why = "needs more than the parsers" if name in {m.name for m in METRICS} else "is not known"
+            raise UsageError(f"train.watch.metrics: '{name}' {why}", did_you_mean(name, watchable()))
+
+
+def watched_rows(
+    watch: Watch, suite: Suite, generator: Generator, tell: Callable[[str], None] | None = None
+) -> tuple[tuple[Task, ...], Watched]:
+    """Take the development slice out of a suite's training rows; return the other rows, and what looks at the slice.
+
+    Args:
+        watch: The model file's settings.
+        suite: Whose training part is used; what it holds out stays untouched.
+        generator: The model as it will be measured, without an adapter: it decodes with whatever its loaded model is.
+        tell: Called with a line for each look.
+
+    Raises:
+        UsageError: the suite has too few training rows.
+    """
+    rest, development = development_slice(suite.train, watch.rows)
+    if len(development) < watch.rows or len(rest) < watch.rows:
+        raise UsageError(
+            f"train.watch.rows: {watch.rows} of {suite.name}'s {len(suite.train)} training rows cannot be kept out",
+            "near-duplicates stay together, and at least as many rows must be left: set fewer",
+        )
+    length = watch.max_new_tokens or generator.settings.max_new_tokens
+    settings = GenerationSettings(length, watch.batch_size)
+    same = {part.name: getattr(generator, part.name) for part in fields(generator)}
+    inside = GeneratorInTraining(**same | {"settings": settings})
+    metrics = tuple(metric(name) for name in watch.metrics)
+    versions = {m.name: m.version for m in metrics}
+    identity = {"metrics": versions, "generation": settings.deciding(), "answers": FORM}
+    look = Look(inside, development, metrics)
+    return rest, Watched(watch, development, look, identity, tell)
+
+
+@dataclass(frozen=True)
+class GeneratorInTraining(Generator):
+    """A model as it stands in its training, which has taken memory already and needs it again."""
+
+    found: dict[tuple[Kind, ...], Verdict] = field(default_factory=dict)
+    """Which decoder writes, by those that there are."""
+
+    def _plan(self) -> DecodingPlan | None:
+        import torch
+
+        plan = super()._plan()
+        return plan if plan is not None and plan.memory <= torch.cuda.mem_get_info()[0] else None
+
+    def _proved(self, plan: DecodingPlan | None) -> Verdict:
+        """Which decoder writes is found on the model as it first stands: weights change, their kind does not."""
+        import torch
+
+        kinds = tuple(kinds_here(plan))
+        if kinds not in self.found:
+            try:
+                self.found[kinds] = self._prove(plan)
+            except torch.OutOfMemoryError:
+                if plan is None:
+                    raise
+                self.loaded.fused = None
+                self.found[kinds] = self._proved(None)
+        return self.found[kinds]
+
+    def decode(self, wanted: Wanted) -> Iterator[tuple[Place, str, StoredCompletion]]:
+        """Decode and keep nothing for the next time."""
+        try:
+            yield from super().decode(wanted)
+        finally:
+            self.loaded.fused = None
+
+
+@dataclass(frozen=True)
+class Look:
+    """Lets a model as it stands answer tasks greedily, and scores the answers."""
+
+    generator: Generator
+    tasks: tuple[Task, ...]
+    metrics: tuple[Metric, ...]
+
+    def __call__(self) -> dict[str, float]:
+        """Return each metric over all tasks on its own scale, and the task score: their mean, each from 0 to 100.
+
+        What could not be measured on any task is absent, and then there is no task score either.
+        """
+        by_id = {task.id: task for task in self.tasks}
+        wanted = {(task.id, 0): ("", self.generator.prompt(task), 0) for task in self.tasks}
+        evidence = []
+        for (task_id, _), _, answer in self.generator.decode(wanted):
+            task = by_id[task_id]
+            evidence.append(Evidence(task, answer.text, extract(answer.text, answer.finish_reason, task.scope)))
+        found = {m.name: _over_all(m, [score_metric(m, page) for page in evidence]) for m in self.metrics}
+        scores = {name: value for name, value in found.items() if value is not None}
+        if len(scores) == len(self.metrics):
+            parts = [scores[m.name] * (1 if m.scale == "percent" else 100) for m in self.metrics]
+            scores[TASK_SCORE] = sum(parts) / len(parts)
+        return scores
+
+
+def _over_all(metric: Metric, scores: list[Score | None]) -> float | None:
+    """Return a metric over all rows that have a number: the corpus value where there is one, else the mean."""
+    measured = [score for score in scores if score is not None and score.value is not None]
+    if not measured:
+        return None
+    if metric.corpus is not None:
+        return metric.corpus([sum(column) for column in zip(*(score.counts or () for score in measured), strict=True)])
+    return sum(score.value or 0.0 for score in measured) / len(measured)

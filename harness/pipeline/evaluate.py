@@ -1,0 +1,177 @@
+"""The measuring part of a run: every model answers every task, and every answer becomes a row."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from harness.generate.backend import Backend
+from harness.pipeline.config import MeasuredSuite, Resolved
+from harness.pipeline.executor import Executor
+from harness.progress import Narrator
+from harness.runs.folder import RunFolder
+from harness.types import Completion, Row, Task
+
+Finished = Mapping[tuple[str, str, str, int], Row]
+"""The rows of the journal by suite, task, model and sample."""
+
+
+class Answering(Protocol):
+    """A model that is ready to answer."""
+
+    @property
+    def generator(self) -> Backend:
+        """How it answers."""
+
+    def on(self, suite: str) -> Backend:
+        """How it answers that suite: its answers are limited by the suite's references."""
+
+    @property
+    def trained_on(self) -> frozenset[str]:
+        """`prompt_sha` of every row that it has seen."""
+
+
+def measure(
+    resolved: Resolved,
+    contenders: Sequence[Answering],
+    folder: RunFolder,
+    finished: Finished,
+    trials: Mapping[str, Mapping[str, Any]],
+    executor: Executor,
+    narrator: Narrator,
+) -> list[Row]:
+    """Generate and score everything; rows that are in the journal with the same completion are kept."""
+    seen = {contender.generator.name: contender.trained_on for contender in contenders}
+    executor.begin()
+    fresh = resolved.request.fresh
+    answered: list[tuple[MeasuredSuite, Iterable[tuple[Task, Completion]]]] = []
+    for measured in resolved.measured:
+        if executor.streams:
+            work: Iterable[tuple[Task, Completion]] = _stream(measured, contenders, resolved.controls, fresh, executor)
+        else:
+            work = _answer(measured, contenders, resolved.controls, fresh, narrator)
+        answered.append((measured, work))
+    rows: list[Row] = []
+    for measured, work in answered:
+        sieve = _Sieve(measured.suite.name, finished, seen)
+        refused = trials[measured.suite.name]["refused"]
+        rows += _score(sieve, work, refused, folder, executor, narrator)
+    return rows
+
+
+def _answer(
+    measured: MeasuredSuite, contenders: Sequence[Answering], controls: Sequence[str], fresh: bool, narrator: Narrator
+) -> list[tuple[Task, Completion]]:
+    """Let one model after the other answer a suite, before anything is scored."""
+    by_id = {task.id: task for task in measured.own}
+    work: list[tuple[Task, Completion]] = []
+    for contender in contenders:
+        work += [
+            (by_id[done.task], done) for done in _generate(contender.on(measured.suite.name), measured, fresh, narrator)
+        ]
+    return work + _controls(measured, controls)
+
+
+def _stream(
+    measured: MeasuredSuite, contenders: Sequence[Answering], controls: Sequence[str], fresh: bool, executor: Executor
+) -> Iterator[tuple[Task, Completion]]:
+    """Yield answers as they are finished; controls go first, for they are there before any model is loaded."""
+    yield from _controls(measured, controls)
+    by_id = {task.id: task for task in measured.own}
+    for contender in contenders:
+        for done, _ in contender.on(measured.suite.name).answers(measured.own, fresh=fresh, decoding=executor.decoding):
+            yield by_id[done.task], done
+
+
+def _controls(measured: MeasuredSuite, controls: Sequence[str]) -> list[tuple[Task, Completion]]:
+    from harness.scoring.controls import control_completions
+
+    by_id = {task.id: task for task in measured.own}
+    # over all tasks, so that another task's reference is the same one in every shard
+    made = control_completions(measured.suite, measured.tasks, controls)
+    return [(by_id[done.task], done) for done in made if done.task in by_id]
+
+
+def _generate(generator: Backend, measured: MeasuredSuite, fresh: bool, narrator: Narrator) -> list[Completion]:
+    count = len(measured.own) * generator.samples
+    with narrator.stage(f"{generator.name} answers {measured.suite.name}", count) as stage:
+        tokens, seconds, cached = 0, 0.0, 0
+
+        def show(completion: Completion, stored: bool) -> None:
+            nonlocal tokens, seconds, cached
+            cached += stored
+            if not stored:
+                tokens, seconds = tokens + completion.completion_tokens, seconds + completion.seconds
+            speed = f"{tokens / seconds:.0f} tokens/s" if seconds else ""
+            stage.advance(speed or f"{cached} from the store")
+
+        return generator.complete(measured.own, fresh=fresh, on_done=show)
+
+
+@dataclass
+class _Sieve:
+    """Tells work that is to be scored from rows that are finished or not to be scored at all."""
+
+    suite: str
+    finished: Finished
+    seen: Mapping[str, frozenset[str]]
+    kept: list[Row] = field(default_factory=list)
+    refused: deque[Row] = field(default_factory=deque)
+    """Not yet in the journal."""
+
+    def missing(self, work: Iterable[tuple[Task, Completion]]) -> Iterator[tuple[Task, Completion]]:
+        """Yield what is to be scored."""
+        from harness.scoring.scorer import refuse
+
+        for task, done in work:
+            row = self.finished.get((self.suite, task.id, done.model, done.sample))
+            if row is not None and row["completion"] == done.text and row["prompt_sha"] == task.prompt_sha:
+                self.kept.append(row)
+            elif task.prompt_sha in self.seen.get(done.model, frozenset()):
+                self.refused.append(refuse(task, self.suite, done, "the model was trained on this row"))
+            elif done.unanswered:
+                self.refused.append(refuse(task, self.suite, done, done.unanswered))
+            else:
+                yield task, done
+
+    def take_refused(self) -> list[Row]:
+        """Return the refused rows that came since the last call."""
+        return [self.refused.popleft() for _ in range(len(self.refused))]
+
+
+def _score(
+    sieve: _Sieve,
+    work: Iterable[tuple[Task, Completion]],
+    refused: Mapping[str, str],
+    folder: RunFolder,
+    executor: Executor,
+    narrator: Narrator,
+) -> list[Row]:
+    name = f"checking and rendering {sieve.suite}"
+    missing: Iterable[tuple[Task, Completion]] = sieve.missing(work)
+    total = None
+    if executor.streams:
+        name = f"answering, checking and rendering {sieve.suite}"
+    else:
+        missing = list(missing)
+        total = len(missing)
+    fresh_rows: list[Row] = []
+
+    def keep(rows: list[Row]) -> None:
+        if rows:
+            folder.append(rows)
+            fresh_rows.extend(rows)
+
+    with narrator.stage(name, total) as stage:
+        on_page: Callable[[], None] = stage.advance
+        if sieve.kept:
+            stage.note = f"{len(sieve.kept)} more from the journal"
+        keep(sieve.take_refused())
+        for rows in executor.rows(sieve.suite, missing, refused, folder.write_shot, on_page):
+            keep([*sieve.take_refused(), *rows])
+        keep(sieve.take_refused())
+        if sieve.kept:
+            stage.note = f"{len(sieve.kept)} more from the journal"
+    return [*sieve.kept, *fresh_rows]

@@ -1,0 +1,132 @@
+"""Where the work of a run is done. The classes that do it are the same everywhere."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from harness.generate.transformers.decoder_verdict import Verdict
+from harness.generate.transformers.generator import Decoding, Generator
+from harness.model.load import Precision, choose_precision
+from harness.model.profile_schema import DType, Quantization
+from harness.storage.cache import cache_folder
+from harness.types import Completion, Row, Task
+
+if TYPE_CHECKING:
+    from harness.cluster.executor import RayExecutor
+    from harness.pipeline.config import RunRequest
+    from harness.render import Renderer
+    from harness.scoring.scorer import ShotWriter
+
+
+class Executor(Protocol):
+    """Answers prompts and scores answers."""
+
+    streams: bool
+    """Whether answers are scored while others are still being written."""
+
+    @property
+    def decoding(self) -> Decoding | None:
+        """What decodes in place of the generator's own process; None leaves it there."""
+
+    def precision(self, quantization: Quantization, dtype: DType) -> Precision:
+        """Return how weights are held where they answer."""
+
+    def decoder(self, generator: Generator) -> Verdict:
+        """Return which decoder writes for a model where it answers, proved there.
+
+        Raises:
+            HarnessError: transformers' own `generate` fails on it.
+        """
+
+    def begin(self) -> None:
+        """Called when training is over and the measuring begins."""
+
+    def rows(
+        self,
+        suite: str,
+        work: Iterable[tuple[Task, Completion]],
+        refused: Mapping[str, str],
+        write_shot: ShotWriter,
+        on_page: Callable[[], None],
+    ) -> Iterator[list[Row]]:
+        """Yield the finished rows of a suite as they come, in any order.
+
+        Args:
+            suite: The suite's name.
+            work: Tasks with their answers, read only as fast as they are scored.
+            refused: Metrics whose numbers are not given, and why.
+            write_shot: Stores a screenshot.
+            on_page: Called after each page.
+        """
+
+    def record(self) -> dict[str, Any]:
+        """Return what the manifest says of it."""
+
+
+def open_executor(
+    request: RunRequest, say: Callable[[str], None]
+) -> contextlib.AbstractContextManager[LocalExecutor | RayExecutor]:
+    """Return the executor that was asked for; `say` is told what becomes of its workers.
+
+    Raises:
+        UsageError: its package is not installed.
+        HarnessError: its cluster is out of reach, or does not measure as this machine does.
+    """
+    if request.executor == "local":
+        return LocalExecutor()
+    from harness.cluster.executor import RayExecutor
+
+    return RayExecutor(request.address, request.actors, say)
+
+
+class LocalExecutor:
+    """Everything in this process and its browsers."""
+
+    streams = False
+    decoding: Decoding | None = None
+
+    def __init__(self) -> None:
+        self._renderer: Renderer | None = None
+        self._open = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.__exit__(kind, error, trace)
+
+    def precision(self, quantization: Quantization, dtype: DType) -> Precision:
+        """Return the precision for this machine."""
+        return choose_precision(quantization, dtype)
+
+    def decoder(self, generator: Generator) -> Verdict:
+        """Return which decoder writes for a model in this process."""
+        return generator.decoder()
+
+    def begin(self) -> None:
+        """Nothing is to be made ready: browsers start with the first page."""
+
+    def rows(
+        self,
+        suite: str,
+        work: Iterable[tuple[Task, Completion]],
+        refused: Mapping[str, str],
+        write_shot: ShotWriter,
+        on_page: Callable[[], None],
+    ) -> Iterator[list[Row]]:
+        """Yield finished rows, a chunk at a time; the browsers stay open for the next suite."""
+        from harness.render import Renderer
+        from harness.scoring.scorer import Scorer
+
+        if self._renderer is None:
+            self._renderer = self._open.enter_context(Renderer(cache_dir=cache_folder("renders")))
+        return Scorer(suite, self._renderer, write_shot, refused).rows(work, on_page)
+
+    def record(self) -> dict[str, Any]:
+        """Return the executor's name."""
+        return {"name": "local"}

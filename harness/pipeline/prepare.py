@@ -1,0 +1,197 @@
+"""Models ready to answer: weights loaded once for each profile, what is to be trained trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from harness.generate.backend import Backend
+from harness.generate.backends import backend_elsewhere
+from harness.generate.settings import GenerationSettings
+from harness.generate.transformers.generator import Generator
+from harness.generate.vllm_engine import on_engine
+from harness.model.identity import adapter_hashes
+from harness.model.load import LoadedModel, Precision, choose_precision, load_model, renderer_for
+from harness.model.profile import ModelSpec, base_weights
+from harness.model.profile_schema import DType, Quantization, Training, Weights
+from harness.model.prompt import PromptRenderer, few_shot_examples
+from harness.model.reach import UNKNOWN_LIMIT, Reach
+from harness.pipeline.answer_limits import AnswerLimits
+from harness.pipeline.config import Resolved, training_suite_name
+from harness.pipeline.dev_evaluation import watched_rows
+from harness.progress import Narrator
+from harness.suite.load import find_suite
+from harness.suite.split import stratified
+from harness.train.callbacks import Progress
+from harness.train.data import DataReport
+from harness.train.memory_plan import fitting_layout
+from harness.train.settings import check_names
+from harness.train.sft import TrainedAdapter, train_adapter
+from harness.types import Suite, Task
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A model that is ready to answer: its generator, and what its training saw."""
+
+    spec: ModelSpec
+    generator: Backend
+    trained: TrainedAdapter | None = None
+    training: Training | None = None
+    trained_on: frozenset[str] = frozenset()
+    """`prompt_sha` of every row that the model has seen: it gets no score on them."""
+    limits: Mapping[str, Reach] = field(default_factory=dict)
+    """By measured suite, how long its answers may be."""
+
+    def on(self, suite: str) -> Backend:
+        """Return the model as it answers that suite."""
+        limit = self.limits.get(suite)
+        return self.generator if limit is None else self.generator.limited(limit.max_new_tokens)
+
+
+def prepare(
+    resolved: Resolved, narrator: Narrator, precision_of: Callable[[Quantization, DType], Precision] = choose_precision
+) -> list[Contender]:
+    """Load weights once for each profile, and train what has to be trained.
+
+    Args:
+        resolved: What is asked.
+        narrator: Says how it goes.
+        precision_of: How weights are held, given the profile's quantisation and dtype.
+
+    Raises:
+        UsageError: a training has a wrong setting; said before anything is fetched.
+        HarnessError: weights cannot be had, or a training does not fit the GPU.
+    """
+    for spec in resolved.specs:
+        if spec.file.train is not None:
+            check_names(spec.file.train.sft, spec.file.train.lora)
+    loaded: dict[tuple[Weights, Precision], LoadedModel] = {}
+    contenders: list[Contender] = []
+    limits = AnswerLimits(resolved, narrator.say)
+    for spec in resolved.specs:
+        if spec.file.backend in ("openai", "file"):
+            contenders.append(_elsewhere(spec, resolved, limits))
+            continue
+        file, weights = spec.profile.file, base_weights(spec.profile)
+        precision = precision_of(spec.quantization or resolved.request.quantization or file.quantization, file.dtype)
+        key = (weights, precision)
+        if key not in loaded:
+            with narrator.stage(f"weights {weights}"):
+                loaded[key] = load_model(weights, precision)
+                loaded[key].notice = narrator.say
+        contenders += _contenders(spec, loaded[key], resolved, limits, narrator)
+    return contenders
+
+
+def _contenders(
+    spec: ModelSpec, loaded: LoadedModel, resolved: Resolved, limits: AnswerLimits, narrator: Narrator
+) -> list[Contender]:
+    file, request = spec.profile.file, resolved.request
+    renderer = PromptRenderer(file.prompt, file.chat, loaded.tokenizer)
+    settings = GenerationSettings(
+        file.max_new_tokens or UNKNOWN_LIMIT,
+        file.batch_size,
+        temperature=request.temperature,
+        samples=request.samples,
+    )
+    learnt_from = resolved.training_suites.get(find_suite(training_suite_name(spec, resolved.specs)).name)
+    if spec.file.train is not None:
+        assert learnt_from is not None
+        untrained = Generator(name=spec.name, loaded=loaded, renderer=renderer, settings=settings)
+        within = limits.of(untrained, file)
+        untrained = replace(
+            untrained, settings=replace(settings, max_new_tokens=limits.on(learnt_from, untrained, file))
+        )
+        return [
+            replace(_train(spec, replace(untrained, name=name), training, learnt_from, narrator), limits=within)
+            for name, training in _seeded(spec.name, spec.file.train, request.seeds)
+        ]
+    examples = few_shot_examples(learnt_from.train, spec.file.few_shot) if learnt_from else ()
+    adapter = Path(spec.file.adapter) if spec.file.adapter else None
+    renderer, its_own = renderer_for(renderer, adapter)
+    if its_own:
+        narrator.say(f"{spec.name} is asked with what its adapter brings: {its_own}")
+    generator = Generator(
+        name=spec.name,
+        loaded=loaded,
+        renderer=renderer,
+        settings=settings,
+        adapter_folder=adapter,
+        adapter_sha256=adapter_hashes(adapter).identity if adapter else None,
+        examples=examples,
+    )
+    within = limits.of(generator, file)
+    widest = max((one.max_new_tokens for one in within.values()), default=limits.on(learnt_from, generator, file))
+    generator = replace(generator, settings=replace(settings, max_new_tokens=widest))
+    seen = frozenset(task.prompt_sha for task in examples)
+    return [Contender(spec, _decoded(spec, generator), trained_on=seen, limits=within)]
+
+
+def _elsewhere(spec: ModelSpec, resolved: Resolved, limits: AnswerLimits) -> Contender:
+    """Return a model that answers, or has answered, outside this process."""
+    examples: tuple[Task, ...] = ()
+    if spec.file.few_shot:
+        learnt_from = resolved.training_suites[find_suite(training_suite_name(spec, resolved.specs)).name]
+        examples = few_shot_examples(learnt_from.train, spec.file.few_shot)
+    backend = backend_elsewhere(spec, resolved.request.temperature, resolved.request.samples, examples)
+    within = limits.of(backend, spec.profile.file)
+    return Contender(spec, backend, trained_on=frozenset(task.prompt_sha for task in examples), limits=within)
+
+
+def _decoded(spec: ModelSpec, generator: Generator) -> Generator:
+    """Return the model with what decodes for it, as its file says."""
+    if spec.file.vllm is None:
+        return generator
+
+    return on_engine(generator, spec.file.vllm)
+
+
+def _seeded(name: str, training: Training, seeds: int) -> list[tuple[str, Training]]:
+    if seeds == 1:
+        return [(name, training)]
+    return [
+        (f"{name}#seed{training.seed + number}", training.model_copy(update={"seed": training.seed + number}))
+        for number in range(seeds)
+    ]
+
+
+def _train(spec: ModelSpec, generator: Generator, training: Training, suite: Suite, narrator: Narrator) -> Contender:
+    name, loaded, renderer = generator.name, generator.loaded, generator.renderer
+
+    def say(line: str) -> None:
+        narrator.say(f"  {line}")
+
+    learnable, watched = suite.train, None
+    if training.watch is not None:
+        learnable, watched = watched_rows(training.watch, suite, generator, say)
+    tasks = stratified(learnable, training.rows)
+    with narrator.stage(f"training {name} on {len(tasks)} rows of {suite.name}") as stage:
+
+        def show(progress: Progress) -> None:
+            stage.total(progress.steps)
+            loss = "" if progress.loss is None else f"loss {progress.loss:.3f}"
+            speed = "" if progress.tokens_per_second is None else f", {progress.tokens_per_second:.0f} tokens/s"
+            stage.advance(f"{loss}{speed}", to=progress.step)
+
+        def tell(report: DataReport) -> None:
+            for line in report.lines():
+                say(line)
+
+        trained = train_adapter(
+            loaded,
+            renderer,
+            training,
+            tasks,
+            on_progress=show,
+            on_report=tell,
+            on_notice=say,
+            layout=fitting_layout(spec.profile.file, training, loaded.precision),
+            watched=watched,
+        )
+        if trained.from_cache:
+            stage.note = "from the cache"
+    tuned = replace(generator, adapter_folder=trained.folder, adapter_sha256=trained.sha256)
+    seen = {task.prompt_sha for task in (*tasks, *(watched.development if watched else ()))}
+    return Contender(spec, _decoded(spec, tuned), trained, training, frozenset(seen))

@@ -1,0 +1,158 @@
+"""`run`: the one module that knows the whole way, from the suite to the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from harness.generate.transformers.decoder_verdict import Verdict
+from harness.generate.transformers.generator import Generator
+from harness.model.profile import base_weights
+from harness.pipeline.answer_limits import suite_reach
+from harness.pipeline.batch_invariance import check_batches
+from harness.pipeline.config import Resolved, RunRequest, resolve
+from harness.pipeline.evaluate import measure
+from harness.pipeline.executor import open_executor
+from harness.pipeline.manifest import build_manifest, deciding_part, model_entry
+from harness.pipeline.prepare import Contender, prepare
+from harness.pipeline.suite_records import compare_parts, task_lines
+from harness.processes import refuse_many
+from harness.progress import Narrator
+from harness.runs.folder import REPORTS_FOLDER, RunFolder, check_run_folder, row_key
+from harness.train.model_card import base_on_the_hub, write_card
+from harness.types import Row
+
+
+def run(request: RunRequest, narrator: Narrator | None = None, reports: Path = REPORTS_FOLDER) -> Path:
+    """Train, generate, score, compare and report; return the run's folder.
+
+    Called again with the same arguments it goes on where it was, and does no finished work twice.
+
+    Raises:
+        UsageError: the request does not fit together.
+        HarnessError: something on this machine is missing or broken.
+    """
+    refuse_many("run")
+    return carry_out(resolve(request), narrator or Narrator(), reports)
+
+
+def carry_out(resolved: Resolved, narrator: Narrator, reports: Path = REPORTS_FOLDER) -> Path:
+    """Do what a request asks for, once every word of it means something.
+
+    Raises:
+        HarnessError: something on this machine is missing or broken.
+    """
+    from harness.render.browser import find_browser
+
+    request = resolved.request
+    check_run_folder(reports / resolved.run_name)
+    find_browser()
+    profile = resolved.profile
+    narrator.say(f"profile {profile.name}: {profile.why}")
+    with RunFolder(resolved.run_name, reports) as folder, open_executor(request, narrator.say) as executor:
+        narrator.say(f"run {folder.name}")
+        shifts = compare_parts(resolved, narrator)
+        contenders = proved(prepare(resolved, narrator, executor.precision), narrator, executor.decoder)
+        trials = _self_test(resolved, narrator)
+        manifest = build_manifest(resolved, [model_entry(contender) for contender in contenders], trials)
+        for name, entry in manifest["suites"].items():
+            entry |= {"shift": shifts[name], "reach": suite_reach([one.limits for one in contenders], name)}
+        manifest["executor"] = executor.record()
+        finished = {row_key(row): row for row in folder.begin(manifest, deciding_part(manifest))}
+        rows = measure(resolved, contenders, folder, finished, trials, executor, narrator)
+        checks = check_batches(resolved, contenders, rows, executor, narrator)
+        return _finish(resolved, contenders, folder, manifest, rows, checks, narrator)
+
+
+def _self_test(resolved: Resolved, narrator: Narrator) -> dict[str, dict[str, Any]]:
+    """Let every metric prove itself on references and their mutants of each suite before its numbers are given."""
+    from harness.render import Renderer
+    from harness.render.tasks import render_task_pages
+    from harness.scoring.selftest import RUN_RENDERED, self_test
+    from harness.storage.cache import cache_folder
+
+    trials = {}
+    with (
+        Renderer(cache_dir=cache_folder("renders")) as renderer,
+        narrator.stage("metrics prove themselves on spoilt references", len(resolved.measured)) as stage,
+    ):
+        render = partial(render_task_pages, renderer)
+        for measured in resolved.measured:
+            report = self_test(measured.tasks, render=render, rendered=RUN_RENDERED)
+            trials[measured.suite.name] = report.as_dict()
+            stage.advance("all hold" if not report.refused else f"refused: {', '.join(report.refused)}")
+    return trials
+
+
+def proved(
+    contenders: Sequence[Contender], narrator: Narrator, decoder_of: Callable[[Generator], Verdict] = Generator.decoder
+) -> list[Contender]:
+    """Let the decoder of each model on these machines prove itself, before any of its answers counts.
+
+    Args:
+        contenders: The models.
+        narrator: Says which of them transformers' own `generate` answers for, and why.
+        decoder_of: Proves, or remembers, where the model will answer.
+
+    Raises:
+        HarnessError: `generate` itself fails on a model.
+    """
+    done = []
+    for contender in contenders:
+        generator = contender.generator
+        if isinstance(generator, Generator):
+            verdict = generator.remembered_decoder()
+            if verdict is None:
+                with narrator.stage(f"the decoder of {generator.name} proves itself against transformers' generate"):
+                    verdict = decoder_of(generator)
+            line = verdict.line(generator.name)
+            if line is not None:
+                narrator.say(line)
+            contender = replace(contender, generator=replace(generator, proved=verdict))
+        done.append(contender)
+    return done
+
+
+def _finish(
+    resolved: Resolved,
+    contenders: Sequence[Contender],
+    folder: RunFolder,
+    manifest: dict[str, Any],
+    rows: list[Row],
+    checks: Mapping[str, dict[str, Any]],
+    narrator: Narrator,
+) -> Path:
+    """Write the run's files, the comparison and the report, and print the answer.
+
+    A shard's rows wait for the others': its folder holds them, and no report.
+    """
+    from harness.pipeline.results import write_answer, write_rows
+    from harness.report import print_report
+
+    manifest["models"] |= dict(model_entry(contender, rows) for contender in contenders)
+    for name, check in checks.items():
+        manifest["models"][name]["batch_check"] = check
+    manifest["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
+    shard = resolved.request.shard
+    with narrator.stage("comparing and reporting" if shard is None else "writing the rows"):
+        tasks = list(task_lines(resolved.measured))
+        ordered = write_rows(folder, manifest, tasks, rows)
+        if shard is None:
+            summary = write_answer(folder, manifest, tasks, ordered)
+            for contender in contenders:
+                if contender.trained is not None:
+                    base = base_on_the_hub(base_weights(contender.spec.profile))
+                    write_card(contender.trained.folder, contender.generator.name, base, manifest, summary)
+    for name, entry in manifest["models"].items():
+        price = (entry["cost"] or {}).get("price")
+        if price:
+            narrator.say(f"{name} cost {price['amount']:.4f} {price['currency']}")
+    if shard is None:
+        print_report(folder.path, narrator.console)
+    else:
+        narrator.say(f"shard {shard} is done; when all are here: python -m harness report {shard.whole(folder.name)}")
+    return folder.path

@@ -1,0 +1,54 @@
+"""What a run's files say of its suites before anything is answered: how their parts compare, and the measured tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Any
+
+from harness.pipeline.config import MeasuredSuite, Resolved, training_suite_name
+from harness.progress import Narrator
+from harness.runs.schema import SCHEMA
+from harness.suite.leakage import first_of_group
+from harness.suite.load import find_suite
+from harness.suite.shift import shift
+
+
+def compare_parts(resolved: Resolved, narrator: Narrator) -> dict[str, dict[str, Any] | None]:
+    """Compare the rows that models learn from with each suite's held-out ones; say so where they are of other kinds.
+
+    These are the suite's own training rows, unless this run trains, and on another suite alone.
+    """
+    learnt_from = [
+        find_suite(training_suite_name(spec, resolved.specs)).name for spec in resolved.specs if spec.file.train
+    ]
+    found: dict[str, dict[str, Any] | None] = {}
+    for part in resolved.measured:
+        suite = part.suite
+        learnt = suite if suite.name in learnt_from or not learnt_from else resolved.training_suites[learnt_from[0]]
+        compared = shift(learnt.train, suite.held_out)
+        if compared is not None and compared.told_apart:
+            trained = "" if learnt is suite else f", trained on {learnt.name}"
+            narrator.say(f"{suite.name}{trained}: {compared}")
+        found[suite.name] = compared.as_dict() | {"training": learnt.name} if compared else None
+    return found
+
+
+def task_lines(measured: Sequence[MeasuredSuite]) -> Iterator[dict[str, Any]]:
+    """Yield the lines of tasks.jsonl; near-duplicates among the measured tasks of a suite have one `group`."""
+    group = {part.suite.name: first_of_group(part.tasks) for part in measured}
+    for part, task in chain.from_iterable(((part, task) for task in part.tasks) for part in measured):
+        yield {
+            "schema": SCHEMA,
+            "suite": part.suite.name,
+            "task": task.id,
+            "group": group[part.suite.name][task.id],
+            "prompt": task.prompt,
+            "input": task.input,
+            "reference": task.reference,
+            "category": task.category,
+            "difficulty": task.difficulty,
+            "scope": task.scope,
+            "ignore": sorted(task.ignore),
+            "prompt_sha": task.prompt_sha,
+        }

@@ -1,1 +1,0 @@
-"""Profiles and model files: what is measured."""

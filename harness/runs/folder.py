@@ -1,0 +1,151 @@
+"""The folder of a run: one process at a time, an append-only journal, whole files written at once."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from harness.errors import HarnessError, UsageError, cannot_write
+from harness.runs.schema import upgraded
+from harness.storage.atomic import write_atomically
+from harness.storage.cache import content_key
+from harness.storage.jsonl import append_lines, dump_lines, read_lines
+from harness.storage.lock import try_lock
+from harness.types import Row
+
+REPORTS_FOLDER = Path("reports")
+MANIFEST_FILE = "manifest.json"
+LOCK_FILE = ".lock"
+LOCK_MARK = "html-harness\n"
+"""Stands in the lock of each run: a folder without it, and without a run's manifest, is somebody's own."""
+
+
+def row_key(row: Mapping[str, Any]) -> tuple[str, str, str, int]:
+    """Return what makes a row unique in a run, and the order of samples.jsonl."""
+    return str(row["suite"]), str(row["task"]), str(row["model"]), int(row["sample"])
+
+
+def is_run_folder(folder: Path) -> bool:
+    """Return whether a folder holds a run: a manifest.json as the harness writes it, not one of a web application."""
+    try:
+        content = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    if not isinstance(content, dict) or "run" not in content:
+        return False
+    return isinstance(content.get("schema"), int) or ("schema" not in content and "models" in content)
+
+
+def check_run_folder(folder: Path) -> None:
+    """Refuse a folder for a run that holds something else.
+
+    Raises:
+        UsageError: it is a file, or there are files in it and no run.
+    """
+    if not os.path.lexists(folder):
+        return
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is there already and is no folder", "give the run another --name")
+    lock = folder / LOCK_FILE
+    marked = lock.is_file() and lock.read_bytes() == LOCK_MARK.encode()  # a broken manifest does not stop its own run
+    held = [path.name for path in folder.iterdir()]
+    if held and not marked and not is_run_folder(folder):
+        raise UsageError(f"{folder} holds {min(held)} and no run", "give the run another --name")
+
+
+class RunFolder:
+    """`reports/<run>/`, held by a lock while the run works on it."""
+
+    def __init__(self, name: str, reports: Path = REPORTS_FOLDER) -> None:
+        self.name = name
+        self.path = reports / name
+        self._lock: IO[str] | None = None
+
+    def __enter__(self) -> RunFolder:
+        check_run_folder(self.path)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.path / LOCK_FILE).open("a")
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+        if not try_lock(self._lock):
+            self._lock.close()
+            raise HarnessError(
+                f"another process works on the run {self.name}", "wait for it, or give this one another --name"
+            )
+        if not self._lock.tell():
+            try:
+                self._lock.write(LOCK_MARK)
+                self._lock.flush()
+            except OSError as error:
+                raise cannot_write(self.path, error) from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._lock:
+            self._lock.close()
+
+    @property
+    def journal(self) -> Path:
+        """The append-only file of finished rows."""
+        return self.path / "journal.jsonl"
+
+    def begin(self, manifest: dict[str, Any], deciding: Mapping[str, Any]) -> list[Row]:
+        """Write the manifest and return the rows that are already finished.
+
+        Rows of a run with the same name whose numbers were decided by something else (other weights, scorers, tools or
+        data) are not mixed in: their journal is kept beside the new one under a number.
+        """
+        manifest["deciding"] = content_key(deciding)
+        before = self.read_manifest()
+        if before is not None and before.get("deciding") != manifest["deciding"] and self.journal.exists():
+            kept = (self.path / f"journal-{number}.jsonl" for number in itertools.count(1))
+            self.journal.replace(next(path for path in kept if not os.path.lexists(path)))
+        elif before is not None:
+            manifest["started"] = before["started"]
+        self.write_json("manifest.json", manifest)
+        return [upgraded(row, self.journal) for row in read_lines(self.journal)]
+
+    def append(self, rows: Sequence[Row]) -> None:
+        """Append finished rows to the journal; they are on disk when this returns."""
+        append_lines(self.journal, list(rows))
+
+    def read_manifest(self) -> dict[str, Any] | None:
+        """Return the manifest of this folder, or None.
+
+        Raises:
+            HarnessError: it is of a newer schema.
+        """
+        try:
+            content = json.loads((self.path / "manifest.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return upgraded(content, self.path / "manifest.json") if isinstance(content, dict) else None
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Write a JSON file whole or not at all."""
+        self._write(name, json.dumps(content, indent=1, ensure_ascii=True, sort_keys=False).encode() + b"\n")
+
+    def write_lines(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write a JSON Lines file whole or not at all."""
+        self._write(name, dump_lines(list(rows)))
+
+    def write_shot(self, picture: bytes, name: str) -> str:
+        """Write a screenshot under a name made of its content, once; return its path relative to the run."""
+        if not (self.path / "shots" / name).exists():
+            self._write(f"shots/{name}", picture)
+        return f"shots/{name}"
+
+    def _write(self, name: str, content: bytes) -> None:
+        try:
+            (self.path / name).parent.mkdir(exist_ok=True)
+            write_atomically(self.path / name, content)
+        except OSError as error:
+            raise cannot_write(self.path / name, error) from error

@@ -1,0 +1,11 @@
+"""Names of models in a run: several trainings of one are told apart by their seed."""
+
+from __future__ import annotations
+
+MARK = "#seed"
+"""`tuned#seed1` is the training of `tuned` with seed 1."""
+
+
+def family(model: str) -> str:
+    """Return the name under which the trainings of one model are compared: `tuned` for `tuned#seed1`."""
+    return model.partition(MARK)[0]

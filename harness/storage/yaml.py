@@ -1,0 +1,120 @@
+"""Reads YAML as a person means it.
+
+PyYAML follows YAML 1.1, where `2e-4` is a text, `010` is eight, `1:30` is ninety and `2024-01-01` a date. Here numbers
+are those of YAML 1.2's core schema (with 1_000 for a thousand, as before); dates, times and numbers with leading
+zeros, which are names more often than amounts, stay the text they are.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from harness.errors import UsageError, did_you_mean
+
+_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp")
+_INT = re.compile(r"[-+]?(?:0|[1-9][0-9_]*|0o[0-7]+|0x[0-9a-fA-F]+|0b[01]+)")
+_FLOAT = re.compile(
+    r"[-+]?(?:(?:0|[1-9][0-9_]*)(?:\.[0-9_]*)?|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
+)
+
+
+class _Loader(_Base):  # type: ignore[misc]  # the C loader where there is one, else Python's
+    """The safe loader with other numbers."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _NUMBERS]
+    for first, resolvers in _Base.yaml_implicit_resolvers.items()
+}
+
+
+def _int(_loader: Any, node: yaml.ScalarNode) -> int | str:
+    text = node.value.replace("_", "")
+    sign, digits = (-1, text[1:]) if text[:1] == "-" else (1, text.removeprefix("+"))
+    try:
+        return sign * int(digits, 0)
+    except ValueError:  # thousands of digits
+        return str(node.value)
+
+
+def _float(_loader: Any, node: yaml.ScalarNode) -> float | int:
+    text = node.value.replace("_", "").lower()
+    if text.endswith((".inf", ".nan")):
+        text = text.replace(".", "")
+    value = float(text)
+    # 1e3 is a thousand, also where a whole number is asked for; 1.0e3 says by its point that it is none
+    return int(value) if "." not in text and value.is_integer() and abs(value) < 2**53 else value
+
+
+for _tag, _pattern, _reader in ((_NUMBERS[0], _INT, _int), (_NUMBERS[1], _FLOAT, _float)):
+    _Loader.add_implicit_resolver(_tag, re.compile(rf"(?:{_pattern.pattern})\Z"), list("-+.0123456789"))
+    _Loader.add_constructor(_tag, _reader)
+
+
+def load_yaml(source: str | IO[str]) -> Any:
+    """Return the content of a YAML document.
+
+    Raises:
+        yaml.YAMLError: it is not valid YAML.
+    """
+    return yaml.load(source, Loader=_Loader)
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def validate(model: type[Model], content: Any, place: str) -> Model:
+    """Return `content` as `model`.
+
+    Raises:
+        UsageError: the first fault, in one line that names `place` and the key.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            hint = did_you_mean(str(fault["loc"][-1]), _known_keys(model, fault["loc"][:-1]))
+            raise UsageError(f"{place}: there is no key '{key}'", hint) from None
+        problem = fault["msg"].removeprefix("Value error, ")
+        raise UsageError(
+            f"{place}: {key + ': ' if key else ''}{problem}", f"see docs/suites.md; got {fault['input']!r:.60}"
+        ) from None
+
+
+def _known_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    for part in path:
+        field = model.model_fields.get(str(part))
+        candidates = [field.annotation, *getattr(field.annotation, "__args__", ())] if field else []
+        inner = [kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if not inner:
+            return []
+        model = inner[0]
+    return list(model.model_fields)
+
+
+def read_yaml(path: Path) -> Any:
+    """Return the content of a YAML file.
+
+    Raises:
+        UsageError: the file is missing or not YAML; the message names the line.
+    """
+    try:
+        with path.open(encoding="utf-8") as stream:
+            return load_yaml(stream)
+    except FileNotFoundError:
+        raise UsageError(f"there is no file {path}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} is not UTF-8 text", "save it as UTF-8") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        problem = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise UsageError(f"{path}{where} is not valid YAML: {problem}", "quote texts that hold ': ' or '#'") from None

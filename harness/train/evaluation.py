@@ -1,0 +1,195 @@
+"""A training that is watched by the task: looks at the model between steps, the best weights so far, an early end.
+
+What is looked at is handed in: training knows no scorer. Every decision follows from the log of the trainer, which
+stands in each checkpoint, so that a training that was killed decides the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UsageError
+from harness.model.attention import own_attention
+from harness.model.profile_schema import Watch
+from harness.storage.atomic import finished_folder
+from harness.types import Task, sha256
+
+TASK_SCORE = "task_score"
+"""The score by which the best weights are chosen; higher is better."""
+LOGGED_AS = "eval_"
+"""Begins the names of scores in the trainer's log; trackers file them under `eval/`."""
+LAST = "last"
+"""The folder beside an adapter that holds the last step's weights where an earlier step's are the adapter."""
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What a training is watched by."""
+
+    settings: Watch
+    development: tuple[Task, ...]
+    """The rows that are answered: neither trained on nor held out."""
+    look: Callable[[], Mapping[str, float]]
+    """Lets the model as it stands answer them and returns each metric, and `TASK_SCORE` where it could be measured."""
+    identity: Mapping[str, Any]
+    """Of what `look` does: metrics with their versions, generation settings."""
+    tell: Callable[[str], None] | None = None
+    """Called with a line for each look."""
+
+    def deciding(self) -> dict[str, Any]:
+        """Return what decides which weights are kept, for the adapter's key."""
+        rows = [[task.prompt_sha, sha256(task.reference)] for task in self.development]
+        return {"settings": self.settings.model_dump(exclude={"batch_size"}), "look": self.identity, "rows": rows}
+
+
+def looks(log: Sequence[Mapping[str, Any]]) -> dict[int, dict[str, float]]:
+    """Return the scores in a trainer's log by step."""
+    found: dict[int, dict[str, float]] = {}
+    for entry in log:
+        scores = {name.removeprefix(LOGGED_AS): value for name, value in entry.items() if name.startswith(LOGGED_AS)}
+        if scores:
+            found[int(entry["step"])] = scores
+    return found
+
+
+def best_step(log: Sequence[Mapping[str, Any]]) -> int | None:
+    """Return the step with the highest task score, the first among equals; None where none has a score."""
+    scored = {step: scores[TASK_SCORE] for step, scores in looks(log).items() if TASK_SCORE in scores}
+    return max(sorted(scored), key=lambda step: scored[step]) if scored else None
+
+
+def is_over(log: Sequence[Mapping[str, Any]], patience: int | None) -> bool:
+    """Return whether the last `patience` looks brought no higher task score than one before them."""
+    steps, best = sorted(looks(log)), best_step(log)
+    if patience is None or best is None:
+        return False
+    return len(steps) - 1 - steps.index(best) >= patience
+
+
+def watcher(watched: Watched, checkpoints: Path) -> Any:
+    """Build the callback that looks at the model; its `log` must be set to the trainer's before the training."""
+    from transformers import TrainerCallback
+
+    class Watcher(TrainerCallback):  # type: ignore[misc]  # transformers ships no types for it
+        log: Callable[[dict[str, float]], None]
+
+        def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+            step = state.global_step
+            if step % watched.settings.every and step < state.max_steps:
+                return
+            logs_loss = control.should_log
+            with as_measured(model):
+                scores = _of_main_process(watched.look)
+                self.log({f"{LOGGED_AS}{name}": value for name, value in scores.items()})
+            control.should_log = logs_loss  # logging takes it back, and the step's loss comes after this
+            best = best_step(state.log_history)
+            if best == step and state.is_world_process_zero:
+                with finished_folder(_kept(checkpoints, step)) as folder:
+                    model.save_pretrained(str(folder), safe_serialization=True)
+            if watched.tell and state.is_world_process_zero:
+                words = ", ".join(f"{name} {value:.3g}" for name, value in scores.items())
+                watched.tell(f"step {step}: {words}{': the best so far' if best == step else ''}")
+            over = step < state.max_steps and is_over(state.log_history, watched.settings.patience)
+            if over:
+                control.should_training_stop = True
+            # without a checkpoint here, a training killed after this step comes back to it and stops again
+            control.should_save = not over
+
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            # not before a checkpoint is whole: an older one may ask for older weights
+            if state.is_world_process_zero:
+                for folder in checkpoints.glob("best-*"):
+                    if folder != _kept(checkpoints, best_step(state.log_history)):
+                        shutil.rmtree(folder)
+
+    return Watcher()
+
+
+def refuse_shards(trainer: Any) -> None:
+    """Stop before a watched training whose processes hold parts of the model: one alone could not let it answer.
+
+    Raises:
+        UsageError: the model is sharded.
+    """
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        raise UsageError("a model that is sharded over processes cannot be watched", "take `watch` out of the file")
+
+
+def keep_best(trainer: Any, folder: Path, checkpoints: Path) -> dict[str, Any]:
+    """Put the best step's weights into the model, if they are not there; the last step's then go to `folder`/last.
+
+    Returns `kept_step` and `stopped_early` for the record.
+    """
+    from accelerate import PartialState
+    from peft import set_peft_model_state_dict
+    from peft.utils import SAFETENSORS_WEIGHTS_NAME
+    from safetensors.torch import load_file
+
+    state, model = trainer.state, trainer.model
+    last, best = state.global_step, best_step(state.log_history)
+    if best is not None and best != last:
+        if PartialState().is_main_process:
+            model.save_pretrained(str(folder / LAST), safe_serialization=True)
+        set_peft_model_state_dict(model, load_file(str(_kept(checkpoints, best) / SAFETENSORS_WEIGHTS_NAME)))
+    return {"kept_step": best or last, "stopped_early": last < state.max_steps}
+
+
+def curve(log: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return loss and scores in a trainer's log by step."""
+    points: dict[int, dict[str, Any]] = {}
+    for entry in log:
+        if "loss" in entry:
+            points.setdefault(entry["step"], {"step": entry["step"]})["loss"] = entry["loss"]
+    for step, scores in looks(log).items():
+        points.setdefault(step, {"step": step})["scores"] = scores
+    return [points[step] for step in sorted(points)]
+
+
+@contextlib.contextmanager
+def as_measured(model: Any) -> Iterator[None]:
+    """Let a model in training compute as it does when it is measured: no dropout, attention over padded prompts."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    config, training = model.config, model.training
+    attention, config._attn_implementation = config._attn_implementation, own_attention(config)
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+        config._attn_implementation = attention
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _kept(checkpoints: Path, step: int | None) -> Path:
+    return checkpoints / f"best-{step}"
+
+
+def _of_main_process(look: Callable[[], Mapping[str, float]]) -> dict[str, float]:
+    """Let one process look for all: they must come to the same decision.
+
+    Raises:
+        torch.OutOfMemoryError: in all of them where that one's memory ran out.
+    """
+    import torch
+    from accelerate import PartialState
+    from accelerate.utils import broadcast_object_list
+
+    state = PartialState()
+    told: list[dict[str, float] | None] = [None]
+    if state.is_main_process:
+        with contextlib.suppress(torch.OutOfMemoryError):
+            told = [dict(look())]
+    if state.num_processes > 1:
+        broadcast_object_list(told)
+    if told[0] is None:
+        raise torch.OutOfMemoryError("while the model answered the development slice")
+    return told[0]

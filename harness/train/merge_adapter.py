@@ -1,0 +1,48 @@
+"""A merged 16-bit model from the base as it was trained on, for who serves without PEFT."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from harness.errors import HarnessError
+from harness.model.adapters import attach
+from harness.model.checkpoint import one_line
+from harness.model.load import Precision, load_model
+from harness.model.profile import MERGED_RECORD
+from harness.model.profile_schema import Weights
+from harness.storage.atomic import disk_faults_named, write_atomically
+from harness.storage.outputs import check_folder, output_folder
+
+
+def export_merged(weights: Weights, precision: Precision, adapter: Path, adapter_sha256: str, out: Path) -> None:
+    """Add the adapter's product to the base weights and save them in 16 bit.
+
+    A 4-bit base is dequantised first: the adapter was trained on these values, and not on those that quantisation
+    started from. What is saved is float16 where training computed in it, else bfloat16.
+
+    Raises:
+        UsageError: `out` holds something else.
+        HarnessError: the memory does not suffice for the 16-bit weights.
+    """
+    import torch
+
+    check_folder(out)
+    base = load_model(weights, precision)
+    dtype = torch.float16 if precision.dtype == "float16" else torch.bfloat16
+    try:
+        model = base.model
+        if precision.quantization != "none":
+            model = model.dequantize()
+        with one_line(f"the adapter in {adapter} cannot be merged", "serve base and adapter instead"):
+            merged = attach(model, adapter).merge_and_unload(safe_merge=True).to(dtype)
+    except torch.OutOfMemoryError as error:
+        raise HarnessError(
+            "the GPU's memory does not suffice to merge in 16 bit", "merge on a larger GPU, or serve base and adapter"
+        ) from error
+    merged.config.use_cache = True
+    record = {"base": str(weights), "quantization": precision.quantization, "adapter_sha256": adapter_sha256}
+    with disk_faults_named(out.parent), output_folder(out) as target:
+        merged.save_pretrained(target)
+        base.tokenizer.save_pretrained(target)
+        write_atomically(target / MERGED_RECORD, json.dumps(record | {"dtype": str(dtype).partition(".")[2]}, indent=1))

@@ -1,0 +1,147 @@
+"""One attempt at a training in one layout: from the last checkpoint, where there is one, to the saved adapter."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import gc
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness import processes
+from harness.model.load import LoadedModel
+from harness.model.profile_schema import Training
+from harness.model.prompt import PromptRenderer
+from harness.train.batch_layout import Layout, laid_out
+from harness.train.callbacks import Progress, last_checkpoint, printer, recorder, refuse_useless
+from harness.train.data import TrainingRow
+from harness.train.ddp_trainer import trainer_class
+from harness.train.evaluation import LAST, Watched, curve, keep_best, refuse_shards, watcher
+from harness.train.initial import InitialAdapter
+from harness.train.model_card import write_card
+from harness.train.settings import library_refusals, lora_config, sft_config
+
+
+def attempt(
+    loaded: LoadedModel,
+    renderer: PromptRenderer,
+    training: Training,
+    rows: Sequence[TrainingRow],
+    folder: Path,
+    on_progress: Callable[[Progress], None] | None,
+    layout: Layout,
+    watched: Watched | None = None,
+) -> dict[str, Any]:
+    """Train in this layout, from the last checkpoint where there is one; save the adapter and return its record."""
+    import torch
+    from datasets import Dataset
+
+    checkpoints = folder / "checkpoints"
+    dataset = Dataset.from_list([{"input_ids": row.input_ids, "labels": row.labels} for row in rows])
+    clock = recorder(on_progress, checkpoints)
+    watching = [watcher(watched, checkpoints)] if watched else []
+    with loaded.lent() as base:
+        base.config.use_cache = False  # with a cache, packed rows see each other under sdpa
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+        settings = sft_config(laid_out(training.sft, layout), loaded.precision, training.seed, str(checkpoints))
+        with _accelerated_base(loaded, training, settings, layout):
+            initial = InitialAdapter(loaded, training.lora, rows[0].input_ids)
+            torch.manual_seed(training.seed)
+            with library_refusals():
+                trainer = trainer_class()(
+                    model=base,
+                    args=settings,
+                    train_dataset=dataset,
+                    processing_class=copy.deepcopy(renderer.tokenizer),  # some settings change it
+                    peft_config=lora_config(training.lora),
+                    callbacks=[clock, *watching],
+                )
+            loaded.model = trainer.model
+            initial.keep(trainer.model)
+            trainer.remove_callback(printer())
+            for callback in watching:
+                refuse_shards(trainer)
+                callback.log = trainer.log
+            _keep_trainable_parameters_in_float32(trainer.model)
+            started = time.monotonic()
+            last = last_checkpoint(checkpoints)
+            with _lean(trainer.model, loaded, training):
+                trainer.train(resume_from_checkpoint=str(last) if last else None)
+            refuse_useless(trainer.model, trainer.state.global_step)
+            kept = keep_best(trainer, folder, checkpoints)
+            seconds = clock.seconds_before + time.monotonic() - started
+            _save(trainer, folder)
+            if processes.is_main():
+                for saved in (folder, folder / LAST):
+                    initial.subtract(saved)
+        return {
+            "tokens": int(trainer.state.num_input_tokens_seen),
+            "steps": trainer.state.global_step,
+            "seconds": round(seconds, 3),
+            "curve": curve(trainer.state.log_history),
+            "watch": kept if watched else None,
+            "peak_memory_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
+        }
+
+
+def _save(trainer: Any, folder: Path) -> None:
+    """Write adapter, tokenizer and card, safetensors only; where the model is sharded, every process gives its part."""
+    if processes.sharded():
+        trainer.save_model(str(folder))
+    if not processes.is_main():
+        return
+    if not processes.sharded():
+        trainer.model.save_pretrained(str(folder), safe_serialization=True)
+    (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle, which runs code in who opens it
+    trainer.processing_class.save_pretrained(str(folder))
+    write_card(folder, "html-adapter")  # in place of PEFT's form with everything left to be filled in
+
+
+@contextlib.contextmanager
+def _accelerated_base(loaded: LoadedModel, training: Training, settings: Any, layout: Layout) -> Iterator[None]:
+    """Hold the base as the layout asks, and attend without masks where rows are packed and the GPU can."""
+    from harness.train.dequantized_base import plain_base
+    from harness.train.packed_attention import ATTEND_PLAINLY, packed_attention, packed_attention_available
+
+    with contextlib.ExitStack() as stack:
+        if layout.plain_base and loaded.precision.quantization != "none":
+            stack.enter_context(plain_base(loaded.model))
+        without_padding = settings.padding_free or (settings.packing and settings.packing_strategy != "wrapped")
+        plain_attention = loaded.model.config.model_type in ATTEND_PLAINLY
+        if _fitted(loaded, training) and without_padding and plain_attention and packed_attention_available():
+            stack.enter_context(packed_attention(loaded.model))
+        yield
+
+
+def _lean(model: Any, loaded: LoadedModel, training: Training) -> contextlib.AbstractContextManager[Any]:
+    from harness.train.fused_layers import lean_layers
+
+    if not _fitted(loaded, training):
+        return contextlib.nullcontext()
+    return lean_layers(model, loaded.precision.torch_dtype)
+
+
+def _fitted(loaded: LoadedModel, training: Training) -> bool:
+    """Return whether leaner kernels may do the work: float32 on a CPU stays torch's own arithmetic, bit for bit."""
+    return training.fit == "card" and loaded.precision.dtype != "float32"
+
+
+def free_memory() -> None:
+    """Give back what a failed attempt took; the base is in place again."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _keep_trainable_parameters_in_float32(model: Any) -> None:
+    """TRL casts QLoRA adapters to bfloat16; fp16 mixed precision then fails to unscale them (trl#4901)."""
+    import torch
+
+    for parameter in model.parameters():
+        if parameter.requires_grad and parameter.dtype != torch.float32:
+            parameter.data = parameter.data.float()

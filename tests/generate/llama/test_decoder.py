@@ -1,0 +1,175 @@
+"""Decoding on fused weights says what transformers' own `generate` says; here with plain torch in place of kernels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from harness.generate.llama import torch_ops
+from harness.generate.llama.decoder import StreamDecoder
+from harness.generate.llama.model import FusedLlama, why_not_fused
+from harness.generate.stopping import StopRule
+from harness.generate.transformers.continuous_batching import Decoded, Decoder, Prompt
+from harness.generate.transformers.plan import DecodingPlan, makings, plan_decoding
+from harness.model.gpu_memory import CARDS, GIB
+from harness.model.load import LoadedModel
+from harness.model.profile import load_profile
+from harness.model.profile_schema import Shape
+from tests.generate.transformers.test_continuous_batching import reference, some_prompts, stop_rule
+
+SHARED = "Write a page. It has a heading, a table and a list of links at its end. Now: "
+
+
+def stream(
+    model: Any, stop: StopRule, prompts: list[list[int]], batch_size: int, temperature: float = 0.0
+) -> list[Decoded]:
+    fused = FusedLlama(model)
+    fused.adapt(model)
+    given = [Prompt(number, tuple(tokens), seed=number) for number, tokens in enumerate(prompts)]
+    found = {row.key: row for row in StreamDecoder(fused, stop, batch_size, temperature).decode(given)}
+    return [found[number] for number in range(len(prompts))]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 32])
+@pytest.mark.parametrize("shared", ["", SHARED])
+def test_greedy_answers_equal_those_of_transformers(tiny: LoadedModel, batch_size: int, shared: str) -> None:
+    prompts = some_prompts(tiny, 10, shared)
+    found = stream(tiny.model, stop_rule(tiny, 20), prompts, batch_size)
+    assert [row.tokens for row in found] == [reference(tiny, prompt, 20) for prompt in prompts]
+
+
+def test_rows_that_end_at_different_times_leave_the_others_alone(tiny: LoadedModel) -> None:
+    prompts = some_prompts(tiny, 9)
+    whole = [reference(tiny, prompt, 30) for prompt in prompts]
+    ends = frozenset({whole[0][4], whole[3][11], whole[5][20]})
+    rule = StopRule(tiny.tokenizer, ends, 30, at_end_tag=False, cut_loops=False)
+    given = [Prompt(number, tuple(tokens)) for number, tokens in enumerate(prompts)]
+    expected = {row.key: (row.tokens, row.finish_reason) for row in Decoder(tiny.model, rule, 3).decode(given)}
+    found = stream(tiny.model, rule, prompts, 3)
+    assert {row.key: (row.tokens, row.finish_reason) for row in found} == expected
+    assert len({len(row.tokens) for row in found}) > 1
+
+
+def test_samples_depend_on_their_seed_and_not_on_their_batch(tiny: LoadedModel) -> None:
+    prompts = some_prompts(tiny, 6)
+    alone, together = (stream(tiny.model, stop_rule(tiny, 12), prompts, batch, 1.0) for batch in (1, 4))
+    assert [row.tokens for row in alone] == [row.tokens for row in together]
+    same = stream(tiny.model, stop_rule(tiny, 12), [prompts[0]] * 2, 2, 1.0)
+    assert same[0].tokens != same[1].tokens
+
+
+def test_kernels_are_given_places_and_positions_one_after_the_other(
+    tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They read them without strides: of equal prompts one token each is left behind the shared prefix."""
+    kept = torch_ops.turn_and_store
+
+    def checked(projected: Any, keys: Any, values: Any, cosines: Any, sines: Any, *given: Any) -> Any:
+        assert all(one.is_contiguous() for one in given if isinstance(one, torch.Tensor))
+        return kept(projected, keys, values, cosines, sines, *given)
+
+    monkeypatch.setattr(torch_ops, "turn_and_store", checked)
+    prompt = some_prompts(tiny, 1, SHARED)[0]
+    found = stream(tiny.model, stop_rule(tiny, 8), [prompt] * 5, 5)
+    assert [row.tokens for row in found] == [reference(tiny, prompt, 8)] * 5
+
+
+def test_a_prompts_own_limit_ends_it(tiny: LoadedModel) -> None:
+    prompts = some_prompts(tiny, 3)
+    given = [Prompt(number, tuple(tokens), limit=4 + number) for number, tokens in enumerate(prompts)]
+    for decoder in (
+        Decoder(tiny.model, stop_rule(tiny, 9), 2),
+        StreamDecoder(FusedLlama(tiny.model), stop_rule(tiny, 9), 2),
+    ):
+        found = {row.key: row for row in decoder.decode(given)}
+        assert [found[n].tokens for n in range(3)] == [
+            reference(tiny, prompt, 4 + n) for n, prompt in enumerate(prompts)
+        ]
+        assert {row.finish_reason for row in found.values()} == {"length"}
+
+
+def with_adapter(model: Any, **more: Any) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(5)
+    settings: dict[str, Any] = {"r": 4, "lora_alpha": 12, "target_modules": "all-linear"}
+    adapted = get_peft_model(model, LoraConfig(**{"task_type": "CAUSAL_LM", **settings, **more}))
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    return adapted.eval()
+
+
+@pytest.mark.parametrize("targets", ["all-linear", ["q_proj", "v_proj", "down_proj"]])
+def test_an_adapter_is_beside_the_weights_on_or_off(tiny: LoadedModel, targets: Any) -> None:
+    prompts = some_prompts(tiny, 5)
+    rule = stop_rule(tiny, 16)
+    given = [Prompt(number, tuple(tokens)) for number, tokens in enumerate(prompts)]
+    model = with_adapter(tiny.model, target_modules=targets)
+    fused = FusedLlama(model)
+    said = {}
+    for on in (True, False, True):
+        with model.disable_adapter() if not on else torch.no_grad():
+            expected = {row.key: row.tokens for row in Decoder(model, rule, 2).decode(given)}
+            assert fused.adapt(model) is on
+            assert {row.key: row.tokens for row in StreamDecoder(fused, rule, 2).decode(given)} == expected
+        said[on] = expected
+    assert said[True] != said[False]
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({}, None),
+        ({"use_dora": True}, "more than LoRA"),
+        ({"target_modules": ["q_proj", "lm_head"]}, "lm_head"),
+        ({"modules_to_save": ["embed_tokens"]}, "embed_tokens"),
+    ],
+)
+def test_what_is_not_known_is_left_to_the_other_decoder(
+    tiny: LoadedModel, more: dict[str, Any], why: str | None
+) -> None:
+    found = why_not_fused(with_adapter(tiny.model, **more))
+    assert found is None if why is None else why in str(found)
+
+
+def test_other_models_are_left_to_the_other_decoder(tiny: LoadedModel) -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    other = GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=1, n_head=2, vocab_size=len(tiny.tokenizer)))
+    assert "no Llama" in str(why_not_fused(other))
+
+
+def test_there_are_captured_steps_only_with_triton_and_with_room(
+    tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
+    assert list(makings(tiny, DecodingPlan(True, 4, 0))) == ["fused", "slots"]
+    assert list(makings(tiny, DecodingPlan(False, 4, 0))) == list(makings(tiny, None)) == ["slots"]
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert list(makings(tiny, DecodingPlan(True, 4, 0))) == ["slots"]
+
+
+def test_fused_weights_go_when_the_model_changes_hands(tiny: LoadedModel) -> None:
+    tiny.fused = FusedLlama(tiny.model)
+    tiny.release()
+    assert tiny.fused is None
+
+
+def test_the_plan_follows_the_card() -> None:
+    file = load_profile("llama-2-7b").file
+    assert isinstance(file.shape, Shape)
+
+    def plan(card: str, quantization: Any = "nf4") -> DecodingPlan:
+        return plan_decoding(file.shape, quantization, CARDS[card].memory, file.batch_size, file.max_new_tokens)
+
+    assert plan("h100").unpacked
+    assert plan("h100").rows == file.batch_size
+    assert not plan("t4").unpacked
+    assert plan("t4").rows >= 8
+    assert not plan("h100", "none").unpacked or plan("h100", "none").memory < 0.92 * CARDS["h100"].memory
+    for card in CARDS:
+        assert plan(card).memory <= 0.92 * CARDS[card].memory
+        assert f"{plan(card).memory / GIB:.1f} GiB" in str(plan(card))

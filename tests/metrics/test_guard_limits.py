@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from harness.metrics import parser_pool
+from harness.metrics.extract import extract
+from harness.metrics.metric import Evidence
+from harness.metrics.registry import METRICS, messages, score_page
+from harness.types import Task
+
+QUADRATIC = "<!DOCTYPE html><title>T</title>" + "<x>" * 2_900 + "</y>" * 60_000
+
+
+@pytest.fixture
+def short_patience(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(parser_pool, "PARSE_SECONDS", 0.5)
+    yield
+
+
+def test_a_parser_that_does_not_come_back_is_killed_and_replaced(short_patience: None) -> None:
+    with pytest.raises(parser_pool.NotMeasured, match=r"longer than 0\.5 s"):
+        parser_pool.tree_errors("<x>" * 20_000 + "</y>" * 20_000, False, 10)
+    assert parser_pool.tree_errors("<p>Hi", True, 1) == []
+
+
+def test_the_metrics_of_a_page_that_could_not_be_parsed_are_named_nulls(short_patience: None) -> None:
+    scores = score_page(Evidence(Task("t", "p"), QUADRATIC, extract(QUADRATIC)))
+    assert scores["well_formed"].value in (None, 0.0)
+    if scores["well_formed"].value is None:
+        assert "longer than" in scores["well_formed"].note
+    assert scores["parses"].value is not None
+
+
+def test_a_page_nested_too_deep_is_not_given_to_html5lib() -> None:
+    page = "<!DOCTYPE html><title>T</title>" + "<div>" * 4_000 + "x" + "</div>" * 4_000
+    scores = score_page(Evidence(Task("t", "p"), page, extract(page)))
+    assert scores["well_formed"].value is None
+    assert "4,000 deep" in scores["well_formed"].note
+
+
+def test_a_page_too_large_is_null_in_time_and_said_so() -> None:
+    page = "<!DOCTYPE html><p>" + "word <b>bold</b> " * 600_000
+    assert len(page) > 10_000_000
+    start = time.monotonic()
+    task = Task("t", "p", reference="<p>word")
+    scores = score_page(Evidence(task, page, extract(page)))
+    assert time.monotonic() - start < 30
+    assert scores["extracted"].value == 1
+    for name in ("parses", "well_formed", "bleu", "bleu_dom", "text_similarity"):
+        assert scores[name].value is None
+        assert "characters, more than" in scores[name].note
+    assert any("characters" in m.text for m in messages(Evidence(task, page, extract(page))))
+
+
+def test_a_dead_worker_is_replaced() -> None:
+    parser_pool.tree_errors("<p>", True, 1)
+    worker = parser_pool._pool.take()
+    worker._process.kill()
+    worker._process.wait()
+    parser_pool._pool.put(worker)
+    assert parser_pool.tree_errors("<p>", True, 1) == []
+
+
+def test_many_threads_share_the_pool() -> None:
+    found: list[int] = []
+
+    def work(count: int) -> None:
+        found.append(len(parser_pool.tree_errors("<p></b>" * count, True, 1)))
+
+    threads = [threading.Thread(target=work, args=(count,)) for count in range(1, 9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(found) == list(range(1, 9))
+
+
+TAGS = ["html", "head", "body", "p", "div", "b", "i", "a", "table", "tr", "td", "select", "option", "template", "svg"]
+TAGS += ["math", "script", "style", "title", "form", "button", "frameset", "x-y", "textarea", "plaintext", "dialog"]
+PIECES = st.one_of(
+    st.sampled_from(TAGS).map("<{}>".format),
+    st.sampled_from(TAGS).map("</{}>".format),
+    st.sampled_from(TAGS).map('<{} class="a b" style=";:x" id=1 / >'.format),
+    st.sampled_from(
+        ["<!--", "-->", "<![CDATA[", "]]>", "<!doctype x", "&", "&#0;", "&#xD800;", "<?", "</", "<", "\0", "\r"]
+    ),
+    st.text(max_size=8),
+)
+NESTED = st.builds(lambda tag, n: f"<{tag}>" * n, st.sampled_from(TAGS), st.integers(1, 300))
+PAGES = st.one_of(
+    st.lists(PIECES, max_size=30).map("".join),
+    st.text(),
+    st.binary().map(lambda data: data.decode("utf-8", "replace")),
+    st.binary().map(lambda data: data.decode("latin-1")),
+    st.binary().map(lambda data: data.decode("utf-8", "surrogateescape")),
+    st.lists(NESTED, max_size=3).map("".join),
+)
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(PAGES, PAGES, st.sampled_from(["document", "fragment"]), st.sampled_from(["eos", "length"]))
+def test_any_text_gets_a_score_or_a_named_null(completion: str, reference: str, scope: str, reason: str) -> None:
+    task = Task("t", "p", reference=reference, scope=scope)  # type: ignore[arg-type]
+    evidence = Evidence(task, completion, extract(completion, reason, task.scope))
+    scores = score_page(evidence)
+    limits = {"binary": 1.0, "share": 1.0, "percent": 100.0}
+    for metric in METRICS:
+        score = scores.get(metric.name)
+        if score is None:
+            continue
+        assert not score.note.startswith("the metric failed"), (metric.name, score.note)
+        assert score.note if score.value is None else 0 <= score.value <= limits[metric.scale], metric.name
+    tiers = [scores[name].value for name in ("extracted", "parses", "well_formed")]
+    known = [tier for tier in tiers if tier is not None]
+    assert known == sorted(known, reverse=True), "the tiers are cumulative"
+    messages(evidence)

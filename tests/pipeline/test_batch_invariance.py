@@ -1,0 +1,69 @@
+"""Answers at batch 1 beside those of a batch."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from harness.generate.settings import GenerationSettings
+from harness.generate.transformers import continuous_batching
+from harness.generate.transformers.generator import Generator
+from harness.model.load import LoadedModel
+from harness.model.prompt import PromptRenderer
+from harness.pipeline.batch_invariance import alone, check_batches
+from harness.pipeline.executor import LocalExecutor
+from harness.progress import Narrator
+from harness.types import Task
+
+TASKS = tuple(Task(f"t{number}", f"A page about {word}") for number, word in enumerate(("bread", "rain", "chess")))
+
+
+@dataclass
+class Contender:
+    generator: Generator
+
+    def on(self, suite: str) -> Generator:
+        return self.generator
+
+
+def test_answers_that_differ_are_counted(own_cache: Path, tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    real = continuous_batching.Decoder.decode
+    generator = Generator("base", tiny, PromptRenderer("{{ prompt }}", False, tiny.tokenizer), GenerationSettings(8, 3))
+    assert alone(generator).identity() != generator.identity()  # and the decoder has proved itself by now
+    monkeypatch.setattr(
+        continuous_batching.Decoder,
+        "decode",
+        lambda self, prompts: (sizes.append(self.batch_size), real(self, prompts))[1],
+    )
+    rows: list[dict[str, Any]] = [
+        {
+            "suite": "s",
+            "task": d.task,
+            "model": "base",
+            "sample": 0,
+            "completion": d.text,
+            "finish_reason": d.finish_reason,
+        }
+        for d in generator.complete(TASKS)
+    ]
+    part = SimpleNamespace(own=TASKS, suite=SimpleNamespace(name="s"))
+    resolved: Any = SimpleNamespace(request=SimpleNamespace(check_batch=3), measured=[part])
+    narrator = Narrator(Console(file=io.StringIO()))
+
+    def check() -> dict[str, Any]:
+        return check_batches(resolved, [Contender(generator)], rows, LocalExecutor(), narrator)["base"]
+
+    assert check() == {"batch_size": 3, "answers": 3, "differ": 0, "tasks": []}
+    assert sizes == [3, 1]
+    rows[1]["completion"] += "!"
+    assert check() == {"batch_size": 3, "answers": 3, "differ": 1, "tasks": [f"s/{rows[1]['task']}"]}
+    assert sizes == [3, 1]  # from the store
+    resolved.request.check_batch = 0
+    assert check_batches(resolved, [Contender(generator)], rows, LocalExecutor(), narrator) == {}

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.errors import UsageError
+from harness.pipeline.config import RunRequest, parse_data_options, resolve
+from harness.types import CONTROL_NAMES
+
+TINY = RunRequest(profile="tiny", name="mine")
+
+
+def test_a_request_is_resolved_to_what_exists(tiny_workplace: Path) -> None:
+    resolved = resolve(TINY)
+    assert [spec.name for spec in resolved.specs] == ["base", "base-fewshot", "tuned"]
+    assert resolved.controls == CONTROL_NAMES
+    (part,) = resolved.measured
+    assert (part.suite.name, len(part.tasks), len(part.suite.train)) == ("small", 6, 8)
+    assert resolved.training_suites == {"small": part.suite}
+    assert resolved.run_name == "mine"
+
+
+def test_a_tuned_model_is_never_measured_without_its_strongest_rival(tiny_workplace: Path) -> None:
+    names = [spec.name for spec in resolve(replace(TINY, models=("base", "tuned"))).specs]
+    assert names == ["base", "base-fewshot", "tuned"]
+    assert [spec.name for spec in resolve(replace(TINY, models=("base",))).specs] == ["base"]
+
+
+def test_a_limit_takes_a_fixed_part_and_full_takes_all(tiny_workplace: Path) -> None:
+    file = tiny_workplace / "tasks" / "small" / "suite.yaml"
+    file.write_text(file.read_text() + "default_held_out: 4\n")
+    ids = {
+        words: [task.id for task in resolve(request).measured[0].tasks]
+        for words, request in (
+            ("default", TINY),
+            ("limit", replace(TINY, limit=2)),
+            ("full", replace(TINY, full=True)),
+        )
+    }
+    assert {words: len(found) for words, found in ids.items()} == {"default": 4, "limit": 2, "full": 6}
+    assert set(ids["limit"]) <= set(ids["default"]) <= set(ids["full"])
+
+
+def test_the_suite_measured_is_another_one_than_the_suite_learnt_from(tiny_workplace: Path) -> None:
+    resolved = resolve(replace(TINY, suites=("html_starter",)))
+    assert [part.suite.name for part in resolved.measured] == ["html_starter"]
+    assert set(resolved.training_suites) == {"small"}
+
+
+def test_the_default_name_follows_what_decides_and_nothing_else(tiny_workplace: Path) -> None:
+    data = tiny_workplace / "rows.jsonl"
+    words = ("bread", "rivers", "clouds", "poetry", "engines", "chess", "violins", "harbours", "lamps", "wolves")
+    rows = [{"prompt": f"All about {word}", "reference": f"<p>{word}"} for word in words]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    request = RunRequest(profile="tiny", data={"small": data})
+    name = resolve(request).run_name
+    assert resolve(replace(request, fresh=True)).run_name == name
+    copy = data.rename(tiny_workplace / "renamed.jsonl")
+    assert resolve(replace(request, data={"small": copy})).run_name == name
+    assert resolve(replace(request, data={"small": copy}, limit=2)).run_name != name
+    copy.write_text(copy.read_text().replace("<p>wolves", "<p>wolf"))
+    assert resolve(replace(request, data={"small": copy})).run_name != name
+
+
+def test_quantization_of_the_command_line_goes_before_the_profiles(tiny_workplace: Path) -> None:
+    assert resolve(replace(TINY, quantization="nf4")).profile.file.quantization == "nf4"
+    assert resolve(TINY).profile.file.quantization == "none"
+
+
+def test_models_only_reads_no_suite_to_measure(tiny_workplace: Path) -> None:
+    resolved = resolve(replace(TINY, models=("tuned",)), models_only=True)
+    assert resolved.measured == ()
+    assert [spec.name for spec in resolved.specs] == ["tuned"]
+
+
+def test_a_suite_with_an_empty_part_is_refused(tiny_workplace: Path) -> None:
+    file = tiny_workplace / "tasks" / "small" / "suite.yaml"
+    file.write_text("title: x\nfiles: {held_out: [held_out.yaml]}\n")
+    with pytest.raises(UsageError, match="suite small has no training tasks"):
+        resolve(TINY)
+
+
+@pytest.mark.parametrize("name", ["", ".hidden", "a b", "a/b", "..", "x" * 101, "a\n"])
+def test_a_name_that_is_no_folder_is_refused(tiny_workplace: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="cannot be the name of a run"):
+        resolve(replace(TINY, name=name))
+
+
+def test_rows_that_are_all_alike_cannot_be_split(tiny_workplace: Path, tmp_path: Path) -> None:
+    suite = tiny_workplace / "tasks" / "alike"
+    suite.mkdir()
+    (suite / "suite.yaml").write_text(
+        "title: x\nfiles: {rows: [rows.csv]}\ncolumns: {prompt: prompt, reference: reference}\n"
+    )
+    (suite / "rows.csv").write_text(
+        "prompt,reference\n"
+        + "Write a page that says hello to the world,<p>hello\n" * 1
+        + "Write a page that says hello to the world!,<p>hello\n"
+    )
+    with pytest.raises(UsageError, match="near-duplicates of one another"):
+        resolve(replace(TINY, suites=("alike",), models=("base",)))
+
+
+def test_data_options_hold_an_equals_sign_in_the_path(tmp_path: Path) -> None:
+    path = tmp_path / "a=b.jsonl"
+    path.touch()
+    assert parse_data_options([f"small={path}"]) == {"small": path}
+    with pytest.raises(UsageError, match="there is no data file"):
+        parse_data_options([f"small={tmp_path}"])
+
+
+def test_a_misspelt_data_file_is_held_against_data_files_only(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").touch()
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(UsageError, match=r"did you mean 'rows\.jsonl'") as fault:
+        parse_data_options([f"small={tmp_path / 'row.jsonl'}"])
+    with pytest.raises(UsageError) as fault:
+        parse_data_options([f"small={tmp_path / 'zzzz'}"])
+    assert "notes.txt" not in str(fault.value.hint)
+
+
+def test_a_split_is_named_for_all_suites_or_for_one(tiny_workplace: Path) -> None:
+    rows = tiny_workplace / "rows.jsonl"
+    words = ("bread", "rivers", "clouds", "poetry", "engines", "chess", "violins", "harbours", "lamps", "wolves")
+    rows.write_text("".join(json.dumps({"instruction": f"All about {w}", "output": f"<p>{w}"}) + "\n" for w in words))
+    file = tiny_workplace / "tasks" / "html_alpaca" / "suite.yaml"
+    assert "of_rows: 636, train_rows: 500" in file.read_text()
+    file.write_text(file.read_text().replace("of_rows: 636, train_rows: 500", "of_rows: 10, train_rows: 7"))
+    request = replace(TINY, suites=("small", "html_alpaca"), models=("base",), data={"html_alpaca": rows})
+    default = {part.suite.name: part.suite for part in resolve(request).measured}
+    for words_of_option in (("original",), ("html_alpaca=original",), ("default", "html_alpaca=original")):
+        found = {part.suite.name: part.suite for part in resolve(replace(request, split=words_of_option)).measured}
+        assert (found["html_alpaca"].split, found["small"].split) == ("original", "default")
+        assert [len(part) for part in (found["html_alpaca"].train, found["html_alpaca"].held_out)] == [7, 3]
+        assert found["html_alpaca"].split_hash != default["html_alpaca"].split_hash
+    unnamed = replace(request, name=None)
+    assert resolve(unnamed).run_name != resolve(replace(unnamed, split=("original",))).run_name
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("orginal", r"there is no split 'orginal' of small or html_alpaca \(did you mean 'original'\?\)"),
+        ("small=original", r"there is no split 'original' of small \(there is default\)"),
+        ("html_alpca=original", r"no suite 'html_alpca' is used here \(did you mean 'html_alpaca'\?\)"),
+        ("html_alpaca=", r"there is no split '' of html_alpaca"),
+    ],
+)
+def test_a_misspelt_split_is_refused_before_any_data_is_read(tiny_workplace: Path, word: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        resolve(replace(TINY, suites=("small", "html_alpaca"), models=("base",), split=(word,)))

@@ -1,0 +1,59 @@
+"""YAML as a person means it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.storage.yaml import load_yaml, read_yaml
+
+MEANT: dict[str, Any] = {
+    "2e-4": 0.0002,
+    "2E-4": 0.0002,
+    "-5e-5": -0.00005,
+    "1e3": 1000,
+    "1.0e3": 1000.0,
+    ".5": 0.5,
+    "5.": 5.0,
+    "1_000": 1000,
+    "010": "010",
+    "007": "007",
+    "00.5": "00.5",
+    "0o17": 15,
+    "0x1f": 31,
+    "1:30": "1:30",
+    "12:30:45": "12:30:45",
+    "2024-01-01": "2024-01-01",
+    "1.2.3": "1.2.3",
+    "12e": "12e",
+    "e5": "e5",
+    "0": 0,
+    "-0.0": 0.0,
+    ".inf": float("inf"),
+    "1e400": float("inf"),
+    "'2e-4'": "2e-4",
+    "true": True,
+    "null": None,
+}
+
+
+@pytest.mark.parametrize("text", MEANT)
+def test_a_scalar_is_what_a_person_means(text: str, tmp_path: Any) -> None:
+    (tmp_path / "a.yaml").write_text(f"value: {text}\n")
+    for found in (load_yaml(f"value: {text}"), read_yaml(tmp_path / "a.yaml")):
+        assert found == {"value": MEANT[text]}
+        assert type(found["value"]) is type(MEANT[text])
+
+
+@given(st.floats(allow_nan=False))
+def test_every_float_as_python_writes_it_is_that_number(value: float) -> None:
+    written = repr(value).replace("inf", ".inf")
+    assert load_yaml(f"- {written}") == [value]
+
+
+@given(st.integers())
+def test_every_whole_number_is_that_number(value: int) -> None:
+    assert load_yaml(f"- {value}") == [value]

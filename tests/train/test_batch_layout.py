@@ -1,0 +1,126 @@
+"""The same training in other layouts and kernels learns the same; memory that runs out makes it smaller."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from harness.errors import HarnessError
+from harness.model.load import LoadedModel
+from harness.model.profile_schema import Training
+from harness.train import packed_attention
+from harness.train.callbacks import Progress
+from harness.train.fused_layers import lean_layers
+from harness.train.sft import train_adapter
+from tests.train.test_sft import SFT, TASKS, TRAINING, renderer
+
+PLAIN = TRAINING.model_copy(update={"lora": {"r": 4, "target_modules": "all-linear"}})
+
+
+def train(loaded: LoadedModel, training: Training, **more: Any) -> Any:
+    return train_adapter(loaded, renderer(loaded), training, TASKS, **more)
+
+
+def test_out_of_memory_halves_the_micro_batch_and_learns_the_same(
+    own_cache: Path, tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(tiny, PLAIN.model_copy(update={"seed": 5}))
+    notices: list[str] = []
+    fallen = False
+
+    def run_out(progress: Progress) -> None:
+        nonlocal fallen
+        if progress.step == 4 and not fallen:
+            fallen = True
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setenv("HARNESS_CACHE", str(own_cache / "other"))
+    done = train(tiny, PLAIN.model_copy(update={"seed": 5}), on_progress=run_out, on_notice=notices.append)
+    assert notices == [
+        "out of memory with micro-batch 2 × 1, layers kept: going on with micro-batch 1 × 2, layers kept"
+    ]
+    assert done.out_of_memory == tuple(notices)
+    assert (done.layout["micro_batch"], done.layout["accumulation"]) == (1, 2)
+    assert [point.step for point in done.curve] == [1, 2, 3, 4, 5, 6]
+    assert [point.loss for point in done.curve] == pytest.approx([point.loss for point in whole.curve], rel=1e-3)
+
+
+def test_memory_that_never_suffices_is_one_line(own_cache: Path, tiny: LoadedModel) -> None:
+    def run_out(_: Progress) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(HarnessError, match=r"does not suffice for one row of 1024 tokens \(set a smaller"):
+        train(tiny, PLAIN, on_progress=run_out)
+    assert train(tiny, PLAIN).steps == 6  # the model was left clean
+
+
+def test_checkpointing_changes_no_loss_and_ends_with_its_training(own_cache: Path, tiny: LoadedModel) -> None:
+    kept = train(tiny, PLAIN)
+    again = train(tiny, PLAIN.model_copy(update={"sft": {**SFT, "gradient_checkpointing": True}}))
+    assert [point.loss for point in again.curve] == pytest.approx([point.loss for point in kept.curve], rel=1e-4)
+    assert again.layout["checkpointing"]
+    train(tiny, PLAIN.model_copy(update={"seed": 8}))
+    assert not tiny.model.is_gradient_checkpointing
+
+
+def test_lean_layers_compute_what_peft_computes(tiny: LoadedModel) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    model = get_peft_model(tiny.model, LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False))
+    ids = torch.tensor([tiny.tokenizer("A page with a list")["input_ids"]])
+
+    def loss_and_gradients() -> tuple[float, list[torch.Tensor]]:
+        model.zero_grad()
+        loss = model(ids, labels=ids, use_cache=False).loss
+        loss.backward()
+        return float(loss), [value.grad.clone() for value in model.parameters() if value.grad is not None]
+
+    plain_loss, plain = loss_and_gradients()
+    with lean_layers(model, torch.float32) as count:
+        assert count == 2 * 7 + 2 * 2 + 1
+        lean_loss, lean = loss_and_gradients()
+    assert lean_loss == pytest.approx(plain_loss, rel=1e-5)
+    torch.testing.assert_close(lean, plain, atol=1e-5, rtol=1e-3)
+    assert loss_and_gradients()[0] == plain_loss
+
+
+def test_packed_attention_sees_each_row_alone(tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel runs on GPUs alone; here plain attention of each stretch that it is given stands in for it."""
+
+    def stretches(q: Any, k: Any, v: Any, bounds: Any, _: Any, longest: int, __: int, scale: float | None) -> Any:
+        cuts = bounds.diff().tolist()
+        assert longest == max(cuts)
+        parts = zip(*(part.transpose(0, 1).split(cuts, dim=1) for part in (q, k, v)), strict=True)
+        attend = torch.nn.functional.scaled_dot_product_attention
+        return torch.cat([attend(*part, is_causal=True, scale=scale) for part in parts], dim=1).transpose(0, 1)
+
+    monkeypatch.setattr(packed_attention, "_varlen", lambda: stretches)
+    rows = [tiny.tokenizer(task.prompt + task.reference)["input_ids"] for task in TASKS[:3]]
+    apart = torch.cat([tiny.model(torch.tensor([row]), use_cache=False).logits[0] for row in rows])
+    together = torch.tensor([[token for row in rows for token in row]])
+    positions = torch.tensor([[place for row in rows for place in range(len(row))]])
+    with packed_attention.packed_attention(tiny.model):
+        seen = tiny.model(together, position_ids=positions, use_cache=False).logits[0]
+    torch.testing.assert_close(seen, apart, atol=1e-4, rtol=1e-4)
+    assert tiny.model.config._attn_implementation == "sdpa"
+
+
+def test_a_plain_base_has_the_values_of_the_4_bit_one_and_gives_it_back(tiny_folder: Path) -> None:
+    from harness.model.load import Precision, load_model
+    from harness.model.profile_schema import Weights
+    from harness.train.dequantized_base import plain_base
+
+    loaded = load_model(Weights(folder=str(tiny_folder)), Precision("nf4", "float32", "cpu"))
+    model = loaded.model
+    before = list(model.modules())
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad():
+        with plain_base(model) as count:  # first: a 4-bit layer packs its weights anew when it computes on a CPU
+            assert count == 2 * 7
+            plain = model(ids, use_cache=False).logits
+        assert list(model.modules()) == before
+        quantised = model(ids, use_cache=False).logits  # by a kernel that may multiply in bfloat16
+        assert (plain - quantised).norm() < 0.01 * quantised.norm()
