@@ -186,7 +186,7 @@ def memory(count: int) -> None:
     import ray
 
     from harness.cluster.pool import WorkerPool
-    from harness.cluster.source import Fed
+    from harness.cluster.source import StreamedBatches
     from harness.storage.jsonl import append_lines
 
     ray.init(address="local", num_cpus=2, object_store_memory=200_000_000, include_dashboard=False, log_to_driver=False)
@@ -194,7 +194,7 @@ def memory(count: int) -> None:
     pool: WorkerPool[int] = WorkerPool("echo", actor.remote, 2, lambda _: None, print)
     process = psutil.Process()
     done, cpu, started, reports = 0, 0.0, time.perf_counter(), [count // 100, count // 10, count // 2, count]
-    with tempfile.TemporaryDirectory() as folder, Fed(iter(range(count)), 48, 200) as source:
+    with tempfile.TemporaryDirectory() as folder, StreamedBatches(iter(range(count)), 48, 200) as source:
         cpu = sum(process.cpu_times()[:2])
         for pairs in pool.map(source, lambda w, items: w.work.options(num_returns="streaming").remote(items)):
             append_lines(Path(folder) / "journal.jsonl", [row for _, row in pairs])

@@ -44,7 +44,7 @@ from harness.model.profile_schema import Shape, Training  # noqa: E402
 from harness.model.prompt import PromptRenderer  # noqa: E402
 from harness.model.weights import LocalWeights  # noqa: E402
 from harness.train import packed_attention, sft  # noqa: E402
-from harness.train.batch_layout import Layout  # noqa: E402
+from harness.train.batch_layout import BatchPlan  # noqa: E402
 from harness.train.memory_plan import best_layout, peak_memory, tokens_per_second  # noqa: E402
 from harness.train.trainer_run import recover  # noqa: E402
 from harness.types import Task, sha256  # noqa: E402
@@ -60,7 +60,7 @@ DEVICE, BFLOAT16, FLOAT16 = (
 )
 NF4 = Precision("nf4", BFLOAT16, DEVICE)
 BF16 = Precision("none", BFLOAT16, DEVICE)
-KEPT = Layout(4, 1, checkpointing=False, plain_base=True)
+KEPT = BatchPlan(4, 1, checkpointing=False, plain_base=True)
 
 
 class Enough(Exception):
@@ -112,7 +112,7 @@ class Bench:
         return written.model_copy(update={"sft": written.sft | fields})
 
     def train(
-        self, training: Training, precision: Precision, layout: Layout | None, watch: Watch | None = None
+        self, training: Training, precision: Precision, layout: BatchPlan | None, watch: Watch | None = None
     ) -> dict[str, Any]:
         """Train; return speed, losses and memory. `watch` sees four steps after the warm ones, and then it is over."""
         loaded = self.load(precision)
@@ -228,7 +228,7 @@ def profile(bench: Bench) -> dict[str, Any]:
 
 def memory(bench: Bench) -> dict[str, Any]:
     """Measure the peak of several layouts, three steps each, for the arithmetic of `plan`."""
-    layouts = [Layout(m, 1, c, p) for m in (1, 4) for c in (False, True) for p in (False, True)]
+    layouts = [BatchPlan(m, 1, c, p) for m in (1, 4) for c in (False, True) for p in (False, True)]
     short = bench.training("tuned", max_steps=3)
     return {str(layout): round(bench.train(short, NF4, layout)["peak_gib"], 2) for layout in layouts}
 
@@ -242,7 +242,7 @@ def out_of_memory(bench: Bench) -> dict[str, Any]:
         _limit_memory(None)
 
 
-BARE = Layout(4, 1, checkpointing=False)
+BARE = BatchPlan(4, 1, checkpointing=False)
 MEASURES: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "ceiling": lambda _: {"flops": matmul_rate(DEVICE)},
     "ours": ours,

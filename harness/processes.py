@@ -22,7 +22,7 @@ _LOST = (
 )
 
 
-def launched() -> int:
+def world_size() -> int:
     """Return how many processes were started together, 1 where this one was started by itself."""
     try:
         return int(os.environ["WORLD_SIZE"]) if "LOCAL_RANK" in os.environ else 1
@@ -32,7 +32,7 @@ def launched() -> int:
 
 def sharded() -> bool:
     """Return whether `accelerate launch` was told to share the model itself out (FSDP), and not only the rows."""
-    return launched() > 1 and os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    return world_size() > 1 and os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
 
 
 def refuse_many(command: str) -> None:
@@ -41,7 +41,7 @@ def refuse_many(command: str) -> None:
     Raises:
         UsageError: several processes were started together.
     """
-    if launched() > 1:
+    if world_size() > 1:
         raise UsageError(
             f"{command} works in one process",
             "let `accelerate launch -m harness train` make the adapter first; it is then found in the cache",
@@ -50,16 +50,16 @@ def refuse_many(command: str) -> None:
 
 def count() -> int:
     """Return how many processes train together."""
-    if launched() == 1 or not _joined():
+    if world_size() == 1 or not _joined():
         return 1
     import torch.distributed as dist
 
     return dist.get_world_size()
 
 
-def is_main() -> bool:
+def is_main_process() -> bool:
     """Return whether this process is the one that prints and writes."""
-    return launched() == 1 or os.environ.get("RANK") == "0"
+    return world_size() == 1 or os.environ.get("RANK") == "0"
 
 
 def wait() -> None:
@@ -70,7 +70,7 @@ def wait() -> None:
         PartialState().wait_for_everyone()
 
 
-def anywhere(flag: bool) -> bool:
+def any_rank(flag: bool) -> bool:
     """Return whether the flag is set in any process; all of them ask, and get one answer."""
     if count() == 1:
         return flag
@@ -86,17 +86,17 @@ def anywhere(flag: bool) -> bool:
 @contextlib.contextmanager
 def main_first() -> Iterator[None]:
     """Let the main process do the block before the others, which then find its work done."""
-    if not is_main():
+    if not is_main_process():
         wait()
     yield
-    if is_main():
+    if is_main_process():
         wait()
 
 
-def is_speaker() -> bool:
+def is_first_to_fail() -> bool:
     """Return whether this process is to say why all of them end: the first that asks, and no other after it."""
-    if launched() == 1 or not _joined():
-        return is_main()
+    if world_size() == 1 or not _joined():
+        return is_main_process()
     import torch.distributed as dist
 
     try:
@@ -112,7 +112,7 @@ def together() -> Iterator[int]:
     Raises:
         HarnessError: another process ended before its time.
     """
-    if launched() == 1:
+    if world_size() == 1:
         yield 1
         return
     import torch
@@ -166,7 +166,7 @@ def _speak_when_ended() -> None:
                 with contextlib.suppress(TimeoutError):
                     if reader.recv(1) == bytes([signal.SIGTERM]):
                         break
-        if is_speaker() if os.getppid() == launcher else is_main():
+        if is_first_to_fail() if os.getppid() == launcher else is_main_process():
             print(f"error: {_LOST}", file=sys.stderr, flush=True)
         os._exit(EXIT_FAILED)
 

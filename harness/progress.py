@@ -32,7 +32,7 @@ class Stage:
             self._progress.update(self._task, total=total)
 
 
-class Narrator:
+class ProgressReporter:
     """Says what happens, on the console it is given."""
 
     def __init__(self, console: Console | None = None) -> None:

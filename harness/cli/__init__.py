@@ -9,7 +9,7 @@ import sys
 
 from harness.cli.app import app
 from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, HarnessError, Interrupted, how_to_mend
-from harness.processes import is_main, is_speaker
+from harness.processes import is_first_to_fail, is_main_process
 from harness.storage.variables import variable
 
 
@@ -28,11 +28,11 @@ def main() -> None:
     try:
         app()
     except HarnessError as error:
-        if is_speaker():
+        if is_first_to_fail():
             print(f"error: {_one_line(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
     except (Interrupted, KeyboardInterrupt) as stop:
-        if is_main():
+        if is_main_process():
             print(str(stop) or "stopped", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
     except OSError as error:

@@ -110,12 +110,12 @@ def run(
 ) -> None:
     """Fine-tune, generate, score, compare and report. The same command again goes on where it was."""
     from harness.cluster.actors import parse_actors, parse_executor
-    from harness.pipeline.config import RunRequest, parse_data_options
+    from harness.pipeline.config import RunConfig, parse_data_options
     from harness.pipeline.run import run as run_all
     from harness.runs.shard import parse_shard
 
     run_all(
-        RunRequest(
+        RunConfig(
             models=_words(models, "--models"),
             profile=profile,
             suites=_words(suites, "--suites") if suites is not None else (),

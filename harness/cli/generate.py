@@ -12,10 +12,10 @@ from rich.console import Console
 from harness.errors import HarnessError, UsageError
 from harness.metrics.extract import extract
 from harness.model.profile_schema import Quantization
-from harness.pipeline.config import RunRequest, parse_data_options, resolve
+from harness.pipeline.config import RunConfig, parse_data_options, resolve
 from harness.pipeline.prepare import prepare
 from harness.pipeline.run import proved
-from harness.progress import Narrator
+from harness.progress import ProgressReporter
 from harness.storage.outputs import check_output, write_output
 from harness.types import Page, Task
 
@@ -42,8 +42,8 @@ def generate_page(
         raise UsageError("the prompt is empty", 'for example: generate "A page with a login form"')
     if out is not None:
         check_output(out)
-    narrator = Narrator(Console(stderr=True))
-    request = RunRequest(
+    reporter = ProgressReporter(Console(stderr=True))
+    request = RunConfig(
         models=(model,),
         profile=profile,
         data=parse_data_options(data),
@@ -51,24 +51,24 @@ def generate_page(
         quantization=quantization,
     )
     resolved = resolve(request, models_only=True)
-    contender = proved(prepare(resolved, narrator)[-1:], narrator)[0]
+    candidate = proved(prepare(resolved, reporter)[-1:], reporter)[0]
     task = Task(id="generate", prompt=prompt, input=_read(input_file))
-    with narrator.stage(f"{model} answers"):
-        completion = contender.generator.complete([task])[0]
+    with reporter.stage(f"{model} answers"):
+        completion = candidate.generator.complete([task])[0]
     page = extract(completion.text, completion.finish_reason)
     if not page.found:
         raise HarnessError(
             f"the model wrote {page.note or 'no page'}: {completion.text.strip():.200}", "try another prompt"
         )
     if page.truncated:
-        narrator.say(f"the page is cut off: the model ended by '{completion.finish_reason}'")
+        reporter.say(f"the page is cut off: the model ended by '{completion.finish_reason}'")
     if out is not None:
         write_output(out, page.html)
-        narrator.say(f"written to {out}")
+        reporter.say(f"written to {out}")
     else:
         Console().print(page.html, markup=False, highlight=False, soft_wrap=True)
     if open_page:
-        _show(page, narrator)
+        _show(page, reporter)
 
 
 def _read(path: Path | None) -> str:
@@ -82,17 +82,17 @@ def _read(path: Path | None) -> str:
         raise UsageError(f"{path} is not UTF-8 text", "save it as UTF-8") from None
 
 
-def _show(page: Page, narrator: Narrator) -> None:
+def _show(page: Page, reporter: ProgressReporter) -> None:
     """Show a picture, not the page: what a model wrote is not opened in the user's own browser."""
     from harness.render import RenderRequest, render_pages
 
     rendering = render_pages([RenderRequest("page", page.html)])["page"]
-    narrator.say(f"in the browser: {rendering.outcome} {rendering.detail}".rstrip())
+    reporter.say(f"in the browser: {rendering.outcome} {rendering.detail}".rstrip())
     picture = rendering.screenshots.get("desktop")
     if picture is None:
         raise HarnessError(f"there is no picture of this page: {rendering.outcome}", rendering.detail)
     suffix = ".png" if picture.startswith(b"\x89PNG") else ".webp"
     with tempfile.NamedTemporaryFile(prefix="page-", suffix=suffix, delete=False) as file:
         file.write(picture)
-    narrator.say(f"screenshot: {file.name}")
+    reporter.say(f"screenshot: {file.name}")
     webbrowser.open(Path(file.name).as_uri())

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.model.profile import MERGED_RECORD
-from harness.pipeline.config import RunRequest
-from harness.progress import Narrator
+from harness.pipeline.config import RunConfig
+from harness.progress import ProgressReporter
 from harness.storage.jsonl import read_lines
 from harness.storage.outputs import rewrite_output
 
 
-def say_how_far_it_moved(model: str, out: Path, request: RunRequest, narrator: Narrator) -> None:
+def say_how_far_it_moved(model: str, out: Path, request: RunConfig, reporter: ProgressReporter) -> None:
     """Measure adapter and merged model on the profile's held-out tasks; print the differences and record them.
 
     `request` is the training's; its run compares `model` with the folder `out`.
@@ -22,7 +22,7 @@ def say_how_far_it_moved(model: str, out: Path, request: RunRequest, narrator: N
 
     from harness.pipeline.run import run
 
-    folder = run(replace(request, models=(model, str(out))), narrator)
+    folder = run(replace(request, models=(model, str(out))), reporter)
     merged = out.resolve().name
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     moved = {suite: _moved(found["pairs"][f"{merged}:{model}"]) for suite, found in summary["suites"].items()}
@@ -30,12 +30,12 @@ def say_how_far_it_moved(model: str, out: Path, request: RunRequest, narrator: N
     record = json.loads((out / MERGED_RECORD).read_text(encoding="utf-8"))
     record |= {"run": folder.name, "same_answers": same, "answers": answers, "moved": moved}
     rewrite_output(out, MERGED_RECORD, json.dumps(record, indent=1))
-    narrator.say(f"merged model: {out}; {same} of {answers} answers are those of base and adapter, to the letter")
+    reporter.say(f"merged model: {out}; {same} of {answers} answers are those of base and adapter, to the letter")
     for suite, by_metric in moved.items():
         for metric in summary["primary"]:
             found = by_metric.get(metric)
             if found is not None and found["difference"] is not None:
-                narrator.say(
+                reporter.say(
                     f"  {suite}, {metric}: {found['difference']:+.3g} by merging "
                     f"(95 %: {found['low']:+.3g} to {found['high']:+.3g}, {found['n']} tasks)"
                 )

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.errors import UsageError
-from harness.pipeline.config import Resolved
-from harness.progress import Narrator
+from harness.pipeline.config import RunPlan
+from harness.progress import ProgressReporter
 
 
 def score_outputs(
@@ -26,26 +26,26 @@ def score_outputs(
         UsageError: the file or the suite is missing or broken, or they do not fit together.
         HarnessError: something on this machine is missing or broken.
     """
-    from harness.pipeline.config import RunRequest, parse_data_options, resolve_given
+    from harness.pipeline.config import RunConfig, parse_data_options, resolve_given
     from harness.pipeline.run import carry_out
 
-    narrator = Narrator()
-    request = RunRequest(
+    reporter = ProgressReporter()
+    request = RunConfig(
         suites=(suite,), data=parse_data_options(data), split=tuple(split), limit=limit, full=full, name=name
     )
     resolved = resolve_given(request, outputs)
-    _say_what_is_missing(resolved, outputs, narrator)
-    carry_out(resolved, narrator)
+    _say_what_is_missing(resolved, outputs, reporter)
+    carry_out(resolved, reporter)
 
 
-def _say_what_is_missing(resolved: Resolved, outputs: Path, narrator: Narrator) -> None:
+def _say_what_is_missing(resolved: RunPlan, outputs: Path, reporter: ProgressReporter) -> None:
     from harness.generate.completions_file import answers_of, read_answers
 
     file = read_answers(outputs)
     if file.torn:
-        narrator.say(f"{outputs}: the last line is torn and left out")
+        reporter.say(f"{outputs}: the last line is torn and left out")
     for written, shown in file.renamed.items():
-        narrator.say(f"{outputs}: the model {written} is called {shown} here, for a colon parts RUN from MODEL")
+        reporter.say(f"{outputs}: the model {written} is called {shown} here, for a colon parts RUN from MODEL")
     (measured,) = resolved.measured
     wanted = {(task.id, sample) for task in measured.tasks for sample in range(resolved.request.samples)}
     for spec in resolved.specs:
@@ -55,8 +55,8 @@ def _say_what_is_missing(resolved: Resolved, outputs: Path, narrator: Narrator) 
             raise UsageError(f"{outputs} answers none of the {len(measured.tasks)} measured tasks", "try --full")
         if missing:
             first = ", ".join(task for task, _ in missing[:3])
-            narrator.say(f"{spec.name}: {len(missing)} of {len(wanted)} answers are missing, not measured: {first} …")
+            reporter.say(f"{spec.name}: {len(missing)} of {len(wanted)} answers are missing, not measured: {first} …")
         if answered - wanted:
-            narrator.say(
+            reporter.say(
                 f"{spec.name}: {len(answered - wanted)} answers are to tasks that are not measured: see --full"
             )

@@ -63,7 +63,7 @@ def check_suites(
     import json
 
     from harness.pipeline.config import parse_data_options
-    from harness.progress import Narrator
+    from harness.progress import ProgressReporter
     from harness.scoring.suite_check import check_suite
     from harness.storage.outputs import check_output, write_output
     from harness.suite.load import find_suite
@@ -87,7 +87,7 @@ def check_suites(
             continue
         suite = load_suite(location, rows, chosen_split(location, split))
         console.print(Text(f"{location.name}: {len(suite.train)} training and {len(suite.held_out)} held-out tasks"))
-        found[location.name] = check_suite(suite, Narrator(console), limit)
+        found[location.name] = check_suite(suite, ProgressReporter(console), limit)
         print_check(found[location.name], console)
         for line in _lowered(suite):
             _line(console, line)

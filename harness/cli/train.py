@@ -12,7 +12,7 @@ from harness import processes
 from harness.errors import HarnessError, UsageError
 from harness.model.profile import ModelSpec
 from harness.model.profile_schema import Quantization, Training
-from harness.progress import Narrator
+from harness.progress import ProgressReporter
 from harness.storage.outputs import check_folder, output_folder
 
 
@@ -39,13 +39,13 @@ def train_model(
     from harness.cli.merge_check import say_how_far_it_moved
     from harness.model.load import choose_precision
     from harness.model.profile import base_weights
-    from harness.pipeline.config import RunRequest, parse_data_options, resolve
+    from harness.pipeline.config import RunConfig, parse_data_options, resolve
     from harness.pipeline.prepare import prepare
     from harness.train.merge_adapter import export_merged
     from harness.train.push_to_hub import push_adapter
 
-    narrator = Narrator() if processes.is_main() else Narrator(Console(quiet=True))
-    request = RunRequest(
+    reporter = ProgressReporter() if processes.is_main_process() else ProgressReporter(Console(quiet=True))
+    request = RunConfig(
         models=(model,),
         profile=profile,
         data=parse_data_options(data),
@@ -53,7 +53,7 @@ def train_model(
         quantization=quantization,
     )
     resolved = resolve(request, models_only=True)
-    narrator.say(f"profile {resolved.profile.name}: {resolved.profile.why}")
+    reporter.say(f"profile {resolved.profile.name}: {resolved.profile.why}")
     _training_of(resolved.specs[-1])
     if out is not None:
         check_folder(out)
@@ -62,32 +62,32 @@ def train_model(
         check_folder(merge)
     with processes.together() as count:
         if count > 1:
-            narrator.say(f"{count} processes share each step")
-        contender = prepare(resolved, narrator)[-1]
-    if not processes.is_main():
+            reporter.say(f"{count} processes share each step")
+        candidate = prepare(resolved, reporter)[-1]
+    if not processes.is_main_process():
         return
-    trained = contender.trained
+    trained = candidate.trained
     assert trained is not None
     losses = [point.loss for point in trained.curve if point.loss is not None]
     if losses:
-        narrator.say(f"{trained.rows} rows, {trained.steps} steps, loss {losses[0]} → {losses[-1]}")
+        reporter.say(f"{trained.rows} rows, {trained.steps} steps, loss {losses[0]} → {losses[-1]}")
     if trained.watch is not None:
-        narrator.say(f"kept step {trained.watch['kept_step']}, the best by the task score on the development slice")
+        reporter.say(f"kept step {trained.watch['kept_step']}, the best by the task score on the development slice")
     folder = trained.folder
     if out is not None:
         with output_folder(out) as target:
             shutil.copytree(folder, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("checkpoints"))
         folder = out
-    narrator.say(f"adapter: {folder}")
-    weights = base_weights(contender.spec.profile)
+    reporter.say(f"adapter: {folder}")
+    weights = base_weights(candidate.spec.profile)
     if push is not None:
-        narrator.say(f"pushed to {push_adapter(folder, push, weights)}")
+        reporter.say(f"pushed to {push_adapter(folder, push, weights)}")
     if merge is not None:
-        del contender  # its weights make room
-        with narrator.stage("merging"):
+        del candidate  # its weights make room
+        with reporter.stage("merging"):
             precision = choose_precision(resolved.profile.file.quantization, resolved.profile.file.dtype)
             export_merged(weights, precision, folder, trained.sha256, merge)
-        say_how_far_it_moved(model, merge, request, narrator)
+        say_how_far_it_moved(model, merge, request, reporter)
 
 
 def _training_of(spec: ModelSpec) -> Training:
@@ -111,7 +111,7 @@ def plan_training(model: str, *, profile: str | None, gpu: str | None) -> None:
     from harness.train.memory_plan import best_layout, nearest_fitting, peak_memory, tokens_per_second
     from harness.train.settings import check_names
 
-    narrator = Narrator()
+    reporter = ProgressReporter()
     card = named_card(gpu) if gpu else this_card()
     chosen = load_profile(profile or ("llama-2-7b" if gpu else None))
     training, shape = _training_of(resolve_model(model, chosen)), chosen.file.shape
@@ -131,15 +131,15 @@ def plan_training(model: str, *, profile: str | None, gpu: str | None) -> None:
         )
     source = base_weights(chosen)
     fetched = 0.0 if source.gguf or source.folder else checkpoint_bytes(shape) / 1e9
-    narrator.say(f"{chosen.name}/{model} on {card.name}: {layout}; {'bfloat16' if card.modern else 'float16'}")
-    narrator.say(f"weights to fetch unless they are in the hub's cache: {fetched:.1f} GB ({source})")
+    reporter.say(f"{chosen.name}/{model} on {card.name}: {layout}; {'bfloat16' if card.modern else 'float16'}")
+    reporter.say(f"weights to fetch unless they are in the hub's cache: {fetched:.1f} GB ({source})")
     for name in ("weights", "adapter", "optimiser", "activations", "workspace"):
-        narrator.say(f"  {name:<12}{getattr(memory, name) / GIB:6.2f} GiB")
-    narrator.say(f"  {'peak':<12}{memory.total / GIB:6.2f} GiB of {card.memory / GIB:.1f}")
+        reporter.say(f"  {name:<12}{getattr(memory, name) / GIB:6.2f} GiB")
+    reporter.say(f"  {'peak':<12}{memory.total / GIB:6.2f} GiB of {card.memory / GIB:.1f}")
     speed = tokens_per_second(shape, training, layout, quantization, card)
     source_of_speed = "from rates measured on one" if "H100" in card.name else "reckoned from the data sheet"
-    narrator.say(f"about {speed:.0f} tokens/s ({source_of_speed})")
+    reporter.say(f"about {speed:.0f} tokens/s ({source_of_speed})")
     file = chosen.file
     limit = file.max_new_tokens or UNKNOWN_LIMIT
     decoding = plan_decoding(shape, quantization, card.memory, file.batch_size, limit)
-    narrator.say(f"answering afterwards: {decoding}")
+    reporter.say(f"answering afterwards: {decoding}")

@@ -26,7 +26,7 @@ class Actors:
 
 
 @dataclass(frozen=True, slots=True)
-class Crew:
+class WorkerCounts:
     """The same, decided."""
 
     models: int
@@ -76,7 +76,7 @@ def parse_actors(words: str) -> Actors:
     return Actors(**found)
 
 
-def muster(actors: Actors, nodes: Sequence[dict[str, Any]]) -> Crew:
+def plan_workers(actors: Actors, nodes: Sequence[dict[str, Any]]) -> WorkerCounts:
     """Decide what is left open, from the nodes as `ray.nodes()` lists them.
 
     Models take every GPU; without any, one worker and half of the CPUs on each node. Scorers of three browsers share
@@ -97,6 +97,6 @@ def muster(actors: Actors, nodes: Sequence[dict[str, Any]]) -> Crew:
     free = [count - number * model_cpus for count, number in zip(cpus, per_node, strict=True)]
     browsers = actors.browsers or min(3, int(min((left for left in free if left >= 1), default=1)) + 1)
     scorers = sum(int(left // max(1, browsers - 1)) for left in free if left > 0)
-    return Crew(
+    return WorkerCounts(
         actors.models or max(1, sum(per_node)), per_model, model_cpus, actors.scorers or max(1, scorers), browsers
     )

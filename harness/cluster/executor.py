@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from harness.cluster.actors import Actors, muster
+from harness.cluster.actors import Actors, plan_workers
 from harness.cluster.connect import joined, on_every_node
 from harness.cluster.facts import differences, node_facts, refuse_strangers
 from harness.cluster.files import FileServer
 from harness.cluster.pool import Lost, WorkerPool
-from harness.cluster.source import Fed, Guided
+from harness.cluster.source import Guided, StreamedBatches
 from harness.cluster.workers import GeneratorOrder, ModelWorker, Prompt, ScorerOrder, ScoreWorker, decoder_of
 from harness.errors import HarnessError
 from harness.generate.transformers.decoder_verdict import Verdict
-from harness.generate.transformers.generator import Answer, Generator, Unanswered, Wanted
+from harness.generate.transformers.generator import Answer, GenerationFailure, GenerationRequests, Generator
 from harness.model.load import Precision, choose_precision
 from harness.model.profile_schema import DType, Quantization
 from harness.scoring.scorer import CHUNK, ShotWriter, refuse
@@ -53,7 +53,7 @@ class RayExecutor:
             self._nodes = on_every_node(self._ray, node_facts)
             refuse_strangers(self._ours, self._nodes)
             self._warn_of_versions()
-            self.crew = muster(actors, self._ray.nodes())
+            self.crew = plan_workers(actors, self._ray.nodes())
             self._models = self._model_pool()
             self._scorers = self._score_pool()
             # when a node is gone, those of one kind may hold all that is left
@@ -112,7 +112,7 @@ class RayExecutor:
         self._models.recruit()
         self._scorers.recruit()
 
-    def decoding(self, generator: Generator, wanted: Wanted) -> Iterator[Answer]:
+    def decoding(self, generator: Generator, wanted: GenerationRequests) -> Iterator[Answer]:
         """Decode on the workers what the store lacks."""
         if not wanted:
             return
@@ -126,7 +126,7 @@ class RayExecutor:
 
         for results in self._models.map(source, send):
             for (place, _), result in results:
-                answer = Unanswered(result.why) if isinstance(result, Lost) else result
+                answer = GenerationFailure(result.why) if isinstance(result, Lost) else result
                 yield place, keys[place], answer
 
     def rows(
@@ -144,7 +144,7 @@ class RayExecutor:
             return actor.score.options(num_returns="streaming").remote(order, pages)
 
         ahead = CHUNK * self.crew.scorers
-        with Fed(work, CHUNK, ahead) as source:
+        with StreamedBatches(work, CHUNK, ahead) as source:
             for results in self._scorers.map(source, send):
                 rows = []
                 for (task, done), result in results:

@@ -262,13 +262,13 @@ class WorkerPool(Generic[Item]):
         except ray.exceptions.RayTaskError as error:
             raise error.cause from error
         except ray.exceptions.RayError as error:
-            self._bury(worker, error)
+            self._on_worker_death(worker, error)
             return
         for number, _ in found:
             self._deaths.pop(number, None)
         yield [(job.items.pop(number), result) for number, result in found]
 
-    def _bury(self, worker: _Worker, error: Exception) -> None:
+    def _on_worker_death(self, worker: _Worker, error: Exception) -> None:
         """Give a dead worker's rows to others: together once more, then one by one, to find the one that kills."""
         import ray
 

@@ -64,7 +64,7 @@ class Guided(Generic[Item]):
         """There is nothing to wait for."""
 
 
-class Fed(Generic[Item]):
+class StreamedBatches(Generic[Item]):
     """Items of an iterator that runs in a thread of its own and is held back when it is too far ahead.
 
     Use it as a context manager: the thread ends with the block. What the iterator raises, `take` raises.

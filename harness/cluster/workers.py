@@ -15,7 +15,7 @@ from harness.cluster.files import FolderSource, obtain
 from harness.errors import HarnessError, UsageError
 from harness.generate.store import StoredCompletion
 from harness.generate.transformers.decoder_verdict import Verdict
-from harness.generate.transformers.generator import Generator, Place, Wanted
+from harness.generate.transformers.generator import GenerationRequests, Generator, SampleKey
 from harness.generate.vllm_engine import EngineDied, EngineGenerator, check_engine
 from harness.model.load import LoadedModel, Precision, choose_precision, load_tokenizer, renderer_for
 from harness.model.prompt import PromptRenderer
@@ -25,7 +25,7 @@ from harness.types import Completion, Row, Task
 _TOGETHER_S = 0.25
 """Completions that finish within this time travel together."""
 
-Prompt = tuple[Place, tuple[str, tuple[int, ...], int]]
+Prompt = tuple[SampleKey, tuple[str, tuple[int, ...], int]]
 """A place and what is to be decoded there."""
 
 
@@ -96,8 +96,8 @@ class ModelWorker:
             HarnessError: this node would answer otherwise than the machine that the run began on.
         """
         generator = self._generator(order)
-        numbers: dict[Place, int] = {place: number for number, (place, _) in prompts}
-        wanted: Wanted = dict(prompt for _, prompt in prompts)
+        numbers: dict[SampleKey, int] = {place: number for number, (place, _) in prompts}
+        wanted: GenerationRequests = dict(prompt for _, prompt in prompts)
         together: list[tuple[int, StoredCompletion]] = []
         since = time.monotonic()
         try:

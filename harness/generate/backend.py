@@ -12,24 +12,24 @@ from harness.generate.store import CompletionStore, StoredCompletion
 from harness.types import Completion, Row, Task
 
 PromptT = TypeVar("PromptT")
-Place = tuple[str, int]
+SampleKey = tuple[str, int]
 """Task id and sample number."""
 
-Wanted = dict[Place, tuple[str, PromptT, int]]
+GenerationRequests = dict[SampleKey, tuple[str, PromptT, int]]
 """What is to be answered: by place the store's key, the prompt as the backend takes it, and the seed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Unanswered:
+class GenerationFailure:
     """Why a prompt has no answer, through no fault of the model."""
 
     why: str
 
 
-Answer = tuple[Place, str, StoredCompletion | Unanswered]
+Answer = tuple[SampleKey, str, StoredCompletion | GenerationFailure]
 """A place, the store's key, and what came of it."""
 
-Decoding = Callable[[Any, Wanted[Any]], Iterator[Answer]]
+Decoding = Callable[[Any, GenerationRequests[Any]], Iterator[Answer]]
 """Decodes for a generator somewhere else than in its own process."""
 
 
@@ -81,7 +81,7 @@ class Backend(ABC):
             fresh: Answer anew even what the store holds.
             on_done: Called with each completion as it finishes, and whether it was there already.
         """
-        done: dict[Place, Completion] = {}
+        done: dict[SampleKey, Completion] = {}
         for completion, stored in self.answers(tasks, fresh=fresh):
             done[completion.task, completion.sample] = completion
             if on_done:
@@ -116,7 +116,7 @@ class StoredBackend(Backend, Generic[PromptT]):
         """Return a task's prompt as the backend takes it: made of lists, mappings, texts and numbers."""
 
     @abstractmethod
-    def decode(self, wanted: Wanted[PromptT]) -> Iterator[Answer]:
+    def decode(self, wanted: GenerationRequests[PromptT]) -> Iterator[Answer]:
         """Yield (place, key, completion) as they finish, in any order."""
 
     def answers(
@@ -124,7 +124,7 @@ class StoredBackend(Backend, Generic[PromptT]):
     ) -> Iterator[tuple[Completion, bool]]:
         """Yield each completion and whether it came from the store: those first, the others as they finish."""
         store = CompletionStore(self.identity(), model=self.name)
-        wanted: Wanted[PromptT] = {}
+        wanted: GenerationRequests[PromptT] = {}
         for task in tasks:
             prompt = self.prompt(task)
             for sample in range(self.settings.samples):
@@ -142,8 +142,8 @@ class StoredBackend(Backend, Generic[PromptT]):
                 store.put(CompletionStore.key_by(key, answer.decoder) if answer.decoder else key, answer)
             yield self._completion(place, answer), False
 
-    def _completion(self, place: Place, answer: StoredCompletion | Unanswered) -> Completion:
-        if isinstance(answer, Unanswered):
+    def _completion(self, place: SampleKey, answer: StoredCompletion | GenerationFailure) -> Completion:
+        if isinstance(answer, GenerationFailure):
             return Completion(place[0], self.name, "", "error", place[1], note=answer.why, unanswered=answer.why)
         return Completion(
             task=place[0],

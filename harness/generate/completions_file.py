@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from harness.answer import page_end
 from harness.errors import UsageError, did_you_mean
-from harness.generate.backend import Backend, Decoding, Place
+from harness.generate.backend import Backend, Decoding, SampleKey
 from harness.generate.openai.protocol import FINISH_WORDS, TOOL_WORDS, finish, text_of
 from harness.storage.cache import file_sha256
 from harness.storage.yaml import validate
@@ -127,7 +127,7 @@ def read_answers(path: Path) -> AnswersFile:
     return file
 
 
-def answers_of(name: str, file: AnswersFile) -> dict[Place, GivenAnswer]:
+def answers_of(name: str, file: AnswersFile) -> dict[SampleKey, GivenAnswer]:
     """Return one model's answers by task and sample: all lines where the file knows one model only.
 
     Raises:
@@ -166,7 +166,7 @@ class GivenAnswers(Backend):
     path: Path
     sha256: str
     number: int
-    by_place: Mapping[Place, GivenAnswer] = field(repr=False)
+    by_place: Mapping[SampleKey, GivenAnswer] = field(repr=False)
 
     @classmethod
     def read(cls, name: str, path: Path, samples: int) -> GivenAnswers:

@@ -19,7 +19,7 @@ class GenerationSettings:
     seed: int = 0
     cut_loops: bool = True
 
-    def deciding(self) -> dict[str, Any]:
+    def cache_key_fields(self) -> dict[str, Any]:
         """Return what decides a completion. The batch size does not, up to the rounding of floating point."""
         deciding: dict[str, Any] = {"max_new_tokens": self.max_new_tokens, "cut_loops": self.cut_loops}
         if self.temperature:

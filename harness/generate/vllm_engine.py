@@ -13,11 +13,11 @@ from typing import Any, Protocol
 
 from harness.answer import thought_left_open
 from harness.errors import HarnessError, UsageError
-from harness.generate.backend import Place
+from harness.generate.backend import SampleKey
 from harness.generate.stopping import StopRule, answer_text
 from harness.generate.store import StoredCompletion
 from harness.generate.transformers.decoder_verdict import Verdict
-from harness.generate.transformers.generator import Generator, Tokens, Wanted, end_tokens
+from harness.generate.transformers.generator import GenerationRequests, Generator, Tokens, end_tokens
 from harness.model.identity import installed
 from harness.model.load import LoadedModel
 from harness.types import FinishReason
@@ -155,7 +155,7 @@ class EngineGenerator(Generator):
         """Return what the manifest says of it; vLLM sizes its batches itself."""
         return super().manifest() | {"backend": "vllm", "batch_size": None, "engine": dict(self.arguments)}
 
-    def decode(self, wanted: Wanted) -> Iterator[tuple[Place, str, StoredCompletion]]:
+    def decode(self, wanted: GenerationRequests) -> Iterator[tuple[SampleKey, str, StoredCompletion]]:
         """Queue all prompts and yield completions as the engine finishes them."""
         if not wanted:
             return
@@ -165,7 +165,7 @@ class EngineGenerator(Generator):
         lora = None
         if self.adapter_folder is not None and self.adapter_sha256 is not None:
             lora = opened.adapter(self.adapter_sha256, str(self.adapter_folder))
-        places: dict[str, Place] = {}
+        places: dict[str, SampleKey] = {}
         begun: dict[str, list[int]] = {}
         for number, (place, (key, tokens, seed)) in enumerate(wanted.items()):
             if opened.context is not None and len(tokens) + 1 > opened.context:
@@ -199,8 +199,8 @@ class EngineGenerator(Generator):
         opened: OpenEngine,
         rule: StopRule,
         output: Any,
-        wanted: Wanted,
-        places: Mapping[str, Place],
+        wanted: GenerationRequests,
+        places: Mapping[str, SampleKey],
         begun: dict[str, list[int]],
         lora: Any,
     ) -> bool:

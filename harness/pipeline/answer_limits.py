@@ -13,7 +13,7 @@ from harness.generate.openai.backend import ServedModel
 from harness.generate.transformers.generator import Generator
 from harness.model.profile_schema import ProfileFile
 from harness.model.reach import UNKNOWN_LIMIT, Reach, answer_limit, estimated_tokens, reach
-from harness.pipeline.config import Resolved
+from harness.pipeline.config import RunPlan
 from harness.types import Suite, Task
 
 _BODY_LIMITS = ("max_completion_tokens", "max_tokens")
@@ -24,7 +24,7 @@ _BODY_LIMITS = ("max_completion_tokens", "max_tokens")
 class AnswerLimits:
     """Counts each text once for each tokenizer, and says each suite's limit once."""
 
-    resolved: Resolved
+    resolved: RunPlan
     say: Callable[[str], None]
     _lengths: dict[int, dict[str, int]] = field(default_factory=dict)
     _said: dict[str, Reach] = field(default_factory=dict)

@@ -12,9 +12,9 @@ from typing import Any, Protocol
 
 from harness.generate.backend import Backend
 from harness.generate.transformers.generator import Generator
-from harness.pipeline.config import Resolved
+from harness.pipeline.config import RunPlan
 from harness.pipeline.executor import Executor
-from harness.progress import Narrator
+from harness.progress import ProgressReporter
 from harness.suite.split import stratified
 from harness.types import Row
 
@@ -43,7 +43,11 @@ def alone(generator: Generator) -> Alone:
 
 
 def check_batches(
-    resolved: Resolved, contenders: Sequence[_Answering], rows: Sequence[Row], executor: Executor, narrator: Narrator
+    resolved: RunPlan,
+    candidates: Sequence[_Answering],
+    rows: Sequence[Row],
+    executor: Executor,
+    reporter: ProgressReporter,
 ) -> dict[str, dict[str, Any]]:
     """Return, by model, of how many answers how many differ between batch 1 and the batch used.
 
@@ -54,26 +58,26 @@ def check_batches(
         return {}
     said = {(row["suite"], row["task"], row["model"], row["sample"]): row for row in rows}
     found = {}
-    for contender in contenders:
-        generator = contender.generator
+    for candidate in candidates:
+        generator = candidate.generator
         if type(generator) is Generator:
-            found[generator.name] = _check(resolved, contender, generator, said, count, executor, narrator)
+            found[generator.name] = _check(resolved, candidate, generator, said, count, executor, reporter)
     return found
 
 
 def _check(
-    resolved: Resolved,
-    contender: _Answering,
+    resolved: RunPlan,
+    candidate: _Answering,
     generator: Generator,
     said: Mapping[tuple[str, str, str, int], Row],
     count: int,
     executor: Executor,
-    narrator: Narrator,
+    reporter: ProgressReporter,
 ) -> dict[str, Any]:
     answers, differ = 0, []
-    with narrator.stage(f"{generator.name} answers again at batch 1") as stage:
+    with reporter.stage(f"{generator.name} answers again at batch 1") as stage:
         for part in resolved.measured:
-            limited = contender.on(part.suite.name)
+            limited = candidate.on(part.suite.name)
             assert isinstance(limited, Generator)
             for done, _ in alone(limited).answers(stratified(part.own, count), decoding=executor.decoding):
                 row = said.get((part.suite.name, done.task, done.model, done.sample))

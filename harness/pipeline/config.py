@@ -35,7 +35,7 @@ FEW_SHOT_BASE = "base-fewshot"
 
 
 @dataclass(frozen=True)
-class RunRequest:
+class RunConfig:
     """The arguments of `run`."""
 
     models: tuple[str, ...] = DEFAULT_MODELS
@@ -59,7 +59,7 @@ class RunRequest:
     address: str | None = None
     actors: Actors = field(default_factory=Actors)
 
-    def deciding(self) -> dict[str, object]:
+    def cache_key_fields(self) -> dict[str, object]:
         """Return the arguments that decide the result, with data files by content; the run's name is made of them."""
         deciding = asdict(replace(self, name=None, fresh=False, data={}, shard=None))
         for where in ("shard", "check_batch", "executor", "address", "actors"):
@@ -83,10 +83,10 @@ class MeasuredSuite:
 
 
 @dataclass(frozen=True)
-class Resolved:
+class RunPlan:
     """A request in which every word means something that exists."""
 
-    request: RunRequest
+    request: RunConfig
     profile: Profile
     specs: tuple[ModelSpec, ...]
     controls: tuple[str, ...]
@@ -95,7 +95,7 @@ class Resolved:
     run_name: str
 
 
-def resolve(request: RunRequest, *, models_only: bool = False) -> Resolved:
+def resolve(request: RunConfig, *, models_only: bool = False) -> RunPlan:
     """Resolve profile, models and suites and read all data; with `models_only` no suite is to be measured.
 
     Raises:
@@ -128,7 +128,7 @@ def resolve(request: RunRequest, *, models_only: bool = False) -> Resolved:
     check_names(specs, request.models, profile)
     learnt = _learnt_from(specs)
     _told_apart([*locations.values(), *learnt])
-    return Resolved(
+    return RunPlan(
         request=request,
         profile=profile,
         specs=tuple(specs),
@@ -143,7 +143,7 @@ def resolve(request: RunRequest, *, models_only: bool = False) -> Resolved:
     )
 
 
-def resolve_given(request: RunRequest, answers: Path) -> Resolved:
+def resolve_given(request: RunConfig, answers: Path) -> RunPlan:
     """Resolve a request whose models are those of a file of answers, and whose one suite they answer.
 
     Raises:
@@ -156,8 +156,8 @@ def resolve_given(request: RunRequest, answers: Path) -> Resolved:
     suite = _load(location, request)
     profile, specs, samples = given_models(answers, suite)
     request = replace(request, models=tuple(spec.name for spec in specs), samples=samples)
-    deciding = {**request.deciding(), "answers": file_sha256(answers)}
-    return Resolved(
+    deciding = {**request.cache_key_fields(), "answers": file_sha256(answers)}
+    return RunPlan(
         request=request,
         profile=profile,
         specs=tuple(specs),
@@ -177,7 +177,7 @@ def training_suite_name(spec: ModelSpec, specs: Sequence[ModelSpec]) -> str:
     return (trainings[0].suite if trainings else None) or spec.profile.file.training_suite
 
 
-def _check(request: RunRequest) -> None:
+def _check(request: RunConfig) -> None:
     if request.samples > 1 and request.temperature == 0:
         raise UsageError("--samples needs --temperature above 0", "greedy samples would all be equal: try 0.7")
     if request.limit is not None and request.limit < 2:
@@ -224,7 +224,7 @@ def _data_by_folder(data: Mapping[str, Path]) -> dict[Path, Path]:
     return found
 
 
-def _load(location: SuiteLocation, request: RunRequest) -> Suite:
+def _load(location: SuiteLocation, request: RunConfig) -> Suite:
     data = _data_by_folder(request.data).get(location.folder.resolve())
     suite = load_suite(location, data, chosen_split(location, request.split))
     for part, tasks in (("training", suite.train), ("held-out", suite.held_out)):
@@ -244,18 +244,18 @@ def _learnt_from(specs: Sequence[ModelSpec]) -> list[SuiteLocation]:
     return [find_suite(training_suite_name(spec, specs)) for spec in specs if spec.file.train or spec.file.few_shot]
 
 
-def _measured_part(suite: Suite, request: RunRequest) -> tuple[Task, ...]:
+def _measured_part(suite: Suite, request: RunConfig) -> tuple[Task, ...]:
     count = request.limit or (None if request.full else suite.default_held_out)
     return stratified(suite.held_out, count)
 
 
-def _run_name(request: RunRequest, profile: Profile) -> str:
+def _run_name(request: RunConfig, profile: Profile) -> str:
     name = request.name or _default_name(request, profile)
     return request.shard.folder_name(name) if request.shard else name
 
 
-def _default_name(request: RunRequest, profile: Profile) -> str:
-    deciding = {**request.deciding(), "profile": profile.name}
+def _default_name(request: RunConfig, profile: Profile) -> str:
+    deciding = {**request.cache_key_fields(), "profile": profile.name}
     return f"{datetime.now(UTC):%Y-%m-%d}-{content_key(deciding)[:8]}"
 
 

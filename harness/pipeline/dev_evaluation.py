@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
 from harness.errors import UsageError, did_you_mean
-from harness.generate.backend import Place
+from harness.generate.backend import SampleKey
 from harness.generate.settings import GenerationSettings
 from harness.generate.store import FORM, StoredCompletion
 from harness.generate.transformers.decoder_verdict import Kind, Verdict, kinds_here
-from harness.generate.transformers.generator import Generator, Wanted
+from harness.generate.transformers.generator import GenerationRequests, Generator
 from harness.metrics.extract import extract
 from harness.metrics.metric import Evidence, Metric
 from harness.metrics.registry import METRICS, metric, score_metric
@@ -73,7 +73,7 @@ def watched_rows(
     inside = GeneratorInTraining(**same | {"settings": settings})
     metrics = tuple(metric(name) for name in watch.metrics)
     versions = {m.name: m.version for m in metrics}
-    identity = {"metrics": versions, "generation": settings.deciding(), "answers": FORM}
+    identity = {"metrics": versions, "generation": settings.cache_key_fields(), "answers": FORM}
     look = Look(inside, development, metrics)
     return rest, Watched(watch, development, look, identity, tell)
 
@@ -106,7 +106,7 @@ class GeneratorInTraining(Generator):
                 self.found[kinds] = self._proved(None)
         return self.found[kinds]
 
-    def decode(self, wanted: Wanted) -> Iterator[tuple[Place, str, StoredCompletion]]:
+    def decode(self, wanted: GenerationRequests) -> Iterator[tuple[SampleKey, str, StoredCompletion]]:
         """Decode and keep nothing for the next time."""
         try:
             yield from super().decode(wanted)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from harness.generate.backend import Backend
-from harness.pipeline.config import MeasuredSuite, Resolved
+from harness.pipeline.config import MeasuredSuite, RunPlan
 from harness.pipeline.executor import Executor
-from harness.progress import Narrator
+from harness.progress import ProgressReporter
 from harness.runs.folder import RunFolder
 from harness.types import Completion, Row, Task
 
@@ -18,7 +18,7 @@ Finished = Mapping[tuple[str, str, str, int], Row]
 """The rows of the journal by suite, task, model and sample."""
 
 
-class Answering(Protocol):
+class ModelUnderTest(Protocol):
     """A model that is ready to answer."""
 
     @property
@@ -34,54 +34,62 @@ class Answering(Protocol):
 
 
 def measure(
-    resolved: Resolved,
-    contenders: Sequence[Answering],
+    resolved: RunPlan,
+    candidates: Sequence[ModelUnderTest],
     folder: RunFolder,
     finished: Finished,
     trials: Mapping[str, Mapping[str, Any]],
     executor: Executor,
-    narrator: Narrator,
+    reporter: ProgressReporter,
 ) -> list[Row]:
     """Generate and score everything; rows that are in the journal with the same completion are kept."""
-    seen = {contender.generator.name: contender.trained_on for contender in contenders}
+    seen = {candidate.generator.name: candidate.trained_on for candidate in candidates}
     executor.begin()
     fresh = resolved.request.fresh
     answered: list[tuple[MeasuredSuite, Iterable[tuple[Task, Completion]]]] = []
     for measured in resolved.measured:
         if executor.streams:
-            work: Iterable[tuple[Task, Completion]] = _stream(measured, contenders, resolved.controls, fresh, executor)
+            work: Iterable[tuple[Task, Completion]] = _stream(measured, candidates, resolved.controls, fresh, executor)
         else:
-            work = _answer(measured, contenders, resolved.controls, fresh, narrator)
+            work = _answer(measured, candidates, resolved.controls, fresh, reporter)
         answered.append((measured, work))
     rows: list[Row] = []
     for measured, work in answered:
-        sieve = _Sieve(measured.suite.name, finished, seen)
+        sieve = _PendingSamples(measured.suite.name, finished, seen)
         refused = trials[measured.suite.name]["refused"]
-        rows += _score(sieve, work, refused, folder, executor, narrator)
+        rows += _score(sieve, work, refused, folder, executor, reporter)
     return rows
 
 
 def _answer(
-    measured: MeasuredSuite, contenders: Sequence[Answering], controls: Sequence[str], fresh: bool, narrator: Narrator
+    measured: MeasuredSuite,
+    candidates: Sequence[ModelUnderTest],
+    controls: Sequence[str],
+    fresh: bool,
+    reporter: ProgressReporter,
 ) -> list[tuple[Task, Completion]]:
     """Let one model after the other answer a suite, before anything is scored."""
     by_id = {task.id: task for task in measured.own}
     work: list[tuple[Task, Completion]] = []
-    for contender in contenders:
+    for candidate in candidates:
         work += [
-            (by_id[done.task], done) for done in _generate(contender.on(measured.suite.name), measured, fresh, narrator)
+            (by_id[done.task], done) for done in _generate(candidate.on(measured.suite.name), measured, fresh, reporter)
         ]
     return work + _controls(measured, controls)
 
 
 def _stream(
-    measured: MeasuredSuite, contenders: Sequence[Answering], controls: Sequence[str], fresh: bool, executor: Executor
+    measured: MeasuredSuite,
+    candidates: Sequence[ModelUnderTest],
+    controls: Sequence[str],
+    fresh: bool,
+    executor: Executor,
 ) -> Iterator[tuple[Task, Completion]]:
     """Yield answers as they are finished; controls go first, for they are there before any model is loaded."""
     yield from _controls(measured, controls)
     by_id = {task.id: task for task in measured.own}
-    for contender in contenders:
-        for done, _ in contender.on(measured.suite.name).answers(measured.own, fresh=fresh, decoding=executor.decoding):
+    for candidate in candidates:
+        for done, _ in candidate.on(measured.suite.name).answers(measured.own, fresh=fresh, decoding=executor.decoding):
             yield by_id[done.task], done
 
 
@@ -94,9 +102,9 @@ def _controls(measured: MeasuredSuite, controls: Sequence[str]) -> list[tuple[Ta
     return [(by_id[done.task], done) for done in made if done.task in by_id]
 
 
-def _generate(generator: Backend, measured: MeasuredSuite, fresh: bool, narrator: Narrator) -> list[Completion]:
+def _generate(generator: Backend, measured: MeasuredSuite, fresh: bool, reporter: ProgressReporter) -> list[Completion]:
     count = len(measured.own) * generator.samples
-    with narrator.stage(f"{generator.name} answers {measured.suite.name}", count) as stage:
+    with reporter.stage(f"{generator.name} answers {measured.suite.name}", count) as stage:
         tokens, seconds, cached = 0, 0.0, 0
 
         def show(completion: Completion, stored: bool) -> None:
@@ -111,7 +119,7 @@ def _generate(generator: Backend, measured: MeasuredSuite, fresh: bool, narrator
 
 
 @dataclass
-class _Sieve:
+class _PendingSamples:
     """Tells work that is to be scored from rows that are finished or not to be scored at all."""
 
     suite: str
@@ -142,12 +150,12 @@ class _Sieve:
 
 
 def _score(
-    sieve: _Sieve,
+    sieve: _PendingSamples,
     work: Iterable[tuple[Task, Completion]],
     refused: Mapping[str, str],
     folder: RunFolder,
     executor: Executor,
-    narrator: Narrator,
+    reporter: ProgressReporter,
 ) -> list[Row]:
     name = f"checking and rendering {sieve.suite}"
     missing: Iterable[tuple[Task, Completion]] = sieve.missing(work)
@@ -164,7 +172,7 @@ def _score(
             folder.append(rows)
             fresh_rows.extend(rows)
 
-    with narrator.stage(name, total) as stage:
+    with reporter.stage(name, total) as stage:
         on_page: Callable[[], None] = stage.advance
         if sieve.kept:
             stage.note = f"{len(sieve.kept)} more from the journal"

@@ -16,7 +16,7 @@ from harness.types import Completion, Row, Task
 
 if TYPE_CHECKING:
     from harness.cluster.executor import RayExecutor
-    from harness.pipeline.config import RunRequest
+    from harness.pipeline.config import RunConfig
     from harness.render import Renderer
     from harness.scoring.scorer import ShotWriter
 
@@ -67,7 +67,7 @@ class Executor(Protocol):
 
 
 def open_executor(
-    request: RunRequest, say: Callable[[str], None]
+    request: RunConfig, say: Callable[[str], None]
 ) -> contextlib.AbstractContextManager[LocalExecutor | RayExecutor]:
     """Return the executor that was asked for; `say` is told what becomes of its workers.
 

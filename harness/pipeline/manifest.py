@@ -14,7 +14,7 @@ from harness.model.profile import ModelSpec, weights_source
 from harness.model.profile_schema import Training
 from harness.model.reach import Reach
 from harness.model.weights import describe
-from harness.pipeline.config import Resolved
+from harness.pipeline.config import RunPlan
 from harness.runs.cost import answering_cost
 from harness.runs.environment import git_state, hardware, package_versions, peak_memory_bytes
 from harness.runs.schema import SCHEMA
@@ -23,7 +23,7 @@ from harness.train.sft import TrainedAdapter
 from harness.types import Row
 
 
-class Contender(Protocol):
+class ModelUnderTest(Protocol):
     """A model that is ready to answer."""
 
     @property
@@ -52,7 +52,7 @@ _BESIDE = ("training", "cost", "batch_size", "decoding", "file", "batch_check")
 
 
 def build_manifest(
-    resolved: Resolved, models: Iterable[tuple[str, dict[str, Any]]], trials: Mapping[str, Mapping[str, Any]]
+    resolved: RunPlan, models: Iterable[tuple[str, dict[str, Any]]], trials: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Return the manifest at the begin of a run, as in docs/files.md."""
     from harness.metrics.registry import scorer_manifest, tool_versions
@@ -70,7 +70,7 @@ def build_manifest(
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "finished": None,
         "command": ["python", "-m", "harness", *sys.argv[1:]],
-        "arguments": resolved.request.deciding(),
+        "arguments": resolved.request.cache_key_fields(),
         "shard": str(resolved.request.shard) if resolved.request.shard else None,
         "profile": {
             "name": resolved.profile.name,
@@ -118,33 +118,33 @@ def deciding_part(manifest: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def model_entry(contender: Contender, rows: Sequence[Row] = ()) -> tuple[str, dict[str, Any]]:
+def model_entry(candidate: ModelUnderTest, rows: Sequence[Row] = ()) -> tuple[str, dict[str, Any]]:
     """Return a model's name and its entry; its cost is known once there are rows."""
-    generator = contender.generator
+    generator = candidate.generator
     own = [row for row in rows if row["model"] == generator.name]
     cost = answering_cost(own, peak_memory_bytes())
     price = generator.price(own)
     entry: dict[str, Any] = {
-        "kind": contender.spec.kind,
-        "family": contender.spec.name,
-        "description": contender.spec.file.description,
-        "weights": weights_source(contender.spec),
+        "kind": candidate.spec.kind,
+        "family": candidate.spec.name,
+        "description": candidate.spec.file.description,
+        "weights": weights_source(candidate.spec),
         **generator.manifest(),
-        "training": _training_entry(contender),
+        "training": _training_entry(candidate),
         "cost": cost | {"price": price} if price else cost,
     }
-    if entry["generation"] and contender.limits:
-        limits = {suite: reach.max_new_tokens for suite, reach in contender.limits.items()}
+    if entry["generation"] and candidate.limits:
+        limits = {suite: reach.max_new_tokens for suite, reach in candidate.limits.items()}
         entry["generation"] = entry["generation"] | {"max_new_tokens": limits}
     return generator.name, entry
 
 
-def _training_entry(contender: Contender) -> dict[str, Any] | None:
-    trained, training = contender.trained, contender.training
+def _training_entry(candidate: ModelUnderTest) -> dict[str, Any] | None:
+    trained, training = candidate.trained, candidate.training
     if trained is None or training is None:
         return None
     return {
-        "suite": find_suite(training.suite or contender.spec.profile.file.training_suite).name,
+        "suite": find_suite(training.suite or candidate.spec.profile.file.training_suite).name,
         "rows": trained.rows,
         "seed": training.seed,
         "steps": trained.steps,

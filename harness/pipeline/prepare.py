@@ -18,9 +18,9 @@ from harness.model.profile_schema import DType, Quantization, Training, Weights
 from harness.model.prompt import PromptRenderer, few_shot_examples
 from harness.model.reach import UNKNOWN_LIMIT, Reach
 from harness.pipeline.answer_limits import AnswerLimits
-from harness.pipeline.config import Resolved, training_suite_name
+from harness.pipeline.config import RunPlan, training_suite_name
 from harness.pipeline.dev_evaluation import watched_rows
-from harness.progress import Narrator
+from harness.progress import ProgressReporter
 from harness.suite.load import find_suite
 from harness.suite.split import stratified
 from harness.train.callbacks import Progress
@@ -32,7 +32,7 @@ from harness.types import Suite, Task
 
 
 @dataclass(frozen=True)
-class Contender:
+class ModelUnderTest:
     """A model that is ready to answer: its generator, and what its training saw."""
 
     spec: ModelSpec
@@ -51,8 +51,10 @@ class Contender:
 
 
 def prepare(
-    resolved: Resolved, narrator: Narrator, precision_of: Callable[[Quantization, DType], Precision] = choose_precision
-) -> list[Contender]:
+    resolved: RunPlan,
+    reporter: ProgressReporter,
+    precision_of: Callable[[Quantization, DType], Precision] = choose_precision,
+) -> list[ModelUnderTest]:
     """Load weights once for each profile, and train what has to be trained.
 
     Args:
@@ -68,26 +70,26 @@ def prepare(
         if spec.file.train is not None:
             check_names(spec.file.train.sft, spec.file.train.lora)
     loaded: dict[tuple[Weights, Precision], LoadedModel] = {}
-    contenders: list[Contender] = []
-    limits = AnswerLimits(resolved, narrator.say)
+    candidates: list[ModelUnderTest] = []
+    limits = AnswerLimits(resolved, reporter.say)
     for spec in resolved.specs:
         if spec.file.backend in ("openai", "file"):
-            contenders.append(_elsewhere(spec, resolved, limits))
+            candidates.append(_elsewhere(spec, resolved, limits))
             continue
         file, weights = spec.profile.file, base_weights(spec.profile)
         precision = precision_of(spec.quantization or resolved.request.quantization or file.quantization, file.dtype)
         key = (weights, precision)
         if key not in loaded:
-            with narrator.stage(f"weights {weights}"):
+            with reporter.stage(f"weights {weights}"):
                 loaded[key] = load_model(weights, precision)
-                loaded[key].notice = narrator.say
-        contenders += _contenders(spec, loaded[key], resolved, limits, narrator)
-    return contenders
+                loaded[key].notice = reporter.say
+        candidates += _contenders(spec, loaded[key], resolved, limits, reporter)
+    return candidates
 
 
 def _contenders(
-    spec: ModelSpec, loaded: LoadedModel, resolved: Resolved, limits: AnswerLimits, narrator: Narrator
-) -> list[Contender]:
+    spec: ModelSpec, loaded: LoadedModel, resolved: RunPlan, limits: AnswerLimits, reporter: ProgressReporter
+) -> list[ModelUnderTest]:
     file, request = spec.profile.file, resolved.request
     renderer = PromptRenderer(file.prompt, file.chat, loaded.tokenizer)
     settings = GenerationSettings(
@@ -105,14 +107,14 @@ def _contenders(
             untrained, settings=replace(settings, max_new_tokens=limits.on(learnt_from, untrained, file))
         )
         return [
-            replace(_train(spec, replace(untrained, name=name), training, learnt_from, narrator), limits=within)
+            replace(_train(spec, replace(untrained, name=name), training, learnt_from, reporter), limits=within)
             for name, training in _seeded(spec.name, spec.file.train, request.seeds)
         ]
     examples = few_shot_examples(learnt_from.train, spec.file.few_shot) if learnt_from else ()
     adapter = Path(spec.file.adapter) if spec.file.adapter else None
     renderer, its_own = renderer_for(renderer, adapter)
     if its_own:
-        narrator.say(f"{spec.name} is asked with what its adapter brings: {its_own}")
+        reporter.say(f"{spec.name} is asked with what its adapter brings: {its_own}")
     generator = Generator(
         name=spec.name,
         loaded=loaded,
@@ -126,10 +128,10 @@ def _contenders(
     widest = max((one.max_new_tokens for one in within.values()), default=limits.on(learnt_from, generator, file))
     generator = replace(generator, settings=replace(settings, max_new_tokens=widest))
     seen = frozenset(task.prompt_sha for task in examples)
-    return [Contender(spec, _decoded(spec, generator), trained_on=seen, limits=within)]
+    return [ModelUnderTest(spec, _decoded(spec, generator), trained_on=seen, limits=within)]
 
 
-def _elsewhere(spec: ModelSpec, resolved: Resolved, limits: AnswerLimits) -> Contender:
+def _elsewhere(spec: ModelSpec, resolved: RunPlan, limits: AnswerLimits) -> ModelUnderTest:
     """Return a model that answers, or has answered, outside this process."""
     examples: tuple[Task, ...] = ()
     if spec.file.few_shot:
@@ -137,7 +139,7 @@ def _elsewhere(spec: ModelSpec, resolved: Resolved, limits: AnswerLimits) -> Con
         examples = few_shot_examples(learnt_from.train, spec.file.few_shot)
     backend = backend_elsewhere(spec, resolved.request.temperature, resolved.request.samples, examples)
     within = limits.of(backend, spec.profile.file)
-    return Contender(spec, backend, trained_on=frozenset(task.prompt_sha for task in examples), limits=within)
+    return ModelUnderTest(spec, backend, trained_on=frozenset(task.prompt_sha for task in examples), limits=within)
 
 
 def _decoded(spec: ModelSpec, generator: Generator) -> Generator:
@@ -157,17 +159,19 @@ def _seeded(name: str, training: Training, seeds: int) -> list[tuple[str, Traini
     ]
 
 
-def _train(spec: ModelSpec, generator: Generator, training: Training, suite: Suite, narrator: Narrator) -> Contender:
+def _train(
+    spec: ModelSpec, generator: Generator, training: Training, suite: Suite, reporter: ProgressReporter
+) -> ModelUnderTest:
     name, loaded, renderer = generator.name, generator.loaded, generator.renderer
 
     def say(line: str) -> None:
-        narrator.say(f"  {line}")
+        reporter.say(f"  {line}")
 
     learnable, watched = suite.train, None
     if training.watch is not None:
         learnable, watched = watched_rows(training.watch, suite, generator, say)
     tasks = stratified(learnable, training.rows)
-    with narrator.stage(f"training {name} on {len(tasks)} rows of {suite.name}") as stage:
+    with reporter.stage(f"training {name} on {len(tasks)} rows of {suite.name}") as stage:
 
         def show(progress: Progress) -> None:
             stage.total(progress.steps)
@@ -194,4 +198,4 @@ def _train(spec: ModelSpec, generator: Generator, training: Training, suite: Sui
             stage.note = "from the cache"
     tuned = replace(generator, adapter_folder=trained.folder, adapter_sha256=trained.sha256)
     seen = {task.prompt_sha for task in (*tasks, *(watched.development if watched else ()))}
-    return Contender(spec, _decoded(spec, tuned), trained, training, frozenset(seen))
+    return ModelUnderTest(spec, _decoded(spec, tuned), trained, training, frozenset(seen))

@@ -14,20 +14,20 @@ from harness.generate.transformers.generator import Generator
 from harness.model.profile import base_weights
 from harness.pipeline.answer_limits import suite_reach
 from harness.pipeline.batch_invariance import check_batches
-from harness.pipeline.config import Resolved, RunRequest, resolve
+from harness.pipeline.config import RunConfig, RunPlan, resolve
 from harness.pipeline.evaluate import measure
 from harness.pipeline.executor import open_executor
 from harness.pipeline.manifest import build_manifest, deciding_part, model_entry
-from harness.pipeline.prepare import Contender, prepare
+from harness.pipeline.prepare import ModelUnderTest, prepare
 from harness.pipeline.suite_records import compare_parts, task_lines
 from harness.processes import refuse_many
-from harness.progress import Narrator
+from harness.progress import ProgressReporter
 from harness.runs.folder import REPORTS_FOLDER, RunFolder, check_run_folder, row_key
 from harness.train.model_card import base_on_the_hub, write_card
 from harness.types import Row
 
 
-def run(request: RunRequest, narrator: Narrator | None = None, reports: Path = REPORTS_FOLDER) -> Path:
+def run(request: RunConfig, reporter: ProgressReporter | None = None, reports: Path = REPORTS_FOLDER) -> Path:
     """Train, generate, score, compare and report; return the run's folder.
 
     Called again with the same arguments it goes on where it was, and does no finished work twice.
@@ -37,10 +37,10 @@ def run(request: RunRequest, narrator: Narrator | None = None, reports: Path = R
         HarnessError: something on this machine is missing or broken.
     """
     refuse_many("run")
-    return carry_out(resolve(request), narrator or Narrator(), reports)
+    return carry_out(resolve(request), reporter or ProgressReporter(), reports)
 
 
-def carry_out(resolved: Resolved, narrator: Narrator, reports: Path = REPORTS_FOLDER) -> Path:
+def carry_out(resolved: RunPlan, reporter: ProgressReporter, reports: Path = REPORTS_FOLDER) -> Path:
     """Do what a request asks for, once every word of it means something.
 
     Raises:
@@ -52,23 +52,23 @@ def carry_out(resolved: Resolved, narrator: Narrator, reports: Path = REPORTS_FO
     check_run_folder(reports / resolved.run_name)
     find_browser()
     profile = resolved.profile
-    narrator.say(f"profile {profile.name}: {profile.why}")
-    with RunFolder(resolved.run_name, reports) as folder, open_executor(request, narrator.say) as executor:
-        narrator.say(f"run {folder.name}")
-        shifts = compare_parts(resolved, narrator)
-        contenders = proved(prepare(resolved, narrator, executor.precision), narrator, executor.decoder)
-        trials = _self_test(resolved, narrator)
-        manifest = build_manifest(resolved, [model_entry(contender) for contender in contenders], trials)
+    reporter.say(f"profile {profile.name}: {profile.why}")
+    with RunFolder(resolved.run_name, reports) as folder, open_executor(request, reporter.say) as executor:
+        reporter.say(f"run {folder.name}")
+        shifts = compare_parts(resolved, reporter)
+        candidates = proved(prepare(resolved, reporter, executor.precision), reporter, executor.decoder)
+        trials = _self_test(resolved, reporter)
+        manifest = build_manifest(resolved, [model_entry(candidate) for candidate in candidates], trials)
         for name, entry in manifest["suites"].items():
-            entry |= {"shift": shifts[name], "reach": suite_reach([one.limits for one in contenders], name)}
+            entry |= {"shift": shifts[name], "reach": suite_reach([one.limits for one in candidates], name)}
         manifest["executor"] = executor.record()
         finished = {row_key(row): row for row in folder.begin(manifest, deciding_part(manifest))}
-        rows = measure(resolved, contenders, folder, finished, trials, executor, narrator)
-        checks = check_batches(resolved, contenders, rows, executor, narrator)
-        return _finish(resolved, contenders, folder, manifest, rows, checks, narrator)
+        rows = measure(resolved, candidates, folder, finished, trials, executor, reporter)
+        checks = check_batches(resolved, candidates, rows, executor, reporter)
+        return _finish(resolved, candidates, folder, manifest, rows, checks, reporter)
 
 
-def _self_test(resolved: Resolved, narrator: Narrator) -> dict[str, dict[str, Any]]:
+def _self_test(resolved: RunPlan, reporter: ProgressReporter) -> dict[str, dict[str, Any]]:
     """Let every metric prove itself on references and their mutants of each suite before its numbers are given."""
     from harness.render import Renderer
     from harness.render.tasks import render_task_pages
@@ -78,7 +78,7 @@ def _self_test(resolved: Resolved, narrator: Narrator) -> dict[str, dict[str, An
     trials = {}
     with (
         Renderer(cache_dir=cache_folder("renders")) as renderer,
-        narrator.stage("metrics prove themselves on spoilt references", len(resolved.measured)) as stage,
+        reporter.stage("metrics prove themselves on spoilt references", len(resolved.measured)) as stage,
     ):
         render = partial(render_task_pages, renderer)
         for measured in resolved.measured:
@@ -89,8 +89,10 @@ def _self_test(resolved: Resolved, narrator: Narrator) -> dict[str, dict[str, An
 
 
 def proved(
-    contenders: Sequence[Contender], narrator: Narrator, decoder_of: Callable[[Generator], Verdict] = Generator.decoder
-) -> list[Contender]:
+    candidates: Sequence[ModelUnderTest],
+    reporter: ProgressReporter,
+    decoder_of: Callable[[Generator], Verdict] = Generator.decoder,
+) -> list[ModelUnderTest]:
     """Let the decoder of each model on these machines prove itself, before any of its answers counts.
 
     Args:
@@ -102,29 +104,29 @@ def proved(
         HarnessError: `generate` itself fails on a model.
     """
     done = []
-    for contender in contenders:
-        generator = contender.generator
+    for candidate in candidates:
+        generator = candidate.generator
         if isinstance(generator, Generator):
             verdict = generator.remembered_decoder()
             if verdict is None:
-                with narrator.stage(f"the decoder of {generator.name} proves itself against transformers' generate"):
+                with reporter.stage(f"the decoder of {generator.name} proves itself against transformers' generate"):
                     verdict = decoder_of(generator)
             line = verdict.line(generator.name)
             if line is not None:
-                narrator.say(line)
-            contender = replace(contender, generator=replace(generator, proved=verdict))
-        done.append(contender)
+                reporter.say(line)
+            candidate = replace(candidate, generator=replace(generator, proved=verdict))
+        done.append(candidate)
     return done
 
 
 def _finish(
-    resolved: Resolved,
-    contenders: Sequence[Contender],
+    resolved: RunPlan,
+    candidates: Sequence[ModelUnderTest],
     folder: RunFolder,
     manifest: dict[str, Any],
     rows: list[Row],
     checks: Mapping[str, dict[str, Any]],
-    narrator: Narrator,
+    reporter: ProgressReporter,
 ) -> Path:
     """Write the run's files, the comparison and the report, and print the answer.
 
@@ -133,26 +135,26 @@ def _finish(
     from harness.pipeline.results import write_answer, write_rows
     from harness.report import print_report
 
-    manifest["models"] |= dict(model_entry(contender, rows) for contender in contenders)
+    manifest["models"] |= dict(model_entry(candidate, rows) for candidate in candidates)
     for name, check in checks.items():
         manifest["models"][name]["batch_check"] = check
     manifest["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
     shard = resolved.request.shard
-    with narrator.stage("comparing and reporting" if shard is None else "writing the rows"):
+    with reporter.stage("comparing and reporting" if shard is None else "writing the rows"):
         tasks = list(task_lines(resolved.measured))
         ordered = write_rows(folder, manifest, tasks, rows)
         if shard is None:
             summary = write_answer(folder, manifest, tasks, ordered)
-            for contender in contenders:
-                if contender.trained is not None:
-                    base = base_on_the_hub(base_weights(contender.spec.profile))
-                    write_card(contender.trained.folder, contender.generator.name, base, manifest, summary)
+            for candidate in candidates:
+                if candidate.trained is not None:
+                    base = base_on_the_hub(base_weights(candidate.spec.profile))
+                    write_card(candidate.trained.folder, candidate.generator.name, base, manifest, summary)
     for name, entry in manifest["models"].items():
         price = (entry["cost"] or {}).get("price")
         if price:
-            narrator.say(f"{name} cost {price['amount']:.4f} {price['currency']}")
+            reporter.say(f"{name} cost {price['amount']:.4f} {price['currency']}")
     if shard is None:
-        print_report(folder.path, narrator.console)
+        print_report(folder.path, reporter.console)
     else:
-        narrator.say(f"shard {shard} is done; when all are here: python -m harness report {shard.whole(folder.name)}")
+        reporter.say(f"shard {shard} is done; when all are here: python -m harness report {shard.whole(folder.name)}")
     return folder.path

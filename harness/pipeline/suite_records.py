@@ -6,15 +6,15 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
 
-from harness.pipeline.config import MeasuredSuite, Resolved, training_suite_name
-from harness.progress import Narrator
+from harness.pipeline.config import MeasuredSuite, RunPlan, training_suite_name
+from harness.progress import ProgressReporter
 from harness.runs.schema import SCHEMA
 from harness.suite.leakage import first_of_group
 from harness.suite.load import find_suite
 from harness.suite.shift import shift
 
 
-def compare_parts(resolved: Resolved, narrator: Narrator) -> dict[str, dict[str, Any] | None]:
+def compare_parts(resolved: RunPlan, reporter: ProgressReporter) -> dict[str, dict[str, Any] | None]:
     """Compare the rows that models learn from with each suite's held-out ones; say so where they are of other kinds.
 
     These are the suite's own training rows, unless this run trains, and on another suite alone.
@@ -29,7 +29,7 @@ def compare_parts(resolved: Resolved, narrator: Narrator) -> dict[str, dict[str,
         compared = shift(learnt.train, suite.held_out)
         if compared is not None and compared.told_apart:
             trained = "" if learnt is suite else f", trained on {learnt.name}"
-            narrator.say(f"{suite.name}{trained}: {compared}")
+            reporter.say(f"{suite.name}{trained}: {compared}")
         found[suite.name] = compared.as_dict() | {"training": learnt.name} if compared else None
     return found
 

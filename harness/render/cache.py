@@ -30,7 +30,7 @@ from harness.render.settings import (
 )
 from harness.types import Block, CheckResult, Rendering
 
-_PASSING: Final = frozenset({"unscored", "timeout", "crash"})
+_TRANSIENT_OUTCOMES: Final = frozenset({"unscored", "timeout", "crash"})
 """Outcomes that another machine, or the same one on a quieter day, may not repeat: never kept."""
 
 
@@ -82,7 +82,7 @@ class RenderCache:
 
     def store(self, request: RenderRequest, rendering: Rendering) -> None:
         """Keep `rendering`, unless its outcome may pass; a full or read-only disk loses the entry, not the run."""
-        if rendering.outcome in _PASSING:
+        if rendering.outcome in _TRANSIENT_OUTCOMES:
             return
         names = {name: hashlib.sha256(picture).hexdigest() for name, picture in rendering.screenshots.items()}
         with contextlib.suppress(OSError):

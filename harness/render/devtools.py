@@ -156,7 +156,7 @@ class Connection(asyncio.Protocol):
 
 
 class Session:
-    """One attached target, as `harness.render.measurements.Probe` wants it."""
+    """One attached target, as `harness.render.measurements.PageMeasurer` wants it."""
 
     def __init__(self, connection: Connection, number: str) -> None:
         self._connection = connection

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from harness.render import pixels
 from harness.render.assemble import assemble
 from harness.render.checks import CheckRunner, failed_checks
-from harness.render.measurements import MeasureFailed, Probe, script
+from harness.render.measurements import MeasureFailed, PageMeasurer, script
 from harness.render.outcome import Facts, oversize
-from harness.render.page_events import Witness, origin
+from harness.render.page_events import PageEventRecorder, origin
 from harness.render.settings import (
     DESKTOP_WIDTH,
     MAX_ELEMENTS,
@@ -39,7 +39,7 @@ class BrowserGone(Exception):
     """The browser died or does not answer: never the page's outcome by itself."""
 
 
-class Visit:
+class IsolatedPage:
     """Opens one page in a context of its own, measures it, and runs its task checks."""
 
     def __init__(
@@ -58,11 +58,11 @@ class Visit:
         self._limits = settings.deadlines
         self._patience = settings.deadlines.page if patience is None else patience
         self._context: BrowserContext | None = None
-        self._witness = Witness(origin(request), request.html, kill)
+        self._witness = PageEventRecorder(origin(request), request.html, kill)
         self._facts = Facts()
         self._parts: dict[str, Any] = {}
         self._axe_failed = ""
-        self._now: tuple[Page, Probe] | None = None
+        self._now: tuple[Page, PageMeasurer] | None = None
         self._pictures: dict[str, asyncio.Task[pixels.Picture]] = {}
 
     async def run(self) -> Rendering:
@@ -118,7 +118,7 @@ class Visit:
         except Exception as error:
             raise BrowserGone(f"closing the page: {_first_line(error)}") from error
 
-    async def _open(self) -> tuple[Page, Probe]:
+    async def _open(self) -> tuple[Page, PageMeasurer]:
         context = await self._own(
             self._browser.new_context(
                 viewport={"width": DESKTOP_WIDTH, "height": VIEWPORT_HEIGHT},
@@ -142,7 +142,7 @@ class Visit:
         cdp = await self._own(context.new_cdp_session(page), "opening a session")
         # Scripts see one clock; it is set before any script of any document.
         await self._own(page.add_init_script(script("guard.js")), "preparing the page")
-        self._now = page, Probe(cdp, self._limits)
+        self._now = page, PageMeasurer(cdp, self._limits)
         return self._now
 
     async def _own(self, step: Awaitable[T], what: str) -> T:
@@ -152,7 +152,7 @@ class Visit:
         except Exception as error:
             raise BrowserGone(f"{what}: {_first_line(error)}") from error
 
-    async def _measure(self, page: Page, probe: Probe) -> None:
+    async def _measure(self, page: Page, probe: PageMeasurer) -> None:
         limits = self._limits
         try:
             await self._load(page)
@@ -171,7 +171,7 @@ class Visit:
         except _Ended:
             pass
 
-    async def _accessibility(self, probe: Probe) -> None:
+    async def _accessibility(self, probe: PageMeasurer) -> None:
         """Run axe, last of all: where it takes too long or fails, only its own result is missing."""
         await self._page(probe.resize(DESKTOP_WIDTH), self._limits.measure, "resizing")
         try:
@@ -195,7 +195,7 @@ class Visit:
         except Exception as error:
             self._ended(error)
 
-    async def _ready(self, probe: Probe) -> dict[str, Any]:
+    async def _ready(self, probe: PageMeasurer) -> dict[str, Any]:
         """Wait until the document is loaded and settled, and return what was measured then.
 
         A page that writes or navigates itself anew destroys the isolated world; then the new document is waited for.
@@ -238,7 +238,7 @@ class Visit:
             raise _Destroyed from None
         raise BrowserGone(_first_line(error)) from error
 
-    async def _shoot(self, probe: Probe, name: str, width: int) -> None:
+    async def _shoot(self, probe: PageMeasurer, name: str, width: int) -> None:
         if not self._settings.screenshots:
             return
         picture = probe.shoot(width, self._parts[name]["height"])
@@ -259,7 +259,7 @@ class Visit:
     async def _fresh(self) -> Page:
         """Open the document anew in a new context: no state is left of what was there before."""
         await self.close()
-        self._witness = Witness(self._witness.url, self._request.html, self._kill)
+        self._witness = PageEventRecorder(self._witness.url, self._request.html, self._kill)
         page, probe = await self._open()
         with contextlib.suppress(_Ended, _Destroyed, Stalled):
             await self._load(page)

@@ -52,7 +52,7 @@ class Talks(Protocol):
         ...
 
 
-class Probe:
+class PageMeasurer:
     """Measures the page behind one DevTools session."""
 
     def __init__(self, cdp: Talks, limits: Deadlines) -> None:

@@ -24,7 +24,7 @@ def origin(request: RenderRequest) -> str:
     return f"https://{name or 'page'}-{digest}.test/"
 
 
-class Witness:
+class PageEventRecorder:
     """Serves one document at one origin, refuses every other request, and keeps what was said.
 
     Attach it to a fresh context before the page is opened.

@@ -14,11 +14,11 @@ import psutil
 from harness.errors import HarnessError
 from harness.render.browser import BrowserChoice
 from harness.render.devtools import Connection
-from harness.render.isolated_page import BrowserGone, Visit
+from harness.render.isolated_page import BrowserGone, IsolatedPage
 from harness.render.launch import Room, launch, launch_shared, wrapper
 from harness.render.memory import MemoryWatch
 from harness.render.settings import RenderRequest, RenderSettings, worker_count
-from harness.render.shared_tab import Lane
+from harness.render.shared_tab import SharedTabRenderer
 from harness.types import Rendering
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _HEALTHY = 1.5
 """Seconds in which an idle browser opens, fills and closes an empty page; past it the machine is slow, not the page."""
 
 
-class _Seat:
+class _BrowserSlot:
     """One browser at work, replaced when it is worn or broken, and a lane for pages that may share a process."""
 
     def __init__(self, pool: Pool) -> None:
@@ -36,7 +36,7 @@ class _Seat:
         self._browser: Browser | None = None
         self._process: psutil.Process | None = None
         self._pages = 0
-        self.lane = Lane(pool.settings, pool.start_shared) if pool.shares else None
+        self.lane = SharedTabRenderer(pool.settings, pool.start_shared) if pool.shares else None
 
     async def browser(self) -> Browser:
         """Return the browser, a new one if the old one is worn out or dead."""
@@ -83,8 +83,8 @@ class Pool:
         self._driver: psutil.Process | None = None
         self._watch: MemoryWatch | None = None
         self._watching: asyncio.Task[None] | None = None
-        self._seats: asyncio.Queue[_Seat] = asyncio.Queue()
-        self._all: list[_Seat] = []
+        self._seats: asyncio.Queue[_BrowserSlot] = asyncio.Queue()
+        self._all: list[_BrowserSlot] = []
         self._starting = asyncio.Lock()
         # Elsewhere Playwright's settings of fonts are others, and a pipe on given descriptors is another matter.
         self.shares = settings.shared_process and sys.platform == "linux" and choice.path is not None
@@ -108,7 +108,7 @@ class Pool:
         self._watch = MemoryWatch(self._is_browser, self.settings)
         self._watching = asyncio.create_task(self._watch.run())
         for _ in range(worker_count(self.settings)):
-            seat = _Seat(self)
+            seat = _BrowserSlot(self)
             self._all.append(seat)
             self._seats.put_nowait(seat)
 
@@ -175,7 +175,7 @@ class Pool:
         finally:
             self._seats.put_nowait(seat)
 
-    async def _once(self, seat: _Seat, request: RenderRequest) -> Rendering:
+    async def _once(self, seat: _BrowserSlot, request: RenderRequest) -> Rendering:
         """Try the lane first; what it gives up, and every page with task checks, is measured alone."""
         started = time.perf_counter()
         if seat.lane is not None and not request.checks:
@@ -191,7 +191,7 @@ class Pool:
         alone = await self._attempts(seat, request, min(limits.page, max(limits.load, limits.all - tried)))
         return replace(alone, seconds=alone.seconds + tried)
 
-    async def _attempts(self, seat: _Seat, request: RenderRequest, patience: float) -> Rendering:
+    async def _attempts(self, seat: _BrowserSlot, request: RenderRequest, patience: float) -> Rendering:
         said = ""
         for last in (False, True):
             kills = len(self._watch.kills) if self._watch else 0
@@ -219,8 +219,8 @@ class Pool:
     def _killed_since(self, count: int) -> str:
         return "; ".join(self._watch.kills[count:][:1]) if self._watch else ""
 
-    async def _visit(self, seat: _Seat, request: RenderRequest, patience: float) -> Rendering:
-        visit = Visit(await seat.browser(), request, self.settings, seat.kill, patience)
+    async def _visit(self, seat: _BrowserSlot, request: RenderRequest, patience: float) -> Rendering:
+        visit = IsolatedPage(await seat.browser(), request, self.settings, seat.kill, patience)
         try:
             return await visit.run()
         finally:
@@ -230,7 +230,7 @@ class Pool:
                 # The page is measured, or its own failure is on its way up; only the browser has to go.
                 await seat.dismiss()
 
-    async def _healthy(self, seat: _Seat) -> bool:
+    async def _healthy(self, seat: _BrowserSlot) -> bool:
         """Whether an empty page is quick now: if so, a time-out was the page's own."""
         started = time.perf_counter()
         try:

@@ -21,7 +21,7 @@ from typing import Any
 from harness.render import pixels
 from harness.render.assemble import Heard, assemble, keep
 from harness.render.devtools import Connection, DevToolsError, Session
-from harness.render.measurements import MeasureFailed, Probe, metrics, script
+from harness.render.measurements import MeasureFailed, PageMeasurer, metrics, script
 from harness.render.outcome import Facts, oversize
 from harness.render.page_events import origin
 from harness.render.settings import (
@@ -81,7 +81,7 @@ class Unusual(Exception):
     """The page is not for a shared process; the message says why."""
 
 
-class Tab:
+class SharedTab:
     """One page in one tab: serves its document, refuses all else, and stops at the first unusual thing."""
 
     def __init__(self, connection: Connection, session: str, request: RenderRequest) -> None:
@@ -180,7 +180,7 @@ class Tab:
         post("Fetch.failRequest", {"requestId": number, "errorReason": "InternetDisconnected"}, session)
 
 
-class Lane:
+class SharedTabRenderer:
     """A browser whose tabs share one process, and the pages that go through it one at a time."""
 
     def __init__(self, settings: RenderSettings, start: Callable[[], Awaitable[Connection]]) -> None:
@@ -193,7 +193,7 @@ class Lane:
         self._origins: set[str] = set()
         self._attached: dict[str, asyncio.Future[str]] = {}
         self._ended: dict[str, asyncio.Future[None]] = {}
-        self._tab: Tab | None = None
+        self._tab: SharedTab | None = None
         self.why = ""
         """Why the last page was given up, or empty."""
 
@@ -218,7 +218,7 @@ class Lane:
             await self._make_ready(origin(request))
             async with asyncio.timeout(self._settings.deadlines.shared):
                 tab, target = await self._open(request)
-                probe = Probe(tab.session, self._settings.deadlines)
+                probe = PageMeasurer(tab.session, self._settings.deadlines)
                 await _first(self._measure(tab, probe, parts, pictures), tab.unusual)
             if self._settings.axe:
                 async with asyncio.timeout(self._settings.deadlines.shared_axe):
@@ -250,7 +250,11 @@ class Lane:
             await connection.close(self._settings.deadlines.close)
 
     async def _measure(
-        self, tab: Tab, probe: Probe, parts: dict[str, Any], pictures: dict[str, asyncio.Task[pixels.Picture]]
+        self,
+        tab: SharedTab,
+        probe: PageMeasurer,
+        parts: dict[str, Any],
+        pictures: dict[str, asyncio.Task[pixels.Picture]],
     ) -> None:
         await probe.enter(await tab.open())
         parts["desktop"] = await probe.measure("whole")
@@ -269,7 +273,7 @@ class Lane:
 
     async def _shoot(
         self,
-        probe: Probe,
+        probe: PageMeasurer,
         name: str,
         width: int,
         parts: dict[str, Any],
@@ -316,13 +320,13 @@ class Lane:
         del self._attached[target]
         return target, session
 
-    async def _open(self, request: RenderRequest) -> tuple[Tab, str]:
+    async def _open(self, request: RenderRequest) -> tuple[SharedTab, str]:
         target, session = await self._new_tab()
-        self._tab = tab = Tab(self._browser, session, request)
+        self._tab = tab = SharedTab(self._browser, session, request)
         await tab.prepare()
         return tab, target
 
-    async def _close(self, tab: Tab, target: str) -> None:
+    async def _close(self, tab: SharedTab, target: str) -> None:
         """Close the tab and wait until it is gone: a page that stalls its own end stalls nobody else's beginning."""
         tab.close()
         gone = self._ended[tab.session.number] = asyncio.get_running_loop().create_future()
@@ -371,7 +375,7 @@ class Lane:
                 gone.set_result(None)
 
 
-async def _accessibility(probe: Probe, parts: dict[str, Any]) -> None:
+async def _accessibility(probe: PageMeasurer, parts: dict[str, Any]) -> None:
     await probe.resize(DESKTOP_WIDTH)
     parts["accessibility"] = await probe.accessibility()
 

@@ -9,7 +9,7 @@ from itertools import cycle
 
 from harness.types import FinishReason, Task
 
-MUTANTS: Mapping[str, str] = {
+PERTURBATIONS: Mapping[str, str] = {
     "truncated": "cut off after 60 % of its characters",
     "unclosed": "one end tag left out",
     "swapped": "two end tags exchanged",
@@ -44,7 +44,7 @@ _OTHER_WORDS = ("lorem", "ipsum", "dolor", "sit", "amet", "consectetur", "adipis
 
 
 @dataclass(frozen=True, slots=True)
-class Mutant:
+class Perturbation:
     """One spoilt answer."""
 
     kind: str
@@ -52,13 +52,13 @@ class Mutant:
     finish_reason: FinishReason = "eos"
 
 
-def mutants(task: Task, other: Task | None) -> list[Mutant]:
+def perturbations(task: Task, other: Task | None) -> list[Perturbation]:
     """Return the mutants that can be made of the task's reference; `other` lends its reference as the wrong task's."""
     text = task.reference
     made = [
-        Mutant("truncated", text[: int(len(text) * _KEPT_SHARE)], "length"),
-        Mutant("emptied", ""),
-        Mutant("prose-around", f"Sure! Here is the page you asked for:\n\n{text}\n\nI hope this helps."),
+        Perturbation("truncated", text[: int(len(text) * _KEPT_SHARE)], "length"),
+        Perturbation("emptied", ""),
+        Perturbation("prose-around", f"Sure! Here is the page you asked for:\n\n{text}\n\nI hope this helps."),
     ]
     candidates = {
         "unclosed": _END_TAG.sub("", text, count=1),
@@ -67,12 +67,12 @@ def mutants(task: Task, other: Task | None) -> list[Mutant]:
         "text-replaced": _text_replaced(text),
         "wrong-task": other.reference if other is not None else text,
     }
-    return made + [Mutant(kind, changed) for kind, changed in candidates.items() if changed != text]
+    return made + [Perturbation(kind, changed) for kind, changed in candidates.items() if changed != text]
 
 
-def restyled(task: Task) -> list[Mutant]:
+def restyled(task: Task) -> list[Perturbation]:
     """Return the reference with each of the style sheets of `RESTYLED`: what only a measure of looks is tried with."""
-    return [Mutant(kind, _with_style(task.reference, style)) for kind, (_, style) in RESTYLED.items()]
+    return [Perturbation(kind, _with_style(task.reference, style)) for kind, (_, style) in RESTYLED.items()]
 
 
 def _with_style(text: str, style: str) -> str:

@@ -15,7 +15,7 @@ from harness.metrics import nu
 from harness.metrics.extract import extract
 from harness.metrics.metric import Evidence, Metric
 from harness.metrics.registry import METRICS, score_metric
-from harness.scoring.perturbations import RESTYLED, Mutant, mutants, restyled
+from harness.scoring.perturbations import RESTYLED, Perturbation, perturbations, restyled
 from harness.types import Rendering, Task
 
 RUN_SAMPLE = 12
@@ -24,7 +24,7 @@ RUN_SAMPLE = 12
 RUN_RENDERED = 6
 """Of these, the tasks whose references and mutants each run also renders."""
 
-RUN_RENDERED_MUTANTS = frozenset({"emptied", "hollow", "wrong-task", *RESTYLED})
+RUN_RENDERED_PERTURBATIONS = frozenset({"emptied", "hollow", "wrong-task", *RESTYLED})
 """The mutants that a run renders: those which a browser must tell from the reference, about thirty distinct pages."""
 
 LOOKS = frozenset({"visual_similarity"})
@@ -48,7 +48,7 @@ Renderer = Callable[[Sequence[tuple[Task, str]]], Sequence[Rendering | None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class MetricCheck:
     """One metric against one kind of mutant."""
 
     metric: str
@@ -69,7 +69,7 @@ class SelfTestReport:
     """What the self-test found. Numbers of refused metrics must not be printed as if they meant something."""
 
     tasks: int
-    trials: tuple[Trial, ...]
+    trials: tuple[MetricCheck, ...]
     refused: Mapping[str, str]
     """Metric → why its numbers mean nothing."""
     untested: tuple[str, ...]
@@ -95,7 +95,7 @@ def self_test(
     kinds together win more often than they lose, or where none ever scores less than a reference that scores something.
     A metric of looks is also refused where a hollow page beats the same page restyled in over 10 % of the tasks.
     `sample` tasks are taken evenly from all (None: all). Without `render` metrics that need a browser stay untested;
-    `rendered` bounds how many tasks are rendered, and then only with `RUN_RENDERED_MUTANTS` (None: all, with all).
+    `rendered` bounds how many tasks are rendered, and then only with `RUN_RENDERED_PERTURBATIONS` (None: all, with all).
     """
     chosen = _evenly([task for task in tasks if task.reference], sample)
     trials = _pages(chosen)
@@ -127,23 +127,23 @@ def self_test(
     )
 
 
-def _pages(tasks: Sequence[Task]) -> list[tuple[Task, list[Mutant]]]:
+def _pages(tasks: Sequence[Task]) -> list[tuple[Task, list[Perturbation]]]:
     """Each task with its mutants; the wrong task's answer is that of the task half the list away."""
     found = []
     for index, task in enumerate(tasks):
         other = tasks[(index + max(1, len(tasks) // 2)) % len(tasks)]
-        found.append((task, [*mutants(task, other), *restyled(task)]))
+        found.append((task, [*perturbations(task, other), *restyled(task)]))
     return found
 
 
 def _measure(
-    trials: Sequence[tuple[Task, list[Mutant]]], with_nu: bool, render: Renderer | None, rendered: int | None
+    trials: Sequence[tuple[Task, list[Perturbation]]], with_nu: bool, render: Renderer | None, rendered: int | None
 ) -> list[list[Evidence]]:
     """Evidence of the reference and each mutant, per task; Nu sees all pages at once, and so does the renderer."""
     flat = [
         (task, mutant, extract(mutant.text, mutant.finish_reason, task.scope))
         for task, spoilt in trials
-        for mutant in (Mutant("reference", task.reference), *spoilt)
+        for mutant in (Perturbation("reference", task.reference), *spoilt)
     ]
     few = {task.id for task in _evenly([task for task, _ in trials], rendered)}
     present = [index for index, (_, _, page) in enumerate(flat) if page.found]
@@ -179,13 +179,13 @@ def _measure(
     return evidence
 
 
-def _unchecked(task: Task, mutant: Mutant) -> Task:
+def _unchecked(task: Task, mutant: Perturbation) -> Task:
     """A restyled page is only looked at: its task's checks need not run."""
     return replace(task, checks=()) if mutant.kind in RESTYLED else task
 
 
-def _shown(mutant: Mutant, task: Task, few: set[str]) -> bool:
-    return task.id in few and (mutant.kind == "reference" or mutant.kind in RUN_RENDERED_MUTANTS)
+def _shown(mutant: Perturbation, task: Task, few: set[str]) -> bool:
+    return task.id in few and (mutant.kind == "reference" or mutant.kind in RUN_RENDERED_PERTURBATIONS)
 
 
 def _compare(reference: float | None, mutant: float | None) -> str:
@@ -196,11 +196,11 @@ def _compare(reference: float | None, mutant: float | None) -> str:
     return "reference_wins" if reference > mutant else "mutant_wins"
 
 
-def _table(metrics: Sequence[Metric], outcomes: Mapping[tuple[str, str, str], int]) -> tuple[Trial, ...]:
+def _table(metrics: Sequence[Metric], outcomes: Mapping[tuple[str, str, str], int]) -> tuple[MetricCheck, ...]:
     kinds = sorted({(name, kind) for name, kind, _ in outcomes})
     order = {metric.name: index for index, metric in enumerate(metrics)}
     return tuple(
-        Trial(
+        MetricCheck(
             name,
             kind,
             *(outcomes.get((name, kind, r), 0) for r in ("reference_wins", "mutant_wins", "ties", "unmeasured")),
@@ -209,7 +209,9 @@ def _table(metrics: Sequence[Metric], outcomes: Mapping[tuple[str, str, str], in
     )
 
 
-def _refused(metrics: Sequence[Metric], table: Sequence[Trial], reference_sum: Mapping[str, int]) -> dict[str, str]:
+def _refused(
+    metrics: Sequence[Metric], table: Sequence[MetricCheck], reference_sum: Mapping[str, int]
+) -> dict[str, str]:
     refused: dict[str, str] = {}
     for metric in metrics:
         trials = [trial for trial in table if trial.metric == metric.name and trial.measured]

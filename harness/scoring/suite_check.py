@@ -9,7 +9,7 @@ from harness.metrics import form, nu, registry
 from harness.metrics.extract import extract
 from harness.metrics.metric import Evidence
 from harness.model.reach import answer_limit, estimated_tokens, reach
-from harness.progress import Narrator
+from harness.progress import ProgressReporter
 from harness.render import Renderer
 from harness.render.tasks import render_task_pages
 from harness.scoring.controls import control_completions
@@ -24,13 +24,13 @@ EMPTY_PAGE = '<!DOCTYPE html><html lang="en"><head><title>Empty</title></head><b
 """No task may count as solved by this; a task's checks run on it as on any page."""
 
 _CHUNK = 48
-_PASSING = frozenset({"unscored", "timeout", "crash"})
+_TRANSIENT_OUTCOMES = frozenset({"unscored", "timeout", "crash"})
 _SHOWN_MESSAGE = 160
 _TOLD_BY = {"well_formed": ("turbohtml", "html5lib", "harness"), "conforming": ("nu",), "lxml_clean": ("lxml",)}
 """Tiers, and whose messages say why they do not hold."""
 
 
-def check_suite(suite: Suite, narrator: Narrator, limit: int | None = None) -> SuiteCheck:
+def check_suite(suite: Suite, reporter: ProgressReporter, limit: int | None = None) -> SuiteCheck:
     """Check the references, the checks and the split of `suite`, and the metrics over `limit` of its tasks (None: all).
 
     Raises:
@@ -38,19 +38,19 @@ def check_suite(suite: Suite, narrator: Narrator, limit: int | None = None) -> S
     """
     tasks = [*suite.train, *suite.held_out]
     with Renderer(cache_dir=cache_folder("renders")) as renderer:
-        tiers, references = _references(tasks, renderer, narrator)
+        tiers, references = _references(tasks, renderer, reporter)
         failed = {
             task_id: tuple(_failure(result) for result in rendering.checks if not result.passed)
             for task_id, rendering in references.items()
             if rendering.checks
         }
-        passed_by = _passed_by(suite, renderer, narrator)
-        with narrator.stage("near-duplicates"):
+        passed_by = _passed_by(suite, renderer, reporter)
+        with reporter.stage("near-duplicates"):
             near = {"train": _near(suite.train), "held_out": _near(suite.held_out)}
             leaked = flag(suite.train, suite.held_out)
-        with narrator.stage("training and held-out rows compared"):
+        with reporter.stage("training and held-out rows compared"):
             compared = shift(suite.train, suite.held_out)
-        tested = _self_test(tasks, renderer, narrator, limit)
+        tested = _self_test(tasks, renderer, reporter, limit)
     with_checks = [task for task in tasks if task.checks]
     return SuiteCheck(
         suite=suite.name,
@@ -75,7 +75,7 @@ def check_suite(suite: Suite, narrator: Narrator, limit: int | None = None) -> S
 
 
 def _references(
-    tasks: Sequence[Task], renderer: Renderer, narrator: Narrator
+    tasks: Sequence[Task], renderer: Renderer, reporter: ProgressReporter
 ) -> tuple[tuple[Tier, ...], dict[str, Rendering]]:
     """The references' tiers, and their renderings by task."""
     own = [task for task in tasks if task.reference]
@@ -83,7 +83,7 @@ def _references(
     failing: dict[str, dict[str, str]] = {name: {} for name in counts}
     unmeasured: dict[str, dict[str, str]] = {name: {} for name in counts}
     kept: dict[str, Rendering] = {}
-    with narrator.stage("references", len(own)) as stage:
+    with reporter.stage("references", len(own)) as stage:
         for start in range(0, len(own), _CHUNK):
             chunk = own[start : start + _CHUNK]
             pages = [extract(task.reference, "eos", task.scope) for task in chunk]
@@ -117,7 +117,7 @@ def _references(
 def _twice_where_slow(renderer: Renderer, pages: Sequence[tuple[Task, str]]) -> list[Rendering | None]:
     """Render; what a busy machine may have done to a page, and not the page itself, gets a second chance."""
     renderings = render_task_pages(renderer, pages)
-    again = [i for i, found in enumerate(renderings) if found is not None and found.outcome in _PASSING]
+    again = [i for i, found in enumerate(renderings) if found is not None and found.outcome in _TRANSIENT_OUTCOMES]
     for index, second in zip(again, render_task_pages(renderer, [pages[i] for i in again]), strict=True):
         renderings[index] = second
     return renderings
@@ -142,7 +142,7 @@ def _why(name: str, evidence: Evidence) -> str:
     return f"{place}{first.text}"[:_SHOWN_MESSAGE] + more
 
 
-def _passed_by(suite: Suite, renderer: Renderer, narrator: Narrator) -> dict[str, tuple[str, ...]]:
+def _passed_by(suite: Suite, renderer: Renderer, reporter: ProgressReporter) -> dict[str, tuple[str, ...]]:
     """Tasks whose checks ask too little: an empty page, or another task's reference, does all they demand."""
     tasks = [task for task in (*suite.train, *suite.held_out) if task.checks]
     shuffled = [done.text for done in control_completions(suite, tasks, ["shuffled"])]
@@ -151,7 +151,7 @@ def _passed_by(suite: Suite, renderer: Renderer, narrator: Narrator) -> dict[str
         "shuffled": [extract(text, "eos", t.scope).html for t, text in zip(tasks, shuffled, strict=True)],
     }
     found: dict[str, tuple[str, ...]] = {}
-    with narrator.stage("checks on the wrong page", 2 * len(tasks)) as stage:
+    with reporter.stage("checks on the wrong page", 2 * len(tasks)) as stage:
         for control, htmls in pages.items():
             renderings = render_task_pages(renderer, list(zip(tasks, htmls, strict=True)))
             found[control] = tuple(
@@ -163,8 +163,10 @@ def _passed_by(suite: Suite, renderer: Renderer, narrator: Narrator) -> dict[str
     return found
 
 
-def _self_test(tasks: Sequence[Task], renderer: Renderer, narrator: Narrator, limit: int | None) -> SelfTestReport:
-    with narrator.stage("self-test of the metrics") as stage:
+def _self_test(
+    tasks: Sequence[Task], renderer: Renderer, reporter: ProgressReporter, limit: int | None
+) -> SelfTestReport:
+    with reporter.stage("self-test of the metrics") as stage:
 
         def render(pages: Sequence[tuple[Task, str]]) -> list[Rendering | None]:
             stage.total(len({(html, task.id if task.checks else "") for task, html in pages}))

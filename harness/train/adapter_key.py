@@ -124,7 +124,7 @@ def _content(
     if training.fit != "as-written":
         sometimes["fit"] = training.fit  # its kernels round otherwise
     if watched:
-        sometimes["watch"] = watched.deciding()
+        sometimes["watch"] = watched.cache_key_fields()
     return sometimes | {
         "weights": weights,
         "precision": asdict(loaded.precision),

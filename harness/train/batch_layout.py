@@ -16,7 +16,7 @@ CHECKPOINTING = "activation_checkpointing"
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class BatchPlan:
     """One way of doing the same training. A step learns from `micro_batch * accumulation` rows in each process."""
 
     micro_batch: int
@@ -31,7 +31,7 @@ class Layout:
         """Rows that one step of the optimiser learns from, in each process."""
         return self.micro_batch * self.accumulation
 
-    def shared(self, processes: int) -> Layout:
+    def shared(self, processes: int) -> BatchPlan:
         """Return the part of each of so many processes, with as many rows in all.
 
         Raises:
@@ -48,7 +48,7 @@ class Layout:
         micro_batch = max(size for size in range(1, min(part, self.micro_batch) + 1) if part % size == 0)
         return replace(self, micro_batch=micro_batch, accumulation=part // micro_batch)
 
-    def smaller(self) -> Layout | None:
+    def smaller(self) -> BatchPlan | None:
         """Return the next layout that needs less memory at the same effective batch; None when there is none.
 
         First the micro-batch halves (an odd one falls to 1) and the accumulation grows by as much; then the base goes
@@ -75,15 +75,15 @@ class Layout:
         return f"micro-batch {self.micro_batch} × {self.accumulation}, {kept}{base}"
 
 
-def written_layout(sft: Mapping[str, Any]) -> Layout:
+def written_layout(sft: Mapping[str, Any]) -> BatchPlan:
     """Return the layout that a model file's `sft` asks for, with SFTConfig's defaults."""
-    return Layout(
+    return BatchPlan(
         micro_batch=int(sft.get("per_device_train_batch_size", DEFAULT_MICRO_BATCH)),
         accumulation=int(sft.get("gradient_accumulation_steps", 1)),
         checkpointing=bool(sft.get(CHECKPOINTING, sft.get("gradient_checkpointing", True))),
     )
 
 
-def laid_out(sft: Mapping[str, Any], layout: Layout) -> dict[str, Any]:
+def laid_out(sft: Mapping[str, Any], layout: BatchPlan) -> dict[str, Any]:
     """Return a model file's `sft` with the fields that the layout sets, under one name each."""
     return {name: value for name, value in sft.items() if name != CHECKPOINTING} | layout.sft()

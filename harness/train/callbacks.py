@@ -40,7 +40,7 @@ def last_checkpoint(folder: Path) -> Path | None:
         for checkpoint in folder.glob("checkpoint-*"):
             if (checkpoint / COMPLETE).exists():
                 whole[int(checkpoint.name.rpartition("-")[2])] = checkpoint
-            elif processes.is_main():
+            elif processes.is_main_process():
                 shutil.rmtree(checkpoint)
     return whole[max(whole)] if whole else None
 
@@ -92,7 +92,7 @@ def recorder(on_progress: Callable[[Progress], None] | None, folder: Path) -> An
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             check_finite(kwargs.get("model"), state.global_step)  # a checkpoint without its mark is not gone on from
             processes.wait()  # each writes its own random numbers' state
-            if not processes.is_main():
+            if not processes.is_main_process():
                 return
             write_atomically(folder / "seconds", str(self.seconds_before + time.monotonic() - self.started))
             write_atomically(folder / f"checkpoint-{state.global_step}" / COMPLETE, "")

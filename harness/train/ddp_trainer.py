@@ -108,7 +108,7 @@ def trainer_class() -> Any:
             if self._out_of_memory:
                 model.zero_grad()
             if self.accelerator.sync_gradients:
-                if processes.anywhere(self._out_of_memory):
+                if processes.any_rank(self._out_of_memory):
                     raise torch.OutOfMemoryError("the memory of one of the processes did not suffice")
                 _average(model)
             return loss

@@ -41,7 +41,7 @@ class Watched:
     tell: Callable[[str], None] | None = None
     """Called with a line for each look."""
 
-    def deciding(self) -> dict[str, Any]:
+    def cache_key_fields(self) -> dict[str, Any]:
         """Return what decides which weights are kept, for the adapter's key."""
         rows = [[task.prompt_sha, sha256(task.reference)] for task in self.development]
         return {"settings": self.settings.model_dump(exclude={"batch_size"}), "look": self.identity, "rows": rows}

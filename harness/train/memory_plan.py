@@ -27,7 +27,7 @@ from harness.model.gpu_memory import (
 )
 from harness.model.load import Precision
 from harness.model.profile_schema import ProfileFile, Quantization, Shape, Training
-from harness.train.batch_layout import Layout, written_layout
+from harness.train.batch_layout import BatchPlan, written_layout
 from harness.train.settings import max_length
 
 EFFICIENCY = 0.40
@@ -74,7 +74,7 @@ def _row_length(training: Training) -> int:
     return length
 
 
-def peak_memory(shape: Shape, training: Training, layout: Layout, quantization: Quantization) -> Memory:
+def peak_memory(shape: Shape, training: Training, layout: BatchPlan, quantization: Quantization) -> Memory:
     """Return the peak memory of a training in 16 bit with rows of full length.
 
     Kept for each token and layer, in 16-bit numbers: 8 hidden (two norms with input and output, query, key, value,
@@ -97,7 +97,7 @@ def peak_memory(shape: Shape, training: Training, layout: Layout, quantization: 
 
 
 def tokens_per_second(
-    shape: Shape, training: Training, layout: Layout, quantization: Quantization, card: Card
+    shape: Shape, training: Training, layout: BatchPlan, quantization: Quantization, card: Card
 ) -> float:
     """Return the expected speed in real tokens a second, of packed rows.
 
@@ -118,12 +118,12 @@ def tokens_per_second(
     return tokens / seconds
 
 
-def layouts(written: Layout, quantization: Quantization) -> list[Layout]:
+def layouts(written: BatchPlan, quantization: Quantization) -> list[BatchPlan]:
     """Return every way of doing the same step: smaller micro-batches, layers kept or not, the base plain or not."""
     batches = [micro for micro in range(1, written.effective_batch + 1) if written.effective_batch % micro == 0]
     plain = (False, True) if quantization == "nf4" else (False,)
     return [
-        Layout(micro, written.effective_batch // micro, checkpointing, base)
+        BatchPlan(micro, written.effective_batch // micro, checkpointing, base)
         for micro in batches
         if micro <= written.micro_batch
         for checkpointing in (False, True)
@@ -133,7 +133,7 @@ def layouts(written: Layout, quantization: Quantization) -> list[Layout]:
 
 def best_layout(
     shape: Shape, training: Training, quantization: Quantization, card: Card, processes: int = 1
-) -> Layout | None:
+) -> BatchPlan | None:
     """Return the fastest layout that fits in the card's memory (of equals, the larger micro-batch), or None.
 
     Raises:
@@ -145,7 +145,7 @@ def best_layout(
         if peak_memory(shape, training, layout, quantization).total <= USABLE * card.memory
     ]
 
-    def worth(layout: Layout) -> tuple[int, int]:
+    def worth(layout: BatchPlan) -> tuple[int, int]:
         return round(tokens_per_second(shape, training, layout, quantization, card)), layout.micro_batch
 
     return max(fitting, key=worth, default=None)
@@ -168,7 +168,7 @@ def nearest_fitting(shape: Shape, training: Training, quantization: Quantization
     return "use a smaller model or a larger GPU"
 
 
-def fitting_layout(file: ProfileFile, training: Training, precision: Precision) -> Layout:
+def fitting_layout(file: ProfileFile, training: Training, precision: Precision) -> BatchPlan:
     """Return the layout to train in: the written one, or with `fit: card` on a GPU the fastest that fits.
 
     Where several processes train together, the part of each.

@@ -21,7 +21,7 @@ from harness.storage.atomic import disk_faults_named, write_atomically
 from harness.storage.cache import cache_folder
 from harness.storage.lock import one_at_a_time
 from harness.train.adapter_key import FORM, RECORD, adapter_key, adapter_of_form_1, is_same_training, trained_tokens
-from harness.train.batch_layout import Layout, written_layout
+from harness.train.batch_layout import BatchPlan, written_layout
 from harness.train.callbacks import Progress
 from harness.train.data import DataReport, training_rows
 from harness.train.evaluation import Watched
@@ -47,7 +47,7 @@ class TrainedAdapter:
     report: DataReport
     from_cache: bool
     layout: Mapping[str, Any]
-    """The `Layout` that it ended with, field by field."""
+    """The `BatchPlan` that it ended with, field by field."""
     out_of_memory: tuple[str, ...] = ()
     """What was changed because memory ran out, one line each."""
     peak_memory_bytes: int | None = None
@@ -64,7 +64,7 @@ def train_adapter(
     on_progress: Callable[[Progress], None] | None = None,
     on_report: Callable[[DataReport], None] | None = None,
     on_notice: Callable[[str], None] | None = None,
-    layout: Layout | None = None,
+    layout: BatchPlan | None = None,
     watched: Watched | None = None,
 ) -> TrainedAdapter:
     """Fine-tune an adapter, or return it from the cache; a killed training goes on from its last checkpoint.
@@ -103,9 +103,11 @@ def train_adapter(
     record_path = folder / RECORD
 
     # of the processes that share a training one holds the lock; the others meet it at the first thing they do together
-    lock = one_at_a_time(folder.with_name(f"{folder.name}.lock"), tell) if processes.is_main() else nullcontext()
+    lock = (
+        one_at_a_time(folder.with_name(f"{folder.name}.lock"), tell) if processes.is_main_process() else nullcontext()
+    )
     with lock, disk_faults_named(folder.parent):
-        from_cache = processes.anywhere(record_path.exists())
+        from_cache = processes.any_rank(record_path.exists())
         if not from_cache:
             check_targets((name for name, _ in loaded.model.named_modules()), training.lora)
             once = functools.partial(attempt, loaded, renderer, training, rows, folder, on_progress, watched=watched)
@@ -140,11 +142,11 @@ def _as_written(training: Training) -> dict[str, Any]:
 
 
 def _train(
-    once: Callable[[Layout], dict[str, Any]],
+    once: Callable[[BatchPlan], dict[str, Any]],
     training: Training,
     folder: Path,
     on_notice: Callable[[str], None] | None,
-    layout: Layout,
+    layout: BatchPlan,
 ) -> None:
     """Train to the end, in smaller and smaller layouts while memory runs out, and write adapter and record."""
     import torch
@@ -171,7 +173,7 @@ def _train(
         layout = smaller
     together = {"processes": processes.count()} if processes.count() > 1 else {}
     record |= {"layout": asdict(layout) | together, "out_of_memory": out_of_memory}
-    if processes.is_main():
+    if processes.is_main_process():
         write_atomically(folder / RECORD, json.dumps(record | {"form": FORM}))
         shutil.rmtree(checkpoints, ignore_errors=True)
     processes.wait()

@@ -14,7 +14,7 @@ from harness import processes
 from harness.model.load import LoadedModel
 from harness.model.profile_schema import Training
 from harness.model.prompt import PromptRenderer
-from harness.train.batch_layout import Layout, laid_out
+from harness.train.batch_layout import BatchPlan, laid_out
 from harness.train.callbacks import Progress, last_checkpoint, printer, recorder, refuse_useless
 from harness.train.data import TrainingRow
 from harness.train.ddp_trainer import trainer_class
@@ -31,7 +31,7 @@ def attempt(
     rows: Sequence[TrainingRow],
     folder: Path,
     on_progress: Callable[[Progress], None] | None,
-    layout: Layout,
+    layout: BatchPlan,
     watched: Watched | None = None,
 ) -> dict[str, Any]:
     """Train in this layout, from the last checkpoint where there is one; save the adapter and return its record."""
@@ -74,7 +74,7 @@ def attempt(
             kept = keep_best(trainer, folder, checkpoints)
             seconds = clock.seconds_before + time.monotonic() - started
             _save(trainer, folder)
-            if processes.is_main():
+            if processes.is_main_process():
                 for saved in (folder, folder / LAST):
                     initial.subtract(saved)
         return {
@@ -91,7 +91,7 @@ def _save(trainer: Any, folder: Path) -> None:
     """Write adapter, tokenizer and card, safetensors only; where the model is sharded, every process gives its part."""
     if processes.sharded():
         trainer.save_model(str(folder))
-    if not processes.is_main():
+    if not processes.is_main_process():
         return
     if not processes.sharded():
         trainer.model.save_pretrained(str(folder), safe_serialization=True)
@@ -101,7 +101,7 @@ def _save(trainer: Any, folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _accelerated_base(loaded: LoadedModel, training: Training, settings: Any, layout: Layout) -> Iterator[None]:
+def _accelerated_base(loaded: LoadedModel, training: Training, settings: Any, layout: BatchPlan) -> Iterator[None]:
     """Hold the base as the layout asks, and attend without masks where rows are packed and the GPU can."""
     from harness.train.dequantized_base import plain_base
     from harness.train.packed_attention import ATTEND_PLAINLY, packed_attention, packed_attention_available

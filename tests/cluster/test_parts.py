@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from harness.cluster.actors import Actors, Crew, muster, parse_actors
+from harness.cluster.actors import Actors, WorkerCounts, parse_actors, plan_workers
 from harness.cluster.connect import _hint
 from harness.cluster.facts import differences, node_facts, refuse_strangers
-from harness.cluster.source import Fed, Guided
+from harness.cluster.source import Guided, StreamedBatches
 from harness.errors import HarnessError, UsageError
 from tests.conftest import CommandLine
 
@@ -34,16 +34,20 @@ def test_actors_are_words_with_numbers() -> None:
 @pytest.mark.parametrize(
     ("actors", "nodes", "crew"),
     [
-        ("", [node(CPU=2), node(CPU=2)], Crew(2, 0, 1, 2, 2)),
-        ("", [node(CPU=1)], Crew(1, 0, 1, 1, 2)),
-        ("", [node(CPU=64, GPU=8), node(CPU=64, GPU=8)], Crew(16, 1, 1, 56, 3)),
-        ("gpus=0.5", [node(CPU=16, GPU=1)], Crew(2, 0.5, 1, 7, 3)),
-        ("", [node(CPU=4), node(CPU=32, GPU=2), {"Alive": False, "Resources": {"GPU": 8}}], Crew(2, 1, 1, 17, 3)),
-        ("models=3,cpus=2,scorers=5,browsers=4", [node(CPU=8)], Crew(3, 0, 2, 5, 4)),
+        ("", [node(CPU=2), node(CPU=2)], WorkerCounts(2, 0, 1, 2, 2)),
+        ("", [node(CPU=1)], WorkerCounts(1, 0, 1, 1, 2)),
+        ("", [node(CPU=64, GPU=8), node(CPU=64, GPU=8)], WorkerCounts(16, 1, 1, 56, 3)),
+        ("gpus=0.5", [node(CPU=16, GPU=1)], WorkerCounts(2, 0.5, 1, 7, 3)),
+        (
+            "",
+            [node(CPU=4), node(CPU=32, GPU=2), {"Alive": False, "Resources": {"GPU": 8}}],
+            WorkerCounts(2, 1, 1, 17, 3),
+        ),
+        ("models=3,cpus=2,scorers=5,browsers=4", [node(CPU=8)], WorkerCounts(3, 0, 2, 5, 4)),
     ],
 )
-def test_what_is_left_open_is_decided_by_the_cluster(actors: str, nodes: list[Any], crew: Crew) -> None:
-    assert muster(parse_actors(actors), nodes) == crew
+def test_what_is_left_open_is_decided_by_the_cluster(actors: str, nodes: list[Any], crew: WorkerCounts) -> None:
+    assert plan_workers(parse_actors(actors), nodes) == crew
 
 
 def test_guided_batches_get_smaller_and_hold_everything_once() -> None:
@@ -60,7 +64,7 @@ def test_guided_batches_get_smaller_and_hold_everything_once() -> None:
     assert len(Guided(range(100), smallest=4, largest=20).take(3)) == 20
 
 
-def drained(source: Fed[int]) -> list[list[int]]:
+def drained(source: StreamedBatches[int]) -> list[list[int]]:
     batches = []
     while not source.ended:
         batch = source.take(2)
@@ -72,7 +76,7 @@ def drained(source: Fed[int]) -> list[list[int]]:
 
 
 def test_fed_batches_hold_everything_once_and_in_order() -> None:
-    with Fed(range(25), batch=10, ahead=10) as source:
+    with StreamedBatches(range(25), batch=10, ahead=10) as source:
         batches = drained(source)
     assert [item for batch in batches for item in batch] == list(range(25))
     assert max(len(batch) for batch in batches) == 10
@@ -86,7 +90,7 @@ def test_an_iterator_too_far_ahead_is_held_back() -> None:
             made.append(number)
             yield number
 
-    with Fed(items(), batch=5, ahead=10) as source:
+    with StreamedBatches(items(), batch=5, ahead=10) as source:
         while len(made) < 11:
             time.sleep(0.01)
         time.sleep(0.3)
@@ -100,7 +104,7 @@ def test_what_the_iterator_raises_reaches_the_taker() -> None:
         yield 1
         raise HarnessError("the disk is full")
 
-    with pytest.raises(HarnessError, match="disk is full"), Fed(items(), batch=5, ahead=10) as source:
+    with pytest.raises(HarnessError, match="disk is full"), StreamedBatches(items(), batch=5, ahead=10) as source:
         drained(source)
 
 

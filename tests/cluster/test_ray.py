@@ -21,7 +21,7 @@ import pytest
 from harness.cluster.actors import Actors
 from harness.cluster.executor import RayExecutor
 from harness.errors import HarnessError
-from harness.pipeline.config import RunRequest
+from harness.pipeline.config import RunConfig
 from harness.types import CONTROL_NAMES
 from tests.cluster.conftest import TwoNodes
 from tests.cluster.poisoned import DistantFiles, DyingModelWorker, DyingScoreWorker
@@ -61,7 +61,7 @@ def local_rows(embedded_folder: Path, tmp_path_factory: pytest.TempPathFactory) 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HARNESS_CACHE", str(work / "cache"))
         patch.chdir(work)
-        folder, _ = do(RunRequest(models=("base", "base-fewshot"), profile="short", limit=TASKS, name="local"))
+        folder, _ = do(RunConfig(models=("base", "base-fewshot"), profile="short", limit=TASKS, name="local"))
         return work, without_times(read(folder, "samples.jsonl"))
 
 
@@ -71,8 +71,8 @@ def work(local_rows: tuple[Path, list[Any]], monkeypatch: pytest.MonkeyPatch) ->
     return local_rows[0]
 
 
-def request(cluster: TwoNodes, name: str) -> RunRequest:
-    return RunRequest(
+def request(cluster: TwoNodes, name: str) -> RunConfig:
+    return RunConfig(
         models=("base", "base-fewshot"), profile="short", limit=TASKS, name=name, executor="ray",
         address=cluster.address, actors=Actors(models=2, cpus=1, scorers=2, browsers=2),
     )  # fmt: skip

@@ -14,11 +14,11 @@ from rich.console import Console
 
 from harness.generate.openai.backend import ServedModel
 from harness.model.reach import estimated_tokens
-from harness.pipeline.config import RunRequest, resolve
+from harness.pipeline.config import RunConfig, resolve
 from harness.pipeline.manifest import build_manifest, model_entry
-from harness.pipeline.prepare import Contender, prepare
+from harness.pipeline.prepare import ModelUnderTest, prepare
 from harness.pipeline.suite_records import compare_parts, task_lines
-from harness.progress import Narrator
+from harness.progress import ProgressReporter
 from harness.suite.load import find_suite, load_suite
 from harness.types import Task
 from tests.conftest import make_suite
@@ -26,10 +26,10 @@ from tests.conftest import make_suite
 SERVER = "openai: {{url: http://localhost:9/v1, model: m{more}}}\n"
 
 
-def prepared(request: RunRequest) -> tuple[dict[str, Contender], str]:
+def prepared(request: RunConfig) -> tuple[dict[str, ModelUnderTest], str]:
     said = io.StringIO()
-    contenders = prepare(resolve(request), Narrator(Console(file=said, width=300)))
-    return {contender.generator.name: contender for contender in contenders}, said.getvalue()
+    candidates = prepare(resolve(request), ProgressReporter(Console(file=said, width=300)))
+    return {candidate.generator.name: candidate for candidate in candidates}, said.getvalue()
 
 
 def edit(folder: Path, old: str, new: str) -> None:
@@ -53,7 +53,7 @@ def test_the_limit_follows_the_suite_and_is_part_of_what_decides_an_answer(
     (tiny_workplace / "tasks" / "other" / "held_out2.yaml").write_text(json.dumps(rows))
     file = tiny_workplace / "tasks" / "other" / "suite.yaml"
     file.write_text(file.read_text().replace("held_out.yaml", "held_out*.yaml"))
-    found, said = prepared(RunRequest(profile="tiny", models=("base",), suites=("small", "other")))
+    found, said = prepared(RunConfig(profile="tiny", models=("base",), suites=("small", "other")))
     base = found["base"]
     tokenizer = base.generator.loaded.tokenizer  # type: ignore[attr-defined]
     for name in ("small", "other"):
@@ -71,7 +71,7 @@ def test_the_limit_follows_the_suite_and_is_part_of_what_decides_an_answer(
 
 def test_references_out_of_reach_are_counted_and_said(tiny_profile: Path) -> None:
     edit(tiny_profile, "batch_size: 2", "batch_size: 2\nmax_new_tokens: 30")
-    found, said = prepared(RunRequest(profile="tiny", models=("base",)))
+    found, said = prepared(RunConfig(profile="tiny", models=("base",)))
     reach = found["base"].limits["small"]
     assert (reach.max_new_tokens, reach.references) == (30, 6)
     assert reach.out_of_reach > 3
@@ -87,14 +87,14 @@ def test_what_the_context_leaves_is_reckoned_with(tiny_profile: Path, tiny_folde
     config = json.loads((tiny_folder / "config.json").read_text())
     (short / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 40}))
     edit(tiny_profile, str(tiny_folder), str(short))
-    found, _ = prepared(RunRequest(profile="tiny", models=("base",)))
+    found, _ = prepared(RunConfig(profile="tiny", models=("base",)))
     assert found["base"].limits["small"].out_of_reach == 6
 
 
 def test_a_server_without_a_tokenizer_gets_an_estimate_or_what_its_file_says(tiny_profile: Path) -> None:
     (tiny_profile / "served.yaml").write_text(SERVER.format(more=""))
     (tiny_profile / "thinking.yaml").write_text(SERVER.format(more=", body: {max_tokens: 9000}"))
-    found, said = prepared(RunRequest(profile="tiny", models=("served", "thinking")))
+    found, said = prepared(RunConfig(profile="tiny", models=("served", "thinking")))
     suite = load_suite(find_suite("small"))
     lengths = [estimated_tokens(t.reference) for t in (*suite.train, *suite.held_out)]
     limit = math.ceil(1.25 * float(np.percentile(lengths, 99)))
@@ -114,15 +114,15 @@ def test_answers_in_a_file_have_no_limit_of_ours(tiny_profile: Path) -> None:
     task = load_suite(find_suite("small")).held_out[0]
     (tiny_profile / "answers.jsonl").write_text(json.dumps({"task": task.id, "completion": "<p>x</p>"}) + "\n")
     (tiny_profile / "given.yaml").write_text("file: answers.jsonl\n")
-    found, _ = prepared(RunRequest(profile="tiny", models=("given",)))
+    found, _ = prepared(RunConfig(profile="tiny", models=("given",)))
     assert found["given"].limits == {}
     assert found["given"].on("small") is found["given"].generator
 
 
 def test_the_manifest_and_the_tasks_say_it(tiny_workplace: Path, tiny_profile: Path) -> None:
-    request = RunRequest(profile="tiny", models=("base",), split=("default",))
+    request = RunConfig(profile="tiny", models=("base",), split=("default",))
     resolved = resolve(request)
-    shifts = compare_parts(resolved, Narrator(Console(file=io.StringIO())))
+    shifts = compare_parts(resolved, ProgressReporter(Console(file=io.StringIO())))
     assert shifts == {"small": None}, "fourteen rows are too few to tell"
     found, _ = prepared(request)
     manifest = build_manifest(resolved, [model_entry(found["base"])], {})
@@ -151,13 +151,13 @@ def test_the_rows_compared_are_those_that_are_learnt_from(tiny_workplace: Path, 
     tuned = (tiny_profile / "tuned.yaml").read_text()
     (tiny_profile / "tuned.yaml").write_text(tuned.replace("train:\n", "train:\n  suite: html_alpaca\n"))
     said = io.StringIO()
-    narrator = Narrator(Console(file=said, width=400))
-    request = RunRequest(profile="tiny", models=("tuned",), suites=("html_starter",), data={"html_alpaca": data})
-    shifts = compare_parts(resolve(request), narrator)
+    reporter = ProgressReporter(Console(file=said, width=400))
+    request = RunConfig(profile="tiny", models=("tuned",), suites=("html_starter",), data={"html_alpaca": data})
+    shifts = compare_parts(resolve(request), reporter)
     assert shifts["html_starter"] is not None
     assert shifts["html_starter"]["told_apart"]
     assert shifts["html_starter"]["training"] == "html_alpaca"
     assert "html_starter, trained on html_alpaca: training and held-out rows are of different kinds" in said.getvalue()
-    own = compare_parts(resolve(replace(request, models=("base",))), narrator)
+    own = compare_parts(resolve(replace(request, models=("base",))), reporter)
     assert own["html_starter"] is not None
     assert not own["html_starter"]["told_apart"]

@@ -18,14 +18,14 @@ from harness.model.load import LoadedModel
 from harness.model.prompt import PromptRenderer
 from harness.pipeline.batch_invariance import alone, check_batches
 from harness.pipeline.executor import LocalExecutor
-from harness.progress import Narrator
+from harness.progress import ProgressReporter
 from harness.types import Task
 
 TASKS = tuple(Task(f"t{number}", f"A page about {word}") for number, word in enumerate(("bread", "rain", "chess")))
 
 
 @dataclass
-class Contender:
+class ModelUnderTest:
     generator: Generator
 
     def on(self, suite: str) -> Generator:
@@ -55,10 +55,10 @@ def test_answers_that_differ_are_counted(own_cache: Path, tiny: LoadedModel, mon
     ]
     part = SimpleNamespace(own=TASKS, suite=SimpleNamespace(name="s"))
     resolved: Any = SimpleNamespace(request=SimpleNamespace(check_batch=3), measured=[part])
-    narrator = Narrator(Console(file=io.StringIO()))
+    reporter = ProgressReporter(Console(file=io.StringIO()))
 
     def check() -> dict[str, Any]:
-        return check_batches(resolved, [Contender(generator)], rows, LocalExecutor(), narrator)["base"]
+        return check_batches(resolved, [ModelUnderTest(generator)], rows, LocalExecutor(), reporter)["base"]
 
     assert check() == {"batch_size": 3, "answers": 3, "differ": 0, "tasks": []}
     assert sizes == [3, 1]
@@ -66,4 +66,4 @@ def test_answers_that_differ_are_counted(own_cache: Path, tiny: LoadedModel, mon
     assert check() == {"batch_size": 3, "answers": 3, "differ": 1, "tasks": [f"s/{rows[1]['task']}"]}
     assert sizes == [3, 1]  # from the store
     resolved.request.check_batch = 0
-    assert check_batches(resolved, [Contender(generator)], rows, LocalExecutor(), narrator) == {}
+    assert check_batches(resolved, [ModelUnderTest(generator)], rows, LocalExecutor(), reporter) == {}

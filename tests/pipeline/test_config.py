@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UsageError
-from harness.pipeline.config import RunRequest, parse_data_options, resolve
+from harness.pipeline.config import RunConfig, parse_data_options, resolve
 from harness.types import CONTROL_NAMES
 
-TINY = RunRequest(profile="tiny", name="mine")
+TINY = RunConfig(profile="tiny", name="mine")
 
 
 def test_a_request_is_resolved_to_what_exists(tiny_workplace: Path) -> None:
@@ -55,7 +55,7 @@ def test_the_default_name_follows_what_decides_and_nothing_else(tiny_workplace: 
     words = ("bread", "rivers", "clouds", "poetry", "engines", "chess", "violins", "harbours", "lamps", "wolves")
     rows = [{"prompt": f"All about {word}", "reference": f"<p>{word}"} for word in words]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    request = RunRequest(profile="tiny", data={"small": data})
+    request = RunConfig(profile="tiny", data={"small": data})
     name = resolve(request).run_name
     assert resolve(replace(request, fresh=True)).run_name == name
     copy = data.rename(tiny_workplace / "renamed.jsonl")

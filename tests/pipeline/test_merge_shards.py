@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness.errors import UsageError
-from harness.pipeline.config import RunRequest
+from harness.pipeline.config import RunConfig
 from harness.pipeline.merge_shards import merge_shards
 from harness.runs.shard import Shard, parse_shard, shard_folders
 from tests.pipeline.test_run import check_contract, do, read, without_times
@@ -40,10 +40,10 @@ def test_folders_of_other_runs_are_not_taken_for_shards(tmp_path: Path) -> None:
 
 
 def test_shards_put_together_are_the_run(tiny_workplace: Path, own_cache: Path) -> None:
-    request = RunRequest(profile="tiny", limit=5, name="whole")
+    request = RunConfig(profile="tiny", limit=5, name="whole")
     parts = []
     for number in (1, 2):
-        part, said = do(RunRequest(profile="tiny", limit=5, name="cut", shard=Shard(number, 2)))
+        part, said = do(RunConfig(profile="tiny", limit=5, name="cut", shard=Shard(number, 2)))
         assert "python -m harness report cut" in said
         assert not (part / "index.html").exists()
         parts.append(part)

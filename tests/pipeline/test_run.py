@@ -19,10 +19,10 @@ import pytest
 from rich.console import Console
 
 from harness.errors import HarnessError
-from harness.pipeline.config import RunRequest
+from harness.pipeline.config import RunConfig
 from harness.pipeline.manifest import deciding_part
 from harness.pipeline.run import run
-from harness.progress import Narrator
+from harness.progress import ProgressReporter
 from harness.runs.folder import RunFolder
 from harness.types import CONTROL_NAMES
 from tests.conftest import ROOT, TINY_TUNED, make_suite
@@ -51,10 +51,10 @@ def _browser_there() -> None:
         pytest.skip(str(error))
 
 
-def do(request: RunRequest) -> tuple[Path, str]:
+def do(request: RunConfig) -> tuple[Path, str]:
     """Run in this process; return the run's folder and what was said."""
     said = io.StringIO()
-    folder = run(request, Narrator(Console(file=said, width=200)))
+    folder = run(request, ProgressReporter(Console(file=said, width=200)))
     return folder, said.getvalue()
 
 
@@ -108,7 +108,7 @@ def test_a_run_its_repetition_and_a_fresh_one(
     tiny_workplace: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models = {"base", "base-fewshot", "tuned"}
-    folder, said = do(RunRequest(profile="tiny", limit=4, name="first"))
+    folder, said = do(RunConfig(profile="tiny", limit=4, name="first"))
     check_contract(folder, models, tasks=4)
     assert "profile tiny: chosen by --profile" in said
     manifest = read(folder, "manifest.json")
@@ -147,27 +147,27 @@ def test_a_run_its_repetition_and_a_fresh_one(
     journal, samples = (folder / "journal.jsonl").read_bytes(), (folder / "samples.jsonl").read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr("harness.model.load._load_base", lambda *args: pytest.fail("the model was loaded"))
-        _, again = do(RunRequest(profile="tiny", limit=4, name="first"))
+        _, again = do(RunConfig(profile="tiny", limit=4, name="first"))
     assert (folder / "journal.jsonl").read_bytes() == journal
     assert (folder / "samples.jsonl").read_bytes() == samples
     assert "from the journal" in again
     assert "from the cache" in again
 
     # a fresh run of another name says the same
-    other, _ = do(RunRequest(profile="tiny", limit=4, name="second", fresh=True))
+    other, _ = do(RunConfig(profile="tiny", limit=4, name="second", fresh=True))
     assert without_times(read(other, "samples.jsonl")) == without_times(read(folder, "samples.jsonl"))
     assert without_times(read(other, "summary.json")) == without_times(read(folder, "summary.json"))
 
     # a journal torn in the middle loses that row alone
     (folder / "journal.jsonl").write_bytes(journal[: len(journal) * 2 // 3])
-    do(RunRequest(profile="tiny", limit=4, name="first"))
+    do(RunConfig(profile="tiny", limit=4, name="first"))
     assert without_times(read(folder, "samples.jsonl")) == without_times(read(other, "samples.jsonl"))
 
     # other data under the same name are not mixed in
     kept = (folder / "journal.jsonl").read_bytes()
     held_out = tiny_workplace / "tasks" / "small" / "held_out.yaml"
     held_out.write_text(held_out.read_text().replace("Out of order", "Closed"))
-    do(RunRequest(profile="tiny", limit=4, name="first"))
+    do(RunConfig(profile="tiny", limit=4, name="first"))
     assert (folder / "journal-1.jsonl").read_bytes() == kept
     check_contract(folder, models, tasks=4)
 
@@ -175,7 +175,7 @@ def test_a_run_its_repetition_and_a_fresh_one(
 def test_a_row_a_model_was_trained_on_gets_no_score(tiny_workplace: Path) -> None:
     rows = (tiny_workplace / "tasks" / "small" / "train.yaml").read_text()
     (tiny_workplace / "tasks" / "small" / "held_out.yaml").write_text(rows.replace("id: ", "id: seen-"))
-    folder, _ = do(RunRequest(profile="tiny", models=("base", "tuned"), limit=2, name="leak"))
+    folder, _ = do(RunConfig(profile="tiny", models=("base", "tuned"), limit=2, name="leak"))
     rows_of = {
         model: [row for row in read(folder, "samples.jsonl") if row["model"] == model] for model in ("base", "tuned")
     }
@@ -188,7 +188,7 @@ def test_a_row_a_model_was_trained_on_gets_no_score(tiny_workplace: Path) -> Non
 def test_a_full_disk_in_the_middle_is_one_line_and_the_run_goes_on_later(
     tiny_workplace: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    request = RunRequest(profile="tiny", models=("base", "tuned"), limit=2, name="full")
+    request = RunConfig(profile="tiny", models=("base", "tuned"), limit=2, name="full")
     append = RunFolder.append
 
     def full(self: RunFolder, rows: Any) -> None:
@@ -237,7 +237,7 @@ def test_a_run_killed_again_and_again_ends_like_one_that_was_not(
     assert (process.returncode, error) == (0, "")
 
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "quiet-cache"))
-    quiet, _ = do(RunRequest(profile="tiny", models=("base", "tuned"), limit=4, name="quiet"))
+    quiet, _ = do(RunConfig(profile="tiny", models=("base", "tuned"), limit=4, name="quiet"))
     for name in ("samples.jsonl", "summary.json"):
         found = read(tiny_workplace / "reports" / "killed", name)
         assert without_times(found) == without_times(read(quiet, name))
@@ -267,7 +267,7 @@ def embedded_workplace(workplace: Path, embedded_folder: Path, own_cache: Path) 
 @pytest.mark.parametrize("quantization", ["none", "nf4"])
 def test_the_embedded_model_is_tuned_and_scored(embedded_workplace: Path, quantization: Any) -> None:
     limit = 4 if quantization == "none" else 2
-    request = RunRequest(profile="smollm2-135m", quantization=quantization, limit=limit, name="real")
+    request = RunConfig(profile="smollm2-135m", quantization=quantization, limit=limit, name="real")
     folder, _ = do(request)
     check_contract(folder, {"base", "base-fewshot", "tuned"}, tasks=limit)
     manifest = read(folder, "manifest.json")
@@ -299,7 +299,7 @@ def test_a_checkpoint_of_llamas_shape_goes_the_way_of_llama_2(workplace: Path, t
     rows = [{"instruction": f"Page of {word}", "input": "", "output": f"<p>{word} {word}</p>"} for word in words]
     (workplace / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = {"html_alpaca": workplace / "rows.jsonl"}
-    run_folder, _ = do(RunRequest(profile="llama-2-7b", data=data, full=True, name="llama"))
+    run_folder, _ = do(RunConfig(profile="llama-2-7b", data=data, full=True, name="llama"))
     held_out = len(read(run_folder, "tasks.jsonl"))
     check_contract(run_folder, {"base", "base-fewshot", "tuned"}, tasks=held_out)
     manifest = read(run_folder, "manifest.json")

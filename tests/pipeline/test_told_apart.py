@@ -15,13 +15,13 @@ import pytest
 from harness.errors import UsageError
 from harness.generate.transformers.generator import Generator
 from harness.model.profile_schema import ProfileFile
-from harness.pipeline.config import RunRequest, parse_data_options, resolve
+from harness.pipeline.config import RunConfig, parse_data_options, resolve
 from harness.pipeline.prepare import prepare
-from harness.progress import Narrator
+from harness.progress import ProgressReporter
 from harness.types import CONTROL_NAMES
 from tests.conftest import CommandLine, make_suite
 
-TINY = RunRequest(profile="tiny", name="mine", models=("base",))
+TINY = RunConfig(profile="tiny", name="mine", models=("base",))
 
 
 def make_adapter(folder: Path) -> str:
@@ -31,7 +31,7 @@ def make_adapter(folder: Path) -> str:
     return str(folder)
 
 
-def refused(request: RunRequest) -> str:
+def refused(request: RunConfig) -> str:
     with pytest.raises(UsageError) as fault:
         resolve(request)
     assert "\n" not in str(fault.value)
@@ -193,9 +193,9 @@ def test_every_field_of_a_profile_counts(
     assert changes.keys() == ProfileFile.model_fields.keys()
 
     def identity() -> dict[str, Any]:
-        (contender,) = prepare(resolve(TINY, models_only=True), Narrator())
-        assert isinstance(contender.generator, Generator)
-        return contender.generator.identity()
+        (candidate,) = prepare(resolve(TINY, models_only=True), ProgressReporter())
+        assert isinstance(candidate.generator, Generator)
+        return candidate.generator.identity()
 
     before = identity()
     silent = set()

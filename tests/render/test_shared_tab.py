@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from harness.render import Renderer, RenderRequest, RenderSettings
-from harness.render.shared_tab import Lane
+from harness.render.shared_tab import SharedTabRenderer
 from harness.types import Rendering
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="pages share a process on Linux only")
@@ -49,9 +49,9 @@ PLAIN = "<!DOCTYPE html><title>x</title><p>Plain"
 def lanes(browser_there: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, str, int]]]:
     """For each page that went into a lane: its key, why it was given up, and the process it was in."""
     went: list[tuple[str, str, int]] = []
-    render = Lane.render
+    render = SharedTabRenderer.render
 
-    async def recorded(self: Lane, request: RenderRequest) -> Rendering | None:
+    async def recorded(self: SharedTabRenderer, request: RenderRequest) -> Rendering | None:
         result = await render(self, request)
         pages = []
         for process in psutil.Process(self.pid).children(recursive=True) if self.pid else []:
@@ -61,7 +61,7 @@ def lanes(browser_there: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[list
         went.append((request.key, self.why, pages[0] if pages else 0))
         return result
 
-    monkeypatch.setattr(Lane, "render", recorded)
+    monkeypatch.setattr(SharedTabRenderer, "render", recorded)
     yield went
 
 

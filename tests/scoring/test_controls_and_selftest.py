@@ -9,7 +9,7 @@ from harness.metrics.extract import extract
 from harness.metrics.metric import Evidence, Metric
 from harness.metrics.registry import METRICS, score_page
 from harness.scoring.controls import control_completions
-from harness.scoring.perturbations import MUTANTS, mutants
+from harness.scoring.perturbations import PERTURBATIONS, perturbations
 from harness.scoring.selftest import self_test
 from harness.types import CONTROL_NAMES, CheckResult, Rendering, Score, Suite, Task
 
@@ -83,8 +83,8 @@ def test_controls_rank_as_they_must() -> None:
 
 
 def test_all_mutants_can_be_made_and_differ_from_the_reference() -> None:
-    made = mutants(TASKS[0], TASKS[1])
-    assert {m.kind for m in made} == set(MUTANTS)
+    made = perturbations(TASKS[0], TASKS[1])
+    assert {m.kind for m in made} == set(PERTURBATIONS)
     assert all(m.text != TASKS[0].reference for m in made)
     replaced = next(m.text for m in made if m.kind == "text-replaced")
     assert "bread" not in replaced
@@ -93,7 +93,7 @@ def test_all_mutants_can_be_made_and_differ_from_the_reference() -> None:
 
 def test_text_of_scripts_and_comments_is_left_alone() -> None:
     task = Task("t", "p", reference="<p>one two</p><script>let one = 1</script><!-- one --><style>p{}</style>three")
-    replaced = next(m.text for m in mutants(task, None) if m.kind == "text-replaced")
+    replaced = next(m.text for m in perturbations(task, None) if m.kind == "text-replaced")
     assert replaced == "<p>lorem ipsum</p><script>let one = 1</script><!-- one --><style>p{}</style>dolor"
 
 
@@ -115,7 +115,7 @@ def test_real_metrics_prove_themselves() -> None:
     assert report.refused == {}
     assert report.tasks == 4
     assert set(report.untested) == {"conforming", "visual_similarity"}
-    assert {t.mutant for t in report.trials if t.metric == "bleu_dom"} == set(MUTANTS)
+    assert {t.mutant for t in report.trials if t.metric == "bleu_dom"} == set(PERTURBATIONS)
     assert report.as_dict()["refused"] == {}
 
 

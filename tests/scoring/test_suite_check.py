@@ -13,7 +13,7 @@ from harness.cli.suites import print_check
 from harness.errors import HarnessError
 from harness.metrics import nu
 from harness.model.reach import Reach
-from harness.progress import Narrator
+from harness.progress import ProgressReporter
 from harness.render.browser import find_browser
 from harness.scoring.selftest import SelfTestReport
 from harness.scoring.suite_check import check_suite
@@ -131,7 +131,7 @@ def checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Suite]
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
     if choice is not None:
         monkeypatch.setenv("HARNESS_VNU_JAR", choice.jar)
-    return lambda suite: check_suite(suite, Narrator(Console(file=io.StringIO())), limit=2)
+    return lambda suite: check_suite(suite, ProgressReporter(Console(file=io.StringIO())), limit=2)
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ import yaml
 
 from harness.errors import UsageError
 from harness.processes import refuse_many
-from harness.train.batch_layout import Layout
+from harness.train.batch_layout import BatchPlan
 from tests.conftest import ROOT, CommandLine
 
 SFT = {
@@ -229,22 +229,22 @@ def test_rows_that_cannot_be_shared_are_refused_by_one_voice(tiny_workplace: Pat
 @pytest.mark.parametrize(
     ("written", "processes", "part"),
     [
-        (Layout(4, 1, False, True), 2, Layout(2, 1, False, True)),
-        (Layout(1, 8, False), 2, Layout(1, 4, False)),
-        (Layout(4, 2, True), 2, Layout(4, 1, True)),
-        (Layout(6, 1, True), 2, Layout(3, 1, True)),
-        (Layout(4, 3, True), 6, Layout(2, 1, True)),
-        (Layout(5, 2, True), 1, Layout(5, 2, True)),
+        (BatchPlan(4, 1, False, True), 2, BatchPlan(2, 1, False, True)),
+        (BatchPlan(1, 8, False), 2, BatchPlan(1, 4, False)),
+        (BatchPlan(4, 2, True), 2, BatchPlan(4, 1, True)),
+        (BatchPlan(6, 1, True), 2, BatchPlan(3, 1, True)),
+        (BatchPlan(4, 3, True), 6, BatchPlan(2, 1, True)),
+        (BatchPlan(5, 2, True), 1, BatchPlan(5, 2, True)),
     ],
 )
-def test_processes_share_the_rows_of_a_step(written: Layout, processes: int, part: Layout) -> None:
+def test_processes_share_the_rows_of_a_step(written: BatchPlan, processes: int, part: BatchPlan) -> None:
     assert written.shared(processes) == part
     assert part.effective_batch * processes == written.effective_batch
 
 
 def test_a_step_that_cannot_be_shared_says_how_many_could() -> None:
     with pytest.raises(UsageError, match=r"3 processes cannot share the 4 rows .* \(start 1 or 2 or 4, or"):
-        Layout(4, 1, False).shared(3)
+        BatchPlan(4, 1, False).shared(3)
 
 
 def test_what_is_done_once_is_refused_in_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:

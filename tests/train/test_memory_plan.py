@@ -11,7 +11,7 @@ from harness.errors import HarnessError, UsageError
 from harness.model.gpu_memory import CARDS, GIB, USABLE, checkpoint_bytes
 from harness.model.profile import load_profile, resolve_model
 from harness.model.profile_schema import Quantization, Shape, Training
-from harness.train.batch_layout import Layout, written_layout
+from harness.train.batch_layout import BatchPlan, written_layout
 from harness.train.memory_plan import best_layout, peak_memory
 from tests.conftest import ROOT
 
@@ -33,20 +33,20 @@ def shape() -> Shape:
 @pytest.mark.parametrize(
     ("name", "fit", "layout", "quantization", "measured"),
     [
-        ("tuned", "card", Layout(4, 1, False, True), "nf4", 54.02),
-        ("tuned", "card", Layout(1, 1, False, True), "nf4", 26.36),
-        ("tuned", "card", Layout(1, 1, False), "nf4", 14.22),
-        ("tuned", "card", Layout(1, 1, True), "nf4", 5.52),
-        ("tuned", "card", Layout(1, 1, True, True), "nf4", 17.55),
-        ("tuned", "card", Layout(4, 1, True), "nf4", 8.12),
-        ("tuned", "card", Layout(4, 1, True, True), "nf4", 20.18),
-        ("tuned", "card", Layout(4, 1, False), "none", 51.39),
-        ("tuned", "as-written", Layout(4, 1, False), "none", 67.84),
-        ("notebook", None, Layout(4, 1, True), "nf4", 7.88),
+        ("tuned", "card", BatchPlan(4, 1, False, True), "nf4", 54.02),
+        ("tuned", "card", BatchPlan(1, 1, False, True), "nf4", 26.36),
+        ("tuned", "card", BatchPlan(1, 1, False), "nf4", 14.22),
+        ("tuned", "card", BatchPlan(1, 1, True), "nf4", 5.52),
+        ("tuned", "card", BatchPlan(1, 1, True, True), "nf4", 17.55),
+        ("tuned", "card", BatchPlan(4, 1, True), "nf4", 8.12),
+        ("tuned", "card", BatchPlan(4, 1, True, True), "nf4", 20.18),
+        ("tuned", "card", BatchPlan(4, 1, False), "none", 51.39),
+        ("tuned", "as-written", BatchPlan(4, 1, False), "none", 67.84),
+        ("notebook", None, BatchPlan(4, 1, True), "nf4", 7.88),
     ],
 )
 def test_memory_is_within_15_percent_of_what_was_measured(
-    shape: Shape, name: str, fit: str | None, layout: Layout, quantization: Quantization, measured: float
+    shape: Shape, name: str, fit: str | None, layout: BatchPlan, quantization: Quantization, measured: float
 ) -> None:
     promised = peak_memory(shape, training(name, fit), layout, quantization).total / GIB
     assert promised == pytest.approx(measured, rel=0.15)
@@ -64,7 +64,7 @@ def test_the_chosen_layout_fits_and_learns_from_as_many_rows(shape: Shape, card:
 
 
 def test_a_large_card_keeps_layers_and_holds_the_base_plain(shape: Shape) -> None:
-    assert best_layout(shape, training("tuned"), "nf4", CARDS["h100"]) == Layout(4, 1, False, True)
+    assert best_layout(shape, training("tuned"), "nf4", CARDS["h100"]) == BatchPlan(4, 1, False, True)
 
 
 def test_llama_2_7b_is_13_and_a_half_gigabytes(shape: Shape) -> None:
@@ -72,7 +72,7 @@ def test_llama_2_7b_is_13_and_a_half_gigabytes(shape: Shape) -> None:
 
 
 def test_layouts_shrink_at_the_same_effective_batch_and_end() -> None:
-    layout: Layout | None = Layout(6, 2, False, True)
+    layout: BatchPlan | None = BatchPlan(6, 2, False, True)
     seen = []
     while layout is not None:
         seen.append(layout)

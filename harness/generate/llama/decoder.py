@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from harness.generate.llama.model import FusedLlama, Pool
+from harness.generate.llama.model import FusedLlama, KVCache
 from harness.generate.stopping import StopRule
 from harness.generate.transformers.continuous_batching import Decoded, Prompt
 from harness.generate.transformers.prefill import MIN_SHARED_PREFIX, Tokens, common_prefix
@@ -63,7 +63,7 @@ class Stepper:
         self,
         fused: FusedLlama,
         rows: int,
-        pool: Pool,
+        pool: KVCache,
         longest: int,
         temperature: float,
         observe: Callable[[torch.Tensor], None] | None = None,

@@ -53,7 +53,7 @@ class Layer:
 
 
 @dataclass
-class Pool:
+class KVCache:
     """Keys and values of all layers. A row owns consecutive places, its slot; the first place is for padding."""
 
     keys: torch.Tensor
@@ -104,11 +104,11 @@ class FusedLlama:
                 on = on or product.ups is not None
         return on
 
-    def pool(self, places: int) -> Pool:
+    def pool(self, places: int) -> KVCache:
         """Return room for that many tokens."""
         shape = (len(self.layers), self.narrow, places, self.size)
         zeros = torch.zeros(2, *shape, dtype=self.dtype, device=self.device)
-        return Pool(zeros[0], zeros[1])
+        return KVCache(zeros[0], zeros[1])
 
     def angles(self, positions: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return cosines and sines, (positions, head size / 2), as the model's own rotary embedding makes them."""
@@ -120,7 +120,7 @@ class FusedLlama:
         return self._angles
 
     def step(
-        self, tokens: torch.Tensor, pool: Pool, starts: torch.Tensor, positions: torch.Tensor, longest: int
+        self, tokens: torch.Tensor, pool: KVCache, starts: torch.Tensor, positions: torch.Tensor, longest: int
     ) -> torch.Tensor:
         """Return the logits behind one new token of each row, (rows, vocabulary), and store its keys and values.
 
@@ -143,7 +143,13 @@ class FusedLlama:
         return self._logits(self._body(tokens, pool, positions, places, angles, attention))
 
     def prefill(
-        self, prompts: torch.Tensor, lengths: torch.Tensor, pool: Pool, starts: torch.Tensor, shared: int, longest: int
+        self,
+        prompts: torch.Tensor,
+        lengths: torch.Tensor,
+        pool: KVCache,
+        starts: torch.Tensor,
+        shared: int,
+        longest: int,
     ) -> torch.Tensor:
         """Return the logits behind each prompt, (rows, vocabulary), and store its keys and values.
 
@@ -186,7 +192,7 @@ class FusedLlama:
     def _body(
         self,
         tokens: torch.Tensor,
-        pool: Pool,
+        pool: KVCache,
         positions: torch.Tensor,
         places: torch.Tensor,
         angles: tuple[torch.Tensor, torch.Tensor],

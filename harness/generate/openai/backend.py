@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from harness.answer import page_end
 from harness.errors import HarnessError
-from harness.generate.backend import Answer, Place, StoredBackend, Unanswered, Wanted
+from harness.generate.backend import Answer, GenerationFailure, GenerationRequests, SampleKey, StoredBackend
 from harness.generate.openai.client import conversation
 from harness.generate.openai.concurrent import Work, as_they_come
 from harness.generate.openai.protocol import Reply, finish
@@ -46,7 +46,7 @@ class ServedModel(StoredBackend[Body]):
             "server": self.served.url,
             "model": self.served.model,
             "body": self.served.body,
-            "settings": self.settings.deciding(),
+            "settings": self.settings.cache_key_fields(),
         }
         return identity | ({"omit": sorted(self.served.omit)} if self.served.omit else {})
 
@@ -73,7 +73,7 @@ class ServedModel(StoredBackend[Body]):
         body = {name: value for name, value in body.items() if name not in self.served.omit}
         return {name: value for name, value in (body | self.served.body).items() if value is not None}
 
-    def decode(self, wanted: Wanted[Body]) -> Iterator[Answer]:
+    def decode(self, wanted: GenerationRequests[Body]) -> Iterator[Answer]:
         """Ask the server, `concurrency` requests under way at once, and yield answers as they come.
 
         Raises:
@@ -83,10 +83,10 @@ class ServedModel(StoredBackend[Body]):
         at_once = min(self.served.concurrency, len(wanted))
 
         @contextlib.asynccontextmanager
-        async def opening() -> AsyncIterator[Work[Place, tuple[Place, Reply]]]:
+        async def opening() -> AsyncIterator[Work[SampleKey, tuple[SampleKey, Reply]]]:
             async with conversation(self.served) as server:
 
-                async def answer(place: Place) -> tuple[Place, Reply]:
+                async def answer(place: SampleKey) -> tuple[SampleKey, Reply]:
                     _, prompt, seed = wanted[place]
                     return place, await server.ask(path, self.request(prompt, seed))
 
@@ -94,7 +94,7 @@ class ServedModel(StoredBackend[Body]):
 
         answered = self._answered_before(wanted)
         first = set(list(wanted)[:REFUSALS])
-        refused: dict[Place, Reply] = {}
+        refused: dict[SampleKey, Reply] = {}
         for place, reply in as_they_come(list(wanted), opening, at_once):
             if not answered and reply.refused:
                 refused[place] = reply
@@ -112,7 +112,7 @@ class ServedModel(StoredBackend[Body]):
         for earlier, refusal in refused.items():
             yield earlier, wanted[earlier][0], completion(refusal, at_once)
 
-    def _answered_before(self, wanted: Wanted[Body]) -> bool:
+    def _answered_before(self, wanted: GenerationRequests[Body]) -> bool:
         """Whether the server has answered rows of this run in an earlier call, which those in `wanted` go on from."""
         store = CompletionStore(self.identity())
         anew = any(store.get(key) is not None for key, _, _ in wanted.values())
@@ -130,7 +130,7 @@ class ServedModel(StoredBackend[Body]):
             "examples": [example.id for example in self.examples],
             "backend": "openai",
             "batch_size": self.served.concurrency,
-            "generation": self.settings.deciding() | {"samples": self.settings.samples},
+            "generation": self.settings.cache_key_fields() | {"samples": self.settings.samples},
             "server": {
                 "url": self.served.url,
                 "model": self.served.model,
@@ -153,13 +153,13 @@ class ServedModel(StoredBackend[Body]):
         return {"amount": round(amount, 6), "currency": price.currency}
 
 
-def completion(reply: Reply, at_once: int) -> StoredCompletion | Unanswered:
+def completion(reply: Reply, at_once: int) -> StoredCompletion | GenerationFailure:
     """Return the server's reply as the store keeps it, cut behind the page's `</html>` where our own decoding ends.
 
     Its time is divided over the requests that were under way beside it.
     """
     if reply.unanswered:
-        return Unanswered(reply.unanswered)
+        return GenerationFailure(reply.unanswered)
     seconds = reply.seconds / at_once
     if reply.refused:
         return StoredCompletion("", "error", reply.prompt_tokens, reply.completion_tokens, seconds, reply.refused)

@@ -21,7 +21,7 @@ from harness.model.profile_schema import Served
 FIRST_CONTACT_S = 10.0
 """A server that was never reached is given up sooner: its URL may be mistyped."""
 LONGEST_WAIT_S = 60.0
-_PASSING = frozenset({408, 409, 425, 429})
+_RETRYABLE_STATUS = frozenset({408, 409, 425, 429})
 _NEVER = frozenset({501, 505, 506, 508, 510, 511})
 """Of the server's own faults those that do not pass."""
 _ANY_ROW = frozenset({401, 402, 404, 405, 407, 410})
@@ -152,7 +152,7 @@ class Conversation:
             HarnessError: every row would be refused.
         """
         no_money = "insufficient_quota" in response.text
-        if (status in _PASSING or (status >= 500 and status not in _NEVER)) and not no_money:
+        if (status in _RETRYABLE_STATUS or (status >= 500 and status not in _NEVER)) and not no_money:
             after = retry_after(response.headers.get("Retry-After"))
             if after is not None:
                 self.pace.hold(after)

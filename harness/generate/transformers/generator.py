@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.generate.backend import Answer, Decoding, Place, StoredBackend, Unanswered
-from harness.generate.backend import Wanted as _Wanted
+from harness.generate.backend import Answer, Decoding, GenerationFailure, SampleKey, StoredBackend
+from harness.generate.backend import GenerationRequests as _Wanted
 from harness.generate.settings import GenerationSettings
 from harness.generate.store import StoredCompletion
 from harness.generate.transformers.decoder_verdict import Verdict, device_name, kinds_here, remembered, remembered_or
@@ -21,10 +21,10 @@ from harness.types import Task, sha256
 if TYPE_CHECKING:
     from harness.generate.transformers.plan import DecodingPlan
 
-__all__ = ["Answer", "Decoding", "Generator", "Place", "Unanswered", "Wanted", "end_tokens"]
+__all__ = ["Answer", "Decoding", "Generator", "SampleKey", "GenerationFailure", "GenerationRequests", "end_tokens"]
 
 Tokens = tuple[int, ...]
-Wanted = _Wanted[Tokens]
+GenerationRequests = _Wanted[Tokens]
 """What is to be decoded: by place the store's key, the prompt's tokens and the seed."""
 
 
@@ -56,7 +56,7 @@ class Generator(StoredBackend[Tokens]):
             "precision": asdict(self.loaded.precision),
             "template": self.renderer.sha,
             "examples": [[example.prompt_sha, example.reference] for example in self.examples],
-            "settings": self.settings.deciding(),
+            "settings": self.settings.cache_key_fields(),
             "decoder": self._decoder_identity(),
         }
 
@@ -136,7 +136,7 @@ class Generator(StoredBackend[Tokens]):
             "batch_size": self.settings.batch_size,
             "decoder": self._decoder_identity(),
             "decoding": (plan.record() if plan else {}) | {"why": decoder.why, "proof": decoder.evidence},
-            "generation": self.settings.deciding() | {"samples": self.settings.samples},
+            "generation": self.settings.cache_key_fields() | {"samples": self.settings.samples},
         }
 
     def _plan(self) -> DecodingPlan | None:
@@ -147,7 +147,7 @@ class Generator(StoredBackend[Tokens]):
 
         return plan_here(self.loaded.weights.folder, self.loaded.precision.quantization, self.settings)
 
-    def decode(self, wanted: Wanted) -> Iterator[tuple[Place, str, StoredCompletion]]:
+    def decode(self, wanted: GenerationRequests) -> Iterator[tuple[SampleKey, str, StoredCompletion]]:
         """Decode in this process and yield (place, key, completion) as rows finish.
 
         Running out of GPU memory halves the batch and goes on.

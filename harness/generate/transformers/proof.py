@@ -122,7 +122,7 @@ class _AllSteps:
 
 
 @dataclass(frozen=True)
-class Trial:
+class MetricCheck:
     """One model on which decoders are compared with `generate`."""
 
     model: Any
@@ -235,7 +235,7 @@ def prove(model: Any, tokenizer: Any, kinds: Mapping[Kind, Making], dtype: str) 
         HarnessError: `generate` itself fails on this model.
     """
     plain = _unwrapped(model)
-    real = Trial(model, tokenizer, _real_prompts(plain, tokenizer), STEPS, dtype)
+    real = MetricCheck(model, tokenizer, _real_prompts(plain, tokenizer), STEPS, dtype)
     twins = _Twins(model, tokenizer, with_adapter=dtype != "float32" and bool(active_configs(model)))
     reasons: list[str] = []
     evidence: dict[str, Any] = {}
@@ -260,7 +260,7 @@ def prove(model: Any, tokenizer: Any, kinds: Mapping[Kind, Making], dtype: str) 
     return Verdict("generate", padded=padded, evidence=evidence, why="; ".join(reasons))
 
 
-def _padding_holds(real: Trial, twins: _Twins, evidence: dict[str, Any]) -> bool:
+def _padding_holds(real: MetricCheck, twins: _Twins, evidence: dict[str, Any]) -> bool:
     """Whether padded batches of `generate` say what it says of single prompts."""
     real.reference(1)  # where this fails, so would every answer, and the error says so
     for name, differs in (("weights", real.padding_differs), ("twin", twins.padding_differs)):
@@ -282,12 +282,12 @@ class _Twins:
         self.plain, self.tokenizer = _unwrapped(model), tokenizer
         self.model = model if with_adapter else None
         self.adapters = active_configs(model) if with_adapter else []
-        self._trials: list[Trial] | str | None = None
+        self._trials: list[MetricCheck] | str | None = None
 
     def differs(self, kind: Kind, making: Making) -> Finding:
         """Return in what a decoder differs from `generate` on the twin."""
 
-        def look(trial: Trial) -> Finding:
+        def look(trial: MetricCheck) -> Finding:
             reason, found = trial.differs(making)
             return reason or trial.draws_differ(making), found
 
@@ -297,7 +297,7 @@ class _Twins:
         """Return in what padded batches of `generate` differ from single prompts on the twin."""
         return self._remembered("padded", lambda trial: trial.padding_differs())
 
-    def _remembered(self, what: str, look: Callable[[Trial], Finding]) -> Finding:
+    def _remembered(self, what: str, look: Callable[[MetricCheck], Finding]) -> Finding:
         """A twin is random: what was found on it holds for every model of its config."""
 
         def find() -> list[Any]:
@@ -319,7 +319,7 @@ class _Twins:
         reason, found = Memory(about).found_or(find)
         return reason, None if found is None else Difference(**found)
 
-    def _each(self, look: Callable[[Trial], Finding]) -> Finding:
+    def _each(self, look: Callable[[MetricCheck], Finding]) -> Finding:
         trials = self._made()
         if isinstance(trials, str):
             return trials, None
@@ -335,7 +335,7 @@ class _Twins:
                 worst = found
         return None, worst
 
-    def _made(self) -> list[Trial] | str:
+    def _made(self) -> list[MetricCheck] | str:
         if self._trials is None:
             try:
                 twin = small_twin(self.plain, self.model)
@@ -343,7 +343,8 @@ class _Twins:
                 self._trials = f"no small twin can be made of it ({error})"
             else:
                 self._trials = [
-                    Trial(twin, self.tokenizer, prompts, _TWIN_STEPS, "float32") for prompts in _twin_prompts(twin)
+                    MetricCheck(twin, self.tokenizer, prompts, _TWIN_STEPS, "float32")
+                    for prompts in _twin_prompts(twin)
                 ]
         return self._trials
 
