@@ -29,6 +29,7 @@ lint: setup-dev
 	$(SETUP) --exec ruff check .
 	$(SETUP) --exec ruff format --check .
 	$(SETUP) --exec mypy
+	$(SETUP) --exec lint-imports
 
 test: lint
 	$(SETUP) --exec python -m pytest -m "not slow" $(ARGS)

@@ -90,8 +90,8 @@ def check_pages(pages: Sequence[str], scopes: Sequence[Scope] | None = None) -> 
     """Return what Nu says of each page, or in `NuReport.silent` why it says nothing; None where it is not installed.
 
     The pages go to warm processes (`harness.metrics.nu_server`), each with a deadline of its own. `scopes`, where
-    given, says page by page which are fragments: those get a conforming document around them first. Pages that are `too_much`
-    are not sent.
+    given, says page by page which are fragments: those get a conforming document around them first. Pages that are
+    `too_much` are not sent.
     """
     choice = find_nu()
     if choice is None:

@@ -8,24 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Any, Protocol
+from typing import Any
 
-from harness.generate.backend import Backend
 from harness.generate.transformers.generator import Generator
 from harness.pipeline.config import RunPlan
 from harness.pipeline.executor import Executor
+from harness.pipeline.model_under_test import ModelUnderTest
 from harness.progress import ProgressReporter
 from harness.suite.split import stratified
 from harness.types import Row
-
-
-class _Answering(Protocol):
-    @property
-    def generator(self) -> Backend:
-        """How it answers."""
-
-    def on(self, suite: str) -> Backend:
-        """How it answers that suite."""
 
 
 class Alone(Generator):
@@ -44,7 +35,7 @@ def alone(generator: Generator) -> Alone:
 
 def check_batches(
     resolved: RunPlan,
-    candidates: Sequence[_Answering],
+    candidates: Sequence[ModelUnderTest],
     rows: Sequence[Row],
     executor: Executor,
     reporter: ProgressReporter,
@@ -67,7 +58,7 @@ def check_batches(
 
 def _check(
     resolved: RunPlan,
-    candidate: _Answering,
+    candidate: ModelUnderTest,
     generator: Generator,
     said: Mapping[tuple[str, str, str, int], Row],
     count: int,

@@ -5,32 +5,18 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from harness.generate.backend import Backend
 from harness.pipeline.config import MeasuredSuite, RunPlan
 from harness.pipeline.executor import Executor
+from harness.pipeline.model_under_test import ModelUnderTest
 from harness.progress import ProgressReporter
 from harness.runs.folder import RunFolder
 from harness.types import Completion, Row, Task
 
 Finished = Mapping[tuple[str, str, str, int], Row]
 """The rows of the journal by suite, task, model and sample."""
-
-
-class ModelUnderTest(Protocol):
-    """A model that is ready to answer."""
-
-    @property
-    def generator(self) -> Backend:
-        """How it answers."""
-
-    def on(self, suite: str) -> Backend:
-        """How it answers that suite: its answers are limited by the suite's references."""
-
-    @property
-    def trained_on(self) -> frozenset[str]:
-        """`prompt_sha` of every row that it has seen."""
 
 
 def measure(

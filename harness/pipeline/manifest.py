@@ -6,46 +6,18 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 from harness import __version__
-from harness.generate.backend import Backend
-from harness.model.profile import ModelSpec, weights_source
-from harness.model.profile_schema import Training
-from harness.model.reach import Reach
+from harness.model.profile import weights_source
 from harness.model.weights import describe
 from harness.pipeline.config import RunPlan
+from harness.pipeline.model_under_test import ModelUnderTest
 from harness.runs.cost import answering_cost
 from harness.runs.environment import git_state, hardware, package_versions, peak_memory_bytes
 from harness.runs.schema import SCHEMA
 from harness.suite.load import find_suite
-from harness.train.sft import TrainedAdapter
 from harness.types import Row
-
-
-class ModelUnderTest(Protocol):
-    """A model that is ready to answer."""
-
-    @property
-    def spec(self) -> ModelSpec:
-        """Where it is described."""
-
-    @property
-    def generator(self) -> Backend:
-        """How it answers."""
-
-    @property
-    def trained(self) -> TrainedAdapter | None:
-        """Its adapter, if it was trained here."""
-
-    @property
-    def training(self) -> Training | None:
-        """The settings of that training."""
-
-    @property
-    def limits(self) -> Mapping[str, Reach]:
-        """By suite, how long its answers may be."""
-
 
 _BESIDE = ("training", "cost", "batch_size", "decoding", "file", "batch_check")
 """What an entry of a model says beside what decides its rows; answers in a file are compared one by one."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from harness.generate.backend import Backend
 from harness.generate.backends import backend_elsewhere
 from harness.generate.settings import GenerationSettings
 from harness.generate.transformers.generator import Generator
@@ -16,10 +15,11 @@ from harness.model.load import LoadedModel, Precision, choose_precision, load_mo
 from harness.model.profile import ModelSpec, base_weights
 from harness.model.profile_schema import DType, Quantization, Training, Weights
 from harness.model.prompt import PromptRenderer, few_shot_examples
-from harness.model.reach import UNKNOWN_LIMIT, Reach
+from harness.model.reach import UNKNOWN_LIMIT
 from harness.pipeline.answer_limits import AnswerLimits
 from harness.pipeline.config import RunPlan, training_suite_name
 from harness.pipeline.dev_evaluation import watched_rows
+from harness.pipeline.model_under_test import ModelUnderTest
 from harness.progress import ProgressReporter
 from harness.suite.load import find_suite
 from harness.suite.split import stratified
@@ -27,27 +27,8 @@ from harness.train.callbacks import Progress
 from harness.train.data import DataReport
 from harness.train.memory_plan import fitting_layout
 from harness.train.settings import check_names
-from harness.train.sft import TrainedAdapter, train_adapter
+from harness.train.sft import train_adapter
 from harness.types import Suite, Task
-
-
-@dataclass(frozen=True)
-class ModelUnderTest:
-    """A model that is ready to answer: its generator, and what its training saw."""
-
-    spec: ModelSpec
-    generator: Backend
-    trained: TrainedAdapter | None = None
-    training: Training | None = None
-    trained_on: frozenset[str] = frozenset()
-    """`prompt_sha` of every row that the model has seen: it gets no score on them."""
-    limits: Mapping[str, Reach] = field(default_factory=dict)
-    """By measured suite, how long its answers may be."""
-
-    def on(self, suite: str) -> Backend:
-        """Return the model as it answers that suite."""
-        limit = self.limits.get(suite)
-        return self.generator if limit is None else self.generator.limited(limit.max_new_tokens)
 
 
 def prepare(

@@ -18,7 +18,8 @@ from harness.pipeline.config import RunConfig, RunPlan, resolve
 from harness.pipeline.evaluate import measure
 from harness.pipeline.executor import open_executor
 from harness.pipeline.manifest import build_manifest, deciding_part, model_entry
-from harness.pipeline.prepare import ModelUnderTest, prepare
+from harness.pipeline.model_under_test import ModelUnderTest
+from harness.pipeline.prepare import prepare
 from harness.pipeline.suite_records import compare_parts, task_lines
 from harness.processes import refuse_many
 from harness.progress import ProgressReporter

@@ -2,8 +2,8 @@
 
 Starting a process for a page costs more than measuring it. What shares one here is only ever a page that behaved: as
 soon as anything is unusual (an error, a dialog, a worker, a socket, a navigation, no answer within `Deadlines.shared`),
-the renderer gives the page up, throws the process away, and `harness.render.isolated_page` measures the page alone, from
-its beginning. So a shared tab tells no outcome but `ok`, `blank`, `blocked-resource` and, where something was counted,
+the renderer gives the page up, throws the process away, and `harness.render.isolated_page` measures it alone, from its
+beginning. So a shared tab tells no outcome but `ok`, `blank`, `blocked-resource` and, where something was counted,
 `too-large`.
 """
 

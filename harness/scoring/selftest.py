@@ -95,7 +95,8 @@ def self_test(
     kinds together win more often than they lose, or where none ever scores less than a reference that scores something.
     A metric of looks is also refused where a hollow page beats the same page restyled in over 10 % of the tasks.
     `sample` tasks are taken evenly from all (None: all). Without `render` metrics that need a browser stay untested;
-    `rendered` bounds how many tasks are rendered, and then only with `RUN_RENDERED_PERTURBATIONS` (None: all, with all).
+    `rendered` bounds how many tasks are rendered, and then only with `RUN_RENDERED_PERTURBATIONS` (None: all, with
+    all).
     """
     chosen = _evenly([task for task in tasks if task.reference], sample)
     trials = _pages(chosen)

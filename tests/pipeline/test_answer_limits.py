@@ -16,7 +16,8 @@ from harness.generate.openai.backend import ServedModel
 from harness.model.reach import estimated_tokens
 from harness.pipeline.config import RunConfig, resolve
 from harness.pipeline.manifest import build_manifest, model_entry
-from harness.pipeline.prepare import ModelUnderTest, prepare
+from harness.pipeline.model_under_test import ModelUnderTest
+from harness.pipeline.prepare import prepare
 from harness.pipeline.suite_records import compare_parts, task_lines
 from harness.progress import ProgressReporter
 from harness.suite.load import find_suite, load_suite
