@@ -31,8 +31,9 @@ lint: setup-dev
 	$(SETUP) --exec mypy
 	$(SETUP) --exec lint-imports
 
+# two at a time: more would make browsers and models wait for each other on two cores
 test: lint
-	$(SETUP) --exec python -m pytest -m "not slow" $(ARGS)
+	$(SETUP) --exec python -m pytest -m "not slow" -n 2 --dist loadfile $(ARGS)
 
 # the long ones too: thousands of pages, many kills
 test-all: lint
