@@ -151,9 +151,9 @@ def _measure(
     reports: dict[int, Any] = {}
     renderings: dict[int, Any] = {}
     if with_nu:
-        judged = [index for index in present if flat[index][1].kind not in RESTYLED]
-        checked = nu.check_pages([flat[i][2].html for i in judged], [flat[i][0].scope for i in judged])
-        reports = dict(zip(judged, checked, strict=True))
+        checkable = [index for index in present if flat[index][1].kind not in RESTYLED]
+        checked = nu.check_pages([flat[i][2].html for i in checkable], [flat[i][0].scope for i in checkable])
+        reports = dict(zip(checkable, checked, strict=True))
     if render is not None:
         shown = [index for index in present if rendered is None or _shown(flat[index][1], flat[index][0], few)]
         asked = [(_unchecked(flat[i][0], flat[i][1]), flat[i][2].html) for i in shown]

@@ -213,7 +213,7 @@ title: {json.dumps(name)}
 description: ""
 license: ""  # of the data; shown in `suites list`
 
-# document: a whole page is asked for. fragment: a part of one, such as a form; it is judged inside a page.
+# document: a whole page is asked for. fragment: a part of one, such as a form; it is measured inside a page.
 scope: {scope}
 # Faults that do not count against a page: missing-doctype, missing-title. Both are still reported on their own.
 ignore: [{", ".join(ignore)}]

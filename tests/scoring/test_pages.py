@@ -40,7 +40,7 @@ def browser(monkeypatch: pytest.MonkeyPatch) -> Browser:
 
 def run(*paths: Path) -> tuple[int, list[dict[str, object]]]:
     lines: list[str] = []
-    code = pages.judge_files(paths, lines.append, json=True)
+    code = pages.audit_files(paths, lines.append, json=True)
     return code, [json.loads(line) for line in lines]
 
 
@@ -100,7 +100,7 @@ def test_text_for_people_names_faults_and_cannot_steer_the_terminal(browser: Bro
     path = tmp_path / "evil\x1b[31m.html"
     path.write_text("<!DOCTYPE html><title>\x1b]0;owned\x07</title><p></b\x1b[2J>", encoding="utf-8")
     lines: list[str] = []
-    pages.judge_files([path], lines.append)
+    pages.audit_files([path], lines.append)
     (text,) = lines
     assert "\x1b" not in text
     assert "\x07" not in text
@@ -124,7 +124,7 @@ def test_without_a_browser_the_rest_is_still_measured(tmp_path: Path, monkeypatc
     assert "no browser was found" in row["notes"]["renders"]  # type: ignore[index]
 
 
-def test_nothing_to_judge_is_not_done(tmp_path: Path, browser: Browser) -> None:
+def test_nothing_to_audit_is_not_done(tmp_path: Path, browser: Browser) -> None:
     assert run()[0] == 1
 
 
@@ -135,7 +135,7 @@ def test_what_may_not_be_read_costs_no_other_its_measure(tmp_path: Path) -> None
         (tmp_path / name).write_text(GOOD, encoding="utf-8")
     (tmp_path / "forbidden.html").chmod(0)
     (tmp_path / "locked").chmod(0)
-    command = [*obeying_permissions(), sys.executable, "-m", "harness", "judge", "--json", "forbidden.html", "."]
+    command = [*obeying_permissions(), sys.executable, "-m", "harness", "audit", "--json", "forbidden.html", "."]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     (tmp_path / "locked").chmod(0o755)
