@@ -117,10 +117,10 @@ def resolve(request: RunConfig, *, models_only: bool = False) -> RunPlan:
     for spec in specs:
         check_adapter(spec)
         check_elsewhere(spec)
-        if spec.file.train and spec.file.train.watch:
+        if spec.file.train and spec.file.train.evaluation:
             from harness.pipeline.dev_evaluation import check_metrics  # it brings the scorers along
 
-            check_metrics(spec.file.train.watch)
+            check_metrics(spec.file.train.evaluation)
         check_given_tasks(spec, suites.values())
     tuned = any(spec.kind == "tuned" for spec in specs)
     if tuned and not models_only and FEW_SHOT_BASE not in words and FEW_SHOT_BASE in model_names(profile):

@@ -127,7 +127,7 @@ def _training_entry(candidate: ModelUnderTest) -> dict[str, Any] | None:
         "out_of_memory": list(trained.out_of_memory),
         "peak_memory_bytes": trained.peak_memory_bytes,
         "data": asdict(trained.report),
-        "watch": dict(trained.watch) if trained.watch else None,
+        "watch": dict(trained.evaluation) if trained.evaluation else None,
         "curve": [asdict(point) for point in trained.curve],
     }
 

@@ -18,7 +18,7 @@ from harness.model.prompt import PromptRenderer, few_shot_examples
 from harness.model.reach import UNKNOWN_LIMIT
 from harness.pipeline.answer_limits import AnswerLimits
 from harness.pipeline.config import RunPlan, training_suite_name
-from harness.pipeline.dev_evaluation import watched_rows
+from harness.pipeline.dev_evaluation import set_up_evaluation
 from harness.pipeline.model_under_test import ModelUnderTest
 from harness.progress import ProgressReporter
 from harness.suite.load import find_suite
@@ -148,9 +148,9 @@ def _train(
     def say(line: str) -> None:
         reporter.say(f"  {line}")
 
-    learnable, watched = suite.train, None
-    if training.watch is not None:
-        learnable, watched = watched_rows(training.watch, suite, generator, say)
+    learnable, evaluation = suite.train, None
+    if training.evaluation is not None:
+        learnable, evaluation = set_up_evaluation(training.evaluation, suite, generator, say)
     tasks = stratified(learnable, training.rows)
     with reporter.stage(f"training {name} on {len(tasks)} rows of {suite.name}") as stage:
 
@@ -173,10 +173,10 @@ def _train(
             on_report=tell,
             on_notice=say,
             layout=fitting_layout(spec.profile.file, training, loaded.precision),
-            watched=watched,
+            evaluation=evaluation,
         )
         if trained.from_cache:
             stage.note = "from the cache"
     tuned = replace(generator, adapter_folder=trained.folder, adapter_sha256=trained.sha256)
-    seen = {task.prompt_sha for task in (*tasks, *(watched.development if watched else ()))}
+    seen = {task.prompt_sha for task in (*tasks, *(evaluation.development if evaluation else ()))}
     return ModelUnderTest(spec, _decoded(spec, tuned), trained, training, frozenset(seen))

@@ -123,10 +123,7 @@ def audit(files: Iterator[_File]) -> Iterator[PageAudit]:
             renderings = iter(_render(renderer, present))
             reports = iter(checking.result())
             audits = iter(
-                [
-                    _audit(file, page, renderings, reports, why_not)
-                    for file, page in zip(readable, pages, strict=True)
-                ]
+                [_audit(file, page, renderings, reports, why_not) for file, page in zip(readable, pages, strict=True)]
             )
             for file in batch:
                 yield PageAudit(file.name, file.problem) if file.problem else next(audits)

@@ -12,7 +12,7 @@ from harness.errors import HarnessError
 from harness.render.browser import find_browser
 from harness.scoring import pages
 from harness.types import Rendering
-from tests.conftest import ROOT
+from tests.conftest import ROOT, CommandLine
 from tests.pipeline.test_faults import obeying_permissions
 
 GOOD = '<!DOCTYPE html><html lang="en"><head><title>T</title></head><body><p>Hi</p></body></html>'
@@ -157,3 +157,16 @@ def test_what_shows_something_without_a_word_is_not_blank(tmp_path: Path, body: 
     (tmp_path / "a.html").write_text(GOOD.replace("<p>Hi</p>", body), encoding="utf-8")
     _, (row,) = run(tmp_path / "a.html")
     assert row["outcome"] == "ok"
+
+
+def test_the_name_of_before_names_the_new_one_and_does_the_work(
+    browser: Browser, tmp_path: Path, command_line: CommandLine
+) -> None:
+    (tmp_path / "a.html").write_text(GOOD, encoding="utf-8")
+    now = command_line("audit", "--json", str(tmp_path))
+    assert (now[0], now[2]) == (0, "")
+    said = "`judge` is now called `audit`; the old name goes with the next version\n"
+    assert command_line("judge", "--json", str(tmp_path)) == (*now[:2], said)
+    commands = [line.split()[0] for line in command_line("--help")[1].splitlines() if line.strip()]
+    assert "audit" in commands
+    assert "judge" not in commands
