@@ -357,7 +357,7 @@ def suites_check(
         typer.Option("--json", help="Also write the findings to this file."),
     ] = None,
 ) -> None:
-    """Check references, checks, split and metrics of a suite; exit with 1 when there are tasks to mend."""
+    """Check references, checks, split and metrics of a suite; exit with 1 when there are tasks to fix."""
     from harness.cli.suites import check_suites
 
     raise typer.Exit(check_suites(suite, data=data or [], split=split or [], limit=limit, json_file=json_file))

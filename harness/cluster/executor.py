@@ -191,7 +191,7 @@ class RayExecutor:
         return self._ray.remote(num_cpus=0, scheduling_strategy=here)(FileServer).remote()
 
     def _welcome_scorer(self, facts: dict[str, Any]) -> None:
-        """A node that joined later is looked at like the first ones."""
+        """A node that joined later is checked like the first ones."""
         refuse_strangers(self._ours, [facts])
 
     def _welcome_model(self, facts: dict[str, Any]) -> None:

@@ -40,7 +40,7 @@ def prepare(
 
     Args:
         resolved: What is asked.
-        narrator: Says how it goes.
+        reporter: Says how it goes.
         precision_of: How weights are held, given the profile's quantisation and dtype.
 
     Raises:
@@ -64,11 +64,11 @@ def prepare(
             with reporter.stage(f"weights {weights}"):
                 loaded[key] = load_model(weights, precision)
                 loaded[key].notice = reporter.say
-        candidates += _contenders(spec, loaded[key], resolved, limits, reporter)
+        candidates += _models_under_test(spec, loaded[key], resolved, limits, reporter)
     return candidates
 
 
-def _contenders(
+def _models_under_test(
     spec: ModelSpec, loaded: LoadedModel, resolved: RunPlan, limits: AnswerLimits, reporter: ProgressReporter
 ) -> list[ModelUnderTest]:
     file, request = spec.profile.file, resolved.request

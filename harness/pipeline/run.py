@@ -70,7 +70,7 @@ def carry_out(resolved: RunPlan, reporter: ProgressReporter, reports: Path = REP
 
 
 def _self_test(resolved: RunPlan, reporter: ProgressReporter) -> dict[str, dict[str, Any]]:
-    """Let every metric prove itself on references and their mutants of each suite before its numbers are given."""
+    """Let every metric prove itself on perturbed references of each suite before its numbers are given."""
     from harness.render import Renderer
     from harness.render.tasks import render_task_pages
     from harness.scoring.selftest import RUN_RENDERED, self_test
@@ -97,8 +97,8 @@ def proved(
     """Let the decoder of each model on these machines prove itself, before any of its answers counts.
 
     Args:
-        contenders: The models.
-        narrator: Says which of them transformers' own `generate` answers for, and why.
+        candidates: The models.
+        reporter: Says which of them transformers' own `generate` answers for, and why.
         decoder_of: Proves, or remembers, where the model will answer.
 
     Raises:

@@ -22,16 +22,16 @@ RUN_SAMPLE = 12
 """Tasks that each run tries: about a hundred pages, a few seconds."""
 
 RUN_RENDERED = 6
-"""Of these, the tasks whose references and mutants each run also renders."""
+"""Of these, the tasks whose references and perturbations each run also renders."""
 
 RUN_RENDERED_PERTURBATIONS = frozenset({"emptied", "hollow", "wrong-task", *RESTYLED})
-"""The mutants that a run renders: those which a browser must tell from the reference, about thirty distinct pages."""
+"""What a run renders: perturbations that a browser must tell from the reference, about thirty distinct pages."""
 
-LOOKS = frozenset({"visual_similarity"})
+VISUAL = frozenset({"visual_similarity"})
 """Metrics of how a page looks: tried with restyled pages too, which must come out nearer than a hollow one."""
 
 TOLERATED_SHARE = 0.1
-"""References have faults of their own, so a mutant may win now and then (a cut page lacks the fault at its end)."""
+"""References have faults of their own, so a perturbed one may win now and then (a cut page lacks the fault at its end)."""
 
 APPLIES: Mapping[str, frozenset[str]] = {
     "form": frozenset({"truncated", "unclosed", "swapped", "emptied", "prose-around"}),
@@ -41,7 +41,7 @@ APPLIES: Mapping[str, frozenset[str]] = {
     "content": frozenset({"truncated", "emptied", "hollow", "text-replaced", "wrong-task", "prose-around"}),
     "render": frozenset({"emptied", "hollow"}),
 }
-"""Which mutants each kind of metric is tried with: another task's page is as well-formed as this one's."""
+"""Which perturbations each kind of metric is tried with: another task's page is as well-formed as this one's."""
 
 Renderer = Callable[[Sequence[tuple[Task, str]]], Sequence[Rendering | None]]
 """Renders pages for their tasks and returns what was measured, in the same order."""
@@ -49,7 +49,7 @@ Renderer = Callable[[Sequence[tuple[Task, str]]], Sequence[Rendering | None]]
 
 @dataclass(frozen=True, slots=True)
 class MetricCheck:
-    """One metric against one kind of mutant."""
+    """One metric against one kind of perturbation."""
 
     metric: str
     mutant: str
@@ -73,7 +73,7 @@ class SelfTestReport:
     refused: Mapping[str, str]
     """Metric → why its numbers mean nothing."""
     untested: tuple[str, ...]
-    """Metrics that no mutant could be measured with (no browser, no Java, no reference)."""
+    """Metrics that no perturbation could be measured with (no browser, no Java, no reference)."""
 
     def as_dict(self) -> dict[str, Any]:
         """The report for a JSON file."""
@@ -89,11 +89,11 @@ def self_test(
     rendered: int | None = None,
     metrics: Sequence[Metric] = METRICS,
 ) -> SelfTestReport:
-    """Score the references of `tasks` and their mutants, and return which metrics prefer the mutants.
+    """Score the references of `tasks` and their perturbations, and return which metrics prefer these.
 
-    A metric is refused where a kind of mutant beats its references in over 10 % of the tasks, where mutants of all
+    A metric is refused where a kind of perturbation beats its references in over 10 % of the tasks, where those of all
     kinds together win more often than they lose, or where none ever scores less than a reference that scores something.
-    A metric of looks is also refused where a hollow page beats the same page restyled in over 10 % of the tasks.
+    A visual metric is also refused where a hollow page beats the same page restyled in over 10 % of the tasks.
     `sample` tasks are taken evenly from all (None: all). Without `render` metrics that need a browser stay untested;
     `rendered` bounds how many tasks are rendered, and then only with `RUN_RENDERED_PERTURBATIONS` (None: all, with
     all).
@@ -111,7 +111,7 @@ def self_test(
             reference_sum[metric.name] += int((reference_score.value or 0) > 0)
             values: dict[str, float | None] = {}
             for mutant, mutant_evidence in zip(spoilt[1], own[1:], strict=True):
-                if mutant.kind not in APPLIES[metric.kind] and not (metric.name in LOOKS and mutant.kind in RESTYLED):
+                if mutant.kind not in APPLIES[metric.kind] and not (metric.name in VISUAL and mutant.kind in RESTYLED):
                     continue
                 mutant_score = score_metric(metric, mutant_evidence)
                 values[mutant.kind] = mutant_score.value if mutant_score else None
@@ -129,7 +129,7 @@ def self_test(
 
 
 def _pages(tasks: Sequence[Task]) -> list[tuple[Task, list[Perturbation]]]:
-    """Each task with its mutants; the wrong task's answer is that of the task half the list away."""
+    """Each task with its perturbations; the wrong task's answer is that of the task half the list away."""
     found = []
     for index, task in enumerate(tasks):
         other = tasks[(index + max(1, len(tasks) // 2)) % len(tasks)]
@@ -140,7 +140,7 @@ def _pages(tasks: Sequence[Task]) -> list[tuple[Task, list[Perturbation]]]:
 def _measure(
     trials: Sequence[tuple[Task, list[Perturbation]]], with_nu: bool, render: Renderer | None, rendered: int | None
 ) -> list[list[Evidence]]:
-    """Evidence of the reference and each mutant, per task; Nu sees all pages at once, and so does the renderer."""
+    """Evidence of the reference and each perturbation, per task; Nu and the renderer see all pages at once."""
     flat = [
         (task, mutant, extract(mutant.text, mutant.finish_reason, task.scope))
         for task, spoilt in trials
@@ -181,7 +181,7 @@ def _measure(
 
 
 def _unchecked(task: Task, mutant: Perturbation) -> Task:
-    """A restyled page is only looked at: its task's checks need not run."""
+    """A restyled page is only rendered: its task's checks need not run."""
     return replace(task, checks=()) if mutant.kind in RESTYLED else task
 
 

@@ -156,7 +156,7 @@ def _from_file(folder: Path, source: Path) -> MadeSuite:
 
 
 def _from_hub(folder: Path, hub_id: str) -> MadeSuite:
-    """The rows stay on the hub; only their columns are looked at, where it can be reached."""
+    """The rows stay on the hub; only their columns are read, where it can be reached."""
     notes = []
     names = _hub_columns(hub_id)
     if names is None:

@@ -68,7 +68,7 @@ def attempt(
             _keep_trainable_parameters_in_float32(trainer.model)
             started = time.monotonic()
             last = last_checkpoint(checkpoints)
-            with _lean(trainer.model, loaded, training):
+            with _fused(trainer.model, loaded, training):
                 trainer.train(resume_from_checkpoint=str(last) if last else None)
             refuse_useless(trainer.model, trainer.state.global_step)
             kept = keep_best(trainer, folder, checkpoints)
@@ -116,7 +116,7 @@ def _accelerated_base(loaded: LoadedModel, training: Training, settings: Any, la
         yield
 
 
-def _lean(model: Any, loaded: LoadedModel, training: Training) -> contextlib.AbstractContextManager[Any]:
+def _fused(model: Any, loaded: LoadedModel, training: Training) -> contextlib.AbstractContextManager[Any]:
     from harness.train.fused_layers import lean_layers
 
     if not _fitted(loaded, training):

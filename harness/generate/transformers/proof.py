@@ -287,21 +287,21 @@ class _Twins:
     def differs(self, kind: Kind, making: Making) -> Finding:
         """Return in what a decoder differs from `generate` on the twin."""
 
-        def look(trial: MetricCheck) -> Finding:
+        def compare(trial: MetricCheck) -> Finding:
             reason, found = trial.differs(making)
             return reason or trial.draws_differ(making), found
 
-        return self._remembered(kind, look)
+        return self._remembered(kind, compare)
 
     def padding_differs(self) -> Finding:
         """Return in what padded batches of `generate` differ from single prompts on the twin."""
         return self._remembered("padded", lambda trial: trial.padding_differs())
 
-    def _remembered(self, what: str, look: Callable[[MetricCheck], Finding]) -> Finding:
+    def _remembered(self, what: str, compare: Callable[[MetricCheck], Finding]) -> Finding:
         """A twin is random: what was found on it holds for every model of its config."""
 
         def find() -> list[Any]:
-            reason, found = self._each(look)
+            reason, found = self._each(compare)
             return [reason, None if found is None else asdict(found)]
 
         config = self.plain.config.to_dict()
@@ -319,14 +319,14 @@ class _Twins:
         reason, found = Memory(about).found_or(find)
         return reason, None if found is None else Difference(**found)
 
-    def _each(self, look: Callable[[MetricCheck], Finding]) -> Finding:
+    def _each(self, compare: Callable[[MetricCheck], Finding]) -> Finding:
         trials = self._made()
         if isinstance(trials, str):
             return trials, None
         worst: Difference | None = None
         for trial in trials:
             try:
-                reason, found = look(trial)
+                reason, found = compare(trial)
             except HarnessError as error:
                 return f"on a small twin {error.message}", None
             if reason is not None:
