@@ -45,16 +45,16 @@ def train_model(
     from harness.train.push_to_hub import push_adapter
 
     reporter = ProgressReporter() if processes.is_main_process() else ProgressReporter(Console(quiet=True))
-    request = RunConfig(
+    config = RunConfig(
         models=(model,),
         profile=profile,
         data=parse_data_options(data),
         split=tuple(split),
         quantization=quantization,
     )
-    resolved = resolve(request, models_only=True)
-    reporter.say(f"profile {resolved.profile.name}: {resolved.profile.why}")
-    _training_of(resolved.specs[-1])
+    plan = resolve(config, models_only=True)
+    reporter.say(f"profile {plan.profile.name}: {plan.profile.why}")
+    _training_of(plan.specs[-1])
     if out is not None:
         check_folder(out)
     if merge is not None:
@@ -63,7 +63,7 @@ def train_model(
     with processes.together() as count:
         if count > 1:
             reporter.say(f"{count} processes share each step")
-        candidate = prepare(resolved, reporter)[-1]
+        candidate = prepare(plan, reporter)[-1]
     if not processes.is_main_process():
         return
     trained = candidate.trained
@@ -87,9 +87,9 @@ def train_model(
     if merge is not None:
         del candidate  # its weights make room
         with reporter.stage("merging"):
-            precision = choose_precision(resolved.profile.file.quantization, resolved.profile.file.dtype)
+            precision = choose_precision(plan.profile.file.quantization, plan.profile.file.dtype)
             export_merged(weights, precision, folder, trained.sha256, merge)
-        say_how_far_it_moved(model, merge, request, reporter)
+        say_how_far_it_moved(model, merge, config, reporter)
 
 
 def _training_of(spec: ModelSpec) -> Training:

@@ -20,7 +20,7 @@ Finished = Mapping[tuple[str, str, str, int], Row]
 
 
 def measure(
-    resolved: RunPlan,
+    plan: RunPlan,
     candidates: Sequence[ModelUnderTest],
     folder: RunFolder,
     finished: Finished,
@@ -31,13 +31,13 @@ def measure(
     """Generate and score everything; rows that are in the journal with the same completion are kept."""
     seen = {candidate.generator.name: candidate.trained_on for candidate in candidates}
     executor.begin()
-    fresh = resolved.request.fresh
+    fresh = plan.config.fresh
     answered: list[tuple[MeasuredSuite, Iterable[tuple[Task, Completion]]]] = []
-    for measured in resolved.measured:
+    for measured in plan.measured:
         if executor.streams:
-            work: Iterable[tuple[Task, Completion]] = _stream(measured, candidates, resolved.controls, fresh, executor)
+            work: Iterable[tuple[Task, Completion]] = _stream(measured, candidates, plan.controls, fresh, executor)
         else:
-            work = _answer(measured, candidates, resolved.controls, fresh, reporter)
+            work = _answer(measured, candidates, plan.controls, fresh, reporter)
         answered.append((measured, work))
     rows: list[Row] = []
     for measured, work in answered:

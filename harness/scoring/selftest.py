@@ -31,7 +31,7 @@ VISUAL = frozenset({"visual_similarity"})
 """Metrics of how a page looks: tried with restyled pages too, which must come out nearer than a hollow one."""
 
 TOLERATED_SHARE = 0.1
-"""References have faults of their own, so a perturbed one may win now and then (a cut page lacks the one at its end)."""
+"""References have faults, so a perturbed one may win now and then (a cut page lacks those at its end)."""
 
 APPLIES: Mapping[str, frozenset[str]] = {
     "form": frozenset({"truncated", "unclosed", "swapped", "emptied", "prose-around"}),

@@ -102,7 +102,7 @@ def tokens_per_second(
     """Return the expected speed in real tokens a second, of packed rows.
 
     4 N FLOP a token for a frozen base, 6 N with recomputing, at the measured share of the card's rate; and for 4-bit
-    weights that are not held as plain matrices, the time to unpack them, scaled from an H100 by memory bandwidth.
+    weights that are not held dequantized, the time to unpack them, scaled from an H100 by memory bandwidth.
     """
     passes = 3 if layout.checkpointing else 2
     tokens = layout.micro_batch * _row_length(training)

@@ -113,7 +113,7 @@ def test_the_plan_is_said(capsys: pytest.CaptureFixture[str], workplace: Path) -
     plan_training("tuned", profile="llama-2-7b", gpu="h100")
     said = capsys.readouterr().out
     assert "13.5 GB" in said
-    assert "micro-batch 4 × 1, layers kept, 4-bit base held as plain matrices; bfloat16" in " ".join(said.split())
+    assert "micro-batch 4 × 1, layers kept, 4-bit base held dequantized; bfloat16" in " ".join(said.split())
     assert "tokens/s" in said
 
 
