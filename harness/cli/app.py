@@ -14,7 +14,7 @@ from harness.errors import Interrupted
 if TYPE_CHECKING:
     from harness.model.profile_schema import Quantization
 
-_GO_ON = ("run", "train", "score", "audit", "judge", "report", "suites")
+_RESUMABLE = ("run", "train", "score", "audit", "judge", "report", "suites")
 """Commands that keep what they have done, so that the same words take it up."""
 
 
@@ -25,7 +25,7 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            raise Interrupted(ctx.invoked_subcommand in _GO_ON) from None
+            raise Interrupted(ctx.invoked_subcommand in _RESUMABLE) from None
 
 
 app = typer.Typer(

@@ -192,7 +192,7 @@ def _self_test(check: SuiteCheck, console: Console) -> None:
     pairs = sum(trial.measured for trial in tested.trials)
     _line(
         console,
-        f"self-test: {len(metrics)} metrics, {tested.tasks} references, {pairs} comparisons with spoilt answers",
+        f"self-test: {len(metrics)} metrics, {tested.tasks} references, {pairs} comparisons with perturbed answers",
     )
     for name, why in tested.refused.items():
         _line(console, f"  refused: {registry.metric(name).label}: {why}")

@@ -79,7 +79,7 @@ def _self_test(plan: RunPlan, reporter: ProgressReporter) -> dict[str, dict[str,
     trials = {}
     with (
         Renderer(cache_dir=cache_folder("renders")) as renderer,
-        reporter.stage("metrics prove themselves on spoilt references", len(plan.measured)) as stage,
+        reporter.stage("metrics prove themselves on perturbed references", len(plan.measured)) as stage,
     ):
         render = partial(render_task_pages, renderer)
         for measured in plan.measured:

@@ -29,7 +29,7 @@ _HEALTHY = 1.5
 
 
 class _BrowserSlot:
-    """One browser at work, replaced when it is worn or broken, and a shared tab for pages that may share a process."""
+    """One browser at work, replaced when it is old or broken, and a shared tab for pages that may share a process."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -39,9 +39,9 @@ class _BrowserSlot:
         self.shared_tab = SharedTabRenderer(pool.settings, pool.start_shared) if pool.shares else None
 
     async def browser(self) -> Browser:
-        """Return the browser, a new one if the old one is worn out or dead."""
-        worn = self._pages >= self._pool.settings.pages_per_browser
-        if self._browser is None or worn or not self._browser.is_connected():
+        """Return the browser, a new one if the old one is too old or dead."""
+        too_old = self._pages >= self._pool.settings.pages_per_browser
+        if self._browser is None or too_old or not self._browser.is_connected():
             await self.dismiss()
             self._browser, self._process = await self._pool.start_browser()
             self._pages = 0
@@ -113,7 +113,7 @@ class Pool:
             self._free.put_nowait(slot)
 
     async def start_browser(self) -> tuple[Browser, psutil.Process | None]:
-        """Start a browser behind all bolts (see `launch`) and find its process."""
+        """Start a browser with all safeguards (see `launch`) and find its process."""
         assert self._playwright is not None
         async with self._starting:
             known = {process.pid for process in self._browsers()}

@@ -286,8 +286,8 @@ class SharedTabRenderer:
     async def _make_ready(self, url: str) -> None:
         """Have a browser and a process that served neither too many pages nor this origin."""
         settings = self._settings
-        worn = self._pages_of_browser >= settings.pages_per_browser
-        if self._connection is None or worn or not self._connection.alive:
+        too_old = self._pages_of_browser >= settings.pages_per_browser
+        if self._connection is None or too_old or not self._connection.alive:
             await self.close()
             self._connection = await self._start()
             self._connection.listen("", self._event)

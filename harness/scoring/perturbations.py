@@ -45,7 +45,7 @@ _OTHER_WORDS = ("lorem", "ipsum", "dolor", "sit", "amet", "consectetur", "adipis
 
 @dataclass(frozen=True, slots=True)
 class Perturbation:
-    """One spoilt answer."""
+    """One perturbed answer."""
 
     kind: str
     text: str

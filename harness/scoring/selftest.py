@@ -1,4 +1,4 @@
-"""A metric must prove itself: no spoilt answer may beat the reference it was made from.
+"""A metric must prove itself: no perturbed answer may beat the reference it was made from.
 
 Every run does this on a small sample, part of it rendered, before its numbers are printed; `suites check` does it on
 all tasks.
@@ -104,13 +104,13 @@ def self_test(
     outcomes: Counter[tuple[str, str, str]] = Counter()
     reference_sum: Counter[str] = Counter()
     for metric in metrics:
-        for own, spoilt in zip(evidence, trials, strict=True):
+        for own, perturbed in zip(evidence, trials, strict=True):
             reference_score = score_metric(metric, own[0])
             if reference_score is None:
                 continue
             reference_sum[metric.name] += int((reference_score.value or 0) > 0)
             values: dict[str, float | None] = {}
-            for mutant, mutant_evidence in zip(spoilt[1], own[1:], strict=True):
+            for mutant, mutant_evidence in zip(perturbed[1], own[1:], strict=True):
                 if mutant.kind not in APPLIES[metric.kind] and not (metric.name in VISUAL and mutant.kind in RESTYLED):
                     continue
                 mutant_score = score_metric(metric, mutant_evidence)
@@ -143,8 +143,8 @@ def _measure(
     """Evidence of the reference and each perturbation, per task; Nu and the renderer see all pages at once."""
     flat = [
         (task, mutant, extract(mutant.text, mutant.finish_reason, task.scope))
-        for task, spoilt in trials
-        for mutant in (Perturbation("reference", task.reference), *spoilt)
+        for task, perturbed in trials
+        for mutant in (Perturbation("reference", task.reference), *perturbed)
     ]
     few = {task.id for task in _evenly([task for task, _ in trials], rendered)}
     present = [index for index, (_, _, page) in enumerate(flat) if page.found]
@@ -223,9 +223,9 @@ def _refused(
                 f"'{worst.mutant}' beats the reference in {worst.mutant_wins} of {worst.measured} tasks"
             )
         elif wins > losses:
-            refused[metric.name] = f"spoilt answers beat the reference {wins} times and lose to it {losses} times"
+            refused[metric.name] = f"perturbed answers beat the reference {wins} times and lose to it {losses} times"
         elif wins == losses == 0 and trials and reference_sum.get(metric.name, 0):
-            refused[metric.name] = "no spoilt answer ever scores less than the reference"
+            refused[metric.name] = "no perturbed answer ever scores less than the reference"
     return refused
 
 
