@@ -72,7 +72,7 @@ def test_the_task_score_is_the_mean_of_the_metrics_from_0_to_100(
     assert unmeasured() == {}
 
 
-def test_a_look_is_what_measuring_the_same_weights_gives(
+def test_an_evaluation_is_what_measuring_the_same_weights_gives(
     own_cache: Path, tiny_workplace: Path, tiny: LoadedModel
 ) -> None:
     """Inside a training the model has dropout and recomputing on; an evaluation is to see it as a run does."""

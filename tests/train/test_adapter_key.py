@@ -22,7 +22,7 @@ from harness.model.weights import fetch_weights
 from harness.pipeline.dev_evaluation import set_up_evaluation
 from harness.storage.cache import content_key
 from harness.suite.load import find_suite, load_suite
-from harness.train.adapter_key import adapter_key, is_same_training, trained_tokens
+from harness.train.adapter_key import _content, adapter_key, is_same_training, trained_tokens
 from harness.train.data import training_rows
 from harness.train.sft import TrainedAdapter, train_adapter
 from harness.train.trackers import TRACKER_FIELDS
@@ -87,6 +87,20 @@ def test_every_setting_of_an_evaluated_training_counts(
     before = key(settings)
     silent = {name for name, value in changes.items() if key(settings.model_copy(update={name: value})) == before}
     assert silent == set(SILENT_OF_EVALUATION)
+
+
+def test_keys_keep_the_words_of_before_so_that_adapters_are_found(
+    own_cache: Path, tiny_workplace: Path, tiny: LoadedModel
+) -> None:
+    asked = Generator("x", tiny, renderer(tiny), GenerationSettings(24, 2))
+    rows, _ = training_rows(TASKS, renderer(tiny), 1024)
+    settings = DevEvaluation(every=2, rows=2)
+    _, evaluation = set_up_evaluation(settings, load_suite(find_suite("small")), asked)
+    training = TRAINING.model_copy(update={"batch_plan": "auto"})
+    content = _content("weights", tiny, renderer(tiny), training, rows, evaluation)
+    assert content["fit"] == "card"
+    assert content["watch"].keys() == {"settings", "look", "rows"}
+    assert not {"batch_plan", "evaluation"} & content.keys()
 
 
 def test_the_bases_config_counts(own_cache: Path, tiny: LoadedModel, tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_the_best_is_the_first_highest_and_patience_counts_from_it(scores: list[
     assert not is_over(log, None)
 
 
-def test_a_look_without_a_task_score_is_never_the_best() -> None:
+def test_an_evaluation_without_a_task_score_is_never_the_best() -> None:
     log = [{"step": 2, "eval_given": 1.0}, *entries([]), {"step": 4, "eval_task_score": 3.0}, {"step": 6, "loss": 1.0}]
     assert best_step(log) == 4
     assert evaluations(log) == {2: {"given": 1.0}, 4: {"task_score": 3.0}}
@@ -76,7 +76,7 @@ def test_a_look_without_a_task_score_is_never_the_best() -> None:
     assert not is_over(log[:1], 1)
 
 
-def test_the_best_weights_are_the_adapter_and_looking_changes_no_step(own_cache: Path, tiny: LoadedModel) -> None:
+def test_the_best_weights_are_the_adapter_and_evaluating_changes_no_step(own_cache: Path, tiny: LoadedModel) -> None:
     plain = train(tiny, None)
     at_four: dict[str, torch.Tensor] = {}
 
@@ -106,7 +106,7 @@ def test_the_best_weights_are_the_adapter_and_looking_changes_no_step(own_cache:
     assert plain.evaluation is None
 
 
-def test_patience_ends_the_training_and_the_last_step_is_always_looked_at(own_cache: Path, tiny: LoadedModel) -> None:
+def test_patience_ends_the_training_and_the_last_step_is_always_evaluated(own_cache: Path, tiny: LoadedModel) -> None:
     early = train(tiny, evaluated(told(30, 20), patience=1))
     assert early.evaluation is not None
     assert (early.evaluation["kept_step"], early.evaluation["stopped_early"], early.steps) == (2, True, 4)
@@ -258,7 +258,7 @@ def test_a_tracker_that_is_unknown_or_missing_is_one_line(monkeypatch: pytest.Mo
         check_names({"report_to": "wandb"}, {})
 
 
-def test_memory_that_runs_out_in_a_look_makes_the_training_smaller(own_cache: Path, tiny: LoadedModel) -> None:
+def test_memory_that_runs_out_in_an_evaluation_makes_the_training_smaller(own_cache: Path, tiny: LoadedModel) -> None:
     scores = [10, None, 30, 20]  # the second evaluation fails once and is made again in the next layout
 
     def evaluate() -> dict[str, float]:
