@@ -1,4 +1,4 @@
-"""Kills decoding with SIGKILL at random moments and looks at what is left: 20 times on the embedded model.
+"""Kills decoding with SIGKILL at random moments and examines what is left: 20 times on the embedded model.
 
     python benchmarks/kill_decoding.py [--kills 20] [--tasks 40] [--new-tokens 32] [--weights FOLDER] [--seed 0]
 

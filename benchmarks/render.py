@@ -120,7 +120,7 @@ def measured(pages: list[str], settings: RenderSettings) -> float:
 def without_guard(pages: list[str], settings: RenderSettings) -> float:
     module: Any = shared_tab
     kept = module.script
-    module.script = lambda _name: "0"  # the lane itself asks for the guard alone
+    module.script = lambda _name: "0"  # the shared tab itself asks for the guard alone
     try:
         return measured(pages, settings)
     finally:

@@ -5,8 +5,8 @@ python benchmarks/scale.py decode --prompts 64 --workers 1,2   # the embedded mo
 python benchmarks/scale.py memory --rows 1000000   # the driver's memory while synthetic rows pass through it
 python benchmarks/scale.py model  --pages-per-second P --driver-ms D --tokens-per-second T --efficiency E
 
-The first pages and tokens of each variant warm it up and are not timed. `model` reckons 100,000 pages on 1, 4, 16
-and 64 nodes from the figures that the others print.
+The first pages and tokens of each variant warm it up and are not timed. `model` extrapolates to 100,000 pages on 1, 4,
+16 and 64 nodes from the figures that the others print.
 """
 
 from __future__ import annotations
@@ -234,14 +234,14 @@ def main() -> None:
     for part in spread.values():
         part.add_argument("--workers", type=lambda text: [int(size) for size in text.split(",")], default=[1, 2])
     parts.add_parser("memory").add_argument("--rows", type=int, default=1_000_000)
-    reckon = parts.add_parser("model")
-    reckon.add_argument("--pages-per-second", type=float, required=True, help="of one worker with one browser")
-    reckon.add_argument("--driver-ms", type=float, required=True, help="the driver's CPU time for a row")
-    reckon.add_argument("--tokens-per-second", type=float, required=True, help="of one GPU")
-    reckon.add_argument("--efficiency", type=float, default=1.0)
-    reckon.add_argument("--gpus", type=int, default=8, help="of a node")
-    reckon.add_argument("--scorers", type=int, default=56, help="of a node")
-    reckon.add_argument("--start", type=float, default=60.0, help="seconds until models are loaded")
+    model = parts.add_parser("model")
+    model.add_argument("--pages-per-second", type=float, required=True, help="of one worker with one browser")
+    model.add_argument("--driver-ms", type=float, required=True, help="the driver's CPU time for a row")
+    model.add_argument("--tokens-per-second", type=float, required=True, help="of one GPU")
+    model.add_argument("--efficiency", type=float, default=1.0)
+    model.add_argument("--gpus", type=int, default=8, help="of a node")
+    model.add_argument("--scorers", type=int, default=56, help="of a node")
+    model.add_argument("--start", type=float, default=60.0, help="seconds until models are loaded")
     options = parser.parse_args()
     if options.part == "score":
         score(options.pages, options.workers)

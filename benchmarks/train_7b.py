@@ -249,7 +249,9 @@ MEASURES: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "notebook": lambda bench: bench.train(bench.training("notebook"), NF4, None),
     "profile": profile,
     "bf16-ours": lambda bench: bench.train(bench.training("tuned"), BF16, BARE),
-    "bf16": lambda bench: bench.train(bench.training("tuned").model_copy(update={"fit": "as-written"}), BF16, BARE),
+    "bf16": lambda bench: bench.train(
+        bench.training("tuned").model_copy(update={"batch_plan": "as-written"}), BF16, BARE
+    ),
     "t4": t4,
     "attention": lambda _: attention_error(DEVICE),
     "memory": memory,

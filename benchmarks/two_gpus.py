@@ -106,8 +106,8 @@ def replicas(bench: Bench, count: int) -> Iterator[Any]:
         object_store_memory=200_000_000,
     )  # fmt: skip
     try:
-        crew = Actors(models=count, gpus=bench.gpus, cpus=1, scorers=1)
-        with contextlib.redirect_stdout(sys.stderr), cluster.RayExecutor(None, crew, print) as executor:
+        actors = Actors(models=count, gpus=bench.gpus, cpus=1, scorers=1)
+        with contextlib.redirect_stdout(sys.stderr), cluster.RayExecutor(None, actors, print) as executor:
             yield executor
     finally:
         ray.shutdown()

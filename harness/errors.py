@@ -1,4 +1,4 @@
-"""Errors that a user can mend, and the exit codes of the command line."""
+"""Errors that a user can fix, and the exit codes of the command line."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def how_to_mend(error: OSError) -> str:
 
 
 def cannot_write(path: Path | str, error: OSError) -> HarnessError:
-    """Return the one line that says which file could not be written, why, and what mends it."""
+    """Return the one line that says which file could not be written, why, and what fixes it."""
     return HarnessError(f"{path} cannot be written: {error.strerror or error}", how_to_mend(error) or "check the path")
 
 

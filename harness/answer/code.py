@@ -42,7 +42,7 @@ _SERVER = (
 _EXPRESSION = re.compile(r"\{\{|\$\{|\{[%#@]|<%|<\?|@\w")
 _FIRST_TEMPLATE = re.compile(r"\{%|<\?php\b|<\?=|<%|@extends\b|@model\b|\{\{[#>]")
 _SHOWN = 200_000
-"""Characters of a piece of code that are looked at."""
+"""Characters of a piece of code that are read."""
 
 
 def language_of(info: str) -> str:

@@ -101,7 +101,7 @@ class _Walk:
     def own_line(self, piece: Piece, body: int) -> int | None:
         """Where the line of a fence begins, if nothing stands before it there."""
         line = max(self.text.rfind("\n", max(0, piece.start - 100), piece.start) + 1, body)
-        if piece.start - line >= 100:  # not even looked at: a page may be one line of megabytes
+        if piece.start - line >= 100:  # not even read: a page may be one line of megabytes
             return None
         return line if not self.text[line : piece.start].strip(" \t>") else None
 

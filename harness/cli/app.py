@@ -14,7 +14,7 @@ from harness.errors import Interrupted
 if TYPE_CHECKING:
     from harness.model.profile_schema import Quantization
 
-_GO_ON = ("run", "train", "score", "judge", "report", "suites")
+_RESUMABLE = ("run", "train", "score", "audit", "judge", "report", "suites")
 """Commands that keep what they have done, so that the same words take it up."""
 
 
@@ -25,7 +25,7 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            raise Interrupted(ctx.invoked_subcommand in _GO_ON) from None
+            raise Interrupted(ctx.invoked_subcommand in _RESUMABLE) from None
 
 
 app = typer.Typer(
@@ -235,16 +235,26 @@ def score(
     score_outputs(suite, outputs, data=data or [], split=split or [], limit=limit, full=full, name=name)
 
 
-@app.command()
-def judge(
+PagesArgument = Annotated[
     # one that cannot be read gets its line beside the others' measures, so it is no error of usage
-    pages: Annotated[list[Path], typer.Argument(help="HTML files, or folders of them.", readable=False)],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
-) -> None:
-    """Measure any HTML files with the page scorers; no model is needed."""
-    from harness.scoring.pages import judge_files
+    list[Path], typer.Argument(help="HTML files, or folders of them.", readable=False)
+]
+JsonLinesOption = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 
-    raise typer.Exit(judge_files(pages, typer.echo, as_json))
+
+@app.command()
+def audit(pages: PagesArgument, as_json: JsonLinesOption = False) -> None:
+    """Measure any HTML files with the page scorers; no model is needed."""
+    from harness.scoring.pages import audit_files
+
+    raise typer.Exit(audit_files(pages, typer.echo, as_json))
+
+
+@app.command(hidden=True)
+def judge(pages: PagesArgument, as_json: JsonLinesOption = False) -> None:
+    """Do what `audit` does, under its name of before."""
+    typer.echo("`judge` is now called `audit`; the old name goes with the next version", err=True)
+    audit(pages, as_json)
 
 
 @app.command()
@@ -347,7 +357,7 @@ def suites_check(
         typer.Option("--json", help="Also write the findings to this file."),
     ] = None,
 ) -> None:
-    """Check references, checks, split and metrics of a suite; exit with 1 when there are tasks to mend."""
+    """Check references, checks, split and metrics of a suite; exit with 1 when there are tasks to fix."""
     from harness.cli.suites import check_suites
 
     raise typer.Exit(check_suites(suite, data=data or [], split=split or [], limit=limit, json_file=json_file))

@@ -12,7 +12,7 @@ from harness.errors import EXIT_DONE, EXIT_FAILED, HarnessError
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at."""
+    """One thing that was examined."""
 
     subject: str
     fine: bool | None
@@ -23,7 +23,7 @@ class Finding:
 def examine(console: Console | None = None) -> int:
     """Print all findings; return 0 when nothing that is needed is missing, else 1."""
     console = console or Console()
-    findings = [look() for look in _LOOKS]
+    findings = [check() for check in _CHECKS]
     signs = {True: "ok     ", False: "MISSING", None: "without"}
     for finding in findings:
         console.print(f"{signs[finding.fine]}  {finding.subject}: {finding.words}", markup=False, highlight=False)
@@ -54,10 +54,10 @@ def examine_nodes(address: str, console: Console | None = None) -> int:
     return EXIT_DONE if alike else EXIT_FAILED
 
 
-def _guarded(subject: str, look: Callable[[], tuple[bool | None, str]], needed: bool = True) -> Callable[[], Finding]:
+def _guarded(subject: str, check: Callable[[], tuple[bool | None, str]], needed: bool = True) -> Callable[[], Finding]:
     def guarded() -> Finding:
         try:
-            fine, words = look()
+            fine, words = check()
         except HarnessError as error:
             return Finding(subject, False if needed else None, str(error))
         return Finding(subject, fine, words)
@@ -128,7 +128,7 @@ def _cache() -> tuple[bool | None, str]:
     return True, f"{folder}, {shutil.disk_usage(folder).free / 2**30:.0f} GiB free"
 
 
-_LOOKS = (
+_CHECKS = (
     _guarded("packages", _python),
     _guarded("device", _device),
     _guarded("embedded model", _model),

@@ -43,15 +43,15 @@ def generate_page(
     if out is not None:
         check_output(out)
     reporter = ProgressReporter(Console(stderr=True))
-    request = RunConfig(
+    config = RunConfig(
         models=(model,),
         profile=profile,
         data=parse_data_options(data),
         split=tuple(split),
         quantization=quantization,
     )
-    resolved = resolve(request, models_only=True)
-    candidate = proved(prepare(resolved, reporter)[-1:], reporter)[0]
+    plan = resolve(config, models_only=True)
+    candidate = proved(prepare(plan, reporter)[-1:], reporter)[0]
     task = Task(id="generate", prompt=prompt, input=_read(input_file))
     with reporter.stage(f"{model} answers"):
         completion = candidate.generator.complete([task])[0]

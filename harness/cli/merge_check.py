@@ -13,16 +13,16 @@ from harness.storage.jsonl import read_lines
 from harness.storage.outputs import rewrite_output
 
 
-def say_how_far_it_moved(model: str, out: Path, request: RunConfig, reporter: ProgressReporter) -> None:
+def say_how_far_it_moved(model: str, out: Path, config: RunConfig, reporter: ProgressReporter) -> None:
     """Measure adapter and merged model on the profile's held-out tasks; print the differences and record them.
 
-    `request` is the training's; its run compares `model` with the folder `out`.
+    `config` is the training's; its run compares `model` with the folder `out`.
     """
     from dataclasses import replace
 
     from harness.pipeline.run import run
 
-    folder = run(replace(request, models=(model, str(out))), reporter)
+    folder = run(replace(config, models=(model, str(out))), reporter)
     merged = out.resolve().name
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     moved = {suite: _moved(found["pairs"][f"{merged}:{model}"]) for suite, found in summary["suites"].items()}

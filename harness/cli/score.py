@@ -30,15 +30,15 @@ def score_outputs(
     from harness.pipeline.run import carry_out
 
     reporter = ProgressReporter()
-    request = RunConfig(
+    config = RunConfig(
         suites=(suite,), data=parse_data_options(data), split=tuple(split), limit=limit, full=full, name=name
     )
-    resolved = resolve_given(request, outputs)
-    _say_what_is_missing(resolved, outputs, reporter)
-    carry_out(resolved, reporter)
+    plan = resolve_given(config, outputs)
+    _say_what_is_missing(plan, outputs, reporter)
+    carry_out(plan, reporter)
 
 
-def _say_what_is_missing(resolved: RunPlan, outputs: Path, reporter: ProgressReporter) -> None:
+def _say_what_is_missing(plan: RunPlan, outputs: Path, reporter: ProgressReporter) -> None:
     from harness.generate.completions_file import answers_of, read_answers
 
     file = read_answers(outputs)
@@ -46,9 +46,9 @@ def _say_what_is_missing(resolved: RunPlan, outputs: Path, reporter: ProgressRep
         reporter.say(f"{outputs}: the last line is torn and left out")
     for written, shown in file.renamed.items():
         reporter.say(f"{outputs}: the model {written} is called {shown} here, for a colon parts RUN from MODEL")
-    (measured,) = resolved.measured
-    wanted = {(task.id, sample) for task in measured.tasks for sample in range(resolved.request.samples)}
-    for spec in resolved.specs:
+    (measured,) = plan.measured
+    wanted = {(task.id, sample) for task in measured.tasks for sample in range(plan.config.samples)}
+    for spec in plan.specs:
         answered = set(answers_of(spec.name, file))
         missing = sorted(wanted - answered)
         if len(missing) == len(wanted):

@@ -51,7 +51,7 @@ def check_suites(
     json_file: Path | None = None,
     console: Console | None = None,
 ) -> int:
-    """Check one suite, or every suite whose data are on this disk; return 0 when nothing is to mend, else 1.
+    """Check one suite, or every suite whose data are on this disk; return 0 when nothing is to be fixed, else 1.
 
     `limit` bounds the tasks of the metrics' self-test; everything else is checked of all tasks. `json_file` gets the
     findings as one JSON object, by suite.
@@ -128,7 +128,7 @@ def _is_findings(path: Path) -> bool:
 
 
 def print_check(check: SuiteCheck, console: Console) -> None:
-    """Print what was found, at most 80 columns wide where the terminal is; tasks to mend come last."""
+    """Print what was found, at most 80 columns wide where the terminal is; tasks to fix come last."""
     console.print()
     console.print(_tiers(check))
     _unmeasured(check, console)
@@ -192,7 +192,7 @@ def _self_test(check: SuiteCheck, console: Console) -> None:
     pairs = sum(trial.measured for trial in tested.trials)
     _line(
         console,
-        f"self-test: {len(metrics)} metrics, {tested.tasks} references, {pairs} comparisons with spoilt answers",
+        f"self-test: {len(metrics)} metrics, {tested.tasks} references, {pairs} comparisons with perturbed answers",
     )
     for name, why in tested.refused.items():
         _line(console, f"  refused: {registry.metric(name).label}: {why}")
@@ -201,13 +201,13 @@ def _self_test(check: SuiteCheck, console: Console) -> None:
 
 
 def _mend(check: SuiteCheck, console: Console) -> None:
-    mend: Mapping[str, Sequence[str]] = check.mend
-    if not mend:
+    to_fix: Mapping[str, Sequence[str]] = check.to_fix
+    if not to_fix:
         if check.sound:
-            _line(console, "Nothing to mend.")
+            _line(console, "Nothing to fix.")
         return
-    _line(console, f"Tasks to mend: {len(mend)}", style="bold")
-    for task, reasons in mend.items():
+    _line(console, f"Tasks to fix: {len(to_fix)}", style="bold")
+    for task, reasons in to_fix.items():
         _line(console, f"  {task}")
         for reason in reasons[:_SHOWN_REASONS]:
             _line(console, reason, indent=4)

@@ -45,16 +45,16 @@ def train_model(
     from harness.train.push_to_hub import push_adapter
 
     reporter = ProgressReporter() if processes.is_main_process() else ProgressReporter(Console(quiet=True))
-    request = RunConfig(
+    config = RunConfig(
         models=(model,),
         profile=profile,
         data=parse_data_options(data),
         split=tuple(split),
         quantization=quantization,
     )
-    resolved = resolve(request, models_only=True)
-    reporter.say(f"profile {resolved.profile.name}: {resolved.profile.why}")
-    _training_of(resolved.specs[-1])
+    plan = resolve(config, models_only=True)
+    reporter.say(f"profile {plan.profile.name}: {plan.profile.why}")
+    _training_of(plan.specs[-1])
     if out is not None:
         check_folder(out)
     if merge is not None:
@@ -63,7 +63,7 @@ def train_model(
     with processes.together() as count:
         if count > 1:
             reporter.say(f"{count} processes share each step")
-        candidate = prepare(resolved, reporter)[-1]
+        candidate = prepare(plan, reporter)[-1]
     if not processes.is_main_process():
         return
     trained = candidate.trained
@@ -71,8 +71,10 @@ def train_model(
     losses = [point.loss for point in trained.curve if point.loss is not None]
     if losses:
         reporter.say(f"{trained.rows} rows, {trained.steps} steps, loss {losses[0]} → {losses[-1]}")
-    if trained.watch is not None:
-        reporter.say(f"kept step {trained.watch['kept_step']}, the best by the task score on the development slice")
+    if trained.evaluation is not None:
+        reporter.say(
+            f"kept step {trained.evaluation['kept_step']}, the best by the task score on the development slice"
+        )
     folder = trained.folder
     if out is not None:
         with output_folder(out) as target:
@@ -85,9 +87,9 @@ def train_model(
     if merge is not None:
         del candidate  # its weights make room
         with reporter.stage("merging"):
-            precision = choose_precision(resolved.profile.file.quantization, resolved.profile.file.dtype)
+            precision = choose_precision(plan.profile.file.quantization, plan.profile.file.dtype)
             export_merged(weights, precision, folder, trained.sha256, merge)
-        say_how_far_it_moved(model, merge, request, reporter)
+        say_how_far_it_moved(model, merge, config, reporter)
 
 
 def _training_of(spec: ModelSpec) -> Training:
@@ -122,7 +124,7 @@ def plan_training(model: str, *, profile: str | None, gpu: str | None) -> None:
         raise UsageError("there is no CUDA GPU to plan for", "name one: --gpu t4, l4, a10, a100 or h100")
     quantization = chosen.file.quantization
     written = written_layout(training.sft)
-    layout = best_layout(shape, training, quantization, card) if training.fit == "card" else written
+    layout = best_layout(shape, training, quantization, card) if training.batch_plan == "auto" else written
     memory = peak_memory(shape, training, layout or written, quantization)
     if layout is None or memory.total > USABLE * card.memory:
         raise HarnessError(
@@ -137,7 +139,7 @@ def plan_training(model: str, *, profile: str | None, gpu: str | None) -> None:
         reporter.say(f"  {name:<12}{getattr(memory, name) / GIB:6.2f} GiB")
     reporter.say(f"  {'peak':<12}{memory.total / GIB:6.2f} GiB of {card.memory / GIB:.1f}")
     speed = tokens_per_second(shape, training, layout, quantization, card)
-    source_of_speed = "from rates measured on one" if "H100" in card.name else "reckoned from the data sheet"
+    source_of_speed = "from rates measured on one" if "H100" in card.name else "computed from the data sheet"
     reporter.say(f"about {speed:.0f} tokens/s ({source_of_speed})")
     file = chosen.file
     limit = file.max_new_tokens or UNKNOWN_LIMIT

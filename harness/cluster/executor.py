@@ -53,7 +53,7 @@ class RayExecutor:
             self._nodes = on_every_node(self._ray, node_facts)
             refuse_strangers(self._ours, self._nodes)
             self._warn_of_versions()
-            self.crew = plan_workers(actors, self._ray.nodes())
+            self.counts = plan_workers(actors, self._ray.nodes())
             self._models = self._model_pool()
             self._scorers = self._score_pool()
             # when a node is gone, those of one kind may hold all that is left
@@ -75,9 +75,9 @@ class RayExecutor:
 
     def precision(self, quantization: Quantization, dtype: DType) -> Precision:
         """Return the precision of the models' workers, which may have GPUs where this machine has none."""
-        if not self.crew.gpus:
+        if not self.counts.gpus:
             return choose_precision(quantization, dtype) if not _has_gpu() else _on_cpu(quantization, dtype)
-        ask = self._ray.remote(num_cpus=0, num_gpus=self.crew.gpus, max_retries=2)(choose_precision)
+        ask = self._ray.remote(num_cpus=0, num_gpus=self.counts.gpus, max_retries=2)(choose_precision)
         precision: Precision = self._ray.get(ask.remote(quantization, dtype))
         return precision
 
@@ -87,13 +87,15 @@ class RayExecutor:
         Raises:
             HarnessError: transformers' own `generate` fails on it.
         """
-        if not self.crew.gpus or _has_gpu():
+        if not self.counts.gpus or _has_gpu():
             try:
                 return generator.decoder()
             finally:
                 generator.loaded.release()  # the workers load their own
         order = GeneratorOrder.of(generator, proved=False)
-        ask = self._ray.remote(num_cpus=self.crew.cpus, num_gpus=self.crew.gpus, max_calls=1, max_retries=2)(decoder_of)
+        ask = self._ray.remote(num_cpus=self.counts.cpus, num_gpus=self.counts.gpus, max_calls=1, max_retries=2)(
+            decoder_of
+        )
 
         def find() -> Verdict:
             verdict: Verdict = self._ray.get(ask.remote(self._file_server(), order))
@@ -103,11 +105,11 @@ class RayExecutor:
 
     def begin(self) -> None:
         """Start the workers, those of the models first: they need the larger pieces of a node."""
-        crew = self.crew
-        each = f" with {crew.gpus:g} GPU each" if crew.gpus else ""
+        counts = self.counts
+        each = f" with {counts.gpus:g} GPU each" if counts.gpus else ""
         self._say(
-            f"Ray: {len(self._nodes)} nodes, {crew.models} workers for models{each}, "
-            f"{crew.scorers} for pages with {crew.browsers} browsers each"
+            f"Ray: {len(self._nodes)} nodes, {counts.models} workers for models{each}, "
+            f"{counts.scorers} for pages with {counts.browsers} browsers each"
         )
         self._models.recruit()
         self._scorers.recruit()
@@ -143,7 +145,7 @@ class RayExecutor:
         def send(actor: Any, pages: list[tuple[int, tuple[Task, Completion]]]) -> Any:
             return actor.score.options(num_returns="streaming").remote(order, pages)
 
-        ahead = CHUNK * self.crew.scorers
+        ahead = CHUNK * self.counts.scorers
         with StreamedBatches(work, CHUNK, ahead) as source:
             for results in self._scorers.map(source, send):
                 rows = []
@@ -160,29 +162,34 @@ class RayExecutor:
 
     def record(self) -> dict[str, Any]:
         """Return what the manifest says: nodes and workers."""
-        crew = self.crew
+        counts = self.counts
         return {
             "name": "ray",
             "ray": self._ray.__version__,
             "nodes": [node["host"] for node in self._nodes],
-            "models": {"workers": crew.models, "gpus": crew.gpus, "cpus": crew.cpus},
-            "scorers": {"workers": crew.scorers, "browsers": crew.browsers},
+            "models": {"workers": counts.models, "gpus": counts.gpus, "cpus": counts.cpus},
+            "scorers": {"workers": counts.scorers, "browsers": counts.browsers},
         }
 
     def _model_pool(self) -> WorkerPool[Prompt]:
-        actor = self._ray.remote(num_cpus=self.crew.cpus, num_gpus=self.crew.gpus, **_WORKER)(ModelWorker)
+        actor = self._ray.remote(num_cpus=self.counts.cpus, num_gpus=self.counts.gpus, **_WORKER)(ModelWorker)
         server = self._file_server()
 
         # one batch at a time: they take minutes, and what waits at a slow worker could be with another
         return WorkerPool(
-            "models", functools.partial(actor.remote, server), self.crew.models, self._welcome_model, self._say, depth=1
+            "models",
+            functools.partial(actor.remote, server),
+            self.counts.models,
+            self._welcome_model,
+            self._say,
+            depth=1,
         )
 
     def _score_pool(self) -> WorkerPool[tuple[Task, Completion]]:
-        actor = self._ray.remote(num_cpus=self.crew.scorer_cpus, **_WORKER)(ScoreWorker)
+        actor = self._ray.remote(num_cpus=self.counts.scorer_cpus, **_WORKER)(ScoreWorker)
 
-        start = functools.partial(actor.remote, self.crew.browsers)
-        return WorkerPool("pages", start, self.crew.scorers, self._welcome_scorer, self._say)
+        start = functools.partial(actor.remote, self.counts.browsers)
+        return WorkerPool("pages", start, self.counts.scorers, self._welcome_scorer, self._say)
 
     def _file_server(self) -> Any:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -191,7 +198,7 @@ class RayExecutor:
         return self._ray.remote(num_cpus=0, scheduling_strategy=here)(FileServer).remote()
 
     def _welcome_scorer(self, facts: dict[str, Any]) -> None:
-        """A node that joined later is looked at like the first ones."""
+        """A node that joined later is checked like the first ones."""
         refuse_strangers(self._ours, [facts])
 
     def _welcome_model(self, facts: dict[str, Any]) -> None:

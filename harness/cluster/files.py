@@ -47,7 +47,7 @@ class FolderSource:
 
 
 def weights_sha256(folder: Path) -> str | None:
-    """Return the SHA-256 over a folder's content as `fetch_weights` reckons it, or None where it holds no model."""
+    """Return the SHA-256 over a folder's content as `fetch_weights` computes it, or None where it holds no model."""
     try:
         return model_hashes(folder).identity
     except (HarnessError, OSError):

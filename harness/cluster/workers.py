@@ -156,7 +156,7 @@ def _fit(wanted: Precision) -> None:
     emulated = (wanted.dtype, native.dtype) == ("bfloat16", "float16")
     if wanted.device == "cuda" and (native.device != "cuda" or emulated):
         raise HarnessError(
-            f"a model's worker has {native.dtype} on {native.device}, the run reckons with {wanted.dtype} on cuda",
+            f"a model's worker has {native.dtype} on {native.device}, the run expects {wanted.dtype} on cuda",
             "let the models work on GPUs of one kind only",
         )
 

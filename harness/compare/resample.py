@@ -77,7 +77,7 @@ class Pivot:
     freedom: float | None = None
     """Degrees of freedom of the sample's variance (Satterthwaite); None leaves the bootstrap's quantiles alone."""
     shifts: Floats | None = None
-    """θ* − θ̂ of each replicate; with `errors` what power is reckoned from."""
+    """θ* − θ̂ of each replicate; with `errors` what power is computed from."""
     errors: Floats | None = None
     """se* of each replicate, infinite where it had no spread: a test finds nothing there."""
     influence: Floats | None = None

@@ -36,7 +36,7 @@ def summarise(
     `rows` are rows of samples.jsonl; `scorers`, `models` and `suites` the manifest's mappings of these names (a model's
     kind decides the words, a suite's `shift` and `reach` are said); `tasks` gives category, difficulty and group of
     near-duplicates by (suite, task), `pairs` which models to hold against each other (first, second; trainings of one
-    model by their family's name), `leaked` the flagged held-out tasks by suite, for a second reckoning without them.
+    model by their family's name), `leaked` the flagged held-out tasks by suite, for a second computation without them.
     The same arguments give the same result, bit for bit, in whatever order the rows come.
     """
     rows = sorted(rows, key=lambda row: (row["suite"], row["task"], row["model"], row["sample"]))

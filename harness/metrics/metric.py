@@ -1,4 +1,4 @@
-"""What a metric is, and what it may look at.
+"""What a metric is, and what it may use.
 
 A metric never sees a model, only what the model wrote and what was measured on it.
 """

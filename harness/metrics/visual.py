@@ -35,7 +35,7 @@ _FAINT = 5
 """Levels of 255 by which a box must differ from what is around it to be seen."""
 _BOX_WEIGHT = 0.5
 _EDGE = 2
-"""Pixels on both sides of a box's edge that are looked at."""
+"""Pixels on both sides of a box's edge that are read."""
 _VIEWPORT = (1280.0, 800.0)
 
 
@@ -179,7 +179,7 @@ def _seen(rendering: Rendering, name: str) -> _Seen:
 
 @lru_cache(maxsize=32)
 def _look(blocks: tuple[Block, ...], data: bytes) -> _Seen:
-    """Keep the blocks that the picture shows, with their colours; the reference is looked at once for all models."""
+    """Keep the blocks that the picture shows, with their colours; the reference is read once for all models."""
     import numpy as np
 
     picture, palette = _pixels(data)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 Quantization = Literal["none", "nf4"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
@@ -82,17 +83,21 @@ class ProfileFile(_Strict):
     suites: list[str] = Field(min_length=1)
 
 
-class Watch(_Strict):
-    """A training that is watched by the task: by what the model answers to rows that are kept out of the training."""
+_RENAMED = {"watch": "evaluation", "fit": "batch_plan"}
+"""Keys of `train` by their names of before."""
+
+
+class DevEvaluation(_Strict):
+    """The evaluation of a training by the task: by what the model answers to rows that are kept out of the training."""
 
     every: int = Field(gt=0)
-    """Steps of the optimiser between two looks; the last step is always looked at."""
+    """Steps of the optimiser between two evaluations; the last step is always evaluated."""
     rows: int = Field(default=16, ge=2)
     """Size of the development slice, which is taken out of the training rows."""
     metrics: list[str] = Field(default=["well_formed", "bleu_dom"], min_length=1)
     """The task score is the mean of these, each from 0 to 100."""
     patience: int | None = Field(default=None, gt=0)
-    """The training stops when so many looks in a row bring no higher task score; None trains to the end."""
+    """The training stops when so many evaluations in a row bring no higher task score; None trains to the end."""
     max_new_tokens: int | None = Field(default=None, gt=0)
     """The longest answer; None is the limit of the suite that is learnt from."""
     batch_size: int = Field(default=8, gt=0)
@@ -107,13 +112,26 @@ class Training(_Strict):
     seed: int = Field(default=0, ge=0, lt=2**32)
     rows: int | None = Field(default=None, gt=0)
     """Train on a fixed, stratified part of so many rows; None is all of them."""
-    fit: Literal["as-written", "card"] = "as-written"
-    """`card`: micro-batch, accumulation, checkpointing and how a 4-bit base is held are chosen for the GPU's memory, at
+    batch_plan: Literal["as-written", "auto"] = "as-written"
+    """`auto`: micro-batch, accumulation, checkpointing and how a 4-bit base is held are chosen for the GPU's memory, at
     the same effective batch. `as-written`: as `sft` says, in torch's and PEFT's own kernels."""
-    watch: Watch | None = None
+    evaluation: DevEvaluation | None = None
     """None: nothing is kept out, and the last step's weights are the adapter."""
     sft: dict[str, Any] = Field(default_factory=dict)
     lora: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_old_key(cls, content: Any) -> Any:
+        for old, new in _RENAMED.items():
+            if isinstance(content, dict) and old in content:
+                setting = "batch_plan: auto" if content[old] == "card" else new
+                raise PydanticCustomError(
+                    "renamed_key",
+                    "the key '{old}' is now called '{new}'",
+                    {"old": old, "new": new, "hint": f"write `{setting}`"},
+                )
+        return content
 
 
 class Price(_Strict):

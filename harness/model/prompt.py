@@ -68,13 +68,13 @@ class PromptRenderer:
         except Exception as error:  # a template raises whatever it likes
             raise UsageError(
                 f"the tokenizer's chat template does not take turns of user and assistant: {first_line(error)}",
-                "mend chat_template.jinja, or set `chat: false`",
+                "fix chat_template.jinja, or set `chat: false`",
             ) from error
         lost = [turn for turn in turns if turn["content"].strip() not in str(text)]
         if lost:
             raise UsageError(
                 f"the tokenizer's chat template leaves out what the {lost[0]['role']} says",
-                "mend chat_template.jinja, or set `chat: false`",
+                "fix chat_template.jinja, or set `chat: false`",
             )
         return str(text)
 

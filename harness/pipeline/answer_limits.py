@@ -24,7 +24,7 @@ _BODY_LIMITS = ("max_completion_tokens", "max_tokens")
 class AnswerLimits:
     """Counts each text once for each tokenizer, and says each suite's limit once."""
 
-    resolved: RunPlan
+    plan: RunPlan
     say: Callable[[str], None]
     _lengths: dict[int, dict[str, int]] = field(default_factory=dict)
     _said: dict[str, Reach] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class AnswerLimits:
             return {}
         count, estimated = self._counter(backend)
         found = {}
-        for part in self.resolved.measured:
+        for part in self.plan.measured:
             limit = _explicit(backend) or answer_limit(part.suite, count, profile.max_new_tokens)
             room = _room(backend)
             found[part.suite.name] = one = reach(limit, part.tasks, count, room, estimated=estimated)

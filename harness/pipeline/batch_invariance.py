@@ -34,7 +34,7 @@ def alone(generator: Generator) -> Alone:
 
 
 def check_batches(
-    resolved: RunPlan,
+    plan: RunPlan,
     candidates: Sequence[ModelUnderTest],
     rows: Sequence[Row],
     executor: Executor,
@@ -44,7 +44,7 @@ def check_batches(
 
     Models that something else decodes for are left out: their batches are their server's or engine's.
     """
-    count = resolved.request.check_batch
+    count = plan.config.check_batch
     if not count:
         return {}
     said = {(row["suite"], row["task"], row["model"], row["sample"]): row for row in rows}
@@ -52,12 +52,12 @@ def check_batches(
     for candidate in candidates:
         generator = candidate.generator
         if type(generator) is Generator:
-            found[generator.name] = _check(resolved, candidate, generator, said, count, executor, reporter)
+            found[generator.name] = _check(plan, candidate, generator, said, count, executor, reporter)
     return found
 
 
 def _check(
-    resolved: RunPlan,
+    plan: RunPlan,
     candidate: ModelUnderTest,
     generator: Generator,
     said: Mapping[tuple[str, str, str, int], Row],
@@ -67,7 +67,7 @@ def _check(
 ) -> dict[str, Any]:
     answers, differ = 0, []
     with reporter.stage(f"{generator.name} answers again at batch 1") as stage:
-        for part in resolved.measured:
+        for part in plan.measured:
             limited = candidate.on(part.suite.name)
             assert isinstance(limited, Generator)
             for done, _ in alone(limited).answers(stratified(part.own, count), decoding=executor.decoding):

@@ -84,9 +84,9 @@ class MeasuredSuite:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """A request in which every word means something that exists."""
+    """A configuration in which every word means something that exists."""
 
-    request: RunConfig
+    config: RunConfig
     profile: Profile
     specs: tuple[ModelSpec, ...]
     controls: tuple[str, ...]
@@ -95,76 +95,74 @@ class RunPlan:
     run_name: str
 
 
-def resolve(request: RunConfig, *, models_only: bool = False) -> RunPlan:
+def resolve(config: RunConfig, *, models_only: bool = False) -> RunPlan:
     """Resolve profile, models and suites and read all data; with `models_only` no suite is to be measured.
 
     Raises:
         UsageError: a word means nothing, or the words do not fit together.
     """
-    _check(request)
-    profile = load_profile(request.profile)
-    if request.quantization is not None:
-        profile = replace(profile, file=profile.file.model_copy(update={"quantization": request.quantization}))
-    suite_names = [] if models_only else list(dict.fromkeys(request.suites or profile.file.suites))
-    _data_by_folder(request.data)
-    words = [word for word in request.models if word not in CONTROL_NAMES]
+    _check(config)
+    profile = load_profile(config.profile)
+    if config.quantization is not None:
+        profile = replace(profile, file=profile.file.model_copy(update={"quantization": config.quantization}))
+    suite_names = [] if models_only else list(dict.fromkeys(config.suites or profile.file.suites))
+    _data_by_folder(config.data)
+    words = [word for word in config.models if word not in CONTROL_NAMES]
     if not words:
         raise UsageError("--models names only controls", "name at least one model, such as base")
     specs = [resolve_model(word, profile) for word in words]
     locations = _told_apart(find_suite(name) for name in suite_names)
-    check_split_option(request.split, [*locations.values(), *_learnt_from(specs)])
-    suites = {name: _load(location, request) for name, location in locations.items()}
+    check_split_option(config.split, [*locations.values(), *_learnt_from(specs)])
+    suites = {name: _load(location, config) for name, location in locations.items()}
     for spec in specs:
         check_adapter(spec)
         check_elsewhere(spec)
-        if spec.file.train and spec.file.train.watch:
+        if spec.file.train and spec.file.train.evaluation:
             from harness.pipeline.dev_evaluation import check_metrics  # it brings the scorers along
 
-            check_metrics(spec.file.train.watch)
+            check_metrics(spec.file.train.evaluation)
         check_given_tasks(spec, suites.values())
     tuned = any(spec.kind == "tuned" for spec in specs)
     if tuned and not models_only and FEW_SHOT_BASE not in words and FEW_SHOT_BASE in model_names(profile):
         specs.insert(len([spec for spec in specs if spec.kind == "base"]), resolve_model(FEW_SHOT_BASE, profile))
-    check_names(specs, request.models, profile)
+    check_names(specs, config.models, profile)
     learnt = _learnt_from(specs)
     _told_apart([*locations.values(), *learnt])
     return RunPlan(
-        request=request,
+        config=config,
         profile=profile,
         specs=tuple(specs),
         controls=CONTROL_NAMES,
-        measured=tuple(
-            MeasuredSuite(suite, _measured_part(suite, request), request.shard) for suite in suites.values()
-        ),
+        measured=tuple(MeasuredSuite(suite, _measured_part(suite, config), config.shard) for suite in suites.values()),
         training_suites={
-            name: suites.get(name) or _load(location, request) for name, location in _told_apart(learnt).items()
+            name: suites.get(name) or _load(location, config) for name, location in _told_apart(learnt).items()
         },
-        run_name=_run_name(request, profile),
+        run_name=_run_name(config, profile),
     )
 
 
-def resolve_given(request: RunConfig, answers: Path) -> RunPlan:
-    """Resolve a request whose models are those of a file of answers, and whose one suite they answer.
+def resolve_given(config: RunConfig, answers: Path) -> RunPlan:
+    """Resolve a configuration whose models are those of a file of answers, and whose one suite they answer.
 
     Raises:
         UsageError: the file or the suite is missing or broken, or they do not fit together.
     """
-    _check(replace(request, samples=1))
-    (word,) = request.suites
+    _check(replace(config, samples=1))
+    (word,) = config.suites
     location = find_suite(word)
-    check_split_option(request.split, [location])
-    suite = _load(location, request)
+    check_split_option(config.split, [location])
+    suite = _load(location, config)
     profile, specs, samples = given_models(answers, suite)
-    request = replace(request, models=tuple(spec.name for spec in specs), samples=samples)
-    deciding = {**request.cache_key_fields(), "answers": file_sha256(answers)}
+    config = replace(config, models=tuple(spec.name for spec in specs), samples=samples)
+    deciding = {**config.cache_key_fields(), "answers": file_sha256(answers)}
     return RunPlan(
-        request=request,
+        config=config,
         profile=profile,
         specs=tuple(specs),
         controls=CONTROL_NAMES,
-        measured=(MeasuredSuite(suite, _measured_part(suite, request)),),
+        measured=(MeasuredSuite(suite, _measured_part(suite, config)),),
         training_suites={},
-        run_name=request.name or f"{datetime.now(UTC):%Y-%m-%d}-{content_key(deciding)[:8]}",
+        run_name=config.name or f"{datetime.now(UTC):%Y-%m-%d}-{content_key(deciding)[:8]}",
     )
 
 
@@ -177,15 +175,15 @@ def training_suite_name(spec: ModelSpec, specs: Sequence[ModelSpec]) -> str:
     return (trainings[0].suite if trainings else None) or spec.profile.file.training_suite
 
 
-def _check(request: RunConfig) -> None:
-    if request.samples > 1 and request.temperature == 0:
+def _check(config: RunConfig) -> None:
+    if config.samples > 1 and config.temperature == 0:
         raise UsageError("--samples needs --temperature above 0", "greedy samples would all be equal: try 0.7")
-    if request.limit is not None and request.limit < 2:
+    if config.limit is not None and config.limit < 2:
         raise UsageError("--limit must be at least 2", "a comparison needs more than one task")
-    if request.executor == "local" and (request.address is not None or request.actors != Actors()):
+    if config.executor == "local" and (config.address is not None or config.actors != Actors()):
         raise UsageError("--address and --actors are for --executor ray", "add it, or leave them out")
-    if request.name is not None and not _is_folder_name(request.name):
-        raise UsageError(f"'{request.name}' cannot be the name of a run", "use letters, digits, '.', '_' and '-'")
+    if config.name is not None and not _is_folder_name(config.name):
+        raise UsageError(f"'{config.name}' cannot be the name of a run", "use letters, digits, '.', '_' and '-'")
 
 
 def _is_folder_name(name: str) -> bool:
@@ -224,9 +222,9 @@ def _data_by_folder(data: Mapping[str, Path]) -> dict[Path, Path]:
     return found
 
 
-def _load(location: SuiteLocation, request: RunConfig) -> Suite:
-    data = _data_by_folder(request.data).get(location.folder.resolve())
-    suite = load_suite(location, data, chosen_split(location, request.split))
+def _load(location: SuiteLocation, config: RunConfig) -> Suite:
+    data = _data_by_folder(config.data).get(location.folder.resolve())
+    suite = load_suite(location, data, chosen_split(location, config.split))
     for part, tasks in (("training", suite.train), ("held-out", suite.held_out)):
         if not tasks:
             raise UsageError(f"suite {suite.name} has no {part} tasks", _why_empty(suite))
@@ -244,18 +242,18 @@ def _learnt_from(specs: Sequence[ModelSpec]) -> list[SuiteLocation]:
     return [find_suite(training_suite_name(spec, specs)) for spec in specs if spec.file.train or spec.file.few_shot]
 
 
-def _measured_part(suite: Suite, request: RunConfig) -> tuple[Task, ...]:
-    count = request.limit or (None if request.full else suite.default_held_out)
+def _measured_part(suite: Suite, config: RunConfig) -> tuple[Task, ...]:
+    count = config.limit or (None if config.full else suite.default_held_out)
     return stratified(suite.held_out, count)
 
 
-def _run_name(request: RunConfig, profile: Profile) -> str:
-    name = request.name or _default_name(request, profile)
-    return request.shard.folder_name(name) if request.shard else name
+def _run_name(config: RunConfig, profile: Profile) -> str:
+    name = config.name or _default_name(config, profile)
+    return config.shard.folder_name(name) if config.shard else name
 
 
-def _default_name(request: RunConfig, profile: Profile) -> str:
-    deciding = {**request.cache_key_fields(), "profile": profile.name}
+def _default_name(config: RunConfig, profile: Profile) -> str:
+    deciding = {**config.cache_key_fields(), "profile": profile.name}
     return f"{datetime.now(UTC):%Y-%m-%d}-{content_key(deciding)[:8]}"
 
 

@@ -1,4 +1,4 @@
-"""What a training is watched by: the model answers a development slice, and the scorers say how well.
+"""The evaluation of a training on a development slice: the model answers its rows, and the scorers say how well.
 
 Training is handed the result as a callback (`harness.train.evaluation`) and never sees a scorer.
 """
@@ -18,9 +18,9 @@ from harness.generate.transformers.generator import GenerationRequests, Generato
 from harness.metrics.extract import extract
 from harness.metrics.metric import Evidence, Metric
 from harness.metrics.registry import METRICS, metric, score_metric
-from harness.model.profile_schema import Watch
+from harness.model.profile_schema import DevEvaluation
 from harness.suite.split import development_slice
-from harness.train.evaluation import TASK_SCORE, Watched
+from harness.train.evaluation import TASK_SCORE, TrainingEvaluation
 from harness.types import Score, Suite, Task
 
 if TYPE_CHECKING:
@@ -30,52 +30,53 @@ _NEEDS_MORE = frozenset({"conforming", "visual_similarity"})
 """Beside what a browser measures: these need the Nu Html Checker or screenshots."""
 
 
-def watchable() -> list[str]:
-    """Return the names of the metrics that a training may be watched by: those that the parsers alone give."""
+def evaluation_metrics() -> list[str]:
+    """Return the names of the metrics that a training may be evaluated by: those that the parsers alone give."""
     return [m.name for m in METRICS if m.kind in ("form", "similarity") and m.name not in _NEEDS_MORE]
 
 
-def check_metrics(watch: Watch) -> None:
-    """Check the metrics that a training is watched by.
+def check_metrics(settings: DevEvaluation) -> None:
+    """Check the metrics that a training is evaluated by.
 
     Raises:
         UsageError: one is unknown or cannot be measured while training.
     """
-    for name in watch.metrics:
-        if name not in watchable():
+    for name in settings.metrics:
+        if name not in evaluation_metrics():
             why = "needs more than the parsers" if name in {m.name for m in METRICS} else "is not known"
-            raise UsageError(f"train.watch.metrics: '{name}' {why}", did_you_mean(name, watchable()))
+            raise UsageError(f"train.evaluation.metrics: '{name}' {why}", did_you_mean(name, evaluation_metrics()))
 
 
-def watched_rows(
-    watch: Watch, suite: Suite, generator: Generator, tell: Callable[[str], None] | None = None
-) -> tuple[tuple[Task, ...], Watched]:
-    """Take the development slice out of a suite's training rows; return the other rows, and what looks at the slice.
+def set_up_evaluation(
+    settings: DevEvaluation, suite: Suite, generator: Generator, tell: Callable[[str], None] | None = None
+) -> tuple[tuple[Task, ...], TrainingEvaluation]:
+    """Take the development slice out of a suite's training rows; return the rest, and what evaluates on the slice.
 
     Args:
-        watch: The model file's settings.
+        settings: The model file's settings.
         suite: Whose training part is used; what it holds out stays untouched.
         generator: The model as it will be measured, without an adapter: it decodes with whatever its loaded model is.
-        tell: Called with a line for each look.
+        tell: Called with a line for each evaluation.
 
     Raises:
         UsageError: the suite has too few training rows.
     """
-    rest, development = development_slice(suite.train, watch.rows)
-    if len(development) < watch.rows or len(rest) < watch.rows:
+    rest, development = development_slice(suite.train, settings.rows)
+    if len(development) < settings.rows or len(rest) < settings.rows:
+        rows = f"{settings.rows} of {suite.name}'s {len(suite.train)} training rows"
         raise UsageError(
-            f"train.watch.rows: {watch.rows} of {suite.name}'s {len(suite.train)} training rows cannot be kept out",
+            f"train.evaluation.rows: {rows} cannot be kept out",
             "near-duplicates stay together, and at least as many rows must be left: set fewer",
         )
-    length = watch.max_new_tokens or generator.settings.max_new_tokens
-    settings = GenerationSettings(length, watch.batch_size)
+    length = settings.max_new_tokens or generator.settings.max_new_tokens
+    generation = GenerationSettings(length, settings.batch_size)
     same = {part.name: getattr(generator, part.name) for part in fields(generator)}
-    inside = GeneratorInTraining(**same | {"settings": settings})
-    metrics = tuple(metric(name) for name in watch.metrics)
+    inside = GeneratorInTraining(**same | {"settings": generation})
+    metrics = tuple(metric(name) for name in settings.metrics)
     versions = {m.name: m.version for m in metrics}
-    identity = {"metrics": versions, "generation": settings.cache_key_fields(), "answers": FORM}
-    look = Look(inside, development, metrics)
-    return rest, Watched(watch, development, look, identity, tell)
+    identity = {"metrics": versions, "generation": generation.cache_key_fields(), "answers": FORM}
+    evaluate = DevEvaluator(inside, development, metrics)
+    return rest, TrainingEvaluation(settings, development, evaluate, identity, tell)
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ class GeneratorInTraining(Generator):
 
 
 @dataclass(frozen=True)
-class Look:
+class DevEvaluator:
     """Lets a model as it stands answer tasks greedily, and scores the answers."""
 
     generator: Generator

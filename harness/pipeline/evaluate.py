@@ -20,7 +20,7 @@ Finished = Mapping[tuple[str, str, str, int], Row]
 
 
 def measure(
-    resolved: RunPlan,
+    plan: RunPlan,
     candidates: Sequence[ModelUnderTest],
     folder: RunFolder,
     finished: Finished,
@@ -31,19 +31,19 @@ def measure(
     """Generate and score everything; rows that are in the journal with the same completion are kept."""
     seen = {candidate.generator.name: candidate.trained_on for candidate in candidates}
     executor.begin()
-    fresh = resolved.request.fresh
+    fresh = plan.config.fresh
     answered: list[tuple[MeasuredSuite, Iterable[tuple[Task, Completion]]]] = []
-    for measured in resolved.measured:
+    for measured in plan.measured:
         if executor.streams:
-            work: Iterable[tuple[Task, Completion]] = _stream(measured, candidates, resolved.controls, fresh, executor)
+            work: Iterable[tuple[Task, Completion]] = _stream(measured, candidates, plan.controls, fresh, executor)
         else:
-            work = _answer(measured, candidates, resolved.controls, fresh, reporter)
+            work = _answer(measured, candidates, plan.controls, fresh, reporter)
         answered.append((measured, work))
     rows: list[Row] = []
     for measured, work in answered:
-        sieve = _PendingSamples(measured.suite.name, finished, seen)
+        pending = _PendingSamples(measured.suite.name, finished, seen)
         refused = trials[measured.suite.name]["refused"]
-        rows += _score(sieve, work, refused, folder, executor, reporter)
+        rows += _score(pending, work, refused, folder, executor, reporter)
     return rows
 
 
@@ -136,18 +136,18 @@ class _PendingSamples:
 
 
 def _score(
-    sieve: _PendingSamples,
+    pending: _PendingSamples,
     work: Iterable[tuple[Task, Completion]],
     refused: Mapping[str, str],
     folder: RunFolder,
     executor: Executor,
     reporter: ProgressReporter,
 ) -> list[Row]:
-    name = f"checking and rendering {sieve.suite}"
-    missing: Iterable[tuple[Task, Completion]] = sieve.missing(work)
+    name = f"checking and rendering {pending.suite}"
+    missing: Iterable[tuple[Task, Completion]] = pending.missing(work)
     total = None
     if executor.streams:
-        name = f"answering, checking and rendering {sieve.suite}"
+        name = f"answering, checking and rendering {pending.suite}"
     else:
         missing = list(missing)
         total = len(missing)
@@ -160,12 +160,12 @@ def _score(
 
     with reporter.stage(name, total) as stage:
         on_page: Callable[[], None] = stage.advance
-        if sieve.kept:
-            stage.note = f"{len(sieve.kept)} more from the journal"
-        keep(sieve.take_refused())
-        for rows in executor.rows(sieve.suite, missing, refused, folder.write_shot, on_page):
-            keep([*sieve.take_refused(), *rows])
-        keep(sieve.take_refused())
-        if sieve.kept:
-            stage.note = f"{len(sieve.kept)} more from the journal"
-    return [*sieve.kept, *fresh_rows]
+        if pending.kept:
+            stage.note = f"{len(pending.kept)} more from the journal"
+        keep(pending.take_refused())
+        for rows in executor.rows(pending.suite, missing, refused, folder.write_shot, on_page):
+            keep([*pending.take_refused(), *rows])
+        keep(pending.take_refused())
+        if pending.kept:
+            stage.note = f"{len(pending.kept)} more from the journal"
+    return [*pending.kept, *fresh_rows]

@@ -67,7 +67,7 @@ class Executor(Protocol):
 
 
 def open_executor(
-    request: RunConfig, say: Callable[[str], None]
+    config: RunConfig, say: Callable[[str], None]
 ) -> contextlib.AbstractContextManager[LocalExecutor | RayExecutor]:
     """Return the executor that was asked for; `say` is told what becomes of its workers.
 
@@ -75,11 +75,11 @@ def open_executor(
         UsageError: its package is not installed.
         HarnessError: its cluster is out of reach, or does not measure as this machine does.
     """
-    if request.executor == "local":
+    if config.executor == "local":
         return LocalExecutor()
     from harness.cluster.executor import RayExecutor
 
-    return RayExecutor(request.address, request.actors, say)
+    return RayExecutor(config.address, config.actors, say)
 
 
 class LocalExecutor:

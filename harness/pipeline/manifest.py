@@ -24,38 +24,38 @@ _BESIDE = ("training", "cost", "batch_size", "decoding", "file", "batch_check")
 
 
 def build_manifest(
-    resolved: RunPlan, models: Iterable[tuple[str, dict[str, Any]]], trials: Mapping[str, Mapping[str, Any]]
+    plan: RunPlan, models: Iterable[tuple[str, dict[str, Any]]], trials: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Return the manifest at the begin of a run, as in docs/files.md."""
     from harness.metrics.registry import scorer_manifest, tool_versions
     from harness.render.browser import find_browser, fonts_hash
 
-    file = resolved.profile.file
+    file = plan.profile.file
     by_name = dict(models)
     first = next(iter(by_name.values()))
     browser = find_browser()
     seeds = sorted({entry["training"]["seed"] for entry in by_name.values() if entry["training"]})
     return {
         "schema": SCHEMA,
-        "run": resolved.run_name,
+        "run": plan.run_name,
         "harness": __version__,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "finished": None,
         "command": ["python", "-m", "harness", *sys.argv[1:]],
-        "arguments": resolved.request.cache_key_fields(),
-        "shard": str(resolved.request.shard) if resolved.request.shard else None,
+        "arguments": plan.config.cache_key_fields(),
+        "shard": str(plan.config.shard) if plan.config.shard else None,
         "profile": {
-            "name": resolved.profile.name,
+            "name": plan.profile.name,
             "title": file.title,
-            "why": resolved.profile.why,
+            "why": plan.profile.why,
             "weights": describe(file.weights) if file.weights else None,
             "quantization": first["quantization"],
             "dtype": first["dtype"],
             "template_sha": first["template_sha"],
             "max_new_tokens": file.max_new_tokens,
         },
-        "models": by_name | {name: _control() for name in resolved.controls},
-        "suites": {part.suite.name: _suite_entry(part) for part in resolved.measured},
+        "models": by_name | {name: _control() for name in plan.controls},
+        "suites": {part.suite.name: _suite_entry(part) for part in plan.measured},
         "scorers": scorer_manifest(),
         "self_test": trials,
         "tools": {
@@ -127,7 +127,7 @@ def _training_entry(candidate: ModelUnderTest) -> dict[str, Any] | None:
         "out_of_memory": list(trained.out_of_memory),
         "peak_memory_bytes": trained.peak_memory_bytes,
         "data": asdict(trained.report),
-        "watch": dict(trained.watch) if trained.watch else None,
+        "watch": dict(trained.evaluation) if trained.evaluation else None,
         "curve": [asdict(point) for point in trained.curve],
     }
 

@@ -18,7 +18,7 @@ from harness.model.prompt import PromptRenderer, few_shot_examples
 from harness.model.reach import UNKNOWN_LIMIT
 from harness.pipeline.answer_limits import AnswerLimits
 from harness.pipeline.config import RunPlan, training_suite_name
-from harness.pipeline.dev_evaluation import watched_rows
+from harness.pipeline.dev_evaluation import set_up_evaluation
 from harness.pipeline.model_under_test import ModelUnderTest
 from harness.progress import ProgressReporter
 from harness.suite.load import find_suite
@@ -32,54 +32,54 @@ from harness.types import Suite, Task
 
 
 def prepare(
-    resolved: RunPlan,
+    plan: RunPlan,
     reporter: ProgressReporter,
     precision_of: Callable[[Quantization, DType], Precision] = choose_precision,
 ) -> list[ModelUnderTest]:
     """Load weights once for each profile, and train what has to be trained.
 
     Args:
-        resolved: What is asked.
-        narrator: Says how it goes.
+        plan: What is asked.
+        reporter: Says how it goes.
         precision_of: How weights are held, given the profile's quantisation and dtype.
 
     Raises:
         UsageError: a training has a wrong setting; said before anything is fetched.
         HarnessError: weights cannot be had, or a training does not fit the GPU.
     """
-    for spec in resolved.specs:
+    for spec in plan.specs:
         if spec.file.train is not None:
             check_names(spec.file.train.sft, spec.file.train.lora)
     loaded: dict[tuple[Weights, Precision], LoadedModel] = {}
     candidates: list[ModelUnderTest] = []
-    limits = AnswerLimits(resolved, reporter.say)
-    for spec in resolved.specs:
+    limits = AnswerLimits(plan, reporter.say)
+    for spec in plan.specs:
         if spec.file.backend in ("openai", "file"):
-            candidates.append(_elsewhere(spec, resolved, limits))
+            candidates.append(_elsewhere(spec, plan, limits))
             continue
         file, weights = spec.profile.file, base_weights(spec.profile)
-        precision = precision_of(spec.quantization or resolved.request.quantization or file.quantization, file.dtype)
+        precision = precision_of(spec.quantization or plan.config.quantization or file.quantization, file.dtype)
         key = (weights, precision)
         if key not in loaded:
             with reporter.stage(f"weights {weights}"):
                 loaded[key] = load_model(weights, precision)
                 loaded[key].notice = reporter.say
-        candidates += _contenders(spec, loaded[key], resolved, limits, reporter)
+        candidates += _models_under_test(spec, loaded[key], plan, limits, reporter)
     return candidates
 
 
-def _contenders(
-    spec: ModelSpec, loaded: LoadedModel, resolved: RunPlan, limits: AnswerLimits, reporter: ProgressReporter
+def _models_under_test(
+    spec: ModelSpec, loaded: LoadedModel, plan: RunPlan, limits: AnswerLimits, reporter: ProgressReporter
 ) -> list[ModelUnderTest]:
-    file, request = spec.profile.file, resolved.request
+    file, config = spec.profile.file, plan.config
     renderer = PromptRenderer(file.prompt, file.chat, loaded.tokenizer)
     settings = GenerationSettings(
         file.max_new_tokens or UNKNOWN_LIMIT,
         file.batch_size,
-        temperature=request.temperature,
-        samples=request.samples,
+        temperature=config.temperature,
+        samples=config.samples,
     )
-    learnt_from = resolved.training_suites.get(find_suite(training_suite_name(spec, resolved.specs)).name)
+    learnt_from = plan.training_suites.get(find_suite(training_suite_name(spec, plan.specs)).name)
     if spec.file.train is not None:
         assert learnt_from is not None
         untrained = Generator(name=spec.name, loaded=loaded, renderer=renderer, settings=settings)
@@ -89,7 +89,7 @@ def _contenders(
         )
         return [
             replace(_train(spec, replace(untrained, name=name), training, learnt_from, reporter), limits=within)
-            for name, training in _seeded(spec.name, spec.file.train, request.seeds)
+            for name, training in _seeded(spec.name, spec.file.train, config.seeds)
         ]
     examples = few_shot_examples(learnt_from.train, spec.file.few_shot) if learnt_from else ()
     adapter = Path(spec.file.adapter) if spec.file.adapter else None
@@ -112,13 +112,13 @@ def _contenders(
     return [ModelUnderTest(spec, _decoded(spec, generator), trained_on=seen, limits=within)]
 
 
-def _elsewhere(spec: ModelSpec, resolved: RunPlan, limits: AnswerLimits) -> ModelUnderTest:
+def _elsewhere(spec: ModelSpec, plan: RunPlan, limits: AnswerLimits) -> ModelUnderTest:
     """Return a model that answers, or has answered, outside this process."""
     examples: tuple[Task, ...] = ()
     if spec.file.few_shot:
-        learnt_from = resolved.training_suites[find_suite(training_suite_name(spec, resolved.specs)).name]
+        learnt_from = plan.training_suites[find_suite(training_suite_name(spec, plan.specs)).name]
         examples = few_shot_examples(learnt_from.train, spec.file.few_shot)
-    backend = backend_elsewhere(spec, resolved.request.temperature, resolved.request.samples, examples)
+    backend = backend_elsewhere(spec, plan.config.temperature, plan.config.samples, examples)
     within = limits.of(backend, spec.profile.file)
     return ModelUnderTest(spec, backend, trained_on=frozenset(task.prompt_sha for task in examples), limits=within)
 
@@ -148,9 +148,9 @@ def _train(
     def say(line: str) -> None:
         reporter.say(f"  {line}")
 
-    learnable, watched = suite.train, None
-    if training.watch is not None:
-        learnable, watched = watched_rows(training.watch, suite, generator, say)
+    learnable, evaluation = suite.train, None
+    if training.evaluation is not None:
+        learnable, evaluation = set_up_evaluation(training.evaluation, suite, generator, say)
     tasks = stratified(learnable, training.rows)
     with reporter.stage(f"training {name} on {len(tasks)} rows of {suite.name}") as stage:
 
@@ -173,10 +173,10 @@ def _train(
             on_report=tell,
             on_notice=say,
             layout=fitting_layout(spec.profile.file, training, loaded.precision),
-            watched=watched,
+            evaluation=evaluation,
         )
         if trained.from_cache:
             stage.note = "from the cache"
     tuned = replace(generator, adapter_folder=trained.folder, adapter_sha256=trained.sha256)
-    seen = {task.prompt_sha for task in (*tasks, *(watched.development if watched else ()))}
+    seen = {task.prompt_sha for task in (*tasks, *(evaluation.development if evaluation else ()))}
     return ModelUnderTest(spec, _decoded(spec, tuned), trained, training, frozenset(seen))

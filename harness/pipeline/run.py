@@ -28,49 +28,49 @@ from harness.train.model_card import base_on_the_hub, write_card
 from harness.types import Row
 
 
-def run(request: RunConfig, reporter: ProgressReporter | None = None, reports: Path = REPORTS_FOLDER) -> Path:
+def run(config: RunConfig, reporter: ProgressReporter | None = None, reports: Path = REPORTS_FOLDER) -> Path:
     """Train, generate, score, compare and report; return the run's folder.
 
     Called again with the same arguments it goes on where it was, and does no finished work twice.
 
     Raises:
-        UsageError: the request does not fit together.
+        UsageError: the configuration does not fit together.
         HarnessError: something on this machine is missing or broken.
     """
     refuse_many("run")
-    return carry_out(resolve(request), reporter or ProgressReporter(), reports)
+    return carry_out(resolve(config), reporter or ProgressReporter(), reports)
 
 
-def carry_out(resolved: RunPlan, reporter: ProgressReporter, reports: Path = REPORTS_FOLDER) -> Path:
-    """Do what a request asks for, once every word of it means something.
+def carry_out(plan: RunPlan, reporter: ProgressReporter, reports: Path = REPORTS_FOLDER) -> Path:
+    """Do what a configuration asks for, once every word of it means something.
 
     Raises:
         HarnessError: something on this machine is missing or broken.
     """
     from harness.render.browser import find_browser
 
-    request = resolved.request
-    check_run_folder(reports / resolved.run_name)
+    config = plan.config
+    check_run_folder(reports / plan.run_name)
     find_browser()
-    profile = resolved.profile
+    profile = plan.profile
     reporter.say(f"profile {profile.name}: {profile.why}")
-    with RunFolder(resolved.run_name, reports) as folder, open_executor(request, reporter.say) as executor:
+    with RunFolder(plan.run_name, reports) as folder, open_executor(config, reporter.say) as executor:
         reporter.say(f"run {folder.name}")
-        shifts = compare_parts(resolved, reporter)
-        candidates = proved(prepare(resolved, reporter, executor.precision), reporter, executor.decoder)
-        trials = _self_test(resolved, reporter)
-        manifest = build_manifest(resolved, [model_entry(candidate) for candidate in candidates], trials)
+        shifts = compare_parts(plan, reporter)
+        candidates = proved(prepare(plan, reporter, executor.precision), reporter, executor.decoder)
+        trials = _self_test(plan, reporter)
+        manifest = build_manifest(plan, [model_entry(candidate) for candidate in candidates], trials)
         for name, entry in manifest["suites"].items():
             entry |= {"shift": shifts[name], "reach": suite_reach([one.limits for one in candidates], name)}
         manifest["executor"] = executor.record()
         finished = {row_key(row): row for row in folder.begin(manifest, deciding_part(manifest))}
-        rows = measure(resolved, candidates, folder, finished, trials, executor, reporter)
-        checks = check_batches(resolved, candidates, rows, executor, reporter)
-        return _finish(resolved, candidates, folder, manifest, rows, checks, reporter)
+        rows = measure(plan, candidates, folder, finished, trials, executor, reporter)
+        checks = check_batches(plan, candidates, rows, executor, reporter)
+        return _finish(plan, candidates, folder, manifest, rows, checks, reporter)
 
 
-def _self_test(resolved: RunPlan, reporter: ProgressReporter) -> dict[str, dict[str, Any]]:
-    """Let every metric prove itself on references and their mutants of each suite before its numbers are given."""
+def _self_test(plan: RunPlan, reporter: ProgressReporter) -> dict[str, dict[str, Any]]:
+    """Let every metric prove itself on perturbed references of each suite before its numbers are given."""
     from harness.render import Renderer
     from harness.render.tasks import render_task_pages
     from harness.scoring.selftest import RUN_RENDERED, self_test
@@ -79,10 +79,10 @@ def _self_test(resolved: RunPlan, reporter: ProgressReporter) -> dict[str, dict[
     trials = {}
     with (
         Renderer(cache_dir=cache_folder("renders")) as renderer,
-        reporter.stage("metrics prove themselves on spoilt references", len(resolved.measured)) as stage,
+        reporter.stage("metrics prove themselves on perturbed references", len(plan.measured)) as stage,
     ):
         render = partial(render_task_pages, renderer)
-        for measured in resolved.measured:
+        for measured in plan.measured:
             report = self_test(measured.tasks, render=render, rendered=RUN_RENDERED)
             trials[measured.suite.name] = report.as_dict()
             stage.advance("all hold" if not report.refused else f"refused: {', '.join(report.refused)}")
@@ -97,8 +97,8 @@ def proved(
     """Let the decoder of each model on these machines prove itself, before any of its answers counts.
 
     Args:
-        contenders: The models.
-        narrator: Says which of them transformers' own `generate` answers for, and why.
+        candidates: The models.
+        reporter: Says which of them transformers' own `generate` answers for, and why.
         decoder_of: Proves, or remembers, where the model will answer.
 
     Raises:
@@ -121,7 +121,7 @@ def proved(
 
 
 def _finish(
-    resolved: RunPlan,
+    plan: RunPlan,
     candidates: Sequence[ModelUnderTest],
     folder: RunFolder,
     manifest: dict[str, Any],
@@ -140,9 +140,9 @@ def _finish(
     for name, check in checks.items():
         manifest["models"][name]["batch_check"] = check
     manifest["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
-    shard = resolved.request.shard
+    shard = plan.config.shard
     with reporter.stage("comparing and reporting" if shard is None else "writing the rows"):
-        tasks = list(task_lines(resolved.measured))
+        tasks = list(task_lines(plan.measured))
         ordered = write_rows(folder, manifest, tasks, rows)
         if shard is None:
             summary = write_answer(folder, manifest, tasks, ordered)

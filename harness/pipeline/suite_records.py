@@ -14,18 +14,16 @@ from harness.suite.load import find_suite
 from harness.suite.shift import shift
 
 
-def compare_parts(resolved: RunPlan, reporter: ProgressReporter) -> dict[str, dict[str, Any] | None]:
+def compare_parts(plan: RunPlan, reporter: ProgressReporter) -> dict[str, dict[str, Any] | None]:
     """Compare the rows that models learn from with each suite's held-out ones; say so where they are of other kinds.
 
     These are the suite's own training rows, unless this run trains, and on another suite alone.
     """
-    learnt_from = [
-        find_suite(training_suite_name(spec, resolved.specs)).name for spec in resolved.specs if spec.file.train
-    ]
+    learnt_from = [find_suite(training_suite_name(spec, plan.specs)).name for spec in plan.specs if spec.file.train]
     found: dict[str, dict[str, Any] | None] = {}
-    for part in resolved.measured:
+    for part in plan.measured:
         suite = part.suite
-        learnt = suite if suite.name in learnt_from or not learnt_from else resolved.training_suites[learnt_from[0]]
+        learnt = suite if suite.name in learnt_from or not learnt_from else plan.training_suites[learnt_from[0]]
         compared = shift(learnt.train, suite.held_out)
         if compared is not None and compared.told_apart:
             trained = "" if learnt is suite else f", trained on {learnt.name}"

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.render import pixels
 from harness.render.excuse import ScriptError
-from harness.render.outcome import Facts, judge
+from harness.render.outcome import Facts, classify_outcome
 from harness.render.settings import DESKTOP_WIDTH, MAX_ERRORS, PHONE_WIDTH
 from harness.types import Block, Rendering
 
@@ -65,7 +65,7 @@ def assemble(
     facts.errors, facts.refused, facts.html = heard.errors, heard.refused, html
     facts.text, facts.painted = text, pictures["desktop"].drawn if "desktop" in pictures else None
     facts.measured = bool(desktop)
-    outcome, detail = judge(facts)
+    outcome, detail = classify_outcome(facts)
     return Rendering(
         outcome=outcome,
         detail=detail or axe_failed,

@@ -87,7 +87,7 @@ class CheckRunner:
 
         assert self._page is not None
         locator = locate(self._page, wanted)
-        # Missing things fail at once, after one look around for what an earlier step still brings.
+        # Missing things fail at once, after one search for what an earlier step still brings.
         for _ in range(4):
             if await locator.count():
                 break

@@ -1,6 +1,6 @@
 // Before any script of the page, in its own world: a clock that starts at the same instant for every page, and limits on
 // what floods the pipe to the browser or the machine's cores. A convenience, never the boundary: a page that gets around
-// it is stopped by the witness, the deadlines and the memory watch.
+// it is stopped by what records its events, the deadlines and the memory watch.
 (() => {
   const guard = (START) => {
     const NativeDate = Date;

@@ -58,7 +58,7 @@ class IsolatedPage:
         self._limits = settings.deadlines
         self._patience = settings.deadlines.page if patience is None else patience
         self._context: BrowserContext | None = None
-        self._witness = PageEventRecorder(origin(request), request.html, kill)
+        self._events = PageEventRecorder(origin(request), request.html, kill)
         self._facts = Facts()
         self._parts: dict[str, Any] = {}
         self._axe_failed = ""
@@ -82,10 +82,10 @@ class IsolatedPage:
         self._facts.too_large = oversize(self._request.html)
         if self._facts.too_large:
             return await self._rendering(started)
-        page, probe = await self._open()
+        page, measurer = await self._open()
         try:
             async with asyncio.timeout(self._patience):
-                await self._measure(page, probe)
+                await self._measure(page, measurer)
         except TimeoutError:
             if "phone" in self._parts:
                 self._axe_failed = "accessibility not measured: no time was left"
@@ -136,9 +136,9 @@ class IsolatedPage:
             "opening a context",
         )
         self._context = context
-        await self._own(self._witness.attach(context), "routing")
+        await self._own(self._events.attach(context), "routing")
         page = await self._own(context.new_page(), "opening a page")
-        self._witness.watch(page)
+        self._events.watch(page)
         cdp = await self._own(context.new_cdp_session(page), "opening a session")
         # Scripts see one clock; it is set before any script of any document.
         await self._own(page.add_init_script(script("guard.js")), "preparing the page")
@@ -152,31 +152,31 @@ class IsolatedPage:
         except Exception as error:
             raise BrowserGone(f"{what}: {_first_line(error)}") from error
 
-    async def _measure(self, page: Page, probe: PageMeasurer) -> None:
+    async def _measure(self, page: Page, measurer: PageMeasurer) -> None:
         limits = self._limits
         try:
             await self._load(page)
-            self._parts["desktop"] = measured = await self._ready(probe)
+            self._parts["desktop"] = measured = await self._ready(measurer)
             if measured["elements"] > MAX_ELEMENTS:
                 self._facts.too_large = f"{measured['elements']} elements"
                 return
-            await self._shoot(probe, "desktop", DESKTOP_WIDTH)
-            await self._page(probe.resize(PHONE_WIDTH), limits.measure, "resizing")
-            self._parts["phone"] = await self._page(probe.measure("geometry"), limits.measure, "measuring")
-            await self._shoot(probe, "phone", PHONE_WIDTH)
+            await self._shoot(measurer, "desktop", DESKTOP_WIDTH)
+            await self._page(measurer.resize(PHONE_WIDTH), limits.measure, "resizing")
+            self._parts["phone"] = await self._page(measurer.measure("geometry"), limits.measure, "measuring")
+            await self._shoot(measurer, "phone", PHONE_WIDTH)
             if self._settings.axe:
-                await self._accessibility(probe)
+                await self._accessibility(measurer)
         except _Destroyed:
             self._facts.left_for = "another document"
         except _Ended:
             pass
 
-    async def _accessibility(self, probe: PageMeasurer) -> None:
+    async def _accessibility(self, measurer: PageMeasurer) -> None:
         """Run axe, last of all: where it takes too long or fails, only its own result is missing."""
-        await self._page(probe.resize(DESKTOP_WIDTH), self._limits.measure, "resizing")
+        await self._page(measurer.resize(DESKTOP_WIDTH), self._limits.measure, "resizing")
         try:
             async with asyncio.timeout(self._limits.axe):
-                self._parts["accessibility"] = await probe.accessibility()
+                self._parts["accessibility"] = await measurer.accessibility()
         except TimeoutError:
             self._axe_failed = f"accessibility not measured: no answer within {self._limits.axe:g} s"
         except MeasureFailed as failed:
@@ -189,13 +189,13 @@ class IsolatedPage:
 
         try:
             async with asyncio.timeout(self._limits.load):
-                await page.goto(self._witness.url, wait_until="commit", timeout=self._limits.load * 1000)
+                await page.goto(self._events.url, wait_until="commit", timeout=self._limits.load * 1000)
         except (PlaywrightTimeout, TimeoutError):
             raise Stalled(f"no document within {self._limits.load:g} s") from None
         except Exception as error:
             self._ended(error)
 
-    async def _ready(self, probe: PageMeasurer) -> dict[str, Any]:
+    async def _ready(self, measurer: PageMeasurer) -> dict[str, Any]:
         """Wait until the document is loaded and settled, and return what was measured then.
 
         A page that writes or navigates itself anew destroys the isolated world; then the new document is waited for.
@@ -203,9 +203,9 @@ class IsolatedPage:
         end = time.monotonic() + self._limits.load
         for last in (False, False, False, True):
             try:
-                await self._page(probe.enter(), self._limits.load, "loading")
-                await self._page(probe.measure("ready"), max(0.1, end - time.monotonic()), "loading")
-                return await self._page(probe.measure("settle"), self._limits.measure, "measuring")
+                await self._page(measurer.enter(), self._limits.load, "loading")
+                await self._page(measurer.measure("ready"), max(0.1, end - time.monotonic()), "loading")
+                return await self._page(measurer.measure("settle"), self._limits.measure, "measuring")
             except _Destroyed:
                 if last or time.monotonic() > end:
                     raise Stalled("its document is replaced again and again") from None
@@ -226,11 +226,11 @@ class IsolatedPage:
 
     def _ended(self, error: Exception) -> None:
         """Say what an error of the browser means: the page crashed, went away, or the browser is gone."""
-        if self._witness.crashed or "crash" in str(error).lower():
+        if self._events.crashed or "crash" in str(error).lower():
             self._facts.crash = "its process ended"
             raise _Ended from None
-        if self._witness.flood:
-            self._facts.too_large = self._witness.flood
+        if self._events.flood:
+            self._facts.too_large = self._events.flood
             raise _Ended from None
         if not self._browser.is_connected():
             raise BrowserGone(_first_line(error)) from error
@@ -238,10 +238,10 @@ class IsolatedPage:
             raise _Destroyed from None
         raise BrowserGone(_first_line(error)) from error
 
-    async def _shoot(self, probe: PageMeasurer, name: str, width: int) -> None:
+    async def _shoot(self, measurer: PageMeasurer, name: str, width: int) -> None:
         if not self._settings.screenshots:
             return
-        picture = probe.shoot(width, self._parts[name]["height"])
+        picture = measurer.shoot(width, self._parts[name]["height"])
         encoded = await self._page(picture, self._limits.screenshot, "taking a screenshot")
         # The browser goes on with the page while a thread reads the picture.
         self._pictures[name] = asyncio.create_task(asyncio.to_thread(pixels.read, encoded, VIEWPORT_HEIGHT))
@@ -249,9 +249,9 @@ class IsolatedPage:
     async def _check(self, reuse: bool) -> tuple[CheckResult, ...]:
         page = None
         if reuse and self._now is not None:
-            page, probe = self._now
+            page, measurer = self._now
             try:
-                await self._page(probe.resize(DESKTOP_WIDTH), self._limits.measure, "resizing")
+                await self._page(measurer.resize(DESKTOP_WIDTH), self._limits.measure, "resizing")
             except (Stalled, _Ended, _Destroyed):
                 page = None
         return await CheckRunner(page, self._fresh, self._limits).run(self._request.checks)
@@ -259,22 +259,22 @@ class IsolatedPage:
     async def _fresh(self) -> Page:
         """Open the document anew in a new context: no state is left of what was there before."""
         await self.close()
-        self._witness = PageEventRecorder(self._witness.url, self._request.html, self._kill)
-        page, probe = await self._open()
+        self._events = PageEventRecorder(self._events.url, self._request.html, self._kill)
+        page, measurer = await self._open()
         with contextlib.suppress(_Ended, _Destroyed, Stalled):
             await self._load(page)
-            await self._ready(probe)
+            await self._ready(measurer)
         return page
 
     async def _rendering(self, started: float) -> Rendering:
-        witness, facts = self._witness, self._facts
-        facts.crash = facts.crash or ("its process ended" if witness.crashed else "")
+        events, facts = self._events, self._facts
+        facts.crash = facts.crash or ("its process ended" if events.crashed else "")
         last = self._parts.get("phone", self._parts.get("desktop", {}))
-        url = str(last.get("url", witness.url))
-        moved = "" if url.startswith(witness.url) else url[:200]
-        facts.left_for = witness.left_for or moved or facts.left_for
+        url = str(last.get("url", events.url))
+        moved = "" if url.startswith(events.url) else url[:200]
+        facts.left_for = events.left_for or moved or facts.left_for
         pictures = {name: await task for name, task in self._pictures.items()}
-        rendering = assemble(witness.heard, facts, self._request.html, self._parts, pictures, self._axe_failed)
+        rendering = assemble(events.heard, facts, self._request.html, self._parts, pictures, self._axe_failed)
         return replace(rendering, seconds=time.perf_counter() - started)
 
 

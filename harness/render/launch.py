@@ -30,7 +30,7 @@ _MARKER = ".html-harness-renderer"
 """Stands in each of these folders: somebody else's of such a name is not cleared away."""
 _environment = threading.Lock()
 
-# Every switch is a bolt on a door that context options and routes also close; see docs/rendering.md.
+# Every switch is a second safeguard where context options and routes are the first; see docs/rendering.md.
 _SWITCHES = (
     "--disable-gpu",
     "--in-process-gpu",
@@ -171,7 +171,7 @@ def wrapper(room: Room, choice: BrowserChoice, settings: RenderSettings) -> str 
 
 
 async def launch(playwright: Playwright, program: str | None, settings: RenderSettings) -> Browser:
-    """Start one browser behind all bolts.
+    """Start one browser with all safeguards.
 
     Raises:
         HarnessError: the browser does not start.
@@ -199,7 +199,7 @@ async def launch(playwright: Playwright, program: str | None, settings: RenderSe
 
 
 async def launch_shared(program: str, room: Room, settings: RenderSettings) -> Connection:
-    """Start a browser behind the same bolts whose tabs share one process (Linux).
+    """Start a browser with the same safeguards whose tabs share one process (Linux).
 
     Raises:
         OSError: the browser does not start.

@@ -66,7 +66,7 @@ class Facts:
     measured: bool = False
 
 
-def judge(facts: Facts) -> tuple[Outcome, str]:
+def classify_outcome(facts: Facts) -> tuple[Outcome, str]:
     """Return the first outcome that applies, in the order of `harness.types.Outcome`, and what it rests on."""
     if facts.crash:
         return "crash", facts.crash

@@ -27,14 +27,14 @@ class Picture:
 
 
 def read(encoded: str, height: int) -> Picture:
-    """Return the picture that Chromium sent as a base64 PNG; `painted_share` looks at the upper `height` rows."""
+    """Return the picture that Chromium sent as a base64 PNG; `painted_share` counts the upper `height` rows."""
     from PIL import Image
 
     with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:
         image.load()
         rgb = image if image.mode == "RGB" else image.convert("RGB")  # no copy where none is needed
     share = painted_share(rgb, height)
-    # What stands further down is looked at only where the first screen is empty.
+    # What stands further down is read only where the first screen is empty.
     below = rgb.height > height and share < _EMPTY
     return Picture(compress(rgb), share, painted_share(rgb, rgb.height) * rgb.height / height if below else share)
 

@@ -29,19 +29,19 @@ _HEALTHY = 1.5
 
 
 class _BrowserSlot:
-    """One browser at work, replaced when it is worn or broken, and a lane for pages that may share a process."""
+    """One browser at work, replaced when it is old or broken, and a shared tab for pages that may share a process."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._browser: Browser | None = None
         self._process: psutil.Process | None = None
         self._pages = 0
-        self.lane = SharedTabRenderer(pool.settings, pool.start_shared) if pool.shares else None
+        self.shared_tab = SharedTabRenderer(pool.settings, pool.start_shared) if pool.shares else None
 
     async def browser(self) -> Browser:
-        """Return the browser, a new one if the old one is worn out or dead."""
-        worn = self._pages >= self._pool.settings.pages_per_browser
-        if self._browser is None or worn or not self._browser.is_connected():
+        """Return the browser, a new one if the old one is too old or dead."""
+        too_old = self._pages >= self._pool.settings.pages_per_browser
+        if self._browser is None or too_old or not self._browser.is_connected():
             await self.dismiss()
             self._browser, self._process = await self._pool.start_browser()
             self._pages = 0
@@ -60,7 +60,7 @@ class _BrowserSlot:
 
     async def end(self) -> None:
         """Close all that runs here."""
-        await asyncio.gather(self.dismiss(), *([self.lane.close()] if self.lane else []))
+        await asyncio.gather(self.dismiss(), *([self.shared_tab.close()] if self.shared_tab else []))
 
     def kill(self) -> None:
         """Kill the browser with all its processes."""
@@ -83,7 +83,7 @@ class Pool:
         self._driver: psutil.Process | None = None
         self._watch: MemoryWatch | None = None
         self._watching: asyncio.Task[None] | None = None
-        self._seats: asyncio.Queue[_BrowserSlot] = asyncio.Queue()
+        self._free: asyncio.Queue[_BrowserSlot] = asyncio.Queue()
         self._all: list[_BrowserSlot] = []
         self._starting = asyncio.Lock()
         # Elsewhere Playwright's settings of fonts are others, and a pipe on given descriptors is another matter.
@@ -108,12 +108,12 @@ class Pool:
         self._watch = MemoryWatch(self._is_browser, self.settings)
         self._watching = asyncio.create_task(self._watch.run())
         for _ in range(worker_count(self.settings)):
-            seat = _BrowserSlot(self)
-            self._all.append(seat)
-            self._seats.put_nowait(seat)
+            slot = _BrowserSlot(self)
+            self._all.append(slot)
+            self._free.put_nowait(slot)
 
     async def start_browser(self) -> tuple[Browser, psutil.Process | None]:
-        """Start a browser behind all bolts (see `launch`) and find its process."""
+        """Start a browser with all safeguards (see `launch`) and find its process."""
         assert self._playwright is not None
         async with self._starting:
             known = {process.pid for process in self._browsers()}
@@ -122,7 +122,7 @@ class Pool:
         return browser, news[0] if news else None
 
     async def start_shared(self) -> Connection:
-        """Start a browser for a lane; see `launch_shared`."""
+        """Start a browser for shared tabs; see `launch_shared`."""
         assert self._room is not None
         assert self._program is not None
         return await launch_shared(self._program, self._room, self.settings)
@@ -130,7 +130,7 @@ class Pool:
     def _is_browser(self, process: psutil.Process, parent: int) -> bool:
         if self._driver is not None and parent == self._driver.pid:
             return True
-        return any(seat.lane is not None and seat.lane.pid == process.pid for seat in self._all)
+        return any(slot.shared_tab is not None and slot.shared_tab.pid == process.pid for slot in self._all)
 
     def _browsers(self) -> list[psutil.Process]:
         with contextlib.suppress(psutil.Error):
@@ -148,7 +148,7 @@ class Pool:
             self._watching.cancel()
         strays = self._family()
         with contextlib.suppress(Exception):
-            await asyncio.gather(*(seat.end() for seat in self._all))
+            await asyncio.gather(*(slot.end() for slot in self._all))
         if self._playwright is not None:
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(self._playwright.stop(), 5)
@@ -165,41 +165,41 @@ class Pool:
 
     async def render(self, request: RenderRequest) -> Rendering:
         """Return the rendering of one page; a fault of ours is `unscored` with the reason."""
-        seat = await self._seats.get()
+        slot = await self._free.get()
         try:
-            first = await self._once(seat, request)
+            first = await self._once(slot, request)
             if not self.settings.twice or first.outcome in ("unscored", "timeout", "crash", "too-large"):
                 return first
-            second = await self._once(seat, replace(request, checks=()))
+            second = await self._once(slot, replace(request, checks=()))
             return replace(first, stable=_same(first, second), seconds=first.seconds + second.seconds)
         finally:
-            self._seats.put_nowait(seat)
+            self._free.put_nowait(slot)
 
-    async def _once(self, seat: _BrowserSlot, request: RenderRequest) -> Rendering:
-        """Try the lane first; what it gives up, and every page with task checks, is measured alone."""
+    async def _once(self, slot: _BrowserSlot, request: RenderRequest) -> Rendering:
+        """Try the shared tab first; what it gives up, and every page with task checks, is measured alone."""
         started = time.perf_counter()
-        if seat.lane is not None and not request.checks:
+        if slot.shared_tab is not None and not request.checks:
             try:
-                shared = await seat.lane.render(request)
+                shared = await slot.shared_tab.render(request)
             except OSError:
-                seat.lane = None  # the browser that is started alone will say what is wrong
+                slot.shared_tab = None  # the browser that is started alone will say what is wrong
             else:
                 if shared is not None:
                     return shared
         tried = time.perf_counter() - started
         limits = self.settings.deadlines
-        alone = await self._attempts(seat, request, min(limits.page, max(limits.load, limits.all - tried)))
+        alone = await self._attempts(slot, request, min(limits.page, max(limits.load, limits.all - tried)))
         return replace(alone, seconds=alone.seconds + tried)
 
-    async def _attempts(self, seat: _BrowserSlot, request: RenderRequest, patience: float) -> Rendering:
+    async def _attempts(self, slot: _BrowserSlot, request: RenderRequest, patience: float) -> Rendering:
         said = ""
         for last in (False, True):
             kills = len(self._watch.kills) if self._watch else 0
             try:
-                rendering = await self._visit(seat, request, patience)
+                rendering = await self._alone(slot, request, patience)
             except BrowserGone as gone:
                 said = str(gone)
-                await seat.dismiss()
+                await slot.dismiss()
                 if last and self._killed_since(kills):
                     return Rendering(outcome="crash", detail=self._killed_since(kills))
                 continue
@@ -207,11 +207,11 @@ class Pool:
                 return Rendering(outcome="unscored", detail=str(error))
             except Exception as error:
                 said = f"{type(error).__name__}: {error}"
-                await seat.dismiss()
+                await slot.dismiss()
                 continue
             if rendering.outcome == "crash" and self._killed_since(kills):
                 return replace(rendering, detail=self._killed_since(kills))
-            if rendering.outcome == "timeout" and not last and not await self._healthy(seat):
+            if rendering.outcome == "timeout" and not last and not await self._healthy(slot):
                 continue
             return rendering
         return Rendering(outcome="unscored", detail=f"the browser failed twice: {said}"[:300])
@@ -219,30 +219,30 @@ class Pool:
     def _killed_since(self, count: int) -> str:
         return "; ".join(self._watch.kills[count:][:1]) if self._watch else ""
 
-    async def _visit(self, seat: _BrowserSlot, request: RenderRequest, patience: float) -> Rendering:
-        visit = IsolatedPage(await seat.browser(), request, self.settings, seat.kill, patience)
+    async def _alone(self, slot: _BrowserSlot, request: RenderRequest, patience: float) -> Rendering:
+        isolated = IsolatedPage(await slot.browser(), request, self.settings, slot.kill, patience)
         try:
-            return await visit.run()
+            return await isolated.run()
         finally:
             try:
-                await visit.close()
+                await isolated.close()
             except BrowserGone:
                 # The page is measured, or its own failure is on its way up; only the browser has to go.
-                await seat.dismiss()
+                await slot.dismiss()
 
-    async def _healthy(self, seat: _BrowserSlot) -> bool:
+    async def _healthy(self, slot: _BrowserSlot) -> bool:
         """Whether an empty page is quick now: if so, a time-out was the page's own."""
         started = time.perf_counter()
         try:
             async with asyncio.timeout(3 * _HEALTHY):
-                browser = await seat.browser()
+                browser = await slot.browser()
                 started = time.perf_counter()
                 context = await browser.new_context()
                 page = await context.new_page()
                 await page.set_content("<p>")
                 await context.close()
         except Exception:
-            await seat.dismiss()
+            await slot.dismiss()
             return False
         return time.perf_counter() - started < _HEALTHY
 

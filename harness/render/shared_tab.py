@@ -218,11 +218,11 @@ class SharedTabRenderer:
             await self._make_ready(origin(request))
             async with asyncio.timeout(self._settings.deadlines.shared):
                 tab, target = await self._open(request)
-                probe = PageMeasurer(tab.session, self._settings.deadlines)
-                await _first(self._measure(tab, probe, parts, pictures), tab.unusual)
+                measurer = PageMeasurer(tab.session, self._settings.deadlines)
+                await _first(self._measure(tab, measurer, parts, pictures), tab.unusual)
             if self._settings.axe:
                 async with asyncio.timeout(self._settings.deadlines.shared_axe):
-                    await _first(_accessibility(probe, parts), tab.unusual)
+                    await _first(_accessibility(measurer, parts), tab.unusual)
             async with asyncio.timeout(self._settings.deadlines.close):
                 await self._close(tab, target)
             done = {name: await task for name, task in pictures.items()}
@@ -252,42 +252,42 @@ class SharedTabRenderer:
     async def _measure(
         self,
         tab: SharedTab,
-        probe: PageMeasurer,
+        measurer: PageMeasurer,
         parts: dict[str, Any],
         pictures: dict[str, asyncio.Task[pixels.Picture]],
     ) -> None:
-        await probe.enter(await tab.open())
-        parts["desktop"] = await probe.measure("whole")
+        await measurer.enter(await tab.open())
+        parts["desktop"] = await measurer.measure("whole")
         if parts["desktop"]["elements"] > MAX_ELEMENTS:
             raise TooLarge(f"{parts['desktop']['elements']} elements")
         if tab.error:
             raise Unusual("an uncaught error")
-        await self._shoot(probe, "desktop", DESKTOP_WIDTH, parts, pictures)
-        await probe.resize(PHONE_WIDTH)
-        parts["phone"] = await probe.measure("geometry")
+        await self._shoot(measurer, "desktop", DESKTOP_WIDTH, parts, pictures)
+        await measurer.resize(PHONE_WIDTH)
+        parts["phone"] = await measurer.measure("geometry")
         if tab.error:
             raise Unusual("an uncaught error")
         if not parts["phone"]["url"].startswith(tab.url):
             raise Unusual("another URL")
-        await self._shoot(probe, "phone", PHONE_WIDTH, parts, pictures)
+        await self._shoot(measurer, "phone", PHONE_WIDTH, parts, pictures)
 
     async def _shoot(
         self,
-        probe: PageMeasurer,
+        measurer: PageMeasurer,
         name: str,
         width: int,
         parts: dict[str, Any],
         pictures: dict[str, asyncio.Task[pixels.Picture]],
     ) -> None:
         if self._settings.screenshots:
-            encoded = await probe.shoot(width, parts[name]["height"])
+            encoded = await measurer.shoot(width, parts[name]["height"])
             pictures[name] = asyncio.create_task(asyncio.to_thread(pixels.read, encoded, VIEWPORT_HEIGHT))
 
     async def _make_ready(self, url: str) -> None:
         """Have a browser and a process that served neither too many pages nor this origin."""
         settings = self._settings
-        worn = self._pages_of_browser >= settings.pages_per_browser
-        if self._connection is None or worn or not self._connection.alive:
+        too_old = self._pages_of_browser >= settings.pages_per_browser
+        if self._connection is None or too_old or not self._connection.alive:
             await self.close()
             self._connection = await self._start()
             self._connection.listen("", self._event)
@@ -375,9 +375,9 @@ class SharedTabRenderer:
                 gone.set_result(None)
 
 
-async def _accessibility(probe: PageMeasurer, parts: dict[str, Any]) -> None:
-    await probe.resize(DESKTOP_WIDTH)
-    parts["accessibility"] = await probe.accessibility()
+async def _accessibility(measurer: PageMeasurer, parts: dict[str, Any]) -> None:
+    await measurer.resize(DESKTOP_WIDTH)
+    parts["accessibility"] = await measurer.accessibility()
 
 
 async def _first(work: Awaitable[None], unusual: asyncio.Future[None]) -> None:

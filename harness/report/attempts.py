@@ -1,4 +1,4 @@
-"""What several answers to each task are worth: pass@k, as the comparison reckoned it. No statistics."""
+"""What several answers to each task are worth: pass@k, as the comparison computed it. No statistics."""
 
 from __future__ import annotations
 

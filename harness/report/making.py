@@ -51,7 +51,7 @@ def curves(run: RunFiles) -> list[Json]:
 
 
 def _kept(training: Json) -> str:
-    """Say which step's weights were measured, and by what they were chosen; "" where nothing was watched."""
+    """Say which step's weights were measured, and by what they were chosen; "" without an evaluation."""
     watch = as_dict(training.get("watch"))
     if not watch:
         return ""

@@ -61,7 +61,7 @@ def _instant(run: RunFiles) -> float:
     return (began if began.tzinfo else began.replace(tzinfo=UTC)).timestamp()
 
 
-def _contenders(run: RunFiles) -> list[str]:
+def _compared_models(run: RunFiles) -> list[str]:
     return [model for model in run.models if not run.is_control(model)]
 
 
@@ -92,7 +92,7 @@ def _other_scorers(run: RunFiles, current: dict[str, Json]) -> str:
 
 
 def _run(run: RunFiles, current: dict[str, Json]) -> Json:
-    models, suites = _contenders(run), []
+    models, suites = _compared_models(run), []
     for suite in run.suites:
         pair = run.pair(suite)
         differences = as_dict(as_dict(run.suite(suite).get("pairs")).get(pair))
@@ -123,7 +123,7 @@ def _run(run: RunFiles, current: dict[str, Json]) -> Json:
 
 def _numbers(run: RunFiles) -> Json:
     """What the page needs to lay two runs beside each other: means of its models with their intervals."""
-    models, suites = _contenders(run), {}
+    models, suites = _compared_models(run), {}
     for suite in run.suites:
         metrics = as_dict(run.suite(suite).get("metrics"))
         suites[suite] = {

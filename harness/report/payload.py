@@ -12,7 +12,7 @@ from harness.runs.read import Json, RunFiles, as_dict, as_list, number, shot_pat
 from harness.safe_text import one_line, script_json
 
 CHUNK = 24
-"""Tasks whose texts are packed together: one look unpacks that many."""
+"""Tasks whose texts are packed together: one opening unpacks that many."""
 
 
 def gallery(run: RunFiles, *, inline: bool) -> tuple[str, list[str], Json]:
@@ -98,7 +98,7 @@ def _score(value: object) -> float | int | None:
 
 
 def _texts(task: Json, rows: list[Json], places: dict[str, int]) -> Json:
-    """What only a closer look needs: whole prompt, input, reference, and of every row the texts and findings."""
+    """What only an opened task needs: whole prompt, input, reference, and of every row the texts and findings."""
     kept = ("completion", "page", "extraction", "finish_reason", "notes", "messages", "checks", "render", "timing")
     answers = []
     for row in rows:

@@ -173,22 +173,22 @@ def _names(axes: Axes, ends: Sequence[tuple[str, float]]) -> None:
 
 
 def training(curve: Json, labels: Mapping[str, str] | None = None) -> list[str]:
-    """Draw one training's loss, and the scores that were watched beside it, each kind of unit in a picture of its own.
+    """Draw one training's loss, and the scores of its evaluations beside it, each kind of unit in a picture of its own.
 
     `labels` gives the metrics' names for readers.
     """
     points = [point for point in curve["points"] if number(point.get("step")) is not None]
     loss = [(float(p["step"]), value) for p in points if (value := number(p.get("loss"))) is not None]
-    watched: dict[str, list[tuple[float, float]]] = {}
+    evaluated: dict[str, list[tuple[float, float]]] = {}
     for point in points:
         for name, value in as_dict(point.get("scores")).items():
             if (found := number(value)) is not None:
-                watched.setdefault((labels or {}).get(str(name), str(name)), []).append((float(point["step"]), found))
+                evaluated.setdefault((labels or {}).get(str(name), str(name)), []).append((float(point["step"]), found))
     name, kept = one_line(curve["model"], 40), number(curve.get("kept"))
     pictures = [lines([("loss", loss)], f"Training loss of {name} by step", "step", "training loss", mark=kept)]
-    losses = {key: value for key, value in watched.items() if "loss" in key}
-    small = {k: v for k, v in watched.items() if k not in losses and all(0 <= y <= 1 for _, y in v)}
-    large = {key: value for key, value in watched.items() if key not in losses and key not in small}
+    losses = {key: value for key, value in evaluated.items() if "loss" in key}
+    small = {k: v for k, v in evaluated.items() if k not in losses and all(0 <= y <= 1 for _, y in v)}
+    large = {key: value for key, value in evaluated.items() if key not in losses and key not in small}
     for group, unit in ((losses, "loss on held-back rows"), (large, "points of 100"), (small, "share")):
         title = f"{unit.capitalize()} of {name} while training, by step"
         pictures.append(lines(list(group.items()), title, "step", unit, named=True, mark=kept))

@@ -84,7 +84,7 @@ def git_state(package: Path | None = None) -> dict[str, Any]:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    # a hook's or a build server's GIT_DIR names another repository; the index is not written for a mere look
+    # a hook's or a build server's GIT_DIR names another repository; the index is not written for a mere query
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
     try:

@@ -1,4 +1,4 @@
-"""Rows of samples.jsonl and of frozen scores, checked before anything is reckoned from them."""
+"""Rows of samples.jsonl and of frozen scores, checked before anything is computed from them."""
 
 from __future__ import annotations
 

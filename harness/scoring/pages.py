@@ -42,7 +42,7 @@ class _File:
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class PageAudit:
     """What is told of one file. Without `problem` the other fields hold."""
 
     file: str
@@ -53,7 +53,7 @@ class Judgement:
 
     @property
     def measured(self) -> bool:
-        """Whether the file was read, and the browser could look at it."""
+        """Whether the file was read, and the browser could render it."""
         return not self.problem and self.outcome != "unscored"
 
     def as_json(self) -> str:
@@ -95,22 +95,22 @@ class Judgement:
         return "\n".join(_plain(line) for line in lines)
 
 
-def judge_files(paths: Sequence[str | Path], out: Callable[[str], object], json: bool = False) -> int:
+def audit_files(paths: Sequence[str | Path], out: Callable[[str], object], json: bool = False) -> int:
     """Measure every file, and every HTML file in every folder, and give `out` what is found as it is found.
 
     A file that is missing, unreadable, empty or no text gets a line that says so, and the others are still measured.
     Returns 0 when all were measured, else 1.
     """
-    judged = complete = 0
-    for judgement in judge(_files(paths)):
-        out(judgement.as_json() if json else judgement.as_text())
-        judged += 1
-        complete += judgement.measured
-    return EXIT_DONE if judged and judged == complete else EXIT_FAILED
+    audited = complete = 0
+    for page in audit(_files(paths)):
+        out(page.as_json() if json else page.as_text())
+        audited += 1
+        complete += page.measured
+    return EXIT_DONE if audited and audited == complete else EXIT_FAILED
 
 
-def judge(files: Iterator[_File]) -> Iterator[Judgement]:
-    """Yield one judgement per file, in order."""
+def audit(files: Iterator[_File]) -> Iterator[PageAudit]:
+    """Yield one audit per file, in order."""
     nu.warm()
     with ExitStack() as stack, ThreadPoolExecutor(1) as side:
         renderer, why_not = _renderer(stack)
@@ -122,23 +122,20 @@ def judge(files: Iterator[_File]) -> Iterator[Judgement]:
             checking = side.submit(nu.check_pages, present)
             renderings = iter(_render(renderer, present))
             reports = iter(checking.result())
-            judgements = iter(
-                [
-                    _judgement(file, page, renderings, reports, why_not)
-                    for file, page in zip(readable, pages, strict=True)
-                ]
+            audits = iter(
+                [_audit(file, page, renderings, reports, why_not) for file, page in zip(readable, pages, strict=True)]
             )
             for file in batch:
-                yield Judgement(file.name, file.problem) if file.problem else next(judgements)
+                yield PageAudit(file.name, file.problem) if file.problem else next(audits)
 
 
-def _judgement(
+def _audit(
     file: _File,
     page: Page,
     renderings: Iterator[Rendering | None],
     reports: Iterator[NuReport | None],
     why_not: str,
-) -> Judgement:
+) -> PageAudit:
     there = page.found
     rendering = next(renderings) if there else None
     evidence = Evidence(
@@ -156,7 +153,7 @@ def _judgement(
         scores["extracted"] = Score(1.0, "only the HTML within the file's other text was measured")
     # Without a page the browser would show nothing; without a browser nothing is known.
     outcome = rendering.outcome if rendering is not None else ("unscored" if there else "blank")
-    return Judgement(file.name, "", outcome, scores, tuple(registry.messages(evidence)))
+    return PageAudit(file.name, "", outcome, scores, tuple(registry.messages(evidence)))
 
 
 def _renderer(stack: ExitStack) -> tuple[Renderer | None, str]:

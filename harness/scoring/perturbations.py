@@ -19,7 +19,7 @@ PERTURBATIONS: Mapping[str, str] = {
     "wrong-task": "the reference of another task",
     "prose-around": "chatter before and after",
 }
-"""The mutants and what was done to each."""
+"""The perturbations and what was done to each."""
 
 RESTYLED: Mapping[str, tuple[str, str]] = {
     "shifted": ("all moved by 3 px", "body{position:relative;left:3px;top:3px}"),
@@ -45,7 +45,7 @@ _OTHER_WORDS = ("lorem", "ipsum", "dolor", "sit", "amet", "consectetur", "adipis
 
 @dataclass(frozen=True, slots=True)
 class Perturbation:
-    """One spoilt answer."""
+    """One perturbed answer."""
 
     kind: str
     text: str
@@ -53,7 +53,7 @@ class Perturbation:
 
 
 def perturbations(task: Task, other: Task | None) -> list[Perturbation]:
-    """Return the mutants that can be made of the task's reference; `other` lends its reference as the wrong task's."""
+    """Return what can be made of the task's reference; `other` lends its own as the wrong task's."""
     text = task.reference
     made = [
         Perturbation("truncated", text[: int(len(text) * _KEPT_SHARE)], "length"),
@@ -71,7 +71,7 @@ def perturbations(task: Task, other: Task | None) -> list[Perturbation]:
 
 
 def restyled(task: Task) -> list[Perturbation]:
-    """Return the reference with each of the style sheets of `RESTYLED`: what only a measure of looks is tried with."""
+    """Return the reference with each of the style sheets of `RESTYLED`: what only a visual metric is tried with."""
     return [Perturbation(kind, _with_style(task.reference, style)) for kind, (_, style) in RESTYLED.items()]
 
 

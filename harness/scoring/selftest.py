@@ -1,4 +1,4 @@
-"""A metric must prove itself: no spoilt answer may beat the reference it was made from.
+"""A metric must prove itself: no perturbed answer may beat the reference it was made from.
 
 Every run does this on a small sample, part of it rendered, before its numbers are printed; `suites check` does it on
 all tasks.
@@ -22,16 +22,16 @@ RUN_SAMPLE = 12
 """Tasks that each run tries: about a hundred pages, a few seconds."""
 
 RUN_RENDERED = 6
-"""Of these, the tasks whose references and mutants each run also renders."""
+"""Of these, the tasks whose references and perturbations each run also renders."""
 
 RUN_RENDERED_PERTURBATIONS = frozenset({"emptied", "hollow", "wrong-task", *RESTYLED})
-"""The mutants that a run renders: those which a browser must tell from the reference, about thirty distinct pages."""
+"""What a run renders: perturbations that a browser must tell from the reference, about thirty distinct pages."""
 
-LOOKS = frozenset({"visual_similarity"})
+VISUAL = frozenset({"visual_similarity"})
 """Metrics of how a page looks: tried with restyled pages too, which must come out nearer than a hollow one."""
 
 TOLERATED_SHARE = 0.1
-"""References have faults of their own, so a mutant may win now and then (a cut page lacks the fault at its end)."""
+"""References have faults, so a perturbed one may win now and then (a cut page lacks those at its end)."""
 
 APPLIES: Mapping[str, frozenset[str]] = {
     "form": frozenset({"truncated", "unclosed", "swapped", "emptied", "prose-around"}),
@@ -41,7 +41,7 @@ APPLIES: Mapping[str, frozenset[str]] = {
     "content": frozenset({"truncated", "emptied", "hollow", "text-replaced", "wrong-task", "prose-around"}),
     "render": frozenset({"emptied", "hollow"}),
 }
-"""Which mutants each kind of metric is tried with: another task's page is as well-formed as this one's."""
+"""Which perturbations each kind of metric is tried with: another task's page is as well-formed as this one's."""
 
 Renderer = Callable[[Sequence[tuple[Task, str]]], Sequence[Rendering | None]]
 """Renders pages for their tasks and returns what was measured, in the same order."""
@@ -49,7 +49,7 @@ Renderer = Callable[[Sequence[tuple[Task, str]]], Sequence[Rendering | None]]
 
 @dataclass(frozen=True, slots=True)
 class MetricCheck:
-    """One metric against one kind of mutant."""
+    """One metric against one kind of perturbation."""
 
     metric: str
     mutant: str
@@ -73,7 +73,7 @@ class SelfTestReport:
     refused: Mapping[str, str]
     """Metric → why its numbers mean nothing."""
     untested: tuple[str, ...]
-    """Metrics that no mutant could be measured with (no browser, no Java, no reference)."""
+    """Metrics that no perturbation could be measured with (no browser, no Java, no reference)."""
 
     def as_dict(self) -> dict[str, Any]:
         """The report for a JSON file."""
@@ -89,11 +89,11 @@ def self_test(
     rendered: int | None = None,
     metrics: Sequence[Metric] = METRICS,
 ) -> SelfTestReport:
-    """Score the references of `tasks` and their mutants, and return which metrics prefer the mutants.
+    """Score the references of `tasks` and their perturbations, and return which metrics prefer these.
 
-    A metric is refused where a kind of mutant beats its references in over 10 % of the tasks, where mutants of all
+    A metric is refused where a kind of perturbation beats its references in over 10 % of the tasks, where those of all
     kinds together win more often than they lose, or where none ever scores less than a reference that scores something.
-    A metric of looks is also refused where a hollow page beats the same page restyled in over 10 % of the tasks.
+    A visual metric is also refused where a hollow page beats the same page restyled in over 10 % of the tasks.
     `sample` tasks are taken evenly from all (None: all). Without `render` metrics that need a browser stay untested;
     `rendered` bounds how many tasks are rendered, and then only with `RUN_RENDERED_PERTURBATIONS` (None: all, with
     all).
@@ -104,14 +104,14 @@ def self_test(
     outcomes: Counter[tuple[str, str, str]] = Counter()
     reference_sum: Counter[str] = Counter()
     for metric in metrics:
-        for own, spoilt in zip(evidence, trials, strict=True):
+        for own, perturbed in zip(evidence, trials, strict=True):
             reference_score = score_metric(metric, own[0])
             if reference_score is None:
                 continue
             reference_sum[metric.name] += int((reference_score.value or 0) > 0)
             values: dict[str, float | None] = {}
-            for mutant, mutant_evidence in zip(spoilt[1], own[1:], strict=True):
-                if mutant.kind not in APPLIES[metric.kind] and not (metric.name in LOOKS and mutant.kind in RESTYLED):
+            for mutant, mutant_evidence in zip(perturbed[1], own[1:], strict=True):
+                if mutant.kind not in APPLIES[metric.kind] and not (metric.name in VISUAL and mutant.kind in RESTYLED):
                     continue
                 mutant_score = score_metric(metric, mutant_evidence)
                 values[mutant.kind] = mutant_score.value if mutant_score else None
@@ -129,7 +129,7 @@ def self_test(
 
 
 def _pages(tasks: Sequence[Task]) -> list[tuple[Task, list[Perturbation]]]:
-    """Each task with its mutants; the wrong task's answer is that of the task half the list away."""
+    """Each task with its perturbations; the wrong task's answer is that of the task half the list away."""
     found = []
     for index, task in enumerate(tasks):
         other = tasks[(index + max(1, len(tasks) // 2)) % len(tasks)]
@@ -140,20 +140,20 @@ def _pages(tasks: Sequence[Task]) -> list[tuple[Task, list[Perturbation]]]:
 def _measure(
     trials: Sequence[tuple[Task, list[Perturbation]]], with_nu: bool, render: Renderer | None, rendered: int | None
 ) -> list[list[Evidence]]:
-    """Evidence of the reference and each mutant, per task; Nu sees all pages at once, and so does the renderer."""
+    """Evidence of the reference and each perturbation, per task; Nu and the renderer see all pages at once."""
     flat = [
         (task, mutant, extract(mutant.text, mutant.finish_reason, task.scope))
-        for task, spoilt in trials
-        for mutant in (Perturbation("reference", task.reference), *spoilt)
+        for task, perturbed in trials
+        for mutant in (Perturbation("reference", task.reference), *perturbed)
     ]
     few = {task.id for task in _evenly([task for task, _ in trials], rendered)}
     present = [index for index, (_, _, page) in enumerate(flat) if page.found]
     reports: dict[int, Any] = {}
     renderings: dict[int, Any] = {}
     if with_nu:
-        judged = [index for index in present if flat[index][1].kind not in RESTYLED]
-        checked = nu.check_pages([flat[i][2].html for i in judged], [flat[i][0].scope for i in judged])
-        reports = dict(zip(judged, checked, strict=True))
+        checkable = [index for index in present if flat[index][1].kind not in RESTYLED]
+        checked = nu.check_pages([flat[i][2].html for i in checkable], [flat[i][0].scope for i in checkable])
+        reports = dict(zip(checkable, checked, strict=True))
     if render is not None:
         shown = [index for index in present if rendered is None or _shown(flat[index][1], flat[index][0], few)]
         asked = [(_unchecked(flat[i][0], flat[i][1]), flat[i][2].html) for i in shown]
@@ -181,7 +181,7 @@ def _measure(
 
 
 def _unchecked(task: Task, mutant: Perturbation) -> Task:
-    """A restyled page is only looked at: its task's checks need not run."""
+    """A restyled page is only rendered: its task's checks need not run."""
     return replace(task, checks=()) if mutant.kind in RESTYLED else task
 
 
@@ -223,9 +223,9 @@ def _refused(
                 f"'{worst.mutant}' beats the reference in {worst.mutant_wins} of {worst.measured} tasks"
             )
         elif wins > losses:
-            refused[metric.name] = f"spoilt answers beat the reference {wins} times and lose to it {losses} times"
+            refused[metric.name] = f"perturbed answers beat the reference {wins} times and lose to it {losses} times"
         elif wins == losses == 0 and trials and reference_sum.get(metric.name, 0):
-            refused[metric.name] = "no spoilt answer ever scores less than the reference"
+            refused[metric.name] = "no perturbed answer ever scores less than the reference"
     return refused
 
 

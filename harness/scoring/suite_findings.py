@@ -1,4 +1,4 @@
-"""What the check of a suite found, and which tasks it says to mend."""
+"""What the check of a suite found, and which tasks it says to fix."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.scoring.selftest import SelfTestReport
 from harness.suite.shift import Shift
 
 TIERS = ("extracted", "parses", "well_formed", "conforming", "renders")
-"""What every reference must hold; one that does not is a task to mend."""
+"""What every reference must hold; one that does not is a task to fix."""
 
 TOLD = ("lxml_clean", "doctype", "titled", "closed", "accessible", "overflow_free")
 """Counted of the references, but not asked of them."""
@@ -34,7 +34,7 @@ class Tier:
 
 @dataclass(frozen=True, slots=True)
 class SuiteCheck:
-    """What was found. `mend` is empty exactly when no task needs work."""
+    """What was found. `to_fix` is empty exactly when no task needs work."""
 
     suite: str
     revision: str
@@ -64,8 +64,8 @@ class SuiteCheck:
     """How long answers may be, by an estimate of the tokens of all references."""
 
     @property
-    def mend(self) -> dict[str, list[str]]:
-        """Task id → why it is to be mended, in the order of the suite's parts and ids."""
+    def to_fix(self) -> dict[str, list[str]]:
+        """Task id → why it is to be fixed, in the order of the suite's parts and ids."""
         found: dict[str, list[str]] = {}
 
         def add(task: str, why: str) -> None:
@@ -95,14 +95,14 @@ class SuiteCheck:
 
     @property
     def sound(self) -> bool:
-        """Nothing is to mend, no metric is refused, and the browser could measure every reference."""
+        """Nothing is to fix, no metric is refused, and the browser could measure every reference."""
         unrendered = any(tier.unmeasured for tier in self.tiers if tier.name == "renders")
-        return not (self.mend or self.self_test.refused or unrendered)
+        return not (self.to_fix or self.self_test.refused or unrendered)
 
     def as_dict(self) -> dict[str, Any]:
         """The findings for a JSON file: ids, counts and reasons, no text of any task."""
         found = {name: value for name, value in asdict(self).items() if name != "self_test"}
-        return {"schema": 1, **found, "self_test": self.self_test.as_dict(), "mend": self.mend}
+        return {"schema": 1, **found, "self_test": self.self_test.as_dict(), "mend": self.to_fix}
 
 
 _ADJECTIVES = {

@@ -37,7 +37,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 @contextlib.contextmanager
 def disk_faults_named(folder: Path) -> Iterator[None]:
-    """Turn a library's failed write below `folder` into the one line that says what mends it.
+    """Turn a library's failed write below `folder` into the one line that says what fixes it.
 
     Raises:
         HarnessError: the disk is full or not writable; everything else passes as it is.

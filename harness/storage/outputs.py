@@ -29,7 +29,7 @@ _HEAD_BYTES = 4096
 _NAMED = 3
 
 Mark = re.Pattern[bytes] | Callable[[Path], bool]
-"""What says that a file is of the harness' making: a pattern found in its head, or a look at the file."""
+"""What says that a file is of the harness' making: a pattern found in its head, or a test of the file."""
 
 
 def is_ours(path: Path, mark: Mark | None = None) -> bool:

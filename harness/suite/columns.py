@@ -25,7 +25,7 @@ REFERENCES = (
 
 _TAG = re.compile(r"<[a-zA-Z][^<>]*>")
 _SAMPLE = 200
-"""Rows looked at; a column's nature shows in the first few."""
+"""Rows read; a column's nature shows in the first few."""
 
 
 def guess_columns(names: Sequence[str], rows: Sequence[Mapping[str, Any]], place: str) -> dict[str, str]:

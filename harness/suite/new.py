@@ -156,7 +156,7 @@ def _from_file(folder: Path, source: Path) -> MadeSuite:
 
 
 def _from_hub(folder: Path, hub_id: str) -> MadeSuite:
-    """The rows stay on the hub; only their columns are looked at, where it can be reached."""
+    """The rows stay on the hub; only their columns are read, where it can be reached."""
     notes = []
     names = _hub_columns(hub_id)
     if names is None:
@@ -213,7 +213,7 @@ title: {json.dumps(name)}
 description: ""
 license: ""  # of the data; shown in `suites list`
 
-# document: a whole page is asked for. fragment: a part of one, such as a form; it is judged inside a page.
+# document: a whole page is asked for. fragment: a part of one, such as a form; it is measured inside a page.
 scope: {scope}
 # Faults that do not count against a page: missing-doctype, missing-title. Both are still reported on their own.
 ignore: [{", ".join(ignore)}]

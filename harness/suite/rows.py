@@ -72,7 +72,7 @@ def _parse_json(text: str, place: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise UsageError(f"{place} is not valid JSON: {error.msg} at column {error.colno}", "mend the line") from None
+        raise UsageError(f"{place} is not valid JSON: {error.msg} at column {error.colno}", "fix the line") from None
 
 
 def _row(place: str, item: Any) -> RawRow:
@@ -92,7 +92,7 @@ def _csv(path: Path) -> Iterator[RawRow]:
                     )
                 yield RawRow(f"{path}, line {reader.line_num}", dict(item))
         except csv.Error as error:
-            raise UsageError(f"{path}, line {reader.line_num} is not valid CSV: {error}", "mend the quotes") from None
+            raise UsageError(f"{path}, line {reader.line_num} is not valid CSV: {error}", "fix the quotes") from None
 
 
 def _parquet(path: Path) -> Iterator[RawRow]:

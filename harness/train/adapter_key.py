@@ -15,7 +15,7 @@ from harness.model.profile_schema import Training
 from harness.model.prompt import PromptRenderer
 from harness.storage.cache import cache_folder, content_key
 from harness.train.data import TrainingRow
-from harness.train.evaluation import Watched
+from harness.train.evaluation import TrainingEvaluation
 from harness.train.trackers import TRACKER_FIELDS
 
 FORM = 2
@@ -37,12 +37,12 @@ def adapter_key(
     renderer: PromptRenderer,
     training: Training,
     rows: Sequence[TrainingRow],
-    watched: Watched | None = None,
+    evaluation: TrainingEvaluation | None = None,
 ) -> str:
     """Return the content key of the adapter that this training makes: never a name."""
-    content = _content(loaded.weights.sha256, loaded, renderer, training, rows, watched)
+    content = _content(loaded.weights.sha256, loaded, renderer, training, rows, evaluation)
     content |= {"form": FORM, "packages": {name: version(name) for name in _PACKAGES}}
-    if training.fit == "card":
+    if training.batch_plan == "auto":
         content["packages"]["liger-kernel"] = installed("liger-kernel")
     return content_key(content)
 
@@ -52,7 +52,7 @@ def adapter_of_form_1(
     renderer: PromptRenderer,
     training: Training,
     rows: Sequence[TrainingRow],
-    watched: Watched | None = None,
+    evaluation: TrainingEvaluation | None = None,
 ) -> Path | None:
     """Return the folder of this training's finished adapter under the key of old, or None without one.
 
@@ -61,11 +61,11 @@ def adapter_of_form_1(
     hashes = loaded.weights.hashes
     if hashes is None:
         return None
-    content = _content(hashes.tensors, loaded, renderer, training, rows, watched)
+    content = _content(hashes.tensors, loaded, renderer, training, rows, evaluation)
     content["packages"] = {name: version(name) for name in _PACKAGES_OF_FORM_1}
-    if watched:
-        look = {name: value for name, value in watched.identity.items() if name != "answers"}
-        content["watch"] = content["watch"] | {"look": look}
+    if evaluation:
+        identity = {name: value for name, value in evaluation.identity.items() if name != "answers"}
+        content["watch"] = content["watch"] | {"look": identity}
     folder = cache_folder("adapters") / content_key(content)[:32]
     return folder if (folder / RECORD).is_file() and (folder / ADAPTER_FILE).is_file() else None
 
@@ -118,13 +118,15 @@ def _content(
     renderer: PromptRenderer,
     training: Training,
     rows: Sequence[TrainingRow],
-    watched: Watched | None,
+    evaluation: TrainingEvaluation | None,
 ) -> dict[str, Any]:
     sometimes: dict[str, Any] = {}  # absent where it says nothing, so that adapters from before it are still found
-    if training.fit != "as-written":
-        sometimes["fit"] = training.fit  # its kernels round otherwise
-    if watched:
-        sometimes["watch"] = watched.cache_key_fields()
+    if training.batch_plan == "auto":
+        sometimes["fit"] = (
+            "card"  # its kernels round otherwise; keys keep the words of before, so that adapters are found
+        )
+    if evaluation:
+        sometimes["watch"] = evaluation.cache_key_fields()
     return sometimes | {
         "weights": weights,
         "precision": asdict(loaded.precision),

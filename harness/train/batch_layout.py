@@ -24,7 +24,7 @@ class BatchPlan:
     checkpointing: bool
     """Layers are computed again in the backward pass instead of being kept."""
     plain_base: bool = False
-    """4-bit weights are held as plain 16-bit matrices beside the 4-bit ones while training."""
+    """4-bit weights are held dequantized, as 16-bit matrices, beside the 4-bit ones while training."""
 
     @property
     def effective_batch(self) -> int:
@@ -70,7 +70,7 @@ class BatchPlan:
         }
 
     def __str__(self) -> str:
-        base = ", 4-bit base held as plain matrices" if self.plain_base else ""
+        base = ", 4-bit base held dequantized" if self.plain_base else ""
         kept = "layers recomputed" if self.checkpointing else "layers kept"
         return f"micro-batch {self.micro_batch} × {self.accumulation}, {kept}{base}"
 

@@ -1,4 +1,4 @@
-"""4-bit base weights as plain matrices while training: the same values, without unpacking them twice a step."""
+"""4-bit base weights as 16-bit matrices while training: the same values, without unpacking them twice a step."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A training that is watched by the task: looks at the model between steps, the best weights so far, an early end.
+"""Evaluations of a model between the steps of its training, the best weights so far, an early end.
 
-What is looked at is handed in: training knows no scorer. Every decision follows from the log of the trainer, which
+What evaluates is handed in: training knows no scorer. Every decision follows from the log of the trainer, which
 stands in each checkpoint, so that a training that was killed decides the same.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 
 from harness.errors import UsageError
 from harness.model.attention import own_attention
-from harness.model.profile_schema import Watch
+from harness.model.profile_schema import DevEvaluation
 from harness.storage.atomic import finished_folder
 from harness.types import Task, sha256
 
@@ -28,18 +28,18 @@ LAST = "last"
 
 
 @dataclass(frozen=True)
-class Watched:
-    """What a training is watched by."""
+class TrainingEvaluation:
+    """What a training is evaluated on, and by what."""
 
-    settings: Watch
+    settings: DevEvaluation
     development: tuple[Task, ...]
     """The rows that are answered: neither trained on nor held out."""
-    look: Callable[[], Mapping[str, float]]
+    evaluate: Callable[[], Mapping[str, float]]
     """Lets the model as it stands answer them and returns each metric, and `TASK_SCORE` where it could be measured."""
     identity: Mapping[str, Any]
-    """Of what `look` does: metrics with their versions, generation settings."""
+    """Of what `evaluate` does: metrics with their versions, generation settings."""
     tell: Callable[[str], None] | None = None
-    """Called with a line for each look."""
+    """Called with a line for each evaluation."""
 
     def cache_key_fields(self) -> dict[str, Any]:
         """Return what decides which weights are kept, for the adapter's key."""
@@ -47,7 +47,7 @@ class Watched:
         return {"settings": self.settings.model_dump(exclude={"batch_size"}), "look": self.identity, "rows": rows}
 
 
-def looks(log: Sequence[Mapping[str, Any]]) -> dict[int, dict[str, float]]:
+def evaluations(log: Sequence[Mapping[str, Any]]) -> dict[int, dict[str, float]]:
     """Return the scores in a trainer's log by step."""
     found: dict[int, dict[str, float]] = {}
     for entry in log:
@@ -59,42 +59,42 @@ def looks(log: Sequence[Mapping[str, Any]]) -> dict[int, dict[str, float]]:
 
 def best_step(log: Sequence[Mapping[str, Any]]) -> int | None:
     """Return the step with the highest task score, the first among equals; None where none has a score."""
-    scored = {step: scores[TASK_SCORE] for step, scores in looks(log).items() if TASK_SCORE in scores}
+    scored = {step: scores[TASK_SCORE] for step, scores in evaluations(log).items() if TASK_SCORE in scores}
     return max(sorted(scored), key=lambda step: scored[step]) if scored else None
 
 
 def is_over(log: Sequence[Mapping[str, Any]], patience: int | None) -> bool:
-    """Return whether the last `patience` looks brought no higher task score than one before them."""
-    steps, best = sorted(looks(log)), best_step(log)
+    """Return whether the last `patience` evaluations brought no higher task score than one before them."""
+    steps, best = sorted(evaluations(log)), best_step(log)
     if patience is None or best is None:
         return False
     return len(steps) - 1 - steps.index(best) >= patience
 
 
-def watcher(watched: Watched, checkpoints: Path) -> Any:
-    """Build the callback that looks at the model; its `log` must be set to the trainer's before the training."""
+def evaluation_callback(evaluation: TrainingEvaluation, checkpoints: Path) -> Any:
+    """Build the callback that evaluates the model; its `log` must be set to the trainer's before the training."""
     from transformers import TrainerCallback
 
-    class Watcher(TrainerCallback):  # type: ignore[misc]  # transformers ships no types for it
+    class EvaluationCallback(TrainerCallback):  # type: ignore[misc]  # transformers ships no types for it
         log: Callable[[dict[str, float]], None]
 
         def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
             step = state.global_step
-            if step % watched.settings.every and step < state.max_steps:
+            if step % evaluation.settings.every and step < state.max_steps:
                 return
             logs_loss = control.should_log
             with as_measured(model):
-                scores = _of_main_process(watched.look)
+                scores = _of_main_process(evaluation.evaluate)
                 self.log({f"{LOGGED_AS}{name}": value for name, value in scores.items()})
             control.should_log = logs_loss  # logging takes it back, and the step's loss comes after this
             best = best_step(state.log_history)
             if best == step and state.is_world_process_zero:
                 with finished_folder(_kept(checkpoints, step)) as folder:
                     model.save_pretrained(str(folder), safe_serialization=True)
-            if watched.tell and state.is_world_process_zero:
+            if evaluation.tell and state.is_world_process_zero:
                 words = ", ".join(f"{name} {value:.3g}" for name, value in scores.items())
-                watched.tell(f"step {step}: {words}{': the best so far' if best == step else ''}")
-            over = step < state.max_steps and is_over(state.log_history, watched.settings.patience)
+                evaluation.tell(f"step {step}: {words}{': the best so far' if best == step else ''}")
+            over = step < state.max_steps and is_over(state.log_history, evaluation.settings.patience)
             if over:
                 control.should_training_stop = True
             # without a checkpoint here, a training killed after this step comes back to it and stops again
@@ -107,17 +107,20 @@ def watcher(watched: Watched, checkpoints: Path) -> Any:
                     if folder != _kept(checkpoints, best_step(state.log_history)):
                         shutil.rmtree(folder)
 
-    return Watcher()
+    return EvaluationCallback()
 
 
 def refuse_shards(trainer: Any) -> None:
-    """Stop before a watched training whose processes hold parts of the model: one alone could not let it answer.
+    """Stop before an evaluated training whose processes hold parts of the model: one alone could not let it answer.
 
     Raises:
         UsageError: the model is sharded.
     """
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-        raise UsageError("a model that is sharded over processes cannot be watched", "take `watch` out of the file")
+        raise UsageError(
+            "a model that is sharded over processes cannot be evaluated in training",
+            "take `evaluation` out of the file",
+        )
 
 
 def keep_best(trainer: Any, folder: Path, checkpoints: Path) -> dict[str, Any]:
@@ -145,7 +148,7 @@ def curve(log: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for entry in log:
         if "loss" in entry:
             points.setdefault(entry["step"], {"step": entry["step"]})["loss"] = entry["loss"]
-    for step, scores in looks(log).items():
+    for step, scores in evaluations(log).items():
         points.setdefault(step, {"step": step})["scores"] = scores
     return [points[step] for step in sorted(points)]
 
@@ -173,8 +176,8 @@ def _kept(checkpoints: Path, step: int | None) -> Path:
     return checkpoints / f"best-{step}"
 
 
-def _of_main_process(look: Callable[[], Mapping[str, float]]) -> dict[str, float]:
-    """Let one process look for all: they must come to the same decision.
+def _of_main_process(evaluate: Callable[[], Mapping[str, float]]) -> dict[str, float]:
+    """Let one process evaluate for all: they must come to the same decision.
 
     Raises:
         torch.OutOfMemoryError: in all of them where that one's memory ran out.
@@ -187,7 +190,7 @@ def _of_main_process(look: Callable[[], Mapping[str, float]]) -> dict[str, float
     told: list[dict[str, float] | None] = [None]
     if state.is_main_process:
         with contextlib.suppress(torch.OutOfMemoryError):
-            told = [dict(look())]
+            told = [dict(evaluate())]
     if state.num_processes > 1:
         broadcast_object_list(told)
     if told[0] is None:

@@ -40,7 +40,7 @@ class InitialAdapter:
         self._logits = self._look(loaded.model) if isinstance(self._initialiser, str) else None
 
     def keep(self, model: Any) -> None:
-        """Look at what PEFT made of the base, before anything is learnt.
+        """Examine what PEFT made of the base, before anything is learnt.
 
         Raises:
             UsageError: the initialiser changed the base into another model, whose adapter would fit nothing else.

@@ -31,8 +31,8 @@ from harness.train.batch_layout import BatchPlan, written_layout
 from harness.train.settings import max_length
 
 EFFICIENCY = 0.40
-"""Share of the data sheet's dense rate that 4 N · tokens/s reaches with layers kept and a plain base. Measured: 0.43
-with Liger's kernels, 0.37 without."""
+"""Share of the data sheet's dense rate that 4 N · tokens/s reaches with layers kept and a dequantized base. Measured:
+0.43 with Liger's kernels, 0.37 without."""
 RECOMPUTED_4BIT_SECONDS = 0.42
 """What a micro-batch takes on top for unpacking weights and for launches with recomputing, on an H100. Measured."""
 
@@ -69,7 +69,7 @@ def _row_length(training: Training) -> int:
     length = max_length(training.sft)
     if length is None:
         raise UsageError(
-            "without a limit on a row's tokens there is nothing to reckon with", "set train.sft.max_length"
+            "without a limit on a row's tokens there is nothing to compute with", "set train.sft.max_length"
         )
     return length
 
@@ -78,8 +78,8 @@ def peak_memory(shape: Shape, training: Training, layout: BatchPlan, quantizatio
     """Return the peak memory of a training in 16 bit with rows of full length.
 
     Kept for each token and layer, in 16-bit numbers: 8 hidden (two norms with input and output, query, key, value,
-    attention) and 4 inner (gate, up, their product and its part). Without the lean kernels norms and adapters keep 16.5
-    bytes · hidden more (measured). Recomputing keeps each layer's input, and one layer as a whole while it is redone.
+    attention) and 4 inner (gate, up, their product and its part). Without the fused kernels norms and adapters keep
+    16.5 bytes · hidden more (measured). Recomputing keeps each layer's input, and one layer whole while it is redone.
     """
     hidden, inner, layers = shape.hidden_size, shape.intermediate_size, shape.num_hidden_layers
     linear = linear_weights(shape)
@@ -90,7 +90,7 @@ def peak_memory(shape: Shape, training: Training, layout: BatchPlan, quantizatio
     adapter = adapter_weights(shape, training.lora)
     moments = 2 if "8bit" in str(training.sft.get("optim", "")) else 8
     tokens = layout.micro_batch * _row_length(training)
-    layer = 2 * (8 * hidden + 4 * inner) + (16.5 * hidden if training.fit == "as-written" else 0)
+    layer = 2 * (8 * hidden + 4 * inner) + (16.5 * hidden if training.batch_plan == "as-written" else 0)
     kept = 2 * hidden * layers + layer + 4 * inner if layout.checkpointing else layers * layer
     mask = 4 * tokens**2  # a mask over packed rows and its copy in 16 bit, where there is no flash attention
     return Memory(int(weights), 8 * adapter, moments * adapter, int(tokens * kept) + mask)
@@ -102,12 +102,12 @@ def tokens_per_second(
     """Return the expected speed in real tokens a second, of packed rows.
 
     4 N FLOP a token for a frozen base, 6 N with recomputing, at the measured share of the card's rate; and for 4-bit
-    weights that are not held as plain matrices, the time to unpack them, scaled from an H100 by memory bandwidth.
+    weights that are not held dequantized, the time to unpack them, scaled from an H100 by memory bandwidth.
     """
     passes = 3 if layout.checkpointing else 2
     tokens = layout.micro_batch * _row_length(training)
     work = float(2 * passes * matrix_weights(shape) * tokens)
-    if training.fit == "as-written" or not card.modern:
+    if training.batch_plan == "as-written" or not card.modern:
         # every pair of a micro-batch, hidden by the mask or not: forward once or twice, backward 2.5 times
         pairs = shape.num_hidden_layers * tokens**2 * shape.hidden_size
         work += 4 * pairs * (4.5 if layout.checkpointing else 3.5)
@@ -119,7 +119,7 @@ def tokens_per_second(
 
 
 def layouts(written: BatchPlan, quantization: Quantization) -> list[BatchPlan]:
-    """Return every way of doing the same step: smaller micro-batches, layers kept or not, the base plain or not."""
+    """Return every way of doing the same step: smaller micro-batches, layers kept, the base dequantized, or not."""
     batches = [micro for micro in range(1, written.effective_batch + 1) if written.effective_batch % micro == 0]
     plain = (False, True) if quantization == "nf4" else (False,)
     return [
@@ -155,7 +155,7 @@ def nearest_fitting(shape: Shape, training: Training, quantization: Quantization
     """Return in words the setting nearest to the written one that fits: a layout, then 4 bit, then shorter rows."""
     layout = best_layout(shape, training, quantization, card)
     if layout is not None:
-        return f"use train.fit: card, or in train.sft {layout.sft()}"
+        return f"use train.batch_plan: auto, or in train.sft {layout.sft()}"
     if quantization != "nf4" and best_layout(shape, training, "nf4", card):
         return "use --quantization nf4"
     quantised = "" if quantization == "nf4" else "--quantization nf4 and "
@@ -169,7 +169,7 @@ def nearest_fitting(shape: Shape, training: Training, quantization: Quantization
 
 
 def fitting_layout(file: ProfileFile, training: Training, precision: Precision) -> BatchPlan:
-    """Return the layout to train in: the written one, or with `fit: card` on a GPU the fastest that fits.
+    """Return the layout to train in: the written one, or with `batch_plan: auto` on a GPU the fastest that fits.
 
     Where several processes train together, the part of each.
 
@@ -179,7 +179,7 @@ def fitting_layout(file: ProfileFile, training: Training, precision: Precision) 
     """
     written = written_layout(training.sft).shared(processes.count())
     card = this_card() if precision.device == "cuda" else None
-    if training.fit == "as-written" or card is None or file.shape is None:
+    if training.batch_plan == "as-written" or card is None or file.shape is None:
         return written
     layout = best_layout(file.shape, training, precision.quantization, card, processes.count())
     if layout is None:

@@ -24,7 +24,7 @@ from harness.train.adapter_key import FORM, RECORD, adapter_key, adapter_of_form
 from harness.train.batch_layout import BatchPlan, written_layout
 from harness.train.callbacks import Progress
 from harness.train.data import DataReport, training_rows
-from harness.train.evaluation import Watched
+from harness.train.evaluation import TrainingEvaluation
 from harness.train.settings import check_names, check_targets, max_length
 from harness.train.trackers import tensorboard_beside
 from harness.train.trainer_run import attempt, free_memory
@@ -52,8 +52,8 @@ class TrainedAdapter:
     """What was changed because memory ran out, one line each."""
     peak_memory_bytes: int | None = None
     """The most GPU memory that tensors took while training; None on a CPU."""
-    watch: Mapping[str, Any] | None = None
-    """`settings`, `development` (task ids), `kept_step`, `stopped_early`; None where nothing was watched."""
+    evaluation: Mapping[str, Any] | None = None
+    """`settings`, `development` (task ids), `kept_step`, `stopped_early`; None without an evaluation."""
 
 
 def train_adapter(
@@ -65,7 +65,7 @@ def train_adapter(
     on_report: Callable[[DataReport], None] | None = None,
     on_notice: Callable[[str], None] | None = None,
     layout: BatchPlan | None = None,
-    watched: Watched | None = None,
+    evaluation: TrainingEvaluation | None = None,
 ) -> TrainedAdapter:
     """Fine-tune an adapter, or return it from the cache; a killed training goes on from its last checkpoint.
 
@@ -79,7 +79,7 @@ def train_adapter(
         on_notice: Called with a line for each thing that the training had to change.
         layout: How to lay it out on the card; None is as the settings say. It is no part of the cache's key: it
             changes the order of sums and nothing else.
-        watched: What the training is watched by; None keeps the last step's weights.
+        evaluation: What the training is evaluated on, and by what; None keeps the last step's weights.
 
     Raises:
         UsageError: a setting is wrong, no rows are left, or the processes cannot share a step's rows evenly.
@@ -94,8 +94,8 @@ def train_adapter(
         if on_notice:
             on_notice(line)
 
-    folder = cache_folder("adapters") / adapter_key(loaded, renderer, training, rows, watched)[:32]
-    earlier = None if (folder / RECORD).exists() else adapter_of_form_1(loaded, renderer, training, rows, watched)
+    folder = cache_folder("adapters") / adapter_key(loaded, renderer, training, rows, evaluation)[:32]
+    earlier = None if (folder / RECORD).exists() else adapter_of_form_1(loaded, renderer, training, rows, evaluation)
     if earlier is not None and is_same_training(earlier, loaded, training):
         folder = earlier
     elif earlier is not None:
@@ -110,7 +110,9 @@ def train_adapter(
         from_cache = processes.any_rank(record_path.exists())
         if not from_cache:
             check_targets((name for name, _ in loaded.model.named_modules()), training.lora)
-            once = functools.partial(attempt, loaded, renderer, training, rows, folder, on_progress, watched=watched)
+            once = functools.partial(
+                attempt, loaded, renderer, training, rows, folder, on_progress, evaluation=evaluation
+            )
             shared = layout or written_layout(training.sft).shared(processes.count())
             _train(once, training, folder, on_notice, shared)
     record = _as_written(training) | json.loads(record_path.read_text(encoding="utf-8"))
@@ -127,13 +129,13 @@ def train_adapter(
         layout=record["layout"],
         out_of_memory=tuple(record["out_of_memory"]),
         peak_memory_bytes=record["peak_memory_bytes"],
-        watch=_watch_record(watched, record) if watched else None,
+        evaluation=_evaluation_record(evaluation, record) if evaluation else None,
     )
 
 
-def _watch_record(watched: Watched, record: Mapping[str, Any]) -> dict[str, Any]:
-    development = [task.id for task in watched.development]
-    return {"settings": watched.settings.model_dump(), "development": development, **record["watch"]}
+def _evaluation_record(evaluation: TrainingEvaluation, record: Mapping[str, Any]) -> dict[str, Any]:
+    development = [task.id for task in evaluation.development]
+    return {"settings": evaluation.settings.model_dump(), "development": development, **record["watch"]}
 
 
 def _as_written(training: Training) -> dict[str, Any]:

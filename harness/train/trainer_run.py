@@ -18,7 +18,7 @@ from harness.train.batch_layout import BatchPlan, laid_out
 from harness.train.callbacks import Progress, last_checkpoint, printer, recorder, refuse_useless
 from harness.train.data import TrainingRow
 from harness.train.ddp_trainer import trainer_class
-from harness.train.evaluation import LAST, Watched, curve, keep_best, refuse_shards, watcher
+from harness.train.evaluation import LAST, TrainingEvaluation, curve, evaluation_callback, keep_best, refuse_shards
 from harness.train.initial import InitialAdapter
 from harness.train.model_card import write_card
 from harness.train.settings import library_refusals, lora_config, sft_config
@@ -32,7 +32,7 @@ def attempt(
     folder: Path,
     on_progress: Callable[[Progress], None] | None,
     layout: BatchPlan,
-    watched: Watched | None = None,
+    evaluation: TrainingEvaluation | None = None,
 ) -> dict[str, Any]:
     """Train in this layout, from the last checkpoint where there is one; save the adapter and return its record."""
     import torch
@@ -41,7 +41,7 @@ def attempt(
     checkpoints = folder / "checkpoints"
     dataset = Dataset.from_list([{"input_ids": row.input_ids, "labels": row.labels} for row in rows])
     clock = recorder(on_progress, checkpoints)
-    watching = [watcher(watched, checkpoints)] if watched else []
+    evaluating = [evaluation_callback(evaluation, checkpoints)] if evaluation else []
     with loaded.lent() as base:
         base.config.use_cache = False  # with a cache, packed rows see each other under sdpa
         if torch.cuda.is_available():
@@ -57,18 +57,18 @@ def attempt(
                     train_dataset=dataset,
                     processing_class=copy.deepcopy(renderer.tokenizer),  # some settings change it
                     peft_config=lora_config(training.lora),
-                    callbacks=[clock, *watching],
+                    callbacks=[clock, *evaluating],
                 )
             loaded.model = trainer.model
             initial.keep(trainer.model)
             trainer.remove_callback(printer())
-            for callback in watching:
+            for callback in evaluating:
                 refuse_shards(trainer)
                 callback.log = trainer.log
             _keep_trainable_parameters_in_float32(trainer.model)
             started = time.monotonic()
             last = last_checkpoint(checkpoints)
-            with _lean(trainer.model, loaded, training):
+            with _fused(trainer.model, loaded, training):
                 trainer.train(resume_from_checkpoint=str(last) if last else None)
             refuse_useless(trainer.model, trainer.state.global_step)
             kept = keep_best(trainer, folder, checkpoints)
@@ -82,7 +82,7 @@ def attempt(
             "steps": trainer.state.global_step,
             "seconds": round(seconds, 3),
             "curve": curve(trainer.state.log_history),
-            "watch": kept if watched else None,
+            "watch": kept if evaluation else None,
             "peak_memory_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
         }
 
@@ -116,7 +116,7 @@ def _accelerated_base(loaded: LoadedModel, training: Training, settings: Any, la
         yield
 
 
-def _lean(model: Any, loaded: LoadedModel, training: Training) -> contextlib.AbstractContextManager[Any]:
+def _fused(model: Any, loaded: LoadedModel, training: Training) -> contextlib.AbstractContextManager[Any]:
     from harness.train.fused_layers import lean_layers
 
     if not _fitted(loaded, training):
@@ -126,7 +126,7 @@ def _lean(model: Any, loaded: LoadedModel, training: Training) -> contextlib.Abs
 
 def _fitted(loaded: LoadedModel, training: Training) -> bool:
     """Return whether leaner kernels may do the work: float32 on a CPU stays torch's own arithmetic, bit for bit."""
-    return training.fit == "card" and loaded.precision.dtype != "float32"
+    return training.batch_plan == "auto" and loaded.precision.dtype != "float32"
 
 
 def free_memory() -> None:

@@ -47,11 +47,11 @@ _SHARES = {"adam_beta1", "adam_beta2", "label_smoothing_factor", "lora_dropout"}
 _ABOVE_ZERO_OR_ABSENT = {"neftune_noise_alpha", "router_aux_loss_coef"}
 
 _NEUTRAL: Mapping[str, tuple[Any, str]] = {
-    "eval_strategy": ("no", "use `watch:`, which looks at a development slice"),
-    "do_eval": (False, "use `watch:`, which looks at a development slice"),
+    "eval_strategy": ("no", "use `evaluation:`, which answers a development slice"),
+    "do_eval": (False, "use `evaluation:`, which answers a development slice"),
     "do_predict": (False, "`python -m harness run` lets the model answer"),
-    "eval_on_start": (False, "use `watch:`, which looks at a development slice"),
-    "load_best_model_at_end": (False, "use `watch:`, which keeps the best step"),
+    "eval_on_start": (False, "use `evaluation:`, which answers a development slice"),
+    "load_best_model_at_end": (False, "use `evaluation:`, which keeps the best step"),
     "push_to_hub": (False, "use `python -m harness train MODEL --push REPO`"),
     "resume_from_checkpoint": (None, "a training goes on from its own last checkpoint by itself"),
     "model_init_kwargs": (None, "the profile says how the weights are loaded"),

@@ -61,9 +61,9 @@ def test_the_doctor_says_what_is_missing(capsys: pytest.CaptureFixture[str], mon
     def missing() -> tuple[bool | None, str]:
         raise HarnessError("no Chromium was found", "install one")
 
-    monkeypatch.setattr(doctor, "_LOOKS", (doctor._guarded("browser", missing),))
+    monkeypatch.setattr(doctor, "_CHECKS", (doctor._guarded("browser", missing),))
     assert doctor.examine() == 1
     assert capsys.readouterr().out == "MISSING  browser: no Chromium was found (install one)\n"
-    monkeypatch.setattr(doctor, "_LOOKS", (doctor._guarded("checker", missing, needed=False),))
+    monkeypatch.setattr(doctor, "_CHECKS", (doctor._guarded("checker", missing, needed=False),))
     assert doctor.examine() == 0
     assert capsys.readouterr().out == "without  checker: no Chromium was found (install one)\n"

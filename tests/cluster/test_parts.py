@@ -32,7 +32,7 @@ def test_actors_are_words_with_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("actors", "nodes", "crew"),
+    ("actors", "nodes", "counts"),
     [
         ("", [node(CPU=2), node(CPU=2)], WorkerCounts(2, 0, 1, 2, 2)),
         ("", [node(CPU=1)], WorkerCounts(1, 0, 1, 1, 2)),
@@ -46,8 +46,8 @@ def test_actors_are_words_with_numbers() -> None:
         ("models=3,cpus=2,scorers=5,browsers=4", [node(CPU=8)], WorkerCounts(3, 0, 2, 5, 4)),
     ],
 )
-def test_what_is_left_open_is_decided_by_the_cluster(actors: str, nodes: list[Any], crew: WorkerCounts) -> None:
-    assert plan_workers(parse_actors(actors), nodes) == crew
+def test_what_is_left_open_is_decided_by_the_cluster(actors: str, nodes: list[Any], counts: WorkerCounts) -> None:
+    assert plan_workers(parse_actors(actors), nodes) == counts
 
 
 def test_guided_batches_get_smaller_and_hold_everything_once() -> None:

@@ -167,7 +167,7 @@ def test_a_node_killed_while_it_renders(
 ) -> None:
     monkeypatch.setattr("harness.cluster.executor.CHUNK", 6)
     # four workers on four CPUs, one of them for models: the other node has a page's worker, wherever that one is
-    crew = Actors(models=1, cpus=1, scorers=3, browsers=2)
+    actors = Actors(models=1, cpus=1, scorers=3, browsers=2)
     ready: dict[str, int] = {}
     """How many pages were rendered when a node's first worker was ready."""
     welcome = RayExecutor._welcome_scorer
@@ -182,7 +182,7 @@ def test_a_node_killed_while_it_renders(
 
     monkeypatch.setattr(RayExecutor, "_welcome_scorer", note)
     with once(it_renders, two_nodes.kill_other) as killed:
-        folder, said = do(replace(request(two_nodes, "killed-rendering"), actors=crew))
+        folder, said = do(replace(request(two_nodes, "killed-rendering"), actors=actors))
     assert killed
     assert "pages: a worker died on node" in said, said
     assert without_times(read(folder, "samples.jsonl")) == local_rows[1]

@@ -25,7 +25,7 @@ from harness.runs.model_name import family
 from tests.compare.compare_data import make_rows
 
 
-def test_mean_pivot_is_the_symmetric_bootstrap_t_reckoned_replicate_by_replicate() -> None:
+def test_mean_pivot_is_the_symmetric_bootstrap_t_computed_replicate_by_replicate() -> None:
     values = np.random.default_rng(1).exponential(size=30)
     resampler = Resampler(seed=3, replicates=300)
     pivot = mean_pivots([values], resampler)[0]

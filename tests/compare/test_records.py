@@ -1,4 +1,4 @@
-"""Rows are checked before anything is reckoned from them: one line names file, line, field and value."""
+"""Rows are checked before anything is computed from them: one line names file, line, field and value."""
 
 from __future__ import annotations
 

@@ -158,7 +158,7 @@ def test_flips_name_the_tasks_both_ways() -> None:
     assert sum(part["n"] for part in flips["by_difficulty"].values()) == 30
 
 
-def test_leaked_tasks_are_reckoned_without_beside() -> None:
+def test_leaked_tasks_are_left_out_beside() -> None:
     rows = make_rows(30)
     leaked = [rows[0]["task"], "no-such-task"]
     suite = summary_of(rows, leaked={"starter": leaked})["suites"]["starter"]

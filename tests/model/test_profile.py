@@ -42,10 +42,10 @@ def test_the_settings_of_a_profile_are_accepted(name: str, tmp_path: Path) -> No
         check_names(training.sft, training.lora)
         sft_config(training.sft, Precision("none", "float32", "cpu"), 0, str(tmp_path))
         lora_config(training.lora)
-    watches = [training.watch for training in trainings if training.watch]
-    assert watches
-    for watch in watches:
-        check_metrics(watch)
+    evaluations = [training.evaluation for training in trainings if training.evaluation]
+    assert evaluations
+    for evaluation in evaluations:
+        check_metrics(evaluation)
 
 
 @pytest.mark.parametrize(("gpu", "name"), [(True, "llama-2-7b"), (False, "smollm2-135m")])

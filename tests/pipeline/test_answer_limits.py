@@ -79,7 +79,7 @@ def test_references_out_of_reach_are_counted_and_said(tiny_profile: Path) -> Non
     assert f"{reach.out_of_reach} of 6 references are longer than that" in said
 
 
-def test_what_the_context_leaves_is_reckoned_with(tiny_profile: Path, tiny_folder: Path, tmp_path: Path) -> None:
+def test_what_the_context_leaves_counts(tiny_profile: Path, tiny_folder: Path, tmp_path: Path) -> None:
     short = tmp_path / "short-context"
     short.mkdir()
     for file in tiny_folder.iterdir():

@@ -54,16 +54,16 @@ def test_answers_that_differ_are_counted(own_cache: Path, tiny: LoadedModel, mon
         for d in generator.complete(TASKS)
     ]
     part = SimpleNamespace(own=TASKS, suite=SimpleNamespace(name="s"))
-    resolved: Any = SimpleNamespace(request=SimpleNamespace(check_batch=3), measured=[part])
+    plan: Any = SimpleNamespace(config=SimpleNamespace(check_batch=3), measured=[part])
     reporter = ProgressReporter(Console(file=io.StringIO()))
 
     def check() -> dict[str, Any]:
-        return check_batches(resolved, [ModelUnderTest(generator)], rows, LocalExecutor(), reporter)["base"]
+        return check_batches(plan, [ModelUnderTest(generator)], rows, LocalExecutor(), reporter)["base"]
 
     assert check() == {"batch_size": 3, "answers": 3, "differ": 0, "tasks": []}
     assert sizes == [3, 1]
     rows[1]["completion"] += "!"
     assert check() == {"batch_size": 3, "answers": 3, "differ": 1, "tasks": [f"s/{rows[1]['task']}"]}
     assert sizes == [3, 1]  # from the store
-    resolved.request.check_batch = 0
-    assert check_batches(resolved, [ModelUnderTest(generator)], rows, LocalExecutor(), reporter) == {}
+    plan.config.check_batch = 0
+    assert check_batches(plan, [ModelUnderTest(generator)], rows, LocalExecutor(), reporter) == {}

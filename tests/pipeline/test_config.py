@@ -14,13 +14,13 @@ TINY = RunConfig(profile="tiny", name="mine")
 
 
 def test_a_request_is_resolved_to_what_exists(tiny_workplace: Path) -> None:
-    resolved = resolve(TINY)
-    assert [spec.name for spec in resolved.specs] == ["base", "base-fewshot", "tuned"]
-    assert resolved.controls == CONTROL_NAMES
-    (part,) = resolved.measured
+    plan = resolve(TINY)
+    assert [spec.name for spec in plan.specs] == ["base", "base-fewshot", "tuned"]
+    assert plan.controls == CONTROL_NAMES
+    (part,) = plan.measured
     assert (part.suite.name, len(part.tasks), len(part.suite.train)) == ("small", 6, 8)
-    assert resolved.training_suites == {"small": part.suite}
-    assert resolved.run_name == "mine"
+    assert plan.training_suites == {"small": part.suite}
+    assert plan.run_name == "mine"
 
 
 def test_a_tuned_model_is_never_measured_without_its_strongest_rival(tiny_workplace: Path) -> None:
@@ -33,8 +33,8 @@ def test_a_limit_takes_a_fixed_part_and_full_takes_all(tiny_workplace: Path) -> 
     file = tiny_workplace / "tasks" / "small" / "suite.yaml"
     file.write_text(file.read_text() + "default_held_out: 4\n")
     ids = {
-        words: [task.id for task in resolve(request).measured[0].tasks]
-        for words, request in (
+        words: [task.id for task in resolve(config).measured[0].tasks]
+        for words, config in (
             ("default", TINY),
             ("limit", replace(TINY, limit=2)),
             ("full", replace(TINY, full=True)),
@@ -45,9 +45,9 @@ def test_a_limit_takes_a_fixed_part_and_full_takes_all(tiny_workplace: Path) -> 
 
 
 def test_the_suite_measured_is_another_one_than_the_suite_learnt_from(tiny_workplace: Path) -> None:
-    resolved = resolve(replace(TINY, suites=("html_starter",)))
-    assert [part.suite.name for part in resolved.measured] == ["html_starter"]
-    assert set(resolved.training_suites) == {"small"}
+    plan = resolve(replace(TINY, suites=("html_starter",)))
+    assert [part.suite.name for part in plan.measured] == ["html_starter"]
+    assert set(plan.training_suites) == {"small"}
 
 
 def test_the_default_name_follows_what_decides_and_nothing_else(tiny_workplace: Path) -> None:
@@ -55,14 +55,14 @@ def test_the_default_name_follows_what_decides_and_nothing_else(tiny_workplace: 
     words = ("bread", "rivers", "clouds", "poetry", "engines", "chess", "violins", "harbours", "lamps", "wolves")
     rows = [{"prompt": f"All about {word}", "reference": f"<p>{word}"} for word in words]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    request = RunConfig(profile="tiny", data={"small": data})
-    name = resolve(request).run_name
-    assert resolve(replace(request, fresh=True)).run_name == name
+    config = RunConfig(profile="tiny", data={"small": data})
+    name = resolve(config).run_name
+    assert resolve(replace(config, fresh=True)).run_name == name
     copy = data.rename(tiny_workplace / "renamed.jsonl")
-    assert resolve(replace(request, data={"small": copy})).run_name == name
-    assert resolve(replace(request, data={"small": copy}, limit=2)).run_name != name
+    assert resolve(replace(config, data={"small": copy})).run_name == name
+    assert resolve(replace(config, data={"small": copy}, limit=2)).run_name != name
     copy.write_text(copy.read_text().replace("<p>wolves", "<p>wolf"))
-    assert resolve(replace(request, data={"small": copy})).run_name != name
+    assert resolve(replace(config, data={"small": copy})).run_name != name
 
 
 def test_quantization_of_the_command_line_goes_before_the_profiles(tiny_workplace: Path) -> None:
@@ -71,9 +71,9 @@ def test_quantization_of_the_command_line_goes_before_the_profiles(tiny_workplac
 
 
 def test_models_only_reads_no_suite_to_measure(tiny_workplace: Path) -> None:
-    resolved = resolve(replace(TINY, models=("tuned",)), models_only=True)
-    assert resolved.measured == ()
-    assert [spec.name for spec in resolved.specs] == ["tuned"]
+    plan = resolve(replace(TINY, models=("tuned",)), models_only=True)
+    assert plan.measured == ()
+    assert [spec.name for spec in plan.specs] == ["tuned"]
 
 
 def test_a_suite_with_an_empty_part_is_refused(tiny_workplace: Path) -> None:
@@ -129,14 +129,14 @@ def test_a_split_is_named_for_all_suites_or_for_one(tiny_workplace: Path) -> Non
     file = tiny_workplace / "tasks" / "html_alpaca" / "suite.yaml"
     assert "of_rows: 636, train_rows: 500" in file.read_text()
     file.write_text(file.read_text().replace("of_rows: 636, train_rows: 500", "of_rows: 10, train_rows: 7"))
-    request = replace(TINY, suites=("small", "html_alpaca"), models=("base",), data={"html_alpaca": rows})
-    default = {part.suite.name: part.suite for part in resolve(request).measured}
+    config = replace(TINY, suites=("small", "html_alpaca"), models=("base",), data={"html_alpaca": rows})
+    default = {part.suite.name: part.suite for part in resolve(config).measured}
     for words_of_option in (("original",), ("html_alpaca=original",), ("default", "html_alpaca=original")):
-        found = {part.suite.name: part.suite for part in resolve(replace(request, split=words_of_option)).measured}
+        found = {part.suite.name: part.suite for part in resolve(replace(config, split=words_of_option)).measured}
         assert (found["html_alpaca"].split, found["small"].split) == ("original", "default")
         assert [len(part) for part in (found["html_alpaca"].train, found["html_alpaca"].held_out)] == [7, 3]
         assert found["html_alpaca"].split_hash != default["html_alpaca"].split_hash
-    unnamed = replace(request, name=None)
+    unnamed = replace(config, name=None)
     assert resolve(unnamed).run_name != resolve(replace(unnamed, split=("original",))).run_name
 
 

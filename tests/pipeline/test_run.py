@@ -291,10 +291,10 @@ def test_a_checkpoint_of_llamas_shape_goes_the_way_of_llama_2(workplace: Path, t
     )
     (folder / "profile.yaml").write_text(profile)
     tuned = (folder / "tuned.yaml").read_text()
-    watched = "{every: 5, rows: 16, max_new_tokens: 512, patience: 3}"
-    assert watched in tuned
+    evaluation = "{every: 5, rows: 16, max_new_tokens: 512, patience: 3}"
+    assert evaluation in tuned
     small = "{every: 1, rows: 2, max_new_tokens: 8, patience: 3}"  # ten rows in all
-    (folder / "tuned.yaml").write_text(tuned.replace(watched, small))
+    (folder / "tuned.yaml").write_text(tuned.replace(evaluation, small))
     words = ("bread", "rivers", "clouds", "poetry", "engines", "chess", "violins", "harbours", "lamps", "wolves")
     rows = [{"instruction": f"Page of {word}", "input": "", "output": f"<p>{word} {word}</p>"} for word in words]
     (workplace / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

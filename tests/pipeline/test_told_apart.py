@@ -31,9 +31,9 @@ def make_adapter(folder: Path) -> str:
     return str(folder)
 
 
-def refused(request: RunConfig) -> str:
+def refused(config: RunConfig) -> str:
     with pytest.raises(UsageError) as fault:
-        resolve(request)
+        resolve(config)
     assert "\n" not in str(fault.value)
     return str(fault.value)
 
@@ -143,9 +143,9 @@ def test_a_folder_as_training_suite_works_in_train_as_in_run(
     make_suite(folder, train=8, held_out=2)
     profile = tiny_workplace / "baselines" / "tiny" / "profile.yaml"
     profile.write_text(profile.read_text().replace("training_suite: small", f"training_suite: {folder}"))
-    resolved = resolve(replace(TINY, models=("base", "tuned")))
-    assert [part.suite.name for part in resolved.measured] == ["small"]
-    assert list(resolved.training_suites) == ["lessons"]
+    plan = resolve(replace(TINY, models=("base", "tuned")))
+    assert [part.suite.name for part in plan.measured] == ["small"]
+    assert list(plan.training_suites) == ["lessons"]
     tuned = tiny_workplace / "baselines" / "tiny" / "tuned.yaml"
     tuned.write_text(tuned.read_text().replace("max_steps: 4", "max_steps: 1"))
     code, said, complaint = command_line("train", "--profile", "tiny")

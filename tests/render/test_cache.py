@@ -86,7 +86,7 @@ def test_whatever_else_decides_the_rendering_is_in_the_key(tmp_path: Path, monke
     assert key(replace(PAGE, key="another name")) == keys[-1]
 
 
-@pytest.mark.parametrize("name", ["axe.min.js", "measure.js", "lane.py", "checks.py"])
+@pytest.mark.parametrize("name", ["axe.min.js", "measure.js", "shared_tab.py", "checks.py"])
 def test_the_renderers_own_code_is_in_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     copy = tmp_path / "render"
     shutil.copytree(Path(cache.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from harness.render.excuse import ScriptError
-from harness.render.outcome import Facts, judge
+from harness.render.outcome import Facts, classify_outcome
 
 SEEN = {"measured": True, "text": "Hello", "painted": 0.1}
 
@@ -34,4 +34,4 @@ SEEN = {"measured": True, "text": "Hello", "painted": 0.1}
     ],
 )
 def test_the_first_outcome_that_applies_is_the_one(facts: dict[str, object], outcome: str) -> None:
-    assert judge(Facts(**(SEEN | facts)))[0] == outcome
+    assert classify_outcome(Facts(**(SEEN | facts)))[0] == outcome

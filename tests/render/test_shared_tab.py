@@ -46,8 +46,8 @@ PLAIN = "<!DOCTYPE html><title>x</title><p>Plain"
 
 
 @pytest.fixture
-def lanes(browser_there: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, str, int]]]:
-    """For each page that went into a lane: its key, why it was given up, and the process it was in."""
+def visits(browser_there: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, str, int]]]:
+    """For each page that went into the shared process: its key, why it was given up, and the process it was in."""
     went: list[tuple[str, str, int]] = []
     render = SharedTabRenderer.render
 
@@ -79,35 +79,35 @@ def render(settings: RenderSettings, **pages: str) -> dict[str, Rendering]:
     return done
 
 
-def test_a_page_comes_out_of_a_shared_process_as_out_of_its_own(lanes: list[tuple[str, str, int]]) -> None:
+def test_a_page_comes_out_of_a_shared_process_as_out_of_its_own(visits: list[tuple[str, str, int]]) -> None:
     pages = {"writes": WRITES, "tells": TELLS, "tall": TALL, "reads": READS, "plain": PLAIN, "empty": ""}
     settings = RenderSettings(workers=1, axe=True)
     shared = render(settings, **pages)
-    assert [(key, why) for key, why, _ in lanes] == [(key, "") for key in pages]
-    assert len({process for *_, process in lanes}) == 1
+    assert [(key, why) for key, why, _ in visits] == [(key, "") for key in pages]
+    assert len({process for *_, process in visits}) == 1
     alone = render(dataclasses.replace(settings, shared_process=False), **pages)
-    assert len(lanes) == len(pages)
+    assert len(visits) == len(pages)
     for key in pages:
         assert shared[key] == alone[key]
     assert shared["tells"].outcome == "blocked-resource"
     assert "en-US" in shared["tells"].visible_text and "said 1" in shared["tells"].console_errors
 
 
-def test_nothing_of_a_page_reaches_the_next_one(lanes: list[tuple[str, str, int]]) -> None:
+def test_nothing_of_a_page_reaches_the_next_one(visits: list[tuple[str, str, int]]) -> None:
     settings = RenderSettings(workers=1, axe=False)
     first = render(settings, reads=READS)["reads"]
     assert first.visible_text.startswith('["",0,0,"",2,null,null,null,null,"",1,null,""]')
     later = render(settings, writes=WRITES, reads=READS)["reads"]
     assert later == first
-    assert lanes[1][2] == lanes[2][2] != 0
+    assert visits[1][2] == visits[2][2] != 0
 
 
-def test_the_same_page_again_finds_nothing_of_itself(lanes: list[tuple[str, str, int]]) -> None:
+def test_the_same_page_again_finds_nothing_of_itself(visits: list[tuple[str, str, int]]) -> None:
     counts = "<p>x<script>document.write(localStorage.visits = 1 + +(localStorage.visits || 0))</script>"
     with Renderer(RenderSettings(workers=1, axe=False, twice=True)) as renderer:
         done = [renderer.render([RenderRequest("same", counts)])["same"] for _ in range(2)]
     assert {(rendering.visible_text, rendering.stable) for rendering in done} == {("x1", True)}
-    assert len(lanes) == 4
+    assert len(visits) == 4
 
 
 @pytest.mark.parametrize(
@@ -123,20 +123,20 @@ def test_the_same_page_again_finds_nothing_of_itself(lanes: list[tuple[str, str,
     ],
 )
 def test_the_process_of_a_page_that_misbehaves_is_thrown_away(
-    lanes: list[tuple[str, str, int]], page: str, why: str
+    visits: list[tuple[str, str, int]], page: str, why: str
 ) -> None:
     done = render(RenderSettings(workers=1, axe=False), before=PLAIN, bad=page, after=PLAIN)
     assert done["before"].outcome == done["after"].outcome == "ok"
-    (_, _, process), (_, said, _), (_, _, later) = lanes
+    (_, _, process), (_, said, _), (_, _, later) = visits
     assert said == why or not why
     assert process != later or not why
 
 
-def test_processes_are_recycled(lanes: list[tuple[str, str, int]]) -> None:
+def test_processes_are_recycled(visits: list[tuple[str, str, int]]) -> None:
     settings = RenderSettings(workers=1, axe=False, pages_per_process=2, pages_per_browser=5)
     done = render(settings, **{f"p{number}": PLAIN for number in range(6)})
     assert {rendering.outcome for rendering in done.values()} == {"ok"}
-    processes = [process for *_, process in lanes]
+    processes = [process for *_, process in visits]
     assert processes[0] == processes[1] != processes[2] == processes[3] != processes[4] != processes[5]
 
 
@@ -144,10 +144,10 @@ def test_a_lane_whose_browser_dies_goes_on_with_another(browser_there: None) -> 
     with Renderer(RenderSettings(workers=1, axe=False)) as renderer:
         assert renderer.render([RenderRequest("a", PLAIN)])["a"].outcome == "ok"
         assert renderer._pool is not None
-        (seat,) = renderer._pool._all
-        assert seat.lane is not None and seat.lane._connection is not None
-        first = seat.lane.pid
-        seat.lane._connection.kill()
+        (slot,) = renderer._pool._all
+        assert slot.shared_tab is not None and slot.shared_tab._connection is not None
+        first = slot.shared_tab.pid
+        slot.shared_tab._connection.kill()
         assert renderer.render([RenderRequest("b", PLAIN)])["b"].outcome == "ok"
         assert renderer.render([RenderRequest("c", PLAIN)])["c"].outcome == "ok"
-        assert seat.lane.pid != first
+        assert slot.shared_tab.pid != first

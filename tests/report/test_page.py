@@ -346,7 +346,7 @@ def test_a_link_with_filters_leads_to_the_gallery(page: Any, run_dir: Path) -> N
     assert shown(page) == "10 of 60 tasks"
 
 
-def test_a_watched_training_shows_its_task_score_and_which_step_is_measured(page: Any, run_dir: Path) -> None:
+def test_an_evaluated_training_shows_its_task_score_and_which_step_is_measured(page: Any, run_dir: Path) -> None:
     page.goto(address(run_dir))
     making = page.locator("#making")
     assert "weights of step 40 of 60" in (making.locator("p.note").first.text_content() or "")

@@ -128,7 +128,7 @@ def test_with_nu(nu_choice: object) -> None:
 @pytest.mark.parametrize(
     ("score", "why"),
     [
-        (lambda e: Score(1.0), "no spoilt answer ever scores less"),
+        (lambda e: Score(1.0), "no perturbed answer ever scores less"),
         (lambda e: Score(float(len(e.completion) < len(page("bread")) - 40)), "beats the reference"),
         (lambda e: Score(float("lorem" in e.completion)), "beats the reference"),
     ],

@@ -12,7 +12,7 @@ from harness.errors import HarnessError
 from harness.render.browser import find_browser
 from harness.scoring import pages
 from harness.types import Rendering
-from tests.conftest import ROOT
+from tests.conftest import ROOT, CommandLine
 from tests.pipeline.test_faults import obeying_permissions
 
 GOOD = '<!DOCTYPE html><html lang="en"><head><title>T</title></head><body><p>Hi</p></body></html>'
@@ -40,7 +40,7 @@ def browser(monkeypatch: pytest.MonkeyPatch) -> Browser:
 
 def run(*paths: Path) -> tuple[int, list[dict[str, object]]]:
     lines: list[str] = []
-    code = pages.judge_files(paths, lines.append, json=True)
+    code = pages.audit_files(paths, lines.append, json=True)
     return code, [json.loads(line) for line in lines]
 
 
@@ -100,7 +100,7 @@ def test_text_for_people_names_faults_and_cannot_steer_the_terminal(browser: Bro
     path = tmp_path / "evil\x1b[31m.html"
     path.write_text("<!DOCTYPE html><title>\x1b]0;owned\x07</title><p></b\x1b[2J>", encoding="utf-8")
     lines: list[str] = []
-    pages.judge_files([path], lines.append)
+    pages.audit_files([path], lines.append)
     (text,) = lines
     assert "\x1b" not in text
     assert "\x07" not in text
@@ -124,7 +124,7 @@ def test_without_a_browser_the_rest_is_still_measured(tmp_path: Path, monkeypatc
     assert "no browser was found" in row["notes"]["renders"]  # type: ignore[index]
 
 
-def test_nothing_to_judge_is_not_done(tmp_path: Path, browser: Browser) -> None:
+def test_nothing_to_audit_is_not_done(tmp_path: Path, browser: Browser) -> None:
     assert run()[0] == 1
 
 
@@ -135,7 +135,7 @@ def test_what_may_not_be_read_costs_no_other_its_measure(tmp_path: Path) -> None
         (tmp_path / name).write_text(GOOD, encoding="utf-8")
     (tmp_path / "forbidden.html").chmod(0)
     (tmp_path / "locked").chmod(0)
-    command = [*obeying_permissions(), sys.executable, "-m", "harness", "judge", "--json", "forbidden.html", "."]
+    command = [*obeying_permissions(), sys.executable, "-m", "harness", "audit", "--json", "forbidden.html", "."]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     (tmp_path / "locked").chmod(0o755)
@@ -157,3 +157,16 @@ def test_what_shows_something_without_a_word_is_not_blank(tmp_path: Path, body: 
     (tmp_path / "a.html").write_text(GOOD.replace("<p>Hi</p>", body), encoding="utf-8")
     _, (row,) = run(tmp_path / "a.html")
     assert row["outcome"] == "ok"
+
+
+def test_the_name_of_before_names_the_new_one_and_does_the_work(
+    browser: Browser, tmp_path: Path, command_line: CommandLine
+) -> None:
+    (tmp_path / "a.html").write_text(GOOD, encoding="utf-8")
+    now = command_line("audit", "--json", str(tmp_path))
+    assert (now[0], now[2]) == (0, "")
+    said = "`judge` is now called `audit`; the old name goes with the next version\n"
+    assert command_line("judge", "--json", str(tmp_path)) == (*now[:2], said)
+    commands = [line.split()[0] for line in command_line("--help")[1].splitlines() if line.strip()]
+    assert "audit" in commands
+    assert "judge" not in commands

@@ -47,7 +47,7 @@ def _found(**changes: object) -> SuiteCheck:
 
 
 def test_a_clean_suite_has_nothing_to_mend() -> None:
-    assert _found().mend == {}
+    assert _found().to_fix == {}
     assert _found().sound
 
 
@@ -65,8 +65,8 @@ def test_a_clean_suite_has_nothing_to_mend() -> None:
 )
 def test_each_fault_names_its_task(changes: dict[str, object], task: str, why: str) -> None:
     found = _found(**changes)
-    assert list(found.mend) == [task]
-    assert why in found.mend[task][0]
+    assert list(found.to_fix) == [task]
+    assert why in found.to_fix[task][0]
     assert not found.sound
 
 
@@ -80,7 +80,7 @@ def test_a_refused_metric_and_a_page_nobody_could_render_are_not_sound() -> None
 
 
 def test_accessibility_of_references_is_told_only() -> None:
-    assert _found(tiers=(Tier("accessible", 2, 2, 3, {"a": "no label"}, {}),)).mend == {}
+    assert _found(tiers=(Tier("accessible", 2, 2, 3, {"a": "no label"}, {}),)).to_fix == {}
 
 
 def _printed(found: SuiteCheck) -> str:
@@ -100,7 +100,7 @@ def test_80_columns_are_enough_and_pages_cannot_write_escapes() -> None:
     assert max(map(len, printed.splitlines())) <= 80
     assert "\x1b" not in printed and "\u202e" not in printed
     assert "[bold]x[/bold]" in printed
-    assert "Tasks to mend: 41" in printed
+    assert "Tasks to fix: 41" in printed
 
 
 def test_how_parts_compare_and_what_is_out_of_reach_is_told_and_no_task_to_mend() -> None:
@@ -150,9 +150,9 @@ def test_faults_planted_in_a_suite_are_found(checked: Callable[[Suite], SuiteChe
             ),
         )
     )
-    assert set(found.mend) == {"broken", "wrong", "lax", "leaky"}
-    assert "not well-formed" in found.mend["broken"][0]
-    assert any("shows Ice [must]" in why for why in found.mend["wrong"])
-    assert any("an empty page passes" in why for why in found.mend["lax"])
-    assert found.mend["leaky"] == ["held out, but nearly the same as training row fine"]
+    assert set(found.to_fix) == {"broken", "wrong", "lax", "leaky"}
+    assert "not well-formed" in found.to_fix["broken"][0]
+    assert any("shows Ice [must]" in why for why in found.to_fix["wrong"])
+    assert any("an empty page passes" in why for why in found.to_fix["lax"])
+    assert found.to_fix["leaky"] == ["held out, but nearly the same as training row fine"]
     assert {tier.name: tier.passed for tier in found.tiers}["renders"] == 5

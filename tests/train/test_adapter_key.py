@@ -16,13 +16,13 @@ import pytest
 from harness.generate.settings import GenerationSettings
 from harness.generate.transformers.generator import Generator
 from harness.model.load import LoadedModel
-from harness.model.profile_schema import PackagedGguf, Training, Watch, Weights
+from harness.model.profile_schema import DevEvaluation, PackagedGguf, Training, Weights
 from harness.model.prompt import PromptRenderer
 from harness.model.weights import fetch_weights
-from harness.pipeline.dev_evaluation import watched_rows
+from harness.pipeline.dev_evaluation import set_up_evaluation
 from harness.storage.cache import content_key
 from harness.suite.load import find_suite, load_suite
-from harness.train.adapter_key import adapter_key, is_same_training, trained_tokens
+from harness.train.adapter_key import _content, adapter_key, is_same_training, trained_tokens
 from harness.train.data import training_rows
 from harness.train.sft import TrainedAdapter, train_adapter
 from harness.train.trackers import TRACKER_FIELDS
@@ -34,9 +34,9 @@ TRAINING = Training(sft={**SFT, "max_steps": 1}, lora={"r": 2, "target_modules":
 SILENT = {
     "suite": "its rows count",
     "rows": "the rows themselves count",
-    "watch": "counts by what is watched: see the next test",
+    "evaluation": "counts by what is evaluated: see the next test",
 }
-SILENT_OF_WATCH = {"batch_size": "changes the order of sums and nothing else"}
+SILENT_OF_EVALUATION = {"batch_size": "changes the order of sums and nothing else"}
 
 
 def test_every_setting_of_a_training_counts(own_cache: Path, tiny: LoadedModel) -> None:
@@ -45,8 +45,8 @@ def test_every_setting_of_a_training_counts(own_cache: Path, tiny: LoadedModel) 
         "suite": "named",
         "seed": 7,
         "rows": 5,
-        "fit": "card",
-        "watch": None,
+        "batch_plan": "auto",
+        "evaluation": None,
         "sft": {**TRAINING.sft, "weight_decay": 0.5},
         "lora": {**TRAINING.lora, "use_rslora": True},
     }
@@ -63,16 +63,18 @@ def test_every_setting_of_a_training_counts(own_cache: Path, tiny: LoadedModel) 
     assert adapter_key(tiny, other, TRAINING, rows) != before
 
 
-def test_every_setting_of_a_watched_training_counts(own_cache: Path, tiny_workplace: Path, tiny: LoadedModel) -> None:
+def test_every_setting_of_an_evaluated_training_counts(
+    own_cache: Path, tiny_workplace: Path, tiny: LoadedModel
+) -> None:
     suite = load_suite(find_suite("small"))
     asked = Generator("x", tiny, renderer(tiny), GenerationSettings(24, 2))
     rows, _ = training_rows(TASKS, renderer(tiny), 1024)
 
-    def key(watch: Watch) -> str:
-        _, watched = watched_rows(watch, suite, asked)
-        return adapter_key(tiny, renderer(tiny), TRAINING, rows, watched)
+    def key(settings: DevEvaluation) -> str:
+        _, evaluation = set_up_evaluation(settings, suite, asked)
+        return adapter_key(tiny, renderer(tiny), TRAINING, rows, evaluation)
 
-    watch = Watch(every=2, rows=2, metrics=["well_formed"], max_new_tokens=8)
+    settings = DevEvaluation(every=2, rows=2, metrics=["well_formed"], max_new_tokens=8)
     changes: dict[str, Any] = {
         "every": 3,
         "rows": 3,
@@ -81,10 +83,24 @@ def test_every_setting_of_a_watched_training_counts(own_cache: Path, tiny_workpl
         "max_new_tokens": 9,
         "batch_size": 3,
     }
-    assert changes.keys() == Watch.model_fields.keys()
-    before = key(watch)
-    silent = {name for name, value in changes.items() if key(watch.model_copy(update={name: value})) == before}
-    assert silent == set(SILENT_OF_WATCH)
+    assert changes.keys() == DevEvaluation.model_fields.keys()
+    before = key(settings)
+    silent = {name for name, value in changes.items() if key(settings.model_copy(update={name: value})) == before}
+    assert silent == set(SILENT_OF_EVALUATION)
+
+
+def test_keys_keep_the_words_of_before_so_that_adapters_are_found(
+    own_cache: Path, tiny_workplace: Path, tiny: LoadedModel
+) -> None:
+    asked = Generator("x", tiny, renderer(tiny), GenerationSettings(24, 2))
+    rows, _ = training_rows(TASKS, renderer(tiny), 1024)
+    settings = DevEvaluation(every=2, rows=2)
+    _, evaluation = set_up_evaluation(settings, load_suite(find_suite("small")), asked)
+    training = TRAINING.model_copy(update={"batch_plan": "auto"})
+    content = _content("weights", tiny, renderer(tiny), training, rows, evaluation)
+    assert content["fit"] == "card"
+    assert content["watch"].keys() == {"settings", "look", "rows"}
+    assert not {"batch_plan", "evaluation"} & content.keys()
 
 
 def test_the_bases_config_counts(own_cache: Path, tiny: LoadedModel, tmp_path: Path) -> None:

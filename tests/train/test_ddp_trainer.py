@@ -130,13 +130,20 @@ def test_two_processes_learn_what_one_learns_and_save_one_adapter(
 
 
 @pytest.mark.slow
-def test_two_processes_that_are_watched_keep_the_same_step(
+def test_two_processes_that_are_evaluated_keep_the_same_step(
     own_cache: Path, tiny_workplace: Path, tmp_path: Path, command_line: CommandLine
 ) -> None:
     file = tiny_workplace / "baselines" / "tiny" / "tuned.yaml"
-    watch = {"every": 1, "rows": 3, "max_new_tokens": 8, "metrics": ["chrf"]}  # all 0 so early: the first look is kept
+    evaluation = {
+        "every": 1,
+        "rows": 3,
+        "max_new_tokens": 8,
+        "metrics": ["chrf"],
+    }  # all 0 so early: the first is kept
     file.write_text(
-        yaml.safe_dump({"train": {"watch": watch, "sft": SFT, "lora": {"r": 4, "target_modules": "all-linear"}}})
+        yaml.safe_dump(
+            {"train": {"evaluation": evaluation, "sft": SFT, "lora": {"r": 4, "target_modules": "all-linear"}}}
+        )
     )
     code, _, complaint = command_line("train", "--profile", "tiny")
     assert code == 0, complaint

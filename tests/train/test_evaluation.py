@@ -1,4 +1,4 @@
-"""Trainings watched by the task: the best weights are kept, looking changes nothing, kills change nothing."""
+"""Trainings evaluated by the task: the best weights are kept, evaluating changes nothing, kills change nothing."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from transformers.integrations import integration_utils
 
 from harness.errors import UsageError
 from harness.model.load import LoadedModel
-from harness.model.profile_schema import Training, Watch
+from harness.model.profile_schema import DevEvaluation, Training
 from harness.train import sft
-from harness.train.evaluation import LAST, TASK_SCORE, Watched, best_step, is_over, looks
+from harness.train.evaluation import LAST, TASK_SCORE, TrainingEvaluation, best_step, evaluations, is_over
 from harness.train.settings import check_names
 from harness.train.sft import TrainedAdapter, train_adapter
 from harness.types import Task
@@ -28,18 +28,22 @@ from tests.train.test_sft import SFT, TASKS, TRAINING, renderer
 DEVELOPMENT = tuple(Task(name, f"Show {what}", reference=body) for name, what, body in SUBJECTS[8:12])
 
 
-def watched(look: Callable[[], Mapping[str, float]], **settings: Any) -> Watched:
-    return Watched(Watch(**{"every": 2, "rows": 4, **settings}), DEVELOPMENT, look, {"metrics": {"given": 1}})
+def evaluated(evaluate: Callable[[], Mapping[str, float]], **settings: Any) -> TrainingEvaluation:
+    return TrainingEvaluation(
+        DevEvaluation(**{"every": 2, "rows": 4, **settings}), DEVELOPMENT, evaluate, {"metrics": {"given": 1}}
+    )
 
 
 def told(*scores: float) -> Callable[[], Mapping[str, float]]:
-    """A look that finds these task scores, one after the other."""
+    """An evaluation that finds these task scores, one after the other."""
     left = list(scores)
     return lambda: {TASK_SCORE: left.pop(0), "given": 1.0}
 
 
-def train(loaded: LoadedModel, by: Watched | None, training: Training = TRAINING, **more: Any) -> TrainedAdapter:
-    return train_adapter(loaded, renderer(loaded), training, TASKS, watched=by, **more)
+def train(
+    loaded: LoadedModel, by: TrainingEvaluation | None, training: Training = TRAINING, **more: Any
+) -> TrainedAdapter:
+    return train_adapter(loaded, renderer(loaded), training, TASKS, evaluation=by, **more)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -64,15 +68,15 @@ def test_the_best_is_the_first_highest_and_patience_counts_from_it(scores: list[
     assert not is_over(log, None)
 
 
-def test_a_look_without_a_task_score_is_never_the_best() -> None:
+def test_an_evaluation_without_a_task_score_is_never_the_best() -> None:
     log = [{"step": 2, "eval_given": 1.0}, *entries([]), {"step": 4, "eval_task_score": 3.0}, {"step": 6, "loss": 1.0}]
     assert best_step(log) == 4
-    assert looks(log) == {2: {"given": 1.0}, 4: {"task_score": 3.0}}
+    assert evaluations(log) == {2: {"given": 1.0}, 4: {"task_score": 3.0}}
     assert best_step(log[:1]) is None
     assert not is_over(log[:1], 1)
 
 
-def test_the_best_weights_are_the_adapter_and_looking_changes_no_step(own_cache: Path, tiny: LoadedModel) -> None:
+def test_the_best_weights_are_the_adapter_and_evaluating_changes_no_step(own_cache: Path, tiny: LoadedModel) -> None:
     plain = train(tiny, None)
     at_four: dict[str, torch.Tensor] = {}
 
@@ -83,7 +87,7 @@ def test_the_best_weights_are_the_adapter_and_looking_changes_no_step(own_cache:
             )
 
     lines: list[str] = []
-    by = replace(watched(told(10, 30, 20)), tell=lines.append)
+    by = replace(evaluated(told(10, 30, 20)), tell=lines.append)
     best = train(tiny, by, on_progress=note)
     assert best.folder != plain.folder
     kept = weights(best.folder)
@@ -93,22 +97,22 @@ def test_the_best_weights_are_the_adapter_and_looking_changes_no_step(own_cache:
     assert all(torch.equal(last[name], value) for name, value in weights(plain.folder).items())
     assert [point.loss for point in best.curve] == [point.loss for point in plain.curve]
     assert {point.step: point.scores.get(TASK_SCORE) for point in best.curve if point.scores} == {2: 10, 4: 30, 6: 20}
-    assert best.watch is not None
-    assert (best.watch["kept_step"], best.watch["stopped_early"], best.steps) == (4, False, 6)
-    assert best.watch["development"] == [task.id for task in DEVELOPMENT]
+    assert best.evaluation is not None
+    assert (best.evaluation["kept_step"], best.evaluation["stopped_early"], best.steps) == (4, False, 6)
+    assert best.evaluation["development"] == [task.id for task in DEVELOPMENT]
     assert lines[1] == "step 4: task_score 30, given 1: the best so far"
     again = train(tiny, by)  # no score is left to give: it must come from the cache
     assert replace(again, from_cache=False) == best
-    assert plain.watch is None
+    assert plain.evaluation is None
 
 
-def test_patience_ends_the_training_and_the_last_step_is_always_looked_at(own_cache: Path, tiny: LoadedModel) -> None:
-    early = train(tiny, watched(told(30, 20), patience=1))
-    assert early.watch is not None
-    assert (early.watch["kept_step"], early.watch["stopped_early"], early.steps) == (2, True, 4)
-    odd = train(tiny, watched(told(10, 20), every=4))
-    assert odd.watch is not None
-    assert (odd.watch["kept_step"], odd.watch["stopped_early"]) == (6, False)
+def test_patience_ends_the_training_and_the_last_step_is_always_evaluated(own_cache: Path, tiny: LoadedModel) -> None:
+    early = train(tiny, evaluated(told(30, 20), patience=1))
+    assert early.evaluation is not None
+    assert (early.evaluation["kept_step"], early.evaluation["stopped_early"], early.steps) == (2, True, 4)
+    odd = train(tiny, evaluated(told(10, 20), every=4))
+    assert odd.evaluation is not None
+    assert (odd.evaluation["kept_step"], odd.evaluation["stopped_early"]) == (6, False)
     assert not (odd.folder / LAST).exists()
     assert not (odd.folder / "checkpoints").exists()
 
@@ -118,28 +122,28 @@ class Killed(Exception):
 
 
 def scripted(step_of: Callable[[], int], dies: Callable[[int], bool], scores: Mapping[int, float]) -> Any:
-    """A look that depends on the step alone, as a real one does, and may die."""
+    """An evaluation that depends on the step alone, as a real one does, and may die."""
 
-    def look() -> dict[str, float]:
+    def evaluate() -> dict[str, float]:
         step = step_of()
         if dies(step):
             raise Killed
         return {TASK_SCORE: scores[step]}
 
-    return look
+    return evaluate
 
 
 @pytest.mark.parametrize(
     ("kill", "scores", "patience"),
     [
-        ("look at 4", {2: 30, 4: 20, 6: 40}, None),
+        ("evaluation at 4", {2: 30, 4: 20, 6: 40}, None),
         ("save of 4", {2: 10, 4: 30, 6: 20}, None),  # a checkpoint without its mark, the best replaced
         ("step 5", {2: 10, 4: 30, 6: 20}, None),
         ("save of 6", {2: 10, 4: 30, 6: 20}, None),
         ("step 4", {2: 30, 4: 20, 6: 40}, 1),  # it has stopped early, and does so again
     ],
 )
-def test_a_watched_training_that_was_killed_ends_the_same(
+def test_an_evaluated_training_that_was_killed_ends_the_same(
     tmp_path: Path,
     tiny_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -167,9 +171,9 @@ def test_a_watched_training_that_was_killed_ends_the_same(
 
         monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "tensorboard", Counter)
         monkeypatch.setattr(integration_utils, "is_tensorboard_available", lambda: True)
-        look = scripted(lambda: step, lambda step: kill == f"look at {step}", scores)
+        evaluate = scripted(lambda: step, lambda step: kill == f"evaluation at {step}", scores)
         reported = training.model_copy(update={"sft": {**training.sft, "report_to": "tensorboard"}})
-        return train(loaded, watched(look, patience=patience), reported, on_progress=count)
+        return train(loaded, evaluated(evaluate, patience=patience), reported, on_progress=count)
 
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "whole"))
     whole = once("")
@@ -180,29 +184,29 @@ def test_a_watched_training_that_was_killed_ends_the_same(
     assert not resumed.from_cache
     assert resumed.sha256 == whole.sha256
     assert resumed.curve == whole.curve
-    assert resumed.watch == whole.watch
+    assert resumed.evaluation == whole.evaluation
     assert resumed.steps == whole.steps
     assert (resumed.folder / LAST).exists() == (whole.folder / LAST).exists()
 
 
-def test_what_watches_decides_the_adapter_and_who_is_told_does_not(tiny: LoadedModel) -> None:
+def test_what_evaluates_decides_the_adapter_and_who_is_told_does_not(tiny: LoadedModel) -> None:
     rows, _ = sft.training_rows(TASKS, renderer(tiny), 1024)
-    by = watched(told())
+    by = evaluated(told())
 
-    def key(by: Watched | None, training: Training = TRAINING) -> str:
+    def key(by: TrainingEvaluation | None, training: Training = TRAINING) -> str:
         return sft.adapter_key(tiny, renderer(tiny), training, rows, by)
 
     others = [
         None,
-        watched(told(), every=3),
-        watched(told(), patience=2),
+        evaluated(told(), every=3),
+        evaluated(told(), patience=2),
         replace(by, development=DEVELOPMENT[1:]),
         replace(by, identity={"metrics": {"given": 2}}),
     ]
     keys = {key(other) for other in others}
     assert len(keys) == len(others)
     assert key(by) not in keys
-    assert key(watched(told(), batch_size=3)) == key(by)
+    assert key(evaluated(told(), batch_size=3)) == key(by)
     assert key(by, TRAINING.model_copy(update={"sft": {**SFT, "report_to": "all", "run_name": "x"}})) == key(by)
 
 
@@ -224,7 +228,7 @@ def test_trackers_are_told_the_task_scores_beside_the_loss(
     own_cache: Path, tiny: LoadedModel, tracker: list[dict[str, Any]]
 ) -> None:
     training = TRAINING.model_copy(update={"sft": {**SFT, "report_to": ["trackio"]}})
-    train(tiny, watched(told(10, 30, 20)), training)
+    train(tiny, evaluated(told(10, 30, 20)), training)
     found = {entry["step"]: entry["eval/task_score"] for entry in tracker if "eval/task_score" in entry}
     assert found == {2: 10, 4: 30, 6: 20}
     assert all(entry["eval/given"] == 1.0 for entry in tracker if "eval/task_score" in entry)
@@ -238,7 +242,7 @@ def test_tensorboard_files_outlive_the_checkpoints(own_cache: Path, tiny: Loaded
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     training = TRAINING.model_copy(update={"sft": {**SFT, "report_to": "tensorboard"}})
-    done = train(tiny, watched(told(10, 30, 20)), training)
+    done = train(tiny, evaluated(told(10, 30, 20)), training)
     events = EventAccumulator(str(done.folder / "runs"))
     events.Reload()
     assert [(event.step, event.value) for event in events.Scalars("eval/task_score")] == [(2, 10), (4, 30), (6, 20)]
@@ -254,18 +258,18 @@ def test_a_tracker_that_is_unknown_or_missing_is_one_line(monkeypatch: pytest.Mo
         check_names({"report_to": "wandb"}, {})
 
 
-def test_memory_that_runs_out_in_a_look_makes_the_training_smaller(own_cache: Path, tiny: LoadedModel) -> None:
-    scores = [10, None, 30, 20]  # the second look fails once and is made again in the next layout
+def test_memory_that_runs_out_in_an_evaluation_makes_the_training_smaller(own_cache: Path, tiny: LoadedModel) -> None:
+    scores = [10, None, 30, 20]  # the second evaluation fails once and is made again in the next layout
 
-    def look() -> dict[str, float]:
+    def evaluate() -> dict[str, float]:
         score = scores.pop(0)
         if score is None:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return {TASK_SCORE: score}
 
     notices: list[str] = []
-    done = train(tiny, watched(look), on_notice=notices.append)
+    done = train(tiny, evaluated(evaluate), on_notice=notices.append)
     assert len(notices) == 1
     assert done.layout["micro_batch"] == 1
-    assert done.watch is not None
-    assert done.watch["kept_step"] == 4
+    assert done.evaluation is not None
+    assert done.evaluation["kept_step"] == 4

@@ -18,10 +18,10 @@ from tests.conftest import ROOT
 PROFILE = load_profile("llama-2-7b", ROOT / "baselines")
 
 
-def training(name: str, fit: str | None = None) -> Training:
+def training(name: str, batch_plan: str | None = None) -> Training:
     written = resolve_model(name, PROFILE, ROOT / "baselines").file.train
     assert written is not None
-    return written.model_copy(update={"fit": fit}) if fit else written
+    return written.model_copy(update={"batch_plan": batch_plan}) if batch_plan else written
 
 
 @pytest.fixture
@@ -31,24 +31,24 @@ def shape() -> Shape:
 
 
 @pytest.mark.parametrize(
-    ("name", "fit", "layout", "quantization", "measured"),
+    ("name", "batch_plan", "layout", "quantization", "measured"),
     [
-        ("tuned", "card", BatchPlan(4, 1, False, True), "nf4", 54.02),
-        ("tuned", "card", BatchPlan(1, 1, False, True), "nf4", 26.36),
-        ("tuned", "card", BatchPlan(1, 1, False), "nf4", 14.22),
-        ("tuned", "card", BatchPlan(1, 1, True), "nf4", 5.52),
-        ("tuned", "card", BatchPlan(1, 1, True, True), "nf4", 17.55),
-        ("tuned", "card", BatchPlan(4, 1, True), "nf4", 8.12),
-        ("tuned", "card", BatchPlan(4, 1, True, True), "nf4", 20.18),
-        ("tuned", "card", BatchPlan(4, 1, False), "none", 51.39),
+        ("tuned", "auto", BatchPlan(4, 1, False, True), "nf4", 54.02),
+        ("tuned", "auto", BatchPlan(1, 1, False, True), "nf4", 26.36),
+        ("tuned", "auto", BatchPlan(1, 1, False), "nf4", 14.22),
+        ("tuned", "auto", BatchPlan(1, 1, True), "nf4", 5.52),
+        ("tuned", "auto", BatchPlan(1, 1, True, True), "nf4", 17.55),
+        ("tuned", "auto", BatchPlan(4, 1, True), "nf4", 8.12),
+        ("tuned", "auto", BatchPlan(4, 1, True, True), "nf4", 20.18),
+        ("tuned", "auto", BatchPlan(4, 1, False), "none", 51.39),
         ("tuned", "as-written", BatchPlan(4, 1, False), "none", 67.84),
         ("notebook", None, BatchPlan(4, 1, True), "nf4", 7.88),
     ],
 )
 def test_memory_is_within_15_percent_of_what_was_measured(
-    shape: Shape, name: str, fit: str | None, layout: BatchPlan, quantization: Quantization, measured: float
+    shape: Shape, name: str, batch_plan: str | None, layout: BatchPlan, quantization: Quantization, measured: float
 ) -> None:
-    promised = peak_memory(shape, training(name, fit), layout, quantization).total / GIB
+    promised = peak_memory(shape, training(name, batch_plan), layout, quantization).total / GIB
     assert promised == pytest.approx(measured, rel=0.15)
 
 
@@ -90,7 +90,9 @@ def test_layouts_shrink_at_the_same_effective_batch_and_end() -> None:
 def test_what_cannot_fit_is_refused_with_what_does(monkeypatch: pytest.MonkeyPatch, workplace: Path) -> None:
     tuned = workplace / "baselines/llama-2-7b/tuned.yaml"
     tuned.write_text(
-        tuned.read_text().replace("fit: card", "fit: as-written").replace("checkpointing: true", "checkpointing: false")
+        tuned.read_text()
+        .replace("batch_plan: auto", "batch_plan: as-written")
+        .replace("checkpointing: true", "checkpointing: false")
     )
     with pytest.raises(HarnessError, match=r"needs \d+\.\d GiB, T4 .*'gradient_checkpointing': True"):
         plan_training("tuned", profile="llama-2-7b", gpu="t4")
@@ -111,11 +113,11 @@ def test_the_plan_is_said(capsys: pytest.CaptureFixture[str], workplace: Path) -
     plan_training("tuned", profile="llama-2-7b", gpu="h100")
     said = capsys.readouterr().out
     assert "13.5 GB" in said
-    assert "micro-batch 4 × 1, layers kept, 4-bit base held as plain matrices; bfloat16" in " ".join(said.split())
+    assert "micro-batch 4 × 1, layers kept, 4-bit base held dequantized; bfloat16" in " ".join(said.split())
     assert "tokens/s" in said
 
 
-def test_rows_without_a_limit_cannot_be_reckoned_with(shape: Shape) -> None:
+def test_rows_without_a_limit_cannot_be_computed_with(shape: Shape) -> None:
     endless = Training(sft={"max_length": None})
     with pytest.raises(UsageError, match=r"set train\.sft\.max_length"):
         peak_memory(shape, endless, written_layout(endless.sft), "nf4")

@@ -153,7 +153,7 @@ def test_whatever_decides_an_adapter_changes_its_key(tiny: LoadedModel, change: 
     key = sft.adapter_key(tiny, renderer(tiny), TRAINING, rows)
     assert sft.adapter_key(tiny, renderer(tiny), other, rows) != key
     assert sft.adapter_key(tiny, renderer(tiny), TRAINING, rows[1:]) != key
-    assert sft.adapter_key(tiny, renderer(tiny), TRAINING.model_copy(update={"fit": "card"}), rows) != key
+    assert sft.adapter_key(tiny, renderer(tiny), TRAINING.model_copy(update={"batch_plan": "auto"}), rows) != key
     assert sft.adapter_key(tiny, renderer(tiny), TRAINING.model_copy(update={"suite": "named"}), rows) == key
 
 

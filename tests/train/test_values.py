@@ -28,9 +28,9 @@ bf16: "yes"                     | bf16 must be true or false or null
 optim: adamw_tooth              | optim must be one of its choices: got 'adamw_tooth' .did you mean 'adamw_torch'
 lr_scheduler_type: cosin        | did you mean 'cosine'
 save_strategy: no               | write "no"
-eval_strategy: steps            | eval_strategy is not for the model file: got 'steps' .use `watch:`
-do_eval: true                   | use `watch:`
-load_best_model_at_end: true    | use `watch:`
+eval_strategy: steps            | eval_strategy is not for the model file: got 'steps' .use `evaluation:`
+do_eval: true                   | use `evaluation:`
+load_best_model_at_end: true    | use `evaluation:`
 push_to_hub: true               | --push REPO
 warmup_steps: -3                | warmup_steps must not be negative
 adam_beta1: 1.0                 | adam_beta1 must be from 0 to below 1

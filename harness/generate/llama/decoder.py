@@ -1,4 +1,4 @@
-"""Decoding on a fused model: steps run ahead of the program that looks at their tokens, on CUDA as captured graphs.
+"""Decoding on a fused model: steps run ahead of the program that reads their tokens, on CUDA as captured graphs.
 
 While the device makes a step, the program reads the tokens of the step before and decides which rows have ended. A row
 that ended takes part in one step more, whose token is dropped. Rows own a slot each and fill it from its first place.
@@ -182,7 +182,7 @@ class _Stream:
             self._enter_prefix(tokens[0][: self.shared])
 
     def run(self) -> Iterator[Decoded]:
-        """Start steps, one ahead of the tokens that are looked at."""
+        """Start steps, one ahead of the tokens that are read."""
         while self.waiting or self.rows or self.flying:
             if self._worth_entering():
                 self._enter()

@@ -1,6 +1,6 @@
 """What a Llama does between its matrix products, in plain torch: on any device, and what the GPU's kernels must equal.
 
-Sums are made in float32 and rounded once to the dtype of the result. `kernels.py` has the same functions for CUDA.
+Sums are made in float32 and rounded once to the dtype of the result. `triton_ops.py` has the same functions for CUDA.
 """
 
 from __future__ import annotations

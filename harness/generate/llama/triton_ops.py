@@ -1,4 +1,4 @@
-"""The functions of `operations.py` as Triton kernels: one launch each, reading no more than a row's own tokens.
+"""The functions of `torch_ops.py` as Triton kernels: one launch each, reading no more than a row's own tokens.
 
 None of them allocates by the lengths of rows or waits for the GPU, so a step of them can be captured in a CUDA graph.
 """

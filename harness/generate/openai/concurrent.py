@@ -21,7 +21,7 @@ class _End:
     error: BaseException | None = None
 
 
-class _Errand(Generic[ItemT, ResultT]):
+class _RequestThread(Generic[ItemT, ResultT]):
     def __init__(
         self,
         items: Sequence[ItemT],
@@ -79,12 +79,12 @@ def as_they_come(
     """
     if not items:
         return
-    errand = _Errand(items, opening, limit)
-    errand.thread.start()
+    requests = _RequestThread(items, opening, limit)
+    requests.thread.start()
     try:
-        while not isinstance(result := errand.found.get(), _End):
+        while not isinstance(result := requests.found.get(), _End):
             yield result
         if result.error is not None:
             raise result.error
     finally:
-        errand.stop()
+        requests.stop()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from harness.model.load import LoadedModel
 
 PROMPT_ROOM = 256
-"""Tokens of a prompt that are reckoned with before the prompts are known."""
+"""Tokens of a prompt that are assumed before the prompts are known."""
 FEWEST_ROWS = 8
 """With fewer rows at once, unpacked weights cost more in rows than they gain in speed."""
 

@@ -122,7 +122,7 @@ class _AllSteps:
 
 
 @dataclass(frozen=True)
-class MetricCheck:
+class DecoderCheck:
     """One model on which decoders are compared with `generate`."""
 
     model: Any
@@ -147,7 +147,7 @@ class MetricCheck:
         theirs = self.reference(1, ours.tokens())
         found = compare(ours, theirs, self.prompts)
         if unobserved is not None and unobserved != ours.tokens():
-            return "other tokens when nobody looks", found
+            return "other tokens when its scores are not recorded", found
         return found.why(self.dtype), found
 
     def generate_leaves_out(self) -> bool:
@@ -235,7 +235,7 @@ def prove(model: Any, tokenizer: Any, kinds: Mapping[Kind, Making], dtype: str) 
         HarnessError: `generate` itself fails on this model.
     """
     plain = _unwrapped(model)
-    real = MetricCheck(model, tokenizer, _real_prompts(plain, tokenizer), STEPS, dtype)
+    real = DecoderCheck(model, tokenizer, _real_prompts(plain, tokenizer), STEPS, dtype)
     twins = _Twins(model, tokenizer, with_adapter=dtype != "float32" and bool(active_configs(model)))
     reasons: list[str] = []
     evidence: dict[str, Any] = {}
@@ -260,7 +260,7 @@ def prove(model: Any, tokenizer: Any, kinds: Mapping[Kind, Making], dtype: str) 
     return Verdict("generate", padded=padded, evidence=evidence, why="; ".join(reasons))
 
 
-def _padding_holds(real: MetricCheck, twins: _Twins, evidence: dict[str, Any]) -> bool:
+def _padding_holds(real: DecoderCheck, twins: _Twins, evidence: dict[str, Any]) -> bool:
     """Whether padded batches of `generate` say what it says of single prompts."""
     real.reference(1)  # where this fails, so would every answer, and the error says so
     for name, differs in (("weights", real.padding_differs), ("twin", twins.padding_differs)):
@@ -282,26 +282,26 @@ class _Twins:
         self.plain, self.tokenizer = _unwrapped(model), tokenizer
         self.model = model if with_adapter else None
         self.adapters = active_configs(model) if with_adapter else []
-        self._trials: list[MetricCheck] | str | None = None
+        self._checks: list[DecoderCheck] | str | None = None
 
     def differs(self, kind: Kind, making: Making) -> Finding:
         """Return in what a decoder differs from `generate` on the twin."""
 
-        def look(trial: MetricCheck) -> Finding:
-            reason, found = trial.differs(making)
-            return reason or trial.draws_differ(making), found
+        def prove(check: DecoderCheck) -> Finding:
+            reason, found = check.differs(making)
+            return reason or check.draws_differ(making), found
 
-        return self._remembered(kind, look)
+        return self._remembered(kind, prove)
 
     def padding_differs(self) -> Finding:
         """Return in what padded batches of `generate` differ from single prompts on the twin."""
-        return self._remembered("padded", lambda trial: trial.padding_differs())
+        return self._remembered("padded", lambda check: check.padding_differs())
 
-    def _remembered(self, what: str, look: Callable[[MetricCheck], Finding]) -> Finding:
+    def _remembered(self, what: str, prove: Callable[[DecoderCheck], Finding]) -> Finding:
         """A twin is random: what was found on it holds for every model of its config."""
 
         def find() -> list[Any]:
-            reason, found = self._each(look)
+            reason, found = self._each(prove)
             return [reason, None if found is None else asdict(found)]
 
         config = self.plain.config.to_dict()
@@ -319,14 +319,14 @@ class _Twins:
         reason, found = Memory(about).found_or(find)
         return reason, None if found is None else Difference(**found)
 
-    def _each(self, look: Callable[[MetricCheck], Finding]) -> Finding:
-        trials = self._made()
-        if isinstance(trials, str):
-            return trials, None
+    def _each(self, prove: Callable[[DecoderCheck], Finding]) -> Finding:
+        checks = self._made()
+        if isinstance(checks, str):
+            return checks, None
         worst: Difference | None = None
-        for trial in trials:
+        for check in checks:
             try:
-                reason, found = look(trial)
+                reason, found = prove(check)
             except HarnessError as error:
                 return f"on a small twin {error.message}", None
             if reason is not None:
@@ -335,18 +335,18 @@ class _Twins:
                 worst = found
         return None, worst
 
-    def _made(self) -> list[MetricCheck] | str:
-        if self._trials is None:
+    def _made(self) -> list[DecoderCheck] | str:
+        if self._checks is None:
             try:
                 twin = small_twin(self.plain, self.model)
             except NoTwinError as error:
-                self._trials = f"no small twin can be made of it ({error})"
+                self._checks = f"no small twin can be made of it ({error})"
             else:
-                self._trials = [
-                    MetricCheck(twin, self.tokenizer, prompts, _TWIN_STEPS, "float32")
+                self._checks = [
+                    DecoderCheck(twin, self.tokenizer, prompts, _TWIN_STEPS, "float32")
                     for prompts in _twin_prompts(twin)
                 ]
-        return self._trials
+        return self._checks
 
 
 def not_for_ours(model: Any) -> str | None:

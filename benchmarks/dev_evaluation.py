@@ -1,13 +1,13 @@
 """Holds the weights that the task chose against those of the last step: one training per seed keeps both.
 
-    python benchmarks/watched.py [--seeds 3] [--rows 48] [--epochs 2] [--every 3] [--development 16] [--tasks 48]
+    python benchmarks/dev_evaluation.py [--seeds 3] [--rows 48] [--epochs 2] [--every 3] [--development 16] [--tasks 48]
                                  [--json FILE]
 
-Each training is `tuned-watched` of the embedded profile with these sizes, and looks every `--every` steps. Both
-adapters answer the same held-out tasks of html_starter; answers are scored as in a run, with Nu and the browser.
-Printed are the steps that were kept, all looks, and for the primary metrics the paired difference best − last with its
-95 % interval: over tasks and trainings, and over tasks for each training alone. A call that was cut off goes on where
-it was. Exits with 1 where an interval over tasks and trainings lies below zero.
+Each training is `tuned-best-step` of the embedded profile with these sizes, and is evaluated every `--every` steps.
+Both adapters answer the same held-out tasks of html_starter; answers are scored as in a run, with Nu and the browser.
+Printed are the steps that were kept, all evaluations, and for the primary metrics the paired difference best − last
+with its 95 % interval: over tasks and trainings, and over tasks for each training alone. A call that was
+cut off goes on where it was. Exits with 1 where an interval over tasks and trainings lies below zero.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from harness.model.identity import adapter_hashes  # noqa: E402
 from harness.model.load import choose_precision, load_model  # noqa: E402
 from harness.model.profile import EMBEDDED_PROFILE, base_weights, load_profile, resolve_model  # noqa: E402
 from harness.model.prompt import PromptRenderer  # noqa: E402
-from harness.pipeline.dev_evaluation import watched_rows  # noqa: E402
+from harness.pipeline.dev_evaluation import set_up_evaluation  # noqa: E402
 from harness.render import Renderer  # noqa: E402
 from harness.scoring.scorer import Scorer  # noqa: E402
 from harness.storage.cache import cache_folder  # noqa: E402
@@ -71,14 +71,14 @@ class Bench:
 
     def __init__(self, options: argparse.Namespace) -> None:
         profile = load_profile(EMBEDDED_PROFILE, ROOT / "baselines")
-        written = resolve_model("tuned-watched", profile, ROOT / "baselines").file.train
-        assert written is not None and written.watch is not None
-        watch = {"every": options.every, "rows": options.development, "patience": None, "batch_size": 16}
+        written = resolve_model("tuned-best-step", profile, ROOT / "baselines").file.train
+        assert written is not None and written.evaluation is not None
+        evaluation = {"every": options.every, "rows": options.development, "patience": None, "batch_size": 16}
         self.training = written.model_copy(
             update={
                 "rows": options.rows,
                 "sft": written.sft | {"num_train_epochs": options.epochs},
-                "watch": written.watch.model_copy(update=watch),
+                "evaluation": written.evaluation.model_copy(update=evaluation),
             }
         )
         self.loaded = load_model(base_weights(profile), choose_precision("none", "float32"))
@@ -91,10 +91,12 @@ class Bench:
     def train_and_answer(self, seed: int) -> tuple[dict[str, Any], list[tuple[Task, Completion]]]:
         """Train with this seed; return what happened, and the answers of the best and of the last weights."""
         training = self.training.model_copy(update={"seed": seed})
-        assert training.watch is not None
-        rows, watched = watched_rows(training.watch, self.suite, self.generator, lambda line: print(line, flush=True))
+        assert training.evaluation is not None
+        rows, evaluation = set_up_evaluation(
+            training.evaluation, self.suite, self.generator, lambda line: print(line, flush=True)
+        )
         trained = train_adapter(
-            self.loaded, self.generator.renderer, training, stratified(rows, training.rows), watched=watched
+            self.loaded, self.generator.renderer, training, stratified(rows, training.rows), evaluation=evaluation
         )
         last = trained.folder / LAST if (trained.folder / LAST).exists() else trained.folder
         by_id = {task.id: task for task in self.tasks}
@@ -103,9 +105,9 @@ class Bench:
             sha256 = adapter_hashes(folder).identity
             own = replace(self.generator, name=f"{name}#seed{seed}", adapter_folder=folder, adapter_sha256=sha256)
             answers += [(by_id[done.task], done) for done in own.complete(self.tasks)]
-        looks = {point.step: dict(point.scores) for point in trained.curve if point.scores}
-        facts = {"seed": seed, "steps": trained.steps, "seconds": trained.seconds, **(trained.watch or {})}
-        return facts | {"loss": [point.loss for point in trained.curve], "looks": looks}, answers
+        evaluations = {point.step: dict(point.scores) for point in trained.curve if point.scores}
+        facts = {"seed": seed, "steps": trained.steps, "seconds": trained.seconds, **(trained.evaluation or {})}
+        return facts | {"loss": [point.loss for point in trained.curve], "evaluations": evaluations}, answers
 
 
 def score(suite: str, work: Sequence[tuple[Task, Completion]]) -> Iterator[Row]:
