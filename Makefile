@@ -11,7 +11,7 @@ endif
 SETUP := "$(PYTHON)" tools/setup.py
 ARGS ?=
 
-.PHONY: help setup setup-dev run test test-all lint clean
+.PHONY: help setup setup-dev run test test-all lint clean raise
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -38,6 +38,10 @@ test: lint
 # the long ones too: thousands of pages, many kills
 test-all: lint
 	$(SETUP) --exec python -m pytest $(ARGS)
+
+# make raise  writes today's versions of all dependencies into constraints.txt (with Python 3.11, the oldest there is)
+raise: setup-dev
+	@$(SETUP) --exec python tools/raise_constraints.py
 
 # make clean removes the virtual environment that set-up made; caches and reports stay
 clean:

@@ -59,11 +59,12 @@ def main() -> int:
         work += answers
         print(json.dumps(facts), flush=True)
     rows = list(score(bench.suite.name, work))
-    found = {"arguments": vars(options) | {"json": None}, "trainings": trainings, "pairs": compared(rows)}
-    print(json.dumps(found["pairs"], indent=1))
+    pairs = compared(rows)
+    found = {"arguments": vars(options) | {"json": None}, "trainings": trainings, "pairs": pairs}
+    print(json.dumps(pairs, indent=1))
     if options.json:
         options.json.write_text(json.dumps(found, indent=1))
-    return int(any(metric["high"] is not None and metric["high"] < 0 for metric in found["pairs"]["all"].values()))
+    return int(any(metric["high"] is not None and metric["high"] < 0 for metric in pairs["all"].values()))
 
 
 class Bench:

@@ -26,11 +26,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.types import Task
 
 WAYS = ("ours", "ours_uncut", "plain", "generate_batch", "lm_eval", "llama_cpp")
 OURS = ("ours", "ours_uncut")
@@ -49,7 +52,7 @@ class Asked:
     """The profile's file."""
     loaded: Any
     renderer: Any
-    tasks: list[Any]
+    tasks: Sequence[Task]
     batch: int
     threads: int
 
@@ -125,7 +128,7 @@ def _same(mine: dict[str, Any], theirs: dict[str, Any]) -> bool:
 
     A loop may be cut between the tokens of one character, which then decodes as U+FFFD.
     """
-    one, other = mine["text"].split(STOP)[0], theirs["text"].split(STOP)[0]
+    one, other = str(mine["text"]).split(STOP)[0], str(theirs["text"]).split(STOP)[0]
     return other.startswith(one.rstrip("\ufffd")) if mine["reason"] == "loop" else one == other
 
 
@@ -135,13 +138,14 @@ def measure(way: str, count: int, batch: int) -> dict[str, Any]:
     from harness.generate.transformers.generator import end_tokens
     from harness.generate.vllm_engine import ended
     from harness.model.load import Precision, load_model
-    from harness.model.profile import load_profile
+    from harness.model.profile import base_weights, load_profile
     from harness.model.prompt import PromptRenderer
     from harness.suite.load import find_suite, load_suite
     from harness.suite.split import stratified
 
-    file = load_profile("smollm2-135m").file
-    loaded = load_model(file.weights, Precision("none", "float32", "cpu"))
+    profile = load_profile("smollm2-135m")
+    file = profile.file
+    loaded = load_model(base_weights(profile), Precision("none", "float32", "cpu"))
     held_out = load_suite(find_suite("html_starter")).held_out
     tasks = list(held_out) if count >= len(held_out) else stratified(held_out, count)
     renderer = PromptRenderer(file.prompt, file.chat, loaded.tokenizer)
@@ -164,7 +168,7 @@ def measure(way: str, count: int, batch: int) -> dict[str, Any]:
     rule = StopRule(
         tokenizer, end_tokens(loaded.model, tokenizer), file.max_new_tokens or LIMIT, at_end_tag=True, cut_loops=True
     )
-    answers = []
+    answers: list[dict[str, Any]] = []
     for number, text in enumerate(said.texts):
         closed = text.split(STOP)[0] + (STOP if STOP in text else "")
         whole = said.tokens[number] if said.tokens else tokenizer(closed, add_special_tokens=False)["input_ids"]

@@ -34,16 +34,17 @@ def attention_error(device: str) -> dict[str, float]:
     total = sum(lengths)
     positions = torch.cat([torch.arange(length) for length in lengths])[None].to(device)
     parts = [torch.randn(1, 8, total, 128, device=device, dtype=torch.bfloat16, requires_grad=True) for _ in range(3)]
-    ours, _ = packed_attention.attend_packed(None, *parts, None, position_ids=positions)
+    query, key, value = parts
+    ours, _ = packed_attention.attend_packed(None, query, key, value, None, position_ids=positions)
     weight = torch.randn_like(ours)
-    (ours * weight).sum().backward()
+    torch.autograd.backward((ours * weight).sum())
     plain = [part.detach().float().requires_grad_() for part in parts]
     rows = [
-        torch.nn.functional.scaled_dot_product_attention(*row, is_causal=True).transpose(1, 2)
-        for row in zip(*(part.split(lengths, dim=2) for part in plain), strict=True)
+        torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
+        for q, k, v in zip(*(torch.split(part, lengths, dim=2) for part in plain), strict=True)
     ]
     reference = torch.cat(rows, dim=1)
-    (reference * weight.float()).sum().backward()
+    torch.autograd.backward((reference * weight.float()).sum())
 
     def error(one: torch.Tensor, two: torch.Tensor) -> float:
         return float((one.float() - two).norm() / two.norm())

@@ -92,8 +92,8 @@ def write_checkpoint(folder: Path, tokenizer: Path, shape: str = "7b", seed: int
     config.architectures = ["LlamaForCausalLM"]
     config.save_pretrained(folder)
     GenerationConfig(bos_token_id=1, eos_token_id=2).save_pretrained(folder)
-    for file in tokenizer.glob("tokenizer*"):
-        shutil.copy(file, folder)
+    for part in tokenizer.glob("tokenizer*"):
+        shutil.copy(part, folder)
     return folder
 
 
@@ -114,7 +114,7 @@ def write_adapter(folder: Path, base: Path, shape: str = "7b", rank: int = 16, s
 
     folder.mkdir(parents=True, exist_ok=True)
     sizes = SHAPES[shape]
-    linear = linear_sizes(Shape(**{name: sizes[name] for name in sizes if name in Shape.model_fields}))
+    linear = linear_sizes(Shape.model_validate({name: sizes[name] for name in sizes if name in Shape.model_fields}))
     generator = torch.Generator().manual_seed(seed)
     weights = {}
     for layer in range(sizes["num_hidden_layers"]):

@@ -128,13 +128,14 @@ def decode(count: int, sizes: list[int]) -> None:
     from harness.generate.settings import GenerationSettings
     from harness.generate.transformers.generator import Generator
     from harness.model.load import Precision, load_model
-    from harness.model.profile import load_profile
+    from harness.model.profile import base_weights, load_profile
     from harness.model.prompt import PromptRenderer
     from harness.suite.load import find_suite, load_suite
 
     torch.set_num_threads(1)
-    file = load_profile("smollm2-135m", ROOT / "baselines").file
-    loaded = load_model(file.weights, Precision("none", "float32", "cpu"))
+    profile = load_profile("smollm2-135m", ROOT / "baselines")
+    file = profile.file
+    loaded = load_model(base_weights(profile), Precision("none", "float32", "cpu"))
     renderer = PromptRenderer(file.prompt, file.chat, loaded.tokenizer)
     settings = GenerationSettings(max_new_tokens=64, batch_size=8, cut_loops=False)
     generator = Generator("base", loaded, renderer, settings)

