@@ -56,6 +56,9 @@ def carry_out(resolved: RunPlan, reporter: ProgressReporter, reports: Path = REP
     reporter.say(f"profile {profile.name}: {profile.why}")
     with RunFolder(resolved.run_name, reports) as folder, open_executor(request, reporter.say) as executor:
         reporter.say(f"run {folder.name}")
+        for part in resolved.measured:
+            for note in part.suite.notes:
+                reporter.say(f"{part.suite.name}: {note}")
         shifts = compare_parts(resolved, reporter)
         candidates = proved(prepare(resolved, reporter, executor.precision), reporter, executor.decoder)
         trials = _self_test(resolved, reporter)
