@@ -29,8 +29,8 @@ _OTHERS = ("id", "category", "difficulty", "checks", "scope", "rejected", "syste
 """What a column of such a name holds is not what is asked, whatever it looks like."""
 
 _TAG = re.compile(r"<[a-zA-Z!][^<>]*>")
-_IDENTIFIER = re.compile(r"[!-~]{1,80}")
-"""One word of ASCII: an id, a date, a number, an address. Scripts without spaces have other letters."""
+_IDENTIFIER = re.compile(r"[!-;=-~]{1,80}")
+"""One word of ASCII: an id, a date, a number, an address. A page has tags, scripts without spaces other letters."""
 _SAMPLE = 200
 """Rows looked at, spread over the file."""
 _MUCH_LONGER = 2.0
@@ -51,7 +51,7 @@ def guess_columns(names: Sequence[str], rows: Sequence[Mapping[str, Any]], place
     values = {name: _values(name, rows) for name in texts}
     reference = _reference(texts, values)
     others = [name for name in texts if name != reference and not _mostly(_IDENTIFIER.fullmatch, values[name])]
-    prompt = _prompt(others, values)
+    prompt = _prompt(others, values) or _named([name for name in texts if name != reference], PROMPTS)
     given = _named([name for name in others if name != prompt], INPUTS)
     for what, column in (("prompt", prompt), ("reference answer", reference)):
         if column is None:
@@ -77,13 +77,14 @@ def guess_form(references: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def _reference(names: Sequence[str], values: Mapping[str, Sequence[str]]) -> str | None:
-    """The column of HTML: the one named so, else the one that holds most; without any, the one named so."""
+    """The column of HTML: the one named so, else the one that holds most; without any, the text that is named so."""
     pages = [name for name in names if _mostly(_TAG.search, values[name])]
     unnamed = [name for name in pages if _plain(name) not in (*PROMPTS, *INPUTS, *_OTHERS)]
     return (
         _named(pages, REFERENCES)
         or max(unnamed, key=lambda name: _mean_length(values[name]), default=None)
-        or _named(names, REFERENCES)
+        or _named([name for name in names if not _mostly(_IDENTIFIER.fullmatch, values[name])], REFERENCES)
+        or _named(pages, INPUTS)
     )
 
 

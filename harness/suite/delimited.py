@@ -13,6 +13,7 @@ from harness.errors import UsageError
 
 _USUAL = (",", ";", "\t", "|")
 _SPACED_QUOTE = re.compile(r' +".*"', re.DOTALL)
+_BACKSLASHES: dict[str, Any] = {"escapechar": "\\"}
 _LARGEST_CELL = 2**31 - 1
 """Characters; the csv module's own limit, 131,072, is less than a page with pictures in it."""
 
@@ -48,6 +49,8 @@ def read_delimited(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]
             raise UsageError(
                 f"{path}, line {number} has more cells than the header", "quote cells that hold the delimiter"
             )
+        if not any(cells):  # what a spreadsheet writes below its last row
+            continue
         padded = [*cells, *[None] * (len(names) - len(cells))]
         yield number, {name: cell for name, cell in zip(names, padded, strict=True) if name}
 
@@ -89,7 +92,8 @@ def _dialects(text: str, delimiter: str) -> Iterator[dict[str, Any]]:
     """
     yield {}
     yield {"skipinitialspace": True}
-    yield {"escapechar": "\\", "doublequote": False}
+    if '\\"' in text:
+        yield _BACKSLASHES
     begins = rf"(?m)(?:^|{re.escape(delimiter)})"
     if re.search(begins + "'", text) and not re.search(begins + '"', text):
         yield {"quotechar": "'"}
@@ -99,6 +103,8 @@ def _dialects(text: str, delimiter: str) -> Iterator[dict[str, Any]]:
 
 def _parsed(text: str, delimiter: str, dialect: dict[str, Any], skipped: int) -> list[Line]:
     """Return all records, or none where the text is not of that dialect."""
+    if dialect is _BACKSLASHES:  # the csv module would not be strict about them
+        text, dialect = re.sub(r'\\(["\\])', lambda found: '""' if found[1] == '"' else "\\", text), {}
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, **dialect)
     records: list[Line] = []
     try:

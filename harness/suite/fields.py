@@ -61,6 +61,16 @@ def foreign_fields(values: Mapping[str, Any]) -> dict[str, Any]:
     return fields
 
 
+def foreign_texts(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row with its lists of texts as the texts that tasks take of them, for a guess of columns."""
+    return {
+        name: _text(value)
+        if isinstance(value, list) and value and all(isinstance(one, str) for one in value)
+        else value
+        for name, value in values.items()
+    }
+
+
 def _text(value: Any) -> Any:
     """A prompt, page or input as text; an absent one is empty."""
     if value is None:

@@ -13,7 +13,7 @@ from harness.errors import HarnessError, UsageError, did_you_mean
 from harness.storage.hub import without_retry_warnings
 from harness.storage.yaml import read_yaml, validate
 from harness.suite.columns import guess_columns
-from harness.suite.fields import foreign_fields, own_fields
+from harness.suite.fields import foreign_fields, foreign_texts, own_fields
 from harness.suite.rows import DataFile, RawRow, plain_rows, read_data
 from harness.suite.schema import DEFAULT_SPLIT, Columns, FixedSplit, HubData, StratifiedSplit, SuiteFile, TaskRow
 from harness.suite.split import split_by_hash, split_by_strata, split_hash
@@ -129,9 +129,10 @@ def _with_columns_of(given: DataFile, suite_file: SuiteFile, path: Path) -> tupl
     known = suite_file.columns
     if any(_has(row.values, known.prompt) and _has(row.values, known.reference) for row in given.rows):
         return given, suite_file
-    values = [row.values for row in given.rows]
+    names = column_names([row.values for row in given.rows])
+    values = [foreign_texts({name: column_value(row.values, name) for name in names}) for row in given.rows]
     try:
-        guessed = guess_columns(column_names(values), values, str(path))
+        guessed = guess_columns(names, values, str(path))
     except UsageError:
         return given, suite_file  # which is then refused with the first row's place
     told = ", ".join(f"{what} from '{column}'" for what, column in guessed.items())
@@ -244,7 +245,8 @@ def _free_id(wanted: str, taken: Mapping[str, str]) -> str:
 
 def _mapped(row: RawRow, columns: Columns) -> dict[str, Any]:
     """Rename the suite's columns; where the suite names any, others that mean nothing to the harness are left out."""
-    names = {columns.prompt: "prompt", columns.input: "input", columns.reference: "reference"}
+    # `input` first: a suite whose prompts stand in a column of that name has no other
+    names = {columns.input: "input", columns.prompt: "prompt", columns.reference: "reference"}
     for column in (columns.prompt, columns.reference):
         if not _has(row.values, column):
             raise UsageError(
@@ -254,7 +256,9 @@ def _mapped(row: RawRow, columns: Columns) -> dict[str, Any]:
     if not columns.model_fields_set:
         return own_fields(row.values, row.place)
     wanted = {name: column_value(row.values, column) for column, name in names.items() if _has(row.values, column)}
-    others = {key: row.values[key] for key in ("id", "category", "difficulty", "checks") if key in row.values}
+    others: dict[str, Any] = {
+        key: row.values[key] for key in ("id", "category", "difficulty", "checks") if key in row.values
+    }
     return foreign_fields({**others, **wanted})
 
 

@@ -15,6 +15,7 @@ from harness.storage.atomic import finished_folder
 from harness.storage.hub import without_retry_warnings
 from harness.suite.columns import guess_columns, guess_form
 from harness.suite.conversations import CONVERSATIONS
+from harness.suite.fields import foreign_texts
 from harness.suite.load import (
     SuiteLocation,
     check_suite_name,
@@ -146,7 +147,7 @@ def _from_file(folder: Path, source: Path) -> MadeSuite:
     if len(rows) < 2:
         raise UsageError(f"{source} holds one row", "a split needs at least two")
     names = column_names(rows)
-    rows = [{name: column_value(row, name) for name in names} for row in rows]
+    rows = [foreign_texts({name: column_value(row, name) for name in names}) for row in rows]
     columns = guess_columns(names, rows, str(source))
     scope, ignore = guess_form([str(row[columns["reference"]] or "") for row in rows])
     share = 0.5 if len(rows) < SMALL else 0.2

@@ -79,12 +79,18 @@ def plain_rows(rows: Iterable[RawRow]) -> tuple[list[RawRow], list[str]]:
     Raises:
         UsageError: a conversation is none that a task can be made of.
     """
-    found, columns = [], {}
+    found: list[RawRow] = []
+    columns: dict[str, None] = {}
     for row in rows:
         values, column = plain_row({name: _without_nan(value) for name, value in row.values.items()}, row.place)
         if column:
             columns[column] = None
         found.append(RawRow(row.place, values))
+    if columns and not any(row.values.get("reference") for row in found):
+        raise UsageError(
+            f"{found[0].place}: nobody answers in this nor in any other conversation",
+            "a task needs an answer as reference",
+        )
     return found, [
         f"{column}: the last answer is the reference, the turns before it are the prompt" for column in columns
     ]
