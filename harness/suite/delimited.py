@@ -32,6 +32,8 @@ def read_delimited(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]
         UsageError: no delimiter fits, a quote is open, or the first line names no columns; the message names the line.
     """
     csv.field_size_limit(_LARGEST_CELL)
+    if "\n" not in text:  # lines as an old Macintosh ended them
+        text = text.replace("\r", "\n")
     first, _, rest = text.partition("\n")
     told = re.fullmatch(r'"?sep=(.)"?\s*?', first.rstrip("\r"), re.IGNORECASE)
     skipped = 1 if told else 0

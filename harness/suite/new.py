@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import re
@@ -151,7 +152,8 @@ def _from_file(folder: Path, source: Path) -> MadeSuite:
     columns = guess_columns(names, rows, str(source))
     scope, ignore = guess_form([str(row[columns["reference"]] or "") for row in rows])
     share = 0.5 if len(rows) < SMALL else 0.2
-    text = _suite_yaml(folder.name, f"files:\n  rows: [{json.dumps(source.name)}]", columns, scope, ignore, share)
+    name = source.name if source.name != "suite.yaml" else "rows.yaml"
+    text = _suite_yaml(folder.name, f"files:\n  rows: [{json.dumps(glob.escape(name))}]", columns, scope, ignore, share)
     notes = list(data.notes)
     if len(rows) < SMALL:
         notes.append(f"{len(rows)} rows are few, so half of them are held out")
@@ -162,8 +164,8 @@ def _from_file(folder: Path, source: Path) -> MadeSuite:
     try:
         with finished_folder(folder) as temporary:
             (temporary / "suite.yaml").write_text(text, encoding="utf-8")
-            shutil.copyfile(source, temporary / source.name)
-            copied = str(temporary / source.name)
+            shutil.copyfile(source, temporary / name)
+            copied = str(temporary / name)
             suite = load_suite(SuiteLocation(folder.name, temporary))
             if not (suite.train and suite.held_out):
                 raise UsageError(
@@ -172,9 +174,7 @@ def _from_file(folder: Path, source: Path) -> MadeSuite:
                 )
     except UsageError as error:
         raise UsageError(error.message.replace(copied, str(source)), error.hint) from None
-    return MadeSuite(
-        folder, (folder / "suite.yaml", folder / source.name), columns, tuple(notes), _sample(rows, columns)
-    )
+    return MadeSuite(folder, (folder / "suite.yaml", folder / name), columns, tuple(notes), _sample(rows, columns))
 
 
 def _sample(rows: Sequence[Mapping[str, object]], columns: Mapping[str, str]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -8,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness.errors import UsageError
 from harness.pipeline.config import RunConfig, resolve
 from harness.suite.load import SuiteLocation, load_suite
 from harness.suite.new import MadeSuite, make_suite
-from harness.suite.rows import read_data, read_rows
+from harness.suite.rows import RawRow, plain_rows, read_data, read_rows
 from harness.types import Task
 
 WORDS = ("river", "teapot", "lantern", "compass", "harvest", "walnut")
@@ -255,6 +258,61 @@ def test_rows_that_a_run_would_refuse_make_no_suite(tmp_path: Path) -> None:
         make_suite("mine", str(data), tmp_path / "tasks")
     assert "tasks" not in str(refused.value)
     assert not (tmp_path / "tasks" / "mine").exists()
+
+
+@pytest.mark.parametrize("name", ["rows [1]*.jsonl", "suite.yaml"])
+def test_a_file_of_any_name_makes_a_suite(tmp_path: Path, name: str) -> None:
+    rows = [{"prompt": ASKED[word], "reference": PAGES[word]} for word in WORDS]
+    content = json.dumps(rows).encode()  # JSON is YAML, too
+    made, tasks = made_of(tmp_path, name, content)
+    assert made.files[1].read_bytes() == content
+    assert [task.prompt for task in tasks] == list(ASKED.values())
+
+
+CELL = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
+
+
+@given(
+    rows=st.lists(st.tuples(CELL, CELL).filter(any), min_size=1, max_size=4),
+    delimiter=st.sampled_from(",;\t|^~#"),
+    told=st.booleans(),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32"]),
+)
+def test_any_table_that_is_written_is_read(
+    rows: list[tuple[str, str]], delimiter: str, told: bool, encoding: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    stream = io.StringIO()
+    writer = csv.writer(stream, delimiter=delimiter)
+    writer.writerow(["prompt", "reference"])
+    writer.writerows(rows)
+    path = tmp_path_factory.getbasetemp() / "any.csv"
+    path.write_bytes((f"sep={delimiter}\r\n" * told + stream.getvalue()).encode(encoding))
+    assert [tuple(row.values.values()) for row in read_rows(path)] == rows
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {
+                "messages": st.lists(
+                    st.fixed_dictionaries(
+                        {
+                            "role": st.sampled_from(["system", "user", "assistant", "tool", None]),
+                            "content": st.none() | st.text(max_size=5) | st.integers() | st.lists(st.text(max_size=2)),
+                        }
+                    ),
+                    max_size=5,
+                )
+            }
+        ),
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_any_conversation_is_read_or_refused(rows: list[Row]) -> None:
+    with contextlib.suppress(UsageError):
+        for row in plain_rows(RawRow("here", row) for row in rows)[0]:
+            assert isinstance(row.values.get("prompt", ""), str)
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".arrow", ".feather"])
