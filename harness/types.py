@@ -81,6 +81,8 @@ class Suite:
     """How many held-out tasks a run takes unless told otherwise (a fixed, stratified part); None is all."""
     split: str = "default"
     """The name of the split, as `--split` takes it."""
+    notes: tuple[str, ...] = ()
+    """What had to be done to read its rows, for people."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _SHOWN_IDS = 12
 _SHOWN_REASONS = 3
+_SHOWN_LETTERS = 80
+"""Of a sample row."""
 
 
 def list_suites() -> None:
@@ -87,6 +89,8 @@ def check_suites(
             continue
         suite = load_suite(location, rows, chosen_split(location, split))
         console.print(Text(f"{location.name}: {len(suite.train)} training and {len(suite.held_out)} held-out tasks"))
+        for note in suite.notes:
+            _line(console, f"note: {note}")
         found[location.name] = check_suite(suite, ProgressReporter(console), limit)
         print_check(found[location.name], console)
         for line in _lowered(suite):
@@ -244,7 +248,9 @@ def new_suite(name: str, source: str | None, folder: Path) -> None:
     for file in made.files:
         _line(console, f"written: {file}")
     for what, column in made.columns.items():
-        _line(console, f"  {what}: column '{column}'")
+        example = made.sample.get(what, "")
+        shown = f', for example "{example[:_SHOWN_LETTERS]}{"…" * (len(example) > _SHOWN_LETTERS)}"' if example else ""
+        _line(console, f"  {what}: column '{column}'{shown}")
     for note in made.notes:
         _line(console, f"note: {note}")
     word = name if folder == TASKS_FOLDER else str(folder / name)

@@ -56,6 +56,9 @@ def carry_out(plan: RunPlan, reporter: ProgressReporter, reports: Path = REPORTS
     reporter.say(f"profile {profile.name}: {profile.why}")
     with RunFolder(plan.run_name, reports) as folder, open_executor(config, reporter.say) as executor:
         reporter.say(f"run {folder.name}")
+        for part in plan.measured:
+            for note in part.suite.notes:
+                reporter.say(f"{part.suite.name}: {note}")
         shifts = compare_parts(plan, reporter)
         candidates = proved(prepare(plan, reporter, executor.precision), reporter, executor.decoder)
         trials = _self_test(plan, reporter)

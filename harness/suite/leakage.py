@@ -7,7 +7,9 @@ similarity of its shingles, so that the result does not depend on the hashing's 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import replace
 
 from harness.metrics.parsed import reference_facts
 from harness.metrics.parser_pool import NotMeasured
@@ -108,7 +110,7 @@ def output_shingles(task: Task) -> Shingles:
 
 def _pairs(tasks: Sequence[Task], boundary: int | None = None) -> Iterator[tuple[int, int]]:
     """Pairs of similar tasks (lower index first), each once; with `boundary` only pairs from both sides of it."""
-    by_prompt = [prompt_shingles(task) for task in tasks]
+    by_prompt = [prompt_shingles(task) for task in _without_shared_openings(tasks)]
     by_output = [output_shingles(task) for task in tasks]
     found = set(_similar(by_output, OUTPUT_JACCARD))
     unspaced = [_mostly_unspaced(task) for task in tasks]
@@ -120,6 +122,23 @@ def _pairs(tasks: Sequence[Task], boundary: int | None = None) -> Iterator[tuple
     for first, second in sorted(found):
         if boundary is None or first < boundary <= second:
             yield first, second
+
+
+def _without_shared_openings(tasks: Sequence[Task]) -> Sequence[Task]:
+    """Return the tasks without the paragraphs that most prompts begin with.
+
+    These are a system turn or a template, and say nothing about what is asked: with them, all would be near-duplicates.
+    """
+    while True:
+        parted = [task.prompt.partition("\n\n") for task in tasks]
+        openings = Counter(first for first, _, rest in parted if rest)
+        (opening, count), *_ = openings.most_common(1) or [("", 0)]
+        if count < 3 or 2 * count <= len(tasks):
+            return tasks
+        tasks = [
+            replace(task, prompt=rest) if rest and first == opening else task
+            for task, (first, _, rest) in zip(tasks, parted, strict=True)
+        ]
 
 
 def _mostly_unspaced(task: Task) -> bool:

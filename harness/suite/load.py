@@ -12,7 +12,9 @@ from typing import Any
 from harness.errors import HarnessError, UsageError, did_you_mean
 from harness.storage.hub import without_retry_warnings
 from harness.storage.yaml import read_yaml, validate
-from harness.suite.rows import RawRow, read_rows
+from harness.suite.columns import guess_columns
+from harness.suite.fields import foreign_fields, foreign_texts, own_fields
+from harness.suite.rows import DataFile, RawRow, plain_rows, read_data
 from harness.suite.schema import DEFAULT_SPLIT, Columns, FixedSplit, HubData, StratifiedSplit, SuiteFile, TaskRow
 from harness.suite.split import split_by_hash, split_by_strata, split_hash
 from harness.types import SUITE_NAME, Suite, Task, sha256
@@ -85,7 +87,7 @@ def split_names(suite_file: SuiteFile) -> list[str]:
 
 
 def load_suite(location: SuiteLocation, data: Path | None = None, split: str = DEFAULT_SPLIT) -> Suite:
-    """Load and split a suite; `data` replaces its own data by a file of the same columns.
+    """Load and split a suite; `data` replaces its own data by a file of the same columns, or of ones to be guessed.
 
     Raises:
         UsageError: a file, column or task is wrong, the suite has no such split, or its split is of other data; the
@@ -96,27 +98,74 @@ def load_suite(location: SuiteLocation, data: Path | None = None, split: str = D
     if split not in split_names(suite_file):
         raise UsageError(f"suite {location.name} has no split '{split}'", did_you_mean(split, split_names(suite_file)))
     if data is not None:
-        rows = read_rows(data)
-        return _split_rows(location.name, suite_file, rows, f"sha256:{_file_sha256([data])}", split)
+        given, suite_file = _with_columns_of(read_data(data), suite_file, data)
+        return _split_rows(location.name, suite_file, given, f"sha256:{_file_sha256([data])}", split)
     if suite_file.hub is not None:
-        rows = _download(suite_file.hub, location.name)
-        return _split_rows(location.name, suite_file, rows, f"{suite_file.hub.path}@{suite_file.hub.revision}", split)
+        fetched = _download(suite_file.hub, location.name)
+        return _split_rows(
+            location.name, suite_file, fetched, f"{suite_file.hub.path}@{suite_file.hub.revision}", split
+        )
     files = suite_file.files
     assert files is not None
     if files.rows:
         paths = _expand(location, files.rows)
-        rows = [row for path in paths for row in read_rows(path)]
-        return _split_rows(location.name, suite_file, rows, f"sha256:{_file_sha256(paths)}", split)
+        return _split_rows(location.name, suite_file, _read(paths), f"sha256:{_file_sha256(paths)}", split)
     train_paths, held_out_paths = _expand(location, files.train), _expand(location, files.held_out)
-    tasks = _tasks([row for path in [*train_paths, *held_out_paths] for row in read_rows(path)], suite_file)
-    held_out_rows = sum(len(read_rows(path)) for path in held_out_paths)
-    train, held_out = tasks[: len(tasks) - held_out_rows], tasks[len(tasks) - held_out_rows :]
+    learnt, held = _read(train_paths), _read(held_out_paths)
+    tasks = _tasks([*learnt.rows, *held.rows], suite_file)
+    train, held_out = tasks[: len(learnt.rows)], tasks[len(learnt.rows) :]
     revision = f"sha256:{_file_sha256([*train_paths, *held_out_paths])}"
-    return _suite(location.name, suite_file, revision, train, held_out)
+    return _suite(location.name, suite_file, revision, train, held_out, notes=(*learnt.notes, *held.notes))
 
 
-def _split_rows(name: str, suite_file: SuiteFile, rows: Sequence[RawRow], revision: str, split: str) -> Suite:
-    tasks = _tasks(rows, suite_file)
+def _read(paths: Sequence[Path]) -> DataFile:
+    files = [read_data(path) for path in paths]
+    notes = dict.fromkeys(note for file in files for note in file.notes)
+    return DataFile([row for file in files for row in file.rows], tuple(notes))
+
+
+def _with_columns_of(given: DataFile, suite_file: SuiteFile, path: Path) -> tuple[DataFile, SuiteFile]:
+    """Take the columns of the file where no row has those of the suite."""
+    known = suite_file.columns
+    if any(_has(row.values, known.prompt) and _has(row.values, known.reference) for row in given.rows):
+        return given, suite_file
+    names = column_names([row.values for row in given.rows])
+    values = [foreign_texts({name: column_value(row.values, name) for name in names}) for row in given.rows]
+    try:
+        guessed = guess_columns(names, values, str(path))
+    except UsageError:
+        return given, suite_file  # which is then refused with the first row's place
+    told = ", ".join(f"{what} from '{column}'" for what, column in guessed.items())
+    note = f"{path.name} has other columns than {suite_file.title}: {told}"
+    return DataFile(given.rows, (*given.notes, note)), suite_file.model_copy(update={"columns": Columns(**guessed)})
+
+
+def column_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the names of all columns, those of nested objects as `outer.inner`, in the order of their first row."""
+    names: dict[str, None] = {}
+    for row in rows:
+        for name, value in row.items():
+            inner = [f"{name}.{key}" for key in value] if isinstance(value, Mapping) else [str(name)]
+            names |= dict.fromkeys(inner)
+    return list(names)
+
+
+def column_value(row: Mapping[str, Any], column: str) -> Any:
+    """Return the value of a column, or of a field of a nested object by its path (`answer.html`); None if absent."""
+    if column in row:
+        return row[column]
+    value: Any = row
+    for part in column.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def _has(row: Mapping[str, Any], column: str) -> bool:
+    return column in row or ("." in column and column_value(row, column) is not None)
+
+
+def _split_rows(name: str, suite_file: SuiteFile, data: DataFile, revision: str, split: str) -> Suite:
+    tasks = _tasks(data.rows, suite_file)
     if len(tasks) < 2:
         raise UsageError(f"suite {name} has only one row", "a split needs at least two")
     chosen: FixedSplit | StratifiedSplit | None = suite_file.splits.get(split)
@@ -134,7 +183,7 @@ def _split_rows(name: str, suite_file: SuiteFile, rows: Sequence[RawRow], revisi
         train, held_out = split_by_strata(tasks, suite_file.held_out_share, chosen.stratify)
     else:
         train, held_out = split_by_hash(tasks, suite_file.held_out_share)
-    return _suite(name, suite_file, revision, train, held_out, split)
+    return _suite(name, suite_file, revision, train, held_out, split, data.notes)
 
 
 def _suite(
@@ -144,6 +193,7 @@ def _suite(
     train: Sequence[Task],
     held_out: Sequence[Task],
     split: str = DEFAULT_SPLIT,
+    notes: tuple[str, ...] = (),
 ) -> Suite:
     return Suite(
         name=name,
@@ -156,6 +206,7 @@ def _suite(
         split_hash=split_hash(train, held_out),
         default_held_out=file.default_held_out,
         split=split,
+        notes=notes,
     )
 
 
@@ -194,19 +245,21 @@ def _free_id(wanted: str, taken: Mapping[str, str]) -> str:
 
 def _mapped(row: RawRow, columns: Columns) -> dict[str, Any]:
     """Rename the suite's columns; where the suite names any, others that mean nothing to the harness are left out."""
-    names = {columns.prompt: "prompt", columns.input: "input", columns.reference: "reference"}
+    # `input` first: a suite whose prompts stand in a column of that name has no other
+    names = {columns.input: "input", columns.prompt: "prompt", columns.reference: "reference"}
     for column in (columns.prompt, columns.reference):
-        if column not in row.values:
+        if not _has(row.values, column):
             raise UsageError(
                 f"{row.place}: there is no column '{column}'",
                 f"it has {', '.join(map(str, row.values))}; name the columns under `columns:` in suite.yaml",
             )
-    foreign = bool(columns.model_fields_set)
-    return {
-        names.get(key, key): value
-        for key, value in row.values.items()
-        if key in names or not foreign or key in ("id", "category", "difficulty", "checks")
+    if not columns.model_fields_set:
+        return own_fields(row.values, row.place)
+    wanted = {name: column_value(row.values, column) for column, name in names.items() if _has(row.values, column)}
+    others: dict[str, Any] = {
+        key: row.values[key] for key in ("id", "category", "difficulty", "checks") if key in row.values
     }
+    return foreign_fields({**others, **wanted})
 
 
 def _expand(location: SuiteLocation, patterns: Sequence[str]) -> list[Path]:
@@ -227,7 +280,7 @@ def _file_sha256(paths: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def _download(hub: HubData, name: str) -> list[RawRow]:
+def _download(hub: HubData, name: str) -> DataFile:
     from datasets import load_dataset
 
     try:
@@ -239,4 +292,5 @@ def _download(hub: HubData, name: str) -> list[RawRow]:
             f"the data set {hub.path} could not be loaded from the hub: {reason:.120}",
             f"with a copy on disk: --data {name}=FILE (JSONL, JSON, CSV or Parquet)",
         ) from error
-    return [RawRow(f"{hub.path}, row {number}", dict(row)) for number, row in enumerate(rows)]
+    plain, notes = plain_rows(RawRow(f"{hub.path}, row {number}", dict(row)) for number, row in enumerate(rows))
+    return DataFile(plain, tuple(notes))

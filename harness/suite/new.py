@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import re
@@ -14,8 +15,17 @@ from harness.errors import UsageError, did_you_mean
 from harness.storage.atomic import finished_folder
 from harness.storage.hub import without_retry_warnings
 from harness.suite.columns import guess_columns, guess_form
-from harness.suite.load import SuiteLocation, check_suite_name, load_suite, load_suite_file
-from harness.suite.rows import SUFFIXES, read_rows
+from harness.suite.conversations import CONVERSATIONS
+from harness.suite.fields import foreign_texts
+from harness.suite.load import (
+    SuiteLocation,
+    check_suite_name,
+    column_names,
+    column_value,
+    load_suite,
+    load_suite_file,
+)
+from harness.suite.rows import SUFFIXES, read_data
 
 SMALL = 25
 """Rows below which half of them are held out: a fifth would be too few to compare anything by."""
@@ -95,6 +105,8 @@ class MadeSuite:
     columns: Mapping[str, str] = field(default_factory=dict)
     """What the harness calls it → the column taken for it; empty where the data have the harness' own names."""
     notes: tuple[str, ...] = ()
+    sample: Mapping[str, str] = field(default_factory=dict)
+    """A row of the data as the columns give it, to see whether they were guessed rightly."""
 
 
 def make_suite(name: str, source: str | None, parent: Path) -> MadeSuite:
@@ -114,8 +126,8 @@ def make_suite(name: str, source: str | None, parent: Path) -> MadeSuite:
     path = Path(source)
     if path.is_file():
         return _from_file(folder, path)
-    if path.is_dir() or path.suffix in SUFFIXES or _HUB_ID.fullmatch(source) is None:
-        near = [file.name for file in path.parent.glob("*") if file.suffix in SUFFIXES]
+    if path.is_dir() or path.suffix.lower() in SUFFIXES or _HUB_ID.fullmatch(source) is None:
+        near = [file.name for file in path.parent.glob("*") if file.suffix.lower() in SUFFIXES]
         hint = did_you_mean(path.name, near) if near else "a hub id has the form owner/name"
         raise UsageError(f"there is no data file {source}", hint)
     return _from_hub(folder, source)
@@ -131,15 +143,20 @@ def _from_example(folder: Path) -> MadeSuite:
 
 
 def _from_file(folder: Path, source: Path) -> MadeSuite:
-    rows = [row.values for row in read_rows(source)]
+    data = read_data(source)
+    rows = [row.values for row in data.rows]
     if len(rows) < 2:
         raise UsageError(f"{source} holds one row", "a split needs at least two")
-    names = list(dict.fromkeys(name for row in rows[:SMALL] for name in row))
+    names = column_names(rows)
+    rows = [foreign_texts({name: column_value(row, name) for name in names}) for row in rows]
     columns = guess_columns(names, rows, str(source))
-    scope, ignore = guess_form([str(row.get(columns["reference"]) or "") for row in rows])
+    scope, ignore = guess_form([str(row[columns["reference"]] or "") for row in rows])
     share = 0.5 if len(rows) < SMALL else 0.2
-    text = _suite_yaml(folder.name, f"files:\n  rows: [{json.dumps(source.name)}]", columns, scope, ignore, share)
-    notes = [f"{len(rows)} rows are few, so half of them are held out"] if len(rows) < SMALL else []
+    name = source.name if source.name != "suite.yaml" else "rows.yaml"
+    text = _suite_yaml(folder.name, f"files:\n  rows: [{json.dumps(glob.escape(name))}]", columns, scope, ignore, share)
+    notes = list(data.notes)
+    if len(rows) < SMALL:
+        notes.append(f"{len(rows)} rows are few, so half of them are held out")
     if scope == "fragment":
         notes.append("most references are parts of a page, so scope is fragment")
     if ignore:
@@ -147,12 +164,24 @@ def _from_file(folder: Path, source: Path) -> MadeSuite:
     try:
         with finished_folder(folder) as temporary:
             (temporary / "suite.yaml").write_text(text, encoding="utf-8")
-            shutil.copyfile(source, temporary / source.name)
-            copied = str(temporary / source.name)
-            load_suite(SuiteLocation(folder.name, temporary))
+            shutil.copyfile(source, temporary / name)
+            copied = str(temporary / name)
+            suite = load_suite(SuiteLocation(folder.name, temporary))
+            if not (suite.train and suite.held_out):
+                raise UsageError(
+                    f"all rows of {copied} are near-duplicates of one another, which stay in one part of a split",
+                    "add rows that differ",
+                )
     except UsageError as error:
         raise UsageError(error.message.replace(copied, str(source)), error.hint) from None
-    return MadeSuite(folder, (folder / "suite.yaml", folder / source.name), columns, tuple(notes))
+    return MadeSuite(folder, (folder / "suite.yaml", folder / name), columns, tuple(notes), _sample(rows, columns))
+
+
+def _sample(rows: Sequence[Mapping[str, object]], columns: Mapping[str, str]) -> dict[str, str]:
+    """Return the first row that has all of the columns, else the first."""
+    full = (row for row in rows if all(row[column] for column in columns.values()))
+    row = next(full, rows[0])
+    return {what: " ".join(str(row[column] or "").split()) for what, column in columns.items()}
 
 
 def _from_hub(folder: Path, hub_id: str) -> MadeSuite:
@@ -163,7 +192,8 @@ def _from_hub(folder: Path, hub_id: str) -> MadeSuite:
         columns = USUAL_COLUMNS
         notes.append(f"{hub_id} could not be reached, so its columns are assumed: look at `columns:` in suite.yaml")
     else:
-        columns = guess_columns(names, [], hub_id)
+        talks = any(name.lower() in CONVERSATIONS for name in names)
+        columns = {"prompt": "prompt", "reference": "reference"} if talks else guess_columns(names, [], hub_id)
     source = (
         f"hub:\n  path: {json.dumps(hub_id)}\n"
         "  revision: main  # better a commit: then the rows stay the same\n"

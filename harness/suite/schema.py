@@ -144,7 +144,7 @@ class TaskRow(_Strict):
     input: str = ""
     reference: str = ""
     category: str = "other"
-    difficulty: Literal["", "easy", "medium", "hard"] = ""
+    difficulty: str = ""
     scope: Scope | None = None
     checks: tuple[dict[str, Any], ...] = ()
 
