@@ -90,6 +90,15 @@ SAME_AS_PLAIN: dict[str, tuple[str, bytes]] = {
             }
         ),
     ),
+    "turns with texts": (
+        "a.jsonl",
+        lines(
+            lambda w, q, a: {
+                "conversation": [{"role": "prompter", "text": q}, {"role": "assistant", "text": a}],
+                "prompt": "another column",
+            }
+        ),
+    ),
     "messages in a table": (
         "a.csv",
         b"messages\n"
