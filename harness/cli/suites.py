@@ -250,7 +250,7 @@ def new_suite(name: str, source: str | None, folder: Path) -> None:
     for what, column in made.columns.items():
         example = made.sample.get(what, "")
         shown = f', for example "{example[:_SHOWN_LETTERS]}{"…" * (len(example) > _SHOWN_LETTERS)}"' if example else ""
-        _line(console, f"  {what}: column '{column}'{shown}")
+        _line(console, f"  {what}: column '{column}'{shown}" if column else f"  {what}: none")
     for note in made.notes:
         _line(console, f"note: {note}")
     word = name if folder == TASKS_FOLDER else str(folder / name)

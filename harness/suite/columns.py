@@ -37,7 +37,7 @@ _MUCH_LONGER = 2.0
 
 
 def guess_columns(names: Sequence[str], rows: Sequence[Mapping[str, Any]], place: str) -> dict[str, str]:
-    """Return the columns of `prompt`, `reference` and, where there is one, `input`.
+    """Return the columns of `prompt`, `reference` and, where there is one, `input` ("": a column is only called so).
 
     Values come before names: the reference is a column whose values are HTML where there is one, and no column of ids
     is taken for prompt or input. Among columns that do, names decide; where they say nothing, the prompt is the column
@@ -60,7 +60,9 @@ def guess_columns(names: Sequence[str], rows: Sequence[Mapping[str, Any]], place
                 "call two of them 'prompt' and 'reference'",
             )
     assert prompt is not None and reference is not None
-    return {"prompt": prompt, **({"input": given} if given else {}), "reference": reference}
+    if given is None and "input" not in (prompt, reference) and any(row.get("input") for row in rows):
+        given = ""  # such as ids: not to be taken for a page because of its name
+    return {"prompt": prompt, **({"input": given} if given is not None else {}), "reference": reference}
 
 
 def guess_form(references: Sequence[str]) -> tuple[str, list[str]]:

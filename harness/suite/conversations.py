@@ -88,7 +88,7 @@ def _turns(messages: Sequence[Mapping[str, Any]], place: str) -> list[Turn]:
         speaker = _SPEAKERS.get(str(said).lower())
         if speaker is None:
             raise UsageError(f"{place}: '{said}' speaks, and only system, user and assistant can", "leave the row out")
-        content = message["content"] if message.get("content") is not None else message.get("value")
+        content = next((message[key] for key in ("content", "value", "text") if message.get(key) is not None), None)
         turns.append((speaker, _text(content, place)))
     return turns
 

@@ -135,7 +135,7 @@ def _with_columns_of(given: DataFile, suite_file: SuiteFile, path: Path) -> tupl
         guessed = guess_columns(names, values, str(path))
     except UsageError:
         return given, suite_file  # which is then refused with the first row's place
-    told = ", ".join(f"{what} from '{column}'" for what, column in guessed.items())
+    told = ", ".join(f"{what} from '{column}'" for what, column in guessed.items() if column)
     note = f"{path.name} has other columns than {suite_file.title}: {told}"
     return DataFile(given.rows, (*given.notes, note)), suite_file.model_copy(update={"columns": Columns(**guessed)})
 
@@ -255,7 +255,9 @@ def _mapped(row: RawRow, columns: Columns) -> dict[str, Any]:
             )
     if not columns.model_fields_set:
         return own_fields(row.values, row.place)
-    wanted = {name: column_value(row.values, column) for column, name in names.items() if _has(row.values, column)}
+    wanted = {
+        name: column_value(row.values, column) for column, name in names.items() if column and _has(row.values, column)
+    }
     others: dict[str, Any] = {
         key: row.values[key] for key in ("id", "category", "difficulty", "checks") if key in row.values
     }

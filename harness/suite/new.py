@@ -179,9 +179,9 @@ def _from_file(folder: Path, source: Path) -> MadeSuite:
 
 def _sample(rows: Sequence[Mapping[str, object]], columns: Mapping[str, str]) -> dict[str, str]:
     """Return the first row that has all of the columns, else the first."""
-    full = (row for row in rows if all(row[column] for column in columns.values()))
+    full = (row for row in rows if all(row[column] for column in columns.values() if column))
     row = next(full, rows[0])
-    return {what: " ".join(str(row[column] or "").split()) for what, column in columns.items()}
+    return {what: " ".join(str(row[column] or "").split()) for what, column in columns.items() if column}
 
 
 def _from_hub(folder: Path, hub_id: str) -> MadeSuite:

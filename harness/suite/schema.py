@@ -23,6 +23,7 @@ class Columns(_Strict):
 
     prompt: str = "prompt"
     input: str = "input"
+    """Empty where no column holds an input, though one is called so."""
     reference: str = "reference"
 
 

@@ -90,6 +90,15 @@ SAME_AS_PLAIN: dict[str, tuple[str, bytes]] = {
             }
         ),
     ),
+    "turns with texts": (
+        "a.jsonl",
+        lines(
+            lambda w, q, a: {
+                "conversation": [{"role": "prompter", "text": q}, {"role": "assistant", "text": a}],
+                "prompt": "another column",
+            }
+        ),
+    ),
     "messages in a table": (
         "a.csv",
         b"messages\n"
@@ -106,6 +115,8 @@ SAME_AS_PLAIN: dict[str, tuple[str, bytes]] = {
     "who asked in `user`": ("a.jsonl", lines(lambda w, q, a: {"user": "u" + w[0], "text": q, "html": a})),
     "a name in `user`": ("a.jsonl", lines(lambda w, q, a: {"user": "Ann Lee", "text": q, "html": a})),
     "ids in `question`": ("a.jsonl", lines(lambda w, q, a: {"question": "q-" + w, "wording": q, "page": a})),
+    "numbers in `input`": ("a.jsonl", lines(lambda w, q, a: {"input": len(w), "prompt": q, "output": a})),
+    "ids in `input`": ("a.jsonl", lines(lambda w, q, a: {"input": "i-" + w, "prompt": q, "output": a})),
     "byte order mark": (
         "a.jsonl",
         b"\xef\xbb\xbf" + lines(lambda w, q, a: {"prompt": q, "reference": a}),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,17 @@ def test_near_duplicates_by_prompt_or_page_share_a_group() -> None:
         ["input"],
         ["other-input"],
     ]
+
+
+def test_a_system_turn_before_most_prompts_makes_no_near_duplicates() -> None:
+    turn = "You write pages for people in a hurry, and nothing but pages. " * 4
+    opening = f"{turn}\n\nAnswer in {turn}\n\n"
+    tasks = [replace(task, prompt=opening + task.prompt) for task in (BREAD, SAME_PROMPT, OTHER, INPUT, OTHER_INPUT)]
+    alone = replace(OTHER, id="alone", prompt="A calendar of one week in spring")
+    found = [[task.id for task in group] for group in groups([*tasks, alone])]
+    assert found[:2] == [["bread", "same-prompt"], ["other", "alone"]]  # the last two by their page
+    two = [replace(task, reference="") for task in tasks[:3:2]]
+    assert len(groups(two)) == 1  # of two rows, nobody knows which part is a template
 
 
 def test_flag_names_the_training_rows() -> None:
