@@ -78,7 +78,7 @@ def git_state(package: Path | None = None) -> dict[str, Any]:
     top = _git(package, "rev-parse", "--show-toplevel")
     own = top is not None and Path(top).resolve() == package.parent
     # within a checkout, but only as something that it ignores: a virtual environment, a copy
-    own = own and _git(package, "ls-files", "--error-unmatch", "--", "__init__.py", "environment.py") is not None
+    own = own and _git(package, "ls-files", "--error-unmatch", "--", "__init__.py", "runs/environment.py") is not None
     commit = _git(package, "rev-parse", "HEAD") if own else None
     return {"commit": commit, "dirty": bool(_git(package.parent, "status", "--porcelain")) if commit else None}
 

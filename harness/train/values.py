@@ -104,6 +104,8 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin in (Union, types.UnionType):
         # a field that takes a choice by name lists plain text beside it: the name must still be one
         kinds = [kind for kind in inner if not (kind is str and any(_is_enum(other) for other in inner))]
+        # `typing` remembers a union in the order in which it was first written anywhere
+        kinds.sort(key=lambda kind: 2 if kind is type(None) else int(kind not in _WORDS))
         return any(_fits(value, kind) for kind in kinds)
     if origin is Literal:
         return any(_is_choice(value, choice) for choice in inner)
@@ -158,6 +160,8 @@ def _words(hint: Any) -> str:
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         kinds = [kind for kind in inner if not (kind is str and any(_is_enum(other) for other in inner))]
+        # `typing` remembers a union in the order in which it was first written anywhere
+        kinds.sort(key=lambda kind: 2 if kind is type(None) else int(kind not in _WORDS))
         return " or ".join(dict.fromkeys(_words(kind) for kind in kinds))
     if choices := _choices(hint):
         return "one of " + ", ".join(choices) if len(choices) <= _LISTED else "one of its choices"

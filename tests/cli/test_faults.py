@@ -39,7 +39,8 @@ def one_line(error: str) -> str:
         (["--data", "small=empty.jsonl"], "empty.jsonl holds no rows (a data file needs at least one row)"),
         (
             ["--data", "small=text.txt"],
-            "text.txt is of no known format (use .yaml, .yml, .json, .jsonl, .csv, .parquet)",
+            "text.txt is of no known format "
+            "(use .yaml, .yml, .json, .jsonl, .ndjson, .csv, .tsv, .parquet, .arrow, .feather)",
         ),
         (["--limit", "1"], "--limit must be at least 2 (a comparison needs more than one task)"),
         (["--samples", "2"], "--samples needs --temperature above 0 (greedy samples would all be equal: try 0.7)"),

@@ -54,7 +54,7 @@ def test_the_harness_own_checkout_is_recorded_from_wherever_it_is_started(
 def test_somebody_elses_repository_around_the_package_is_not_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, tracked: bool
 ) -> None:
-    names = [f"{place}/__init__.py", f"{place}/environment.py"]
+    names = [f"{place}/__init__.py", f"{place}/runs/environment.py"]
     make_repository(tmp_path, "notes.txt", *(names if tracked else []))
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ import torch
 from harness.errors import HarnessError, UsageError
 from harness.generate.settings import GenerationSettings
 from harness.generate.transformers.generator import Generator
+from harness.model.identity import ADAPTER_FILE
 from harness.model.load import LoadedModel
 from harness.model.profile_schema import Training
 from harness.model.prompt import PromptRenderer
@@ -200,7 +201,7 @@ def test_a_loss_that_is_no_number_ends_the_training_with_its_step(own_cache: Pat
 
     with pytest.raises(HarnessError, match=r"the loss is nan at step 3 of the training \(try a smaller learning_rate"):
         train(tiny, TRAINING.model_copy(update={"sft": SFT | {"save_steps": 100}}), on_progress=poison)
-    assert not list(own_cache.rglob(sft.ADAPTER_FILE))
+    assert not list(own_cache.rglob(ADAPTER_FILE))
 
 
 @pytest.mark.parametrize("step", [4, 6])
@@ -215,7 +216,7 @@ def test_weights_that_are_no_numbers_are_no_checkpoint_and_no_adapter(
     with pytest.raises(HarnessError, match=rf"after step {step} of the training \S+lora_A\S+ is not finite"):
         train(tiny, on_progress=poison)
     assert not [path for path in own_cache.rglob(COMPLETE) if path.parent.name == f"checkpoint-{step}"]
-    assert not [path for path in own_cache.rglob(sft.ADAPTER_FILE) if "checkpoint" not in path.parent.name]
+    assert not [path for path in own_cache.rglob(ADAPTER_FILE) if "checkpoint" not in path.parent.name]
     assert not list(own_cache.rglob("training.json"))
 
 
@@ -232,5 +233,5 @@ def test_a_training_without_a_step_is_refused(
 
 @pytest.mark.parametrize("lora", [{"target_modules": ["q_prj"]}, {"target_modules": ["lm_head", "norm"]}])
 def test_modules_that_cannot_be_trained_are_one_line(own_cache: Path, tiny: LoadedModel, lora: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match=r"has no module 'q_prj'|does not train this model with these"):
+    with pytest.raises(UsageError, match=r"has no module 'q_prj'|do not take these settings of the training"):
         train(tiny, TRAINING.model_copy(update={"lora": lora}))

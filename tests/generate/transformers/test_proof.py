@@ -222,7 +222,7 @@ def adapters() -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("name", ["prompt tuning", "prefix tuning", "p-tuning", "LoRA"])
+@pytest.mark.parametrize("name", ["prompt tuning", "p-tuning", "LoRA"])
 def test_an_adapter_beside_the_layers_is_answered_by_peft(
     own_cache: Path, made: Callable[..., LoadedModel], tmp_path: Path, name: str
 ) -> None:
