@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -44,6 +45,14 @@ class Weights(_Strict):
         if sum(source is not None for source in (self.gguf, self.hub, self.folder)) != 1:
             raise ValueError("name the weights by exactly one of `gguf`, `hub` and `folder`")
         return self
+
+    @property
+    def name(self) -> str:
+        """The last part of their id or path, as a person calls them."""
+        if self.hub:
+            return self.hub.path.rpartition("/")[2]
+        path = PurePath(self.gguf.file if self.gguf else str(self.folder))
+        return path.stem if path.suffix == ".gguf" else path.name
 
     def __str__(self) -> str:
         if self.gguf:

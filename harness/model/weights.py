@@ -100,20 +100,6 @@ def gguf_file(path: Path) -> Path | None:
     return files[0] if files else None
 
 
-def gguf_has_chat_template(path: Path) -> bool:
-    """Return whether a GGUF file brings a chat template.
-
-    Raises:
-        HarnessError: it is damaged.
-    """
-    from harness.model.checkpoint import one_line
-
-    with one_line(f"{path} cannot be read", "fetch it again: it is cut or damaged"):
-        from gguf import GGUFReader
-
-        return "tokenizer.chat_template" in GGUFReader(path).fields
-
-
 def _converted(source: Path, sha256: str) -> Path:
     folder = cache_folder("weights") / f"{sha256[:16]}-{CONVERTED_FORM}"
     if folder.is_dir():
@@ -144,26 +130,56 @@ def _convert(source: Path, folder: Path) -> None:
         AutoTokenizer.from_pretrained(**place).save_pretrained(target)
 
 
-def _download(hub: HubWeights) -> Path:
-    from huggingface_hub import snapshot_download
+_WEIGHTS = ("*.safetensors",)
+_SETTINGS = ("*.json", "*.model", "*.jinja", "*.txt")
+"""Everything else that a model needs. No pickles: they can run code."""
 
-    patterns = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]  # no pickles: they can run code
+
+def fetch_settings(hub: HubWeights) -> Path:
+    """Return a folder with the small files of a model on the hub: its configs, tokenizer and chat template.
+
+    Raises:
+        HarnessError: the hub does not hand them out.
+    """
+    return _snapshot(hub, _SETTINGS)
+
+
+def hub_card(hub: HubWeights) -> dict[str, Any]:
+    """Return what the hub says of a model: `license` and `gated`; empty where it is out of reach."""
+    from huggingface_hub import HfApi
+
     try:
         with without_retry_warnings():
-            files = _hub_files(hub)
-            if not any(name.endswith(".safetensors") for name in files):
+            found = HfApi().model_info(hub.path, revision=hub.revision)
+    except Exception:  # the client raises many kinds; fetching says what is wrong
+        return {}
+    card = found.card_data
+    names = [getattr(card, name, None) for name in ("license_name", "license")]
+    return {"license": next((name for name in names if name), None), "gated": found.gated}
+
+
+def _download(hub: HubWeights) -> Path:
+    return _snapshot(hub, (*_SETTINGS, *_WEIGHTS))
+
+
+def _snapshot(hub: HubWeights, patterns: tuple[str, ...]) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        with without_retry_warnings():
+            if not any(name.endswith(".safetensors") for name in _hub_files(hub)):
                 raise HarnessError(f"{hub.path} has no *.safetensors files on the hub", "take weights that have them")
-            return Path(snapshot_download(hub.path, revision=hub.revision, allow_patterns=patterns))
+            return Path(snapshot_download(hub.path, revision=hub.revision, allow_patterns=list(patterns)))
     except HarnessError:
         raise
     except Exception as error:  # the hub client raises many kinds; all of them mean "no weights"
-        cached = _cached_snapshot(hub, patterns)
+        cached = _cached_snapshot(hub, list(patterns))
         if cached is not None:
             return cached
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise HarnessError(
             f"the weights {hub.path} could not be loaded from the hub: {reason:.120}",
-            "check the network, or use `--profile smollm2-135m`, or `--models FOLDER` with weights on disk",
+            "check the network, or use `--profile smollm2-135m`, or `--weights FOLDER` with weights on disk",
         ) from error
 
 

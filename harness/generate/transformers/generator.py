@@ -159,9 +159,9 @@ class Generator(StoredBackend[Tokens]):
         from harness.answer import thought_left_open
         from harness.generate.stopping import StopRule, answer_text
         from harness.generate.transformers.adapter_kinds import virtual_tokens
-        from harness.generate.transformers.context import context_length
         from harness.generate.transformers.continuous_batching import Prompt
         from harness.generate.transformers.plan import make_decoder
+        from harness.model.context import context_length
 
         places = list(wanted)
         plan = self._plan()

@@ -18,11 +18,11 @@ import torch
 from harness.errors import HarnessError
 from harness.generate.stopping import StopRule
 from harness.generate.transformers.adapter_kinds import active_configs, beyond_layers
-from harness.generate.transformers.context import context_length
 from harness.generate.transformers.continuous_batching import Prompt
 from harness.generate.transformers.decoder_verdict import Kind, Memory, Verdict, device_name
 from harness.generate.transformers.reference import ReferenceDecoder, makers_processors
 from harness.generate.transformers.twin import LENGTH, NoTwinError, small_twin
+from harness.model.context import context_length
 
 LIMITS = {"float32": 1e-3, "float16": 0.05, "bfloat16": 0.2}
 """Largest relative difference of logits, ‖ours − generate's‖ / ‖generate's − their mean‖, at any step. In float32 the

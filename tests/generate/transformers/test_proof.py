@@ -19,11 +19,11 @@ from harness.generate.settings import GenerationSettings
 from harness.generate.stopping import StopRule
 from harness.generate.store import CompletionStore
 from harness.generate.transformers import proof, twin
-from harness.generate.transformers.context import context_length
 from harness.generate.transformers.continuous_batching import Decoder, Prompt
 from harness.generate.transformers.generator import Generator
 from harness.generate.transformers.proof import check_causal, prove
 from harness.generate.transformers.reference import ReferenceDecoder, makers_processors
+from harness.model.context import context_length
 from harness.model.load import LoadedModel, Precision
 from harness.model.prompt import PromptRenderer
 from harness.types import Task
