@@ -19,9 +19,9 @@ from harness.errors import HarnessError
 from harness.generate.transformers.decoder_verdict import Verdict
 from harness.generate.transformers.generator import Answer, GenerationFailure, GenerationRequests, Generator
 from harness.model.load import Precision, choose_precision
-from harness.model.profile_schema import DType, Quantization
+from harness.model.profile_schema import DType
 from harness.scoring.scorer import CHUNK, ShotWriter, refuse
-from harness.types import Completion, Row, Task
+from harness.types import Completion, Quantization, Row, Task
 
 _REFILLS = 16
 """A model's worker gets at most so many times the rows that it decodes side by side."""

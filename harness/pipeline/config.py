@@ -6,9 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
-from harness.cluster.actors import Actors
+from harness.cluster.actors import Actors, ExecutorName
 from harness.errors import UsageError, did_you_mean
 from harness.generate.backends import check_elsewhere, check_given_tasks, given_models
 from harness.model.profile import (
@@ -20,16 +19,14 @@ from harness.model.profile import (
     model_names,
     resolve_model,
 )
-from harness.model.profile_schema import Quantization
 from harness.runs.shard import Shard
 from harness.storage.cache import content_key, file_sha256
 from harness.suite.load import SuiteLocation, find_suite, load_suite
 from harness.suite.rows import SUFFIXES
 from harness.suite.split import stratified
 from harness.suite.split_option import check_split_option, chosen_split
-from harness.types import CONTROL_NAMES, Suite, Task
+from harness.types import CONTROL_NAMES, Quantization, Suite, Task
 
-ExecutorName = Literal["local", "ray"]
 DEFAULT_MODELS = ("base", "base-fewshot", "tuned")
 FEW_SHOT_BASE = "base-fewshot"
 
@@ -95,8 +92,10 @@ class RunPlan:
     run_name: str
 
 
-def resolve(config: RunConfig, *, models_only: bool = False) -> RunPlan:
-    """Resolve profile, models and suites and read all data; with `models_only` no suite is to be measured.
+def resolve(config: RunConfig, *, models_only: bool = False, measured_later: bool = False) -> RunPlan:
+    """Resolve profile, models and suites and read all data.
+
+    With `models_only` no suite is to be measured; with `measured_later` those of the profile are, in a run to come.
 
     Raises:
         UsageError: a word means nothing, or the words do not fit together.
@@ -106,13 +105,16 @@ def resolve(config: RunConfig, *, models_only: bool = False) -> RunPlan:
     if config.quantization is not None:
         profile = replace(profile, file=profile.file.model_copy(update={"quantization": config.quantization}))
     suite_names = [] if models_only else list(dict.fromkeys(config.suites or profile.file.suites))
-    _data_by_folder(config.data)
     words = [word for word in config.models if word not in CONTROL_NAMES]
     if not words:
         raise UsageError("--models names only controls", "name at least one model, such as base")
     specs = [resolve_model(word, profile) for word in words]
     locations = _told_apart(find_suite(name) for name in suite_names)
-    check_split_option(config.split, [*locations.values(), *_learnt_from(specs)])
+    used = [*locations.values(), *_learnt_from(specs)]
+    if measured_later:
+        used += [find_suite(name) for name in profile.file.suites]
+    check_data_option(config.data, used)
+    check_split_option(config.split, used)
     suites = {name: _load(location, config) for name, location in locations.items()}
     for spec in specs:
         check_adapter(spec)
@@ -150,6 +152,7 @@ def resolve_given(config: RunConfig, answers: Path) -> RunPlan:
     _check(replace(config, samples=1))
     (word,) = config.suites
     location = find_suite(word)
+    check_data_option(config.data, [location])
     check_split_option(config.split, [location])
     suite = _load(location, config)
     profile, specs, samples = given_models(answers, suite)
@@ -219,6 +222,22 @@ def _data_by_folder(data: Mapping[str, Path]) -> dict[Path, Path]:
     for name, path in data.items():
         if found.setdefault(find_suite(name).folder.resolve(), path) != path:
             raise UsageError(f"--data gives the suite '{name}' two files", "give one")
+    return found
+
+
+def check_data_option(data: Mapping[str, Path], locations: Iterable[SuiteLocation]) -> dict[Path, Path]:
+    """Return the files given by `--data`, by the folder of their suite, which is one of those in use.
+
+    Raises:
+        UsageError: the suite does not exist, gets two files, or is not used; the hint names those that are.
+    """
+    used = {location.folder.resolve(): location.name for location in locations}
+    found = _data_by_folder(data)
+    for folder, path in found.items():
+        if folder not in used:
+            names = ", ".join(sorted(set(used.values())))
+            hint = f"in use: {names}" if used else "leave --data out"
+            raise UsageError(f"--data {folder.name}={path}: the suite '{folder.name}' is not used here", hint)
     return found
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from harness.generate.transformers.decoder_verdict import Verdict
 from harness.generate.transformers.generator import Decoding, Generator
 from harness.model.load import Precision, choose_precision
-from harness.model.profile_schema import DType, Quantization
+from harness.model.profile_schema import DType
 from harness.storage.cache import cache_folder
-from harness.types import Completion, Row, Task
+from harness.types import Completion, Quantization, Row, Task
 
 if TYPE_CHECKING:
     from harness.cluster.executor import RayExecutor

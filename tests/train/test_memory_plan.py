@@ -10,9 +10,10 @@ from harness.cli.train import plan_training
 from harness.errors import HarnessError, UsageError
 from harness.model.gpu_memory import CARDS, GIB, USABLE, checkpoint_bytes
 from harness.model.profile import load_profile, resolve_model
-from harness.model.profile_schema import Quantization, Shape, Training
+from harness.model.profile_schema import Shape, Training
 from harness.train.batch_layout import BatchPlan, written_layout
 from harness.train.memory_plan import best_layout, peak_memory
+from harness.types import Quantization
 from tests.conftest import ROOT
 
 PROFILE = load_profile("llama-2-7b", ROOT / "baselines")

@@ -13,7 +13,8 @@ from harness.generate.stopping import StopRule
 from harness.generate.transformers.continuous_batching import Decoder
 from harness.generate.transformers.decoder_verdict import Kind, Verdict, kinds_here
 from harness.model.gpu_memory import GIB, NF4_BYTES, USABLE, WORKSPACE, checkpoint_bytes, linear_weights
-from harness.model.profile_schema import Quantization, Shape
+from harness.model.profile_schema import Shape
+from harness.types import Quantization
 
 if TYPE_CHECKING:
     from harness.generate.llama.decoder import StreamDecoder
