@@ -32,7 +32,10 @@ def one_line(error: str) -> str:
         (["--models", "reference,empty"], "--models names only controls (name at least one model, such as base)"),
         (["--models", " , "], "--models is empty (name at least one, separated by commas)"),
         (["--profile", "tinny"], "there is no profile 'tinny' (did you mean 'tiny'?)"),
-        (["--quantization", "nf5"], "there is no quantization 'nf5' (did you mean 'nf4'?)"),
+        (
+            ["--quantization", "nf5"],
+            "Invalid value for '--quantization': 'nf5' is not one of 'none', 'nf4'. (see harness run --help)",
+        ),
         (["--data", "small"], "--data small is not SUITE=FILE (for example --data html_alpaca=rows.jsonl)"),
         (["--data", "small=rows.jsnol"], "there is no data file rows.jsnol (did you mean 'rows.jsonl'?)"),
         (["--data", "smal=rows.jsonl"], "there is no suite 'smal' (did you mean 'small'?)"),

@@ -310,7 +310,7 @@ def test_agreement_is_a_file_of_its_own(run_dir: Path) -> None:
 def test_the_command_prints_the_address_whole(
     run_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness.cli.report import vote_on_run
+    from harness.cli.vote import vote
 
     monkeypatch.setenv("COLUMNS", "30")
     monkeypatch.setattr(VoteServer, "serve_forever", lambda self: None)
@@ -318,13 +318,13 @@ def test_the_command_prints_the_address_whole(
         run_dir / "votes.jsonl",
         {"suite": "starter", "task": "t1", "left": "tuned", "right": "base", "chosen": "tuned", "voter": "bob"},
     )
-    vote_on_run(str(run_dir), pair=None, port=0)
+    vote(str(run_dir))
     lines = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"Vote at http://127\.0\.0\.1:\d+/[\w-]{32}/ \(6 pairs to judge; stop with Ctrl-C\)", lines[0])
     assert "0 votes kept" in lines
     assert "What people say" in (run_dir / "index.html").read_text("utf-8")
     with pytest.raises(UsageError, match="two models"):
-        vote_on_run(str(run_dir), pair=["base"], port=0)
+        vote(str(run_dir), pair="base")
 
 
 def test_the_question_is_about_the_pair_of_the_verdict(tmp_path: Path) -> None:
