@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from typer.main import get_command
 
 from harness.cli.app import app
@@ -110,13 +111,11 @@ def test_what_is_named_in_passing_exists(page: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line",
-    ["rnu", "run --modles base", "run --limit x", "plan --gpu h10", "run --shard 5/4", "suites chekc", "score x"],
+    "line", ["rnu", "run --modles x", "run --limit x", "plan --gpu h10", "run --shard 5/4", "suites chekc", "score x"]
 )
 def test_a_wrong_command_would_be_found(line: str) -> None:
-    with pytest.raises((UsageError, Exception)) as fault:
+    with pytest.raises((UsageError, typer.BadParameter.__mro__[1])):
         parse(words_of(line))
-    assert type(fault.value).__name__ in {"UsageError", "BadParameter", "NoSuchOption", "MissingParameter"}
 
 
 def test_the_formats_in_the_help_are_those_that_are_read() -> None:
