@@ -72,10 +72,11 @@ def check_suites(
     if json_file is not None:
         check_output(json_file, _is_findings)
     console = Console()
+    given = parse_data_options(data or [])
     locations = [find_suite(suite)] if suite else find_suites()
     if not locations:
         raise HarnessError("there are no suites under tasks/", "run the harness in the folder that holds tasks/")
-    files = check_data_option(parse_data_options(data or []), locations)
+    files = check_data_option(given, locations)
     check_split_option(split or (), locations)
     found: dict[str, SuiteCheck] = {}
     for location in locations:

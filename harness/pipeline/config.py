@@ -231,12 +231,13 @@ def check_data_option(data: Mapping[str, Path], locations: Iterable[SuiteLocatio
     Raises:
         UsageError: the suite does not exist, gets two files, or is not used; the hint names those that are.
     """
-    used = {location.folder.resolve(): location.name for location in locations}
+    used = {location.folder.resolve(): location for location in locations}
     found = _data_by_folder(data)
     for folder, path in found.items():
         if folder not in used:
-            names = ", ".join(sorted(set(used.values())))
-            hint = f"in use: {names}" if used else "leave --data out"
+            # of two suites of one name, the folder says which is meant
+            names = {str(one.folder) if one.name == folder.name else one.name for one in used.values()}
+            hint = f"in use: {', '.join(sorted(names))}" if used else "leave --data out"
             raise UsageError(f"--data {folder.name}={path}: the suite '{folder.name}' is not used here", hint)
     return found
 

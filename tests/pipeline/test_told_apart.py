@@ -127,8 +127,10 @@ def test_data_reach_the_suite_that_is_meant(tiny_workplace: Path, tmp_path: Path
     rows.write_text("".join(json.dumps({"prompt": f"All about {w}", "reference": f"<p>{w}"}) + "\n" for w in words))
     (part,) = resolve(replace(TINY, suites=(str(folder),), data={str(folder): rows})).measured
     assert len(part.suite.train) + len(part.suite.held_out) == len(words)
-    (part,) = resolve(replace(TINY, suites=(str(folder),), data={"small": rows})).measured
-    assert (len(part.suite.train), len(part.suite.held_out)) == (4, 4)  # of the other suite of that name
+    # of the other suite of that name
+    assert f"'small' is not used here (in use: {folder})" in refused(
+        replace(TINY, suites=(str(folder),), data={"small": rows})
+    )
     other = tmp_path / "other.jsonl"
     other.write_text(rows.read_text())
     with pytest.raises(UsageError, match="gives the suite 'small' two files"):
