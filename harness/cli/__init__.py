@@ -53,7 +53,7 @@ def main() -> None:
 
 def _say_misuse(error: typer.BadParameter) -> None:
     message = error.format_message().replace("Value error, ", "").strip()
-    if message:  # none where a group of commands stands alone: its help has been printed
+    if message and is_first_to_fail():  # none where a group of commands stands alone: its help has been printed
         hint = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
         print(f"error: {_one_line(message)}{hint}", file=sys.stderr)
 
