@@ -37,8 +37,9 @@ from llama_shape import llama_config, write_adapter, write_checkpoint  # noqa: E
 
 from harness.generate.llama import triton_ops  # noqa: E402
 from harness.generate.llama.decoder import Stepper, StreamDecoder  # noqa: E402
-from harness.generate.llama.model import FusedLlama, unwrapped  # noqa: E402
+from harness.generate.llama.model import FusedLlama  # noqa: E402
 from harness.generate.settings import GenerationSettings  # noqa: E402
+from harness.generate.transformers.adapter_kinds import unwrapped  # noqa: E402
 from harness.generate.transformers.continuous_batching import Decoder, Prompt  # noqa: E402
 from harness.generate.transformers.decoder_verdict import Verdict  # noqa: E402
 from harness.generate.transformers.plan import make_decoder, plan_here  # noqa: E402

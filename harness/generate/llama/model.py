@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional
 
 from harness.generate.llama import torch_ops as reference
+from harness.generate.transformers.adapter_kinds import unwrapped
 
 RANK_STEP = 16
 """Rows of A below a matrix come in this many, so that products stay on the fast path."""
@@ -216,11 +217,6 @@ class FusedLlama:
     def _logits(self, ends: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         normed = self.operations.add_norm(*ends, self.norm, self.epsilon)
         return functional.linear(normed, self.head)
-
-
-def unwrapped(model: Any) -> Any:
-    """Return the model of transformers inside PEFT's."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def why_not_fused(model: Any) -> str | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.generate.settings import GenerationSettings
 from harness.generate.stopping import StopRule
+from harness.generate.transformers.adapter_kinds import unwrapped
 from harness.generate.transformers.continuous_batching import Decoder
 from harness.generate.transformers.decoder_verdict import Kind, Verdict, kinds_here
 from harness.model.gpu_memory import GIB, NF4_BYTES, USABLE, WORKSPACE, checkpoint_bytes, linear_weights
@@ -17,7 +18,7 @@ from harness.model.profile_schema import Quantization, Shape
 
 if TYPE_CHECKING:
     from harness.generate.llama.decoder import StreamDecoder
-    from harness.generate.transformers.proof import Making, Observe
+    from harness.generate.transformers.decoder_check import Making, Observe
     from harness.generate.transformers.reference import ReferenceDecoder
     from harness.model.load import LoadedModel
 
@@ -148,7 +149,7 @@ def _fused(
     """
     from harness.generate.llama import triton_ops
     from harness.generate.llama.decoder import StreamDecoder
-    from harness.generate.llama.model import FusedLlama, unwrapped, why_not_fused
+    from harness.generate.llama.model import FusedLlama, why_not_fused
 
     why = why_not_fused(model)
     if why is not None:
