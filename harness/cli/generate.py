@@ -12,7 +12,7 @@ from rich.console import Console
 from harness.errors import HarnessError, UsageError
 from harness.metrics.extract import extract
 from harness.model.profile_schema import Quantization
-from harness.pipeline.config import RunConfig, parse_data_options, resolve
+from harness.pipeline.config import one_model_config, resolve
 from harness.pipeline.prepare import prepare
 from harness.pipeline.run import proved
 from harness.progress import ProgressReporter
@@ -43,13 +43,7 @@ def generate_page(
     if out is not None:
         check_output(out)
     reporter = ProgressReporter(Console(stderr=True))
-    config = RunConfig(
-        models=(model,),
-        profile=profile,
-        data=parse_data_options(data),
-        split=tuple(split),
-        quantization=quantization,
-    )
+    config = one_model_config(model, profile, data, split, quantization)
     plan = resolve(config, models_only=True)
     candidate = proved(prepare(plan, reporter)[-1:], reporter)[0]
     task = Task(id="generate", prompt=prompt, input=_read(input_file))

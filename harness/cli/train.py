@@ -39,19 +39,13 @@ def train_model(
     from harness.cli.merge_check import say_how_far_it_moved
     from harness.model.load import choose_precision
     from harness.model.profile import base_weights
-    from harness.pipeline.config import RunConfig, parse_data_options, resolve
+    from harness.pipeline.config import one_model_config, resolve
     from harness.pipeline.prepare import prepare
     from harness.train.merge_adapter import export_merged
     from harness.train.push_to_hub import push_adapter
 
     reporter = ProgressReporter() if processes.is_main_process() else ProgressReporter(Console(quiet=True))
-    config = RunConfig(
-        models=(model,),
-        profile=profile,
-        data=parse_data_options(data),
-        split=tuple(split),
-        quantization=quantization,
-    )
+    config = one_model_config(model, profile, data, split, quantization)
     plan = resolve(config, models_only=True)
     reporter.say(f"profile {plan.profile.name}: {plan.profile.why}")
     _training_of(plan.specs[-1])

@@ -152,7 +152,7 @@ def test_which_decoder_writes_is_in_the_key(own_cache: Path, made: Callable[...,
     one = generator(made())
     verdict = one.decoder()
     seen = {
-        CompletionStore(replace(one, proved=other).identity()).path.name
+        CompletionStore(one.knowing(other).identity()).path.name
         for other in (
             verdict,
             replace(verdict, kind="fused"),
@@ -161,7 +161,7 @@ def test_which_decoder_writes_is_in_the_key(own_cache: Path, made: Callable[...,
         )
     }
     assert len(seen) == 4
-    assert replace(one, proved=replace(verdict, why="another time", evidence={})).identity() == one.identity()
+    assert one.knowing(replace(verdict, why="another time", evidence={})).identity() == one.identity()
 
 
 def test_rows_at_once_decide_in_16_bit_alone(own_cache: Path, made: Callable[..., LoadedModel]) -> None:
@@ -312,7 +312,7 @@ def test_another_decoder_after_memory_ran_out_has_a_key_of_its_own(
     own_cache: Path, made: Callable[..., LoadedModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = made()
-    planned = generator(loaded, proved=replace(generator(loaded).decoder(), kind="fused"))
+    planned = generator(loaded).knowing(replace(generator(loaded).decoder(), kind="fused"))
 
     class Greedy:
         def decode(self, prompts: Any) -> Any:
