@@ -25,6 +25,7 @@ from harness.progress import ProgressReporter
 from harness.suite.split import stratified
 from harness.train.callbacks import Progress
 from harness.train.data import DataReport
+from harness.train.job import TrainingJob
 from harness.train.memory_plan import fitting_layout
 from harness.train.settings import check_names
 from harness.train.sft import train_adapter
@@ -138,8 +139,6 @@ def _train(
     limits: Mapping[str, Reach],
     reporter: ProgressReporter,
 ) -> ModelUnderTest:
-    name, loaded, renderer = generator.name, generator.loaded, generator.renderer
-
     def say(line: str) -> None:
         reporter.say(f"  {line}")
 
@@ -147,7 +146,7 @@ def _train(
     if training.evaluation is not None:
         learnable, evaluation = set_up_evaluation(training.evaluation, suite, generator, say)
     tasks = stratified(learnable, training.rows)
-    with reporter.stage(f"training {name} on {len(tasks)} rows of {suite.name}") as stage:
+    with reporter.stage(f"training {generator.name} on {len(tasks)} rows of {suite.name}") as stage:
 
         def show(progress: Progress) -> None:
             stage.total(progress.steps)
@@ -160,15 +159,11 @@ def _train(
                 say(line)
 
         trained = train_adapter(
-            loaded,
-            renderer,
-            training,
-            tasks,
+            TrainingJob(generator.loaded, generator.renderer, training, tasks, evaluation),
+            fitting_layout(spec.profile.file, training, generator.loaded.precision),
             on_progress=show,
             on_report=tell,
             on_notice=say,
-            layout=fitting_layout(spec.profile.file, training, loaded.precision),
-            evaluation=evaluation,
         )
         if trained.from_cache:
             stage.note = "from the cache"

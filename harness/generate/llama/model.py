@@ -207,7 +207,7 @@ class FusedLlama:
             normed = run.add_norm(residual, delta, layer.norms[0], self.epsilon)
             projected = layer.products["qkv"](normed)
             stored = pool.keys[number], pool.values[number]
-            queries = run.turn_and_store(projected, *stored, *angles, positions, places, self.heads)
+            queries = run.turn_and_store(projected, stored, angles, positions, places, self.heads)
             delta = layer.products["out"](attention(queries, number))
             normed = run.add_norm(residual, delta, layer.norms[1], self.epsilon)
             delta = layer.products["down"](run.gate(layer.products["up"](normed), self.inner))
