@@ -276,7 +276,7 @@ def compare(
     ] = False,
 ) -> None:
     """Compare two models task by task, within a run or across runs."""
-    from harness.compare.command import run_compare_command, run_freeze_command
+    from harness.compare.command import Asked, run_compare_command, run_freeze_command
 
     if freeze:
         typer.echo(f"written to {run_freeze_command(left)}")
@@ -284,9 +284,7 @@ def compare(
     code = run_compare_command(
         left,
         right,
-        gate_rules=(rules or "") if gate or rules is not None else None,
-        junit_file=junit,
-        markdown_file=markdown,
+        Asked((rules or "") if gate or rules is not None else None, junit, markdown),
         say=typer.echo,
     )
     raise typer.Exit(code)

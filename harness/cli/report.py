@@ -42,17 +42,14 @@ def vote_on_run(name: str, *, pair: Sequence[str] | None, port: int, voter: str 
     Raises:
         UsageError: there is no such run, or the pair is not two models.
     """
-    from harness.vote import serve_votes, write_agreement
+    from harness.vote import make_server, serve_votes, write_agreement
 
     if pair is not None and len(pair) != 2:
         raise UsageError("--pair takes two models", "for example --pair base,tuned")
     console = Console()
     folder = find_run_folder(name)
     count = serve_votes(
-        folder,
-        port,
-        pair=(pair[0], pair[1]) if pair else None,
-        voter=voter,
+        make_server(folder, port, pair=(pair[0], pair[1]) if pair else None, voter=voter),
         # A wrapped address cannot be clicked or copied.
         say=lambda line: console.print(str(line), markup=False, highlight=False, soft_wrap=True),
     )
