@@ -47,7 +47,8 @@ def summarise(
 
     `rows` are rows of samples.jsonl; `scorers` the manifest's mapping of this name; `tasks` gives category, difficulty
     and group of near-duplicates by (suite, task), `pairs` which models to hold against each other (first, second;
-    trainings of one model by their family's name), `about` what else the manifest says of models and suites. The same arguments give the same result, bit for bit, in whatever order the rows come.
+    trainings of one model by their family's name), `about` what else the manifest says of models and suites. The same
+    arguments give the same result, bit for bit, in whatever order the rows come.
     """
     about = about or Described()
     rows = sorted(rows, key=lambda row: (row["suite"], row["task"], row["model"], row["sample"]))
