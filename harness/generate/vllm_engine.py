@@ -153,18 +153,6 @@ class EngineDecoding(DecodingStrategy):
         """Return that vLLM writes."""
         return Verdict("vllm")
 
-    def remembered(self, model: Generator) -> Verdict:
-        """As `verdict`."""
-        return Verdict("vllm")
-
-    def found_by(self, model: Generator, find: Callable[[], Verdict]) -> Verdict:
-        """As `verdict`."""
-        return Verdict("vllm")
-
-    def knowing(self, verdict: Verdict | None) -> EngineDecoding:
-        """There is nothing else to know."""
-        return self
-
     def identity(self, model: Generator) -> dict[str, Any]:
         """Return the engine, its version and its arguments."""
         decoder = decoder_identity(model, self.verdict(model))

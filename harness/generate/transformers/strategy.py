@@ -24,7 +24,7 @@ Decoded = Iterator[tuple[SampleKey, str, StoredCompletion]]
 
 
 class DecodingStrategy(ABC):
-    """Decodes for whichever model has it, and knows which decoder that is."""
+    """Decodes for whichever model has it, and knows which decoder that is; without a proof, unless it says otherwise."""
 
     @abstractmethod
     def at_once(self, settings: GenerationSettings) -> int:
@@ -38,17 +38,17 @@ class DecodingStrategy(ABC):
             HarnessError: transformers' own `generate` fails on this model.
         """
 
-    @abstractmethod
     def remembered(self, model: Generator) -> Verdict | None:
         """Return which decoder writes where that is known already; no weights are loaded for it."""
+        return self.verdict(model)
 
-    @abstractmethod
     def found_by(self, model: Generator, find: Callable[[], Verdict]) -> Verdict:
         """Return which decoder writes: remembered, or found by `find` where the model answers."""
+        return self.verdict(model)
 
-    @abstractmethod
     def knowing(self, verdict: Verdict | None) -> DecodingStrategy:
         """Return the same strategy with what was found elsewhere; None lets it find out by itself."""
+        return self
 
     @abstractmethod
     def identity(self, model: Generator) -> dict[str, Any]:
