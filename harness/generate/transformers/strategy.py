@@ -24,7 +24,7 @@ Decoded = Iterator[tuple[SampleKey, str, StoredCompletion]]
 
 
 class DecodingStrategy(ABC):
-    """Decodes for whichever model has it, and knows which decoder that is; without a proof, unless it says otherwise."""
+    """Decodes for whichever model has it, and knows which decoder that is: needing no proof, unless it says so."""
 
     @abstractmethod
     def at_once(self, settings: GenerationSettings) -> int:
