@@ -33,7 +33,7 @@ def compare(
     junit: Annotated[Path | None, typer.Option(rich_help_panel=_GATE, help="Write the gate as JUnit XML.")] = None,
 ) -> None:
     """Compare two models task by task, within a run or across runs."""
-    from harness.compare.command import run_compare_command, run_freeze_command
+    from harness.compare.command import Asked, run_compare_command, run_freeze_command
 
     if freeze:
         typer.echo(f"written to {run_freeze_command(left)}")
@@ -41,9 +41,7 @@ def compare(
     code = run_compare_command(
         left,
         right,
-        gate_rules=(rules or "") if gate or rules is not None else None,
-        junit_file=junit,
-        markdown_file=markdown,
+        Asked((rules or "") if gate or rules is not None else None, junit, markdown),
         say=typer.echo,
     )
     raise typer.Exit(code)

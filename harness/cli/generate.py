@@ -34,7 +34,7 @@ def generate(
     from rich.console import Console
 
     from harness.metrics.extract import extract
-    from harness.pipeline.config import RunConfig, parse_data_options, resolve
+    from harness.pipeline.config import one_model_config, resolve
     from harness.pipeline.prepare import prepare
     from harness.pipeline.run import proved
     from harness.progress import ProgressReporter
@@ -45,13 +45,7 @@ def generate(
     if out is not None:
         check_output(out)
     reporter = ProgressReporter(Console(stderr=True))
-    config = RunConfig(
-        models=(model,),
-        profile=profile,
-        data=parse_data_options(data or []),
-        split=tuple(split or ()),
-        quantization=quantization,
-    )
+    config = one_model_config(model, profile, data or (), split or (), quantization)
     plan = resolve(config, models_only=True)
     candidate = proved(prepare(plan, reporter)[-1:], reporter)[0]
     task = Task(id="generate", prompt=prompt, input=_read(input_file))

@@ -40,7 +40,7 @@ def train(
     from harness.cli.merge_check import say_how_far_it_moved
     from harness.model.load import choose_precision
     from harness.model.profile import base_weights
-    from harness.pipeline.config import RunConfig, parse_data_options, resolve
+    from harness.pipeline.config import one_model_config, resolve
     from harness.pipeline.prepare import prepare
     from harness.progress import ProgressReporter
     from harness.storage.outputs import check_folder, output_folder
@@ -48,13 +48,7 @@ def train(
     from harness.train.push_to_hub import push_adapter
 
     reporter = ProgressReporter() if processes.is_main_process() else ProgressReporter(Console(quiet=True))
-    config = RunConfig(
-        models=(model,),
-        profile=profile,
-        data=parse_data_options(data or []),
-        split=tuple(split or ()),
-        quantization=quantization,
-    )
+    config = one_model_config(model, profile, data or (), split or (), quantization)
     plan = resolve(config, models_only=True, measured_later=merge is not None)
     reporter.say(f"profile {plan.profile.name}: {plan.profile.why}")
     training_of(plan.specs[-1])

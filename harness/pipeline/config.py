@@ -88,7 +88,8 @@ class RunPlan:
     specs: tuple[ModelSpec, ...]
     controls: tuple[str, ...]
     measured: tuple[MeasuredSuite, ...]
-    training_suites: Mapping[str, Suite]
+    learns_from: Mapping[str, Suite]
+    """By the names of models that are trained or see examples: the suite whose training part they learn from."""
     run_name: str
 
 
@@ -110,7 +111,7 @@ def resolve(config: RunConfig, *, models_only: bool = False, measured_later: boo
         raise UsageError("--models names only controls", "name at least one model, such as base")
     specs = [resolve_model(word, profile) for word in words]
     locations = _told_apart(find_suite(name) for name in suite_names)
-    used = [*locations.values(), *_learnt_from(specs)]
+    used = [*locations.values(), *_learnt_from(specs).values()]
     if measured_later:
         used += [find_suite(name) for name in profile.file.suites]
     check_data_option(config.data, used)
@@ -129,17 +130,39 @@ def resolve(config: RunConfig, *, models_only: bool = False, measured_later: boo
         specs.insert(len([spec for spec in specs if spec.kind == "base"]), resolve_model(FEW_SHOT_BASE, profile))
     check_names(specs, config.models, profile)
     learnt = _learnt_from(specs)
-    _told_apart([*locations.values(), *learnt])
+    all_folders = {
+        location.folder.resolve(): suites.get(name) or _load(location, config)
+        for name, location in _told_apart([*locations.values(), *learnt.values()]).items()
+    }
     return RunPlan(
         config=config,
         profile=profile,
         specs=tuple(specs),
         controls=CONTROL_NAMES,
         measured=tuple(MeasuredSuite(suite, _measured_part(suite, config), config.shard) for suite in suites.values()),
-        training_suites={
-            name: suites.get(name) or _load(location, config) for name, location in _told_apart(learnt).items()
-        },
+        learns_from={model: all_folders[location.folder.resolve()] for model, location in learnt.items()},
         run_name=_run_name(config, profile),
+    )
+
+
+def one_model_config(
+    model: str,
+    profile: str | None,
+    data: Sequence[str] = (),
+    split: Sequence[str] = (),
+    quantization: Quantization | None = None,
+) -> RunConfig:
+    """Return the configuration of a command for one model, in the words of the command line.
+
+    Raises:
+        UsageError: an option of `--data` has another form than SUITE=FILE, or its file is missing.
+    """
+    return RunConfig(
+        models=(model,),
+        profile=profile,
+        data=parse_data_options(data),
+        split=tuple(split),
+        quantization=quantization,
     )
 
 
@@ -164,18 +187,9 @@ def resolve_given(config: RunConfig, answers: Path) -> RunPlan:
         specs=tuple(specs),
         controls=CONTROL_NAMES,
         measured=(MeasuredSuite(suite, _measured_part(suite, config)),),
-        training_suites={},
+        learns_from={},
         run_name=config.name or f"{datetime.now(UTC):%Y-%m-%d}-{content_key(deciding)[:8]}",
     )
-
-
-def training_suite_name(spec: ModelSpec, specs: Sequence[ModelSpec]) -> str:
-    """Return the name of the suite whose training part this model learns from or takes its examples from.
-
-    A few-shot model takes its examples from where the first trained model of the run learns: both know the same.
-    """
-    trainings = [other.file.train for other in ([spec] if spec.file.train else specs) if other.file.train]
-    return (trainings[0].suite if trainings else None) or spec.profile.file.training_suite
 
 
 def _check(config: RunConfig) -> None:
@@ -257,9 +271,16 @@ def _why_empty(suite: Suite) -> str:
     return "add rows to its data"
 
 
-def _learnt_from(specs: Sequence[ModelSpec]) -> list[SuiteLocation]:
-    """The suites that models learn from or take examples from, as their files name them."""
-    return [find_suite(training_suite_name(spec, specs)) for spec in specs if spec.file.train or spec.file.few_shot]
+def _learnt_from(specs: Sequence[ModelSpec]) -> dict[str, SuiteLocation]:
+    """The suites that models learn from or take examples from, by the models' names."""
+    learning = [spec for spec in specs if spec.file.train or spec.file.few_shot]
+    return {spec.name: find_suite(_training_suite_name(spec, specs)) for spec in learning}
+
+
+def _training_suite_name(spec: ModelSpec, specs: Sequence[ModelSpec]) -> str:
+    """A few-shot model takes its examples from where the first trained model of the run learns: both know the same."""
+    trainings = [other.file.train for other in ([spec] if spec.file.train else specs) if other.file.train]
+    return (trainings[0].suite if trainings else None) or spec.profile.file.training_suite
 
 
 def _measured_part(suite: Suite, config: RunConfig) -> tuple[Task, ...]:

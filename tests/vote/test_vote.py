@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness.compare import summarise
+from harness.compare import Described, summarise
 from harness.errors import HarnessError, UsageError
 from harness.types import Row, sha256
 from harness.vote import agreement, ballots_of, read_votes, write_agreement
@@ -340,7 +340,7 @@ def test_the_question_is_about_the_pair_of_the_verdict(tmp_path: Path) -> None:
     }
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     (tmp_path / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    summary = summarise(rows, manifest["scorers"], models=manifest["models"], replicates=99)
+    summary = summarise(rows, manifest["scorers"], about=Described(manifest["models"]), replicates=99)
     with make_server(tmp_path) as server:
         asked = {side["model"] for ballot in server.ballots.values() for side in (ballot.left, ballot.right)}
     assert summary["verdict"]["pair"] == "tuned-looking:notebook"
