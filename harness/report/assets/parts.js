@@ -76,7 +76,7 @@ const messageText = (message) => [h("span", { class: "source" }, String(message.
 const section = (title, content) => (content.length ? [h("h4", {}, title), content] : []);
 /**
  * @template Value
- * @param {Value[] | undefined} values
+ * @param {Value[] | null | undefined} values
  * @param {(value: Value) => Child} make
  * @returns {Child[]}
  */

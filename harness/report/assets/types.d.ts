@@ -50,13 +50,14 @@ export interface Answer {
   messages?: Message[];
   checks?: Check[];
   render?: Rendering;
-  timing?: { generate_s?: number | null; completion_tokens?: number | null };
+  timing?: { generate_s?: number | null; render_s?: number | null; prompt_tokens?: number | null; completion_tokens?: number | null };
 }
 
 export interface Message {
   source?: string;
   text?: string;
   line?: number | null;
+  column?: number | null;
   code?: string;
 }
 
@@ -69,12 +70,18 @@ export interface Check {
 
 export interface Rendering {
   detail?: string;
+  visible_characters?: number;
+  painted_share?: number | null;
   errors?: string[];
   console_errors?: string[];
   blocked?: string[];
   /** By the window's width in px: how much wider the page is, in px. */
   overflow?: Record<string, number>;
-  accessibility?: { id?: string; help?: string; impact?: string; nodes?: number | unknown[] }[];
+  text_faults?: Record<string, number>;
+  /** What axe-core found; null where it did not run. */
+  accessibility?: { id?: string; help?: string; impact?: string | null; nodes?: number | unknown[] }[] | null;
+  dom_hash?: string;
+  stable?: boolean | null;
 }
 
 /** The list of runs: `_numbers` in harness/report/overview.py. */
@@ -92,7 +99,7 @@ export interface Run {
 export interface MeasuredSuite {
   title: string;
   split: string | null;
-  metrics: { name: string; label: string; scale: Scale; primary: boolean; version: string | null; models: Record<string, Interval> }[];
+  metrics: { name: string; label: string; scale: Scale; primary: boolean; version: number | null; models: Record<string, Interval> }[];
 }
 
 export type Interval = [mean: number | null, low: number | null, high: number | null];
