@@ -266,6 +266,24 @@ def test_the_page_in_a_browser_takes_keys_and_runs_nothing_of_an_answer(
     assert len(read_votes(run_dir)) == 6
 
 
+def test_a_saved_vote_whose_successor_does_not_come_is_not_called_lost_and_not_given_twice(
+    server: VoteServer, run_dir: Path, launch: Callable[..., Any]
+) -> None:
+    browser = launch()
+    page = browser.new_page()
+    page.goto(server.url)
+    page.get_by_text("0 of 6 judged").wait_for()
+    page.route("**/next", lambda route: route.abort())
+    page.keyboard.press("1")
+    page.get_by_text("The next pair did not come").wait_for()
+    page.keyboard.press("2")
+    page.unroute("**/next")
+    page.reload()
+    page.get_by_text("1 of 6 judged").wait_for()
+    browser.close()
+    assert len(read_votes(run_dir)) == 1
+
+
 def seeded_rows() -> list[Row]:
     return [
         {**row, "model": f"tuned#seed{seed}", "page": f"{row['page']}{seed}", "scores": {"conforming": seed}}
