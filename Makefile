@@ -30,6 +30,7 @@ lint: setup-dev
 	$(SETUP) --exec ruff format --check .
 	$(SETUP) --exec mypy
 	$(SETUP) --exec lint-imports
+	$(SETUP) --exec python tools/check_scripts.py
 
 # two at a time: more would make browsers and models wait for each other on two cores
 test: lint

@@ -38,6 +38,7 @@ from harness.storage.cache import cache_folder  # noqa: E402
 from harness.suite.load import find_suite, load_suite  # noqa: E402
 from harness.suite.split import stratified  # noqa: E402
 from harness.train.evaluation import LAST  # noqa: E402
+from harness.train.job import TrainingJob  # noqa: E402
 from harness.train.sft import train_adapter  # noqa: E402
 from harness.types import Completion, Row, Task  # noqa: E402
 
@@ -97,7 +98,7 @@ class Bench:
             training.evaluation, self.suite, self.generator, lambda line: print(line, flush=True)
         )
         trained = train_adapter(
-            self.loaded, self.generator.renderer, training, stratified(rows, training.rows), evaluation=evaluation
+            TrainingJob(self.loaded, self.generator.renderer, training, stratified(rows, training.rows), evaluation)
         )
         last = trained.folder / LAST if (trained.folder / LAST).exists() else trained.folder
         by_id = {task.id: task for task in self.tasks}

@@ -134,9 +134,7 @@ def _same(mine: dict[str, Any], theirs: dict[str, Any]) -> bool:
 
 def measure(way: str, count: int, batch: int) -> dict[str, Any]:
     """Answer `count` held-out starter tasks in one way; return how fast, and the answers up to the stop."""
-    from harness.generate.stopping import StopRule
-    from harness.generate.transformers.generator import end_tokens
-    from harness.generate.vllm_engine import ended
+    from harness.generate.stopping import StopRule, end_tokens
     from harness.model.load import Precision, load_model
     from harness.model.profile import base_weights, load_profile
     from harness.model.prompt import PromptRenderer
@@ -172,7 +170,8 @@ def measure(way: str, count: int, batch: int) -> dict[str, Any]:
     for number, text in enumerate(said.texts):
         closed = text.split(STOP)[0] + (STOP if STOP in text else "")
         whole = said.tokens[number] if said.tokens else tokenizer(closed, add_special_tokens=False)["input_ids"]
-        useful, reason = ended(rule, whole, None)
+        useful: list[int] = []
+        reason = rule.extend(useful, whole) or "eos"
         answers.append(
             {"text": text, "useful": len(useful), "reason": reason, "tokens": useful if said.tokens else None}
         )

@@ -37,11 +37,12 @@ from llama_shape import llama_config, write_adapter, write_checkpoint  # noqa: E
 
 from harness.generate.llama import triton_ops  # noqa: E402
 from harness.generate.llama.decoder import Stepper, StreamDecoder  # noqa: E402
-from harness.generate.llama.model import FusedLlama, unwrapped  # noqa: E402
+from harness.generate.llama.model import FusedLlama  # noqa: E402
 from harness.generate.settings import GenerationSettings  # noqa: E402
+from harness.generate.transformers.adapter_kinds import unwrapped  # noqa: E402
 from harness.generate.transformers.continuous_batching import Decoder, Prompt  # noqa: E402
 from harness.generate.transformers.decoder_verdict import Verdict  # noqa: E402
-from harness.generate.transformers.plan import make_decoder, plan_here  # noqa: E402
+from harness.generate.transformers.plan import make_decoder, plan_here, rows_at_once  # noqa: E402
 from harness.model.load import LoadedModel, Precision, load_tokenizer  # noqa: E402
 from harness.model.weights import LocalWeights  # noqa: E402
 
@@ -207,9 +208,8 @@ class Bench:
         stop: Any = FixedLength()
 
         def decode() -> None:
-            rows.extend(
-                make_decoder(FUSED, self.loaded, model, stop, self.settings.batch_size, 0.0, plan).decode(self.prompts)
-            )
+            at_once = rows_at_once(plan, self.settings.batch_size)
+            rows.extend(make_decoder(FUSED, self.loaded, model, stop, at_once, 0.0).decode(self.prompts))
 
         return rows, seconds_of(decode)
 

@@ -143,7 +143,8 @@ def _keys(store: Path) -> list[str]:
 def answer(arguments: argparse.Namespace) -> None:
     """Answer the tasks into the store; print what is about to be decoded, and the result last."""
     from harness.generate.settings import GenerationSettings
-    from harness.generate.transformers.generator import GenerationRequests, Generator
+    from harness.generate.transformers.generator import Generator
+    from harness.generate.transformers.strategy import TokenRequests
     from harness.model.load import Precision, load_model
     from harness.model.profile import load_profile
     from harness.model.profile_schema import Weights
@@ -151,7 +152,7 @@ def answer(arguments: argparse.Namespace) -> None:
     from harness.suite.load import find_suite, load_suite
 
     class Telling(Generator):
-        def decode(self, wanted: GenerationRequests) -> Any:
+        def decode(self, wanted: TokenRequests) -> Any:
             print(json.dumps({"wanted": [key for key, *_ in wanted.values()]}), flush=True)
             return super().decode(wanted)
 

@@ -82,6 +82,7 @@ def timed_score(executor: Any, count: int) -> float:
 def score(count: int, sizes: list[int]) -> None:
     import harness.render
     from harness.pipeline.executor import LocalExecutor
+    from harness.progress import ProgressReporter
     from harness.render import Renderer, RenderSettings
     from harness.storage.cache import cache_folder
 
@@ -94,7 +95,7 @@ def score(count: int, sizes: list[int]) -> None:
             return self
 
     assert harness.render.Renderer is Renderer
-    with own_cache(), OneBrowser() as local:
+    with own_cache(), OneBrowser(ProgressReporter()) as local:
         base = timed_score(local, count)
     say(part="score", executor="local", pages=count, pages_per_second=round(base, 3))
     for workers in sizes:
@@ -160,7 +161,7 @@ def decode(count: int, sizes: list[int]) -> None:
     say(part="decode", executor="local", prompts=count, tokens_per_second=round(base, 2))
     for workers in sizes:
         with ray_executor(workers + 1, models=workers, scorers=1, browsers=1) as spread:
-            speed, same = rate(lambda prompts, pool=spread: pool.decoding(generator, prompts), workers)
+            speed, same = rate(lambda prompts, pool=spread: pool.decode(generator, prompts), workers)
         say(
             part="decode", executor="ray", workers=workers, tokens_per_second=round(speed, 2),
             against_local=round(speed / base, 3), efficiency=round(speed / base / workers, 3),

@@ -46,6 +46,7 @@ from harness.model.weights import LocalWeights  # noqa: E402
 from harness.train import packed_attention, sft  # noqa: E402
 from harness.train.batch_layout import BatchPlan  # noqa: E402
 from harness.train.callbacks import Progress  # noqa: E402
+from harness.train.job import TrainingJob  # noqa: E402
 from harness.train.memory_plan import best_layout, peak_memory, tokens_per_second  # noqa: E402
 from harness.train.trainer_run import free_memory  # noqa: E402
 from harness.types import Task, sha256  # noqa: E402
@@ -143,9 +144,8 @@ class Bench:
         with tempfile.TemporaryDirectory() as cache:
             os.environ["HARNESS_CACHE"] = cache
             with contextlib.suppress(Enough):
-                done = sft.train_adapter(
-                    loaded, self.renderer, training, self.tasks, note, None, notices.append, layout
-                )
+                job = TrainingJob(loaded, self.renderer, training, self.tasks)
+                done = sft.train_adapter(job, layout, on_progress=note, on_notice=notices.append)
         peak, reserved = _peak_memory()
         free_memory()
         half = steps // 2

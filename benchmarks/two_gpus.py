@@ -130,10 +130,10 @@ def by_ray(bench: Bench, generator: Any, count: int, pids: dict[str, int] | None
 
         pool._welcome = meet
         warm = bench.wanted(generator, 4 * count)
-        list(executor.decoding(generator, warm))
+        list(executor.decode(generator, warm))
         prompts = bench.wanted(generator, bench.count)
         started = time.perf_counter()
-        found = [(place[0], answer) for place, _, answer in executor.decoding(generator, prompts)]
+        found = [(place[0], answer) for place, _, answer in executor.decode(generator, prompts)]
         seconds = time.perf_counter() - started
     assert len(found) == len(dict(found)) == bench.count, "an answer is lost or doubled"
     return {name: answer.text for name, answer in found}, seconds

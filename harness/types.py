@@ -12,6 +12,9 @@ from typing import Any, Literal
 
 Scope = Literal["document", "fragment"]
 FinishReason = Literal["stop", "eos", "length", "loop", "error"]
+Quantization = Literal["none", "nf4"]
+GpuName = Literal["t4", "l4", "a10", "a100", "h100"]
+"""GPUs that a training can be planned for without having one."""
 PageKind = Literal["raw", "fenced", "wrapped", "other", "none"]
 Outcome = Literal[
     "unscored",

@@ -207,6 +207,7 @@ def command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
         from harness.cli import main
 
         monkeypatch.setattr("sys.argv", ["harness", *arguments])
+        monkeypatch.setattr("__main__.__package__", None, raising=False)  # `python -m pytest` is not what calls it
         capsys.readouterr()
         code: Any = 0
         try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
+from collections.abc import Iterator
 
 from tests.conftest import ROOT
 
@@ -59,3 +61,42 @@ def test_contributing_names_files_that_are_there() -> None:
     named = re.findall(r"`((?:harness|docs|tests)/[\w./]+)`", text)
     assert named
     assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+MOST_PARAMETERS = 6
+PRESCRIBED = {"slot_attention", "attend_packed"}
+"""Functions that a library calls with parameters of its own choice."""
+
+
+def functions() -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    """Every function outside the command line, whose signatures are its options."""
+    for path in sorted((ROOT / "harness").rglob("*.py")):
+        place = path.relative_to(ROOT).as_posix()
+        if not place.startswith("harness/cli/"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                    yield place, node
+
+
+def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    given = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+    return sum(one.arg not in ("self", "cls") for one in given)
+
+
+def test_no_function_has_many_parameters() -> None:
+    """A kernel for the GPU takes pointers and numbers one by one: it is left out, as is what a library prescribes."""
+    assert {node.name for _, node in functions()} >= PRESCRIBED
+    many = [
+        f"{place}: {node.name} has {parameters(node)}"
+        for place, node in functions()
+        if parameters(node) > MOST_PARAMETERS
+        and node.name not in PRESCRIBED
+        and "triton.jit" not in [ast.unparse(one) for one in node.decorator_list]
+    ]
+    assert many == []
+
+
+def test_parameters_are_counted_in_whatever_form_they_stand() -> None:
+    (module,) = ast.parse("async def f(self, a, /, b, c=1, *more, d, e=2, **rest): pass").body
+    assert isinstance(module, ast.AsyncFunctionDef)
+    assert parameters(module) == 5

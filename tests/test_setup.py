@@ -237,7 +237,7 @@ def home(tmp_path: Path) -> Path:
     home = tmp_path / "my home"
     project = home / "the project"
     project.mkdir(parents=True)
-    shutil.copytree(ROOT / "tools", project / "tools")
+    shutil.copytree(ROOT / "tools", project / "tools", ignore=shutil.ignore_patterns("node_modules"))
     shutil.copy(ROOT / "Makefile", project / "Makefile")
     (project / "pyproject.toml").write_text("[project]\n")
     for name in (".git/config", "reports/run1/index.html", "the", "project/thesis.tex"):

@@ -5,9 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import typer
 from rich.console import Console
 
+from harness.cli.options import AddressOption
 from harness.errors import EXIT_DONE, EXIT_FAILED, HarnessError
+
+
+def doctor(address: AddressOption = None) -> None:
+    """Say what this machine has, what is missing, and what to type to get it.
+
+    With --address, also in what the nodes of a cluster differ from it.
+    """
+    code = examine()
+    raise typer.Exit(code if address is None else max(code, examine_nodes(address)))
 
 
 @dataclass(frozen=True, slots=True)

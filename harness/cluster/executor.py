@@ -16,12 +16,14 @@ from harness.cluster.pool import Lost, WorkerPool
 from harness.cluster.source import Guided, StreamedBatches
 from harness.cluster.workers import GeneratorOrder, ModelWorker, Prompt, ScorerOrder, ScoreWorker, decoder_of
 from harness.errors import HarnessError
+from harness.generate.backend import Answer, GenerationFailure, GenerationRequests, StoredBackend, SuiteQuestions
 from harness.generate.transformers.decoder_verdict import Verdict
-from harness.generate.transformers.generator import Answer, GenerationFailure, GenerationRequests, Generator
+from harness.generate.transformers.generator import Generator
+from harness.generate.transformers.strategy import TokenRequests
 from harness.model.load import Precision, choose_precision
-from harness.model.profile_schema import DType, Quantization
+from harness.model.profile_schema import DType
 from harness.scoring.scorer import CHUNK, ShotWriter, refuse
-from harness.types import Completion, Row, Task
+from harness.types import Completion, Quantization, Row, Task
 
 _REFILLS = 16
 """A model's worker gets at most so many times the rows that it decodes side by side."""
@@ -41,8 +43,6 @@ class RayExecutor:
         UsageError: ray is not installed.
         HarnessError: the cluster cannot be reached, or a node would not measure pages as this machine does.
     """
-
-    streams = True
 
     def __init__(self, address: str | None, actors: Actors, say: Callable[[str], None]) -> None:
         self._open = contextlib.ExitStack()
@@ -114,8 +114,14 @@ class RayExecutor:
         self._models.recruit()
         self._scorers.recruit()
 
-    def decoding(self, generator: Generator, wanted: GenerationRequests) -> Iterator[Answer]:
-        """Decode on the workers what the store lacks."""
+    def decode(self, backend: StoredBackend[Any], wanted: GenerationRequests[Any]) -> Iterator[Answer]:
+        """Decode on the workers what the store lacks; a model behind a server is asked from here."""
+        if isinstance(backend, Generator):
+            yield from self._decode(backend, wanted)
+        else:
+            yield from backend.decode(wanted)
+
+    def _decode(self, generator: Generator, wanted: TokenRequests) -> Iterator[Answer]:
         if not wanted:
             return
         generator.loaded.release()  # a training may have left it here; the workers load their own
@@ -130,6 +136,13 @@ class RayExecutor:
             for (place, _), result in results:
                 answer = GenerationFailure(result.why) if isinstance(result, Lost) else result
                 yield place, keys[place], answer
+
+    def answers(self, questions: Iterable[SuiteQuestions]) -> Iterator[Completion]:
+        """Yield completions as they come, for pages to be scored meanwhile."""
+        for asked in questions:
+            self._say(str(asked))
+            for completion, _ in asked.backend.answers(asked.tasks, fresh=asked.fresh, decode=self.decode):
+                yield completion
 
     def rows(
         self,

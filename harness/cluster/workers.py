@@ -6,17 +6,20 @@ import os
 import platform
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.cluster.facts import node_facts
 from harness.cluster.files import FolderSource, obtain
 from harness.errors import HarnessError, UsageError
+from harness.generate.backend import SampleKey
+from harness.generate.settings import GenerationSettings
 from harness.generate.store import StoredCompletion
 from harness.generate.transformers.decoder_verdict import Verdict
-from harness.generate.transformers.generator import GenerationRequests, Generator, SampleKey
-from harness.generate.vllm_engine import EngineDied, EngineGenerator, check_engine
+from harness.generate.transformers.generator import Generator
+from harness.generate.transformers.strategy import DecodingStrategy, TokenRequests
+from harness.generate.vllm_engine import EngineDecoding, EngineDied, check_engine
 from harness.model.load import LoadedModel, Precision, choose_precision, load_tokenizer, renderer_for
 from harness.model.prompt import PromptRenderer
 from harness.model.weights import LocalWeights
@@ -31,15 +34,18 @@ Prompt = tuple[SampleKey, tuple[str, tuple[int, ...], int]]
 
 @dataclass(frozen=True)
 class GeneratorOrder:
-    """A generator as it travels: everything but what lies on a disk."""
+    """A generator as it travels: what it is made of, and where that lies on a disk."""
 
-    generator: Generator
-    """Without its weights, tokenizer and adapter: whatever class it is of, the same one works on the node."""
+    name: str
     weights: FolderSource
     adapter: FolderSource | None
     precision: Precision
-    prompt: str
+    template: str
     chat: bool
+    examples: tuple[Task, ...]
+    settings: GenerationSettings
+    decoding: DecodingStrategy
+    """Which decoder writes is for the worker to prove."""
     identity: Mapping[str, Any] | None
     """What the worker must find to be the same; None before its decoder is known."""
 
@@ -54,14 +60,16 @@ class GeneratorOrder:
         loaded, adapter = generator.loaded, None
         if generator.adapter_folder is not None and generator.adapter_sha256 is not None:
             adapter = FolderSource(str(generator.adapter_folder.resolve()), generator.adapter_sha256)
-        bare: dict[str, Any] = {"loaded": None, "renderer": None, "adapter_folder": None, "proved": None}
         return cls(
-            generator=replace(generator, **bare),
+            name=generator.name,
             weights=FolderSource(str(loaded.weights.folder.resolve()), loaded.weights.sha256, loaded.source),
             adapter=adapter,
             precision=loaded.precision,
-            prompt=generator.renderer.template,
+            template=generator.renderer.template,
             chat=generator.renderer.chat,
+            examples=generator.examples,
+            settings=generator.settings,
+            decoding=generator.decoding.knowing(None),
             identity=generator.identity() if proved else None,
         )
 
@@ -97,7 +105,7 @@ class ModelWorker:
         """
         generator = self._generator(order)
         numbers: dict[SampleKey, int] = {place: number for number, (place, _) in prompts}
-        wanted: GenerationRequests = dict(prompt for _, prompt in prompts)
+        wanted: TokenRequests = dict(prompt for _, prompt in prompts)
         together: list[tuple[int, StoredCompletion]] = []
         since = time.monotonic()
         try:
@@ -112,7 +120,7 @@ class ModelWorker:
             yield together
 
     def _generator(self, order: GeneratorOrder) -> Generator:
-        if isinstance(order.generator, EngineGenerator):
+        if isinstance(order.decoding, EngineDecoding):
             _has_engine()
         key = f"{order.weights.sha256} {order.precision}"
         if key not in self._loaded:
@@ -123,8 +131,17 @@ class ModelWorker:
             )
         loaded = self._loaded[key]
         adapter = None if order.adapter is None else obtain(order.adapter, self._server, adapter=True)
-        renderer, _ = renderer_for(PromptRenderer(order.prompt, order.chat, loaded.tokenizer), adapter)
-        generator = replace(order.generator, loaded=loaded, renderer=renderer, adapter_folder=adapter)
+        renderer, _ = renderer_for(PromptRenderer(order.template, order.chat, loaded.tokenizer), adapter)
+        generator = Generator(
+            name=order.name,
+            loaded=loaded,
+            renderer=renderer,
+            settings=order.settings,
+            adapter_folder=adapter,
+            adapter_sha256=order.adapter.sha256 if order.adapter else None,
+            examples=order.examples,
+            decoding=order.decoding,
+        )
         if order.identity is not None:
             _same(generator, order.identity)
         return generator

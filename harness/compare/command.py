@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,42 +23,66 @@ Say = Callable[[str], object]
 _MOST_DIFFERENCES = 40
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of a comparison beside its lines."""
+
+    gate_rules: str | None = None
+    """None is no gate, "" the default rule, else rules as `harness.compare.gate.read_rules` takes them."""
+    junit: Path | None = None
+    """A file for the gate as JUnit XML."""
+    markdown: Path | None = None
+    """A file for the numbers as a table."""
+
+
+@dataclass(frozen=True)
+class RunPlaces:
+    """Where runs and frozen scores are looked for."""
+
+    reports: Path = Path("reports")
+    frozen: Path = Path("baselines/scores")
+
+    def find(self, name: str) -> Path:
+        """Return what a run's name or path stands for.
+
+        Raises:
+            UsageError: there is none; the hint names the nearest.
+        """
+        return find_run(name, self.reports, self.frozen)
+
+
 def run_compare_command(
     left: str,
     right: str | None = None,
+    asked: Asked | None = None,
     *,
-    gate_rules: str | None = None,
-    junit_file: Path | None = None,
-    markdown_file: Path | None = None,
-    reports: Path = Path("reports"),
-    frozen: Path = Path("baselines/scores"),
-    seed: int = 0,
+    places: RunPlaces | None = None,
     replicates: int = 10_000,
     say: Say = print,
 ) -> int:
     """Compare `RUN[:MODEL]` with `RUN[:MODEL]` (second minus first) and print it.
 
     `right` left out means: within the run `left`, the pair of its verdict (or the named model against base).
-    `gate_rules` None is no gate, "" the default rule, else rules as `harness.compare.gate.read_rules` takes them.
     Returns 0, or 100 where a rule of the gate does not hold.
 
     Raises:
         UsageError: a run, model or rule does not exist, or nothing can be compared.
         HarnessError: a file is damaged.
     """
-    for file in filter(None, (junit_file, markdown_file)):
+    asked = asked or Asked()
+    for file in filter(None, (asked.junit, asked.markdown)):
         check_output(file, WRITTEN)
-    rules = None if gate_rules is None else read_rules(gate_rules)
-    first, first_model, second, second_model = _sides(left, right, reports, frozen)
-    result = compare_runs(first, first_model, second, second_model, seed=seed, replicates=replicates)
+    rules = None if asked.gate_rules is None else read_rules(asked.gate_rules)
+    first, first_model, second, second_model = _sides(left, right, places or RunPlaces())
+    result = compare_runs(first, first_model, second, second_model, replicates=replicates)
     checks = gate_runs(result, rules) if rules is not None else []
     scorers = second.manifest.get("scorers", {})
     # files first: whoever reads what is printed may hang up at any line
-    if junit_file is not None:
-        write_output(junit_file, junit(checks), WRITTEN)
-    if markdown_file is not None:
+    if asked.junit is not None:
+        write_output(asked.junit, junit(checks), WRITTEN)
+    if asked.markdown is not None:
         text = markdown(result.summary, scorers, result.pair, checks, result.manifest_differences)
-        write_output(markdown_file, text, WRITTEN)
+        write_output(asked.markdown, text, WRITTEN)
     _say_all(describe(result, scorers, checks), say)
     return EXIT_DONE if all(check.passed for check in checks) else EXIT_GATE
 
@@ -74,17 +99,16 @@ def _say_all(lines: Sequence[str], say: Say) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def run_freeze_command(
-    name: str, target: Path | None = None, *, reports: Path = Path("reports"), frozen: Path = Path("baselines/scores")
-) -> Path:
+def run_freeze_command(name: str, target: Path | None = None, *, places: RunPlaces | None = None) -> Path:
     """Write the scores of the run called `name` to `target` (baselines/scores/NAME.json); return the file."""
-    run = load_run(find_run(name, reports, frozen))
-    return freeze(run, target or frozen / f"{run.name}.json")
+    places = places or RunPlaces()
+    run = load_run(places.find(name))
+    return freeze(run, target or places.frozen / f"{run.name}.json")
 
 
-def _sides(left: str, right: str | None, reports: Path, frozen: Path) -> tuple[Run, str, Run, str]:
+def _sides(left: str, right: str | None, places: RunPlaces) -> tuple[Run, str, Run, str]:
     name, model = split_reference(left)
-    first = load_run(find_run(name, reports, frozen))
+    first = load_run(places.find(name))
     if right is None:
         # the run's own pair, as its verdict has it; a model named is held against the first that it is compared with
         pair = next((pair for pair in first.pairs if model in ("", pair[1])), None)
@@ -95,7 +119,7 @@ def _sides(left: str, right: str | None, reports: Path, frozen: Path) -> tuple[R
             pair[1] if pair else choose_model(first, model),
         )
     other, other_model = split_reference(right)
-    path = find_run(other, reports, frozen)
+    path = places.find(other)
     second = first if path.resolve() == first.path.resolve() else load_run(path)
     return first, choose_model(first, model), second, choose_model(second, other_model)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.compare.summary import summarise
+from harness.compare.summary import Described, summarise
 from harness.errors import HarnessError, UsageError, did_you_mean
 from harness.runs.model_name import family
 from harness.runs.pairs import CONTROL, TUNED, kinds_of
@@ -68,9 +68,7 @@ class AcrossRuns:
     left_out_by_suite: Mapping[str, int] = field(default_factory=dict)
 
 
-def compare_runs(
-    left: Run, left_model: str, right: Run, right_model: str, *, seed: int = 0, replicates: int = 10_000
-) -> AcrossRuns:
+def compare_runs(left: Run, left_model: str, right: Run, right_model: str, *, replicates: int = 10_000) -> AcrossRuns:
     """Compare right's model with left's, only over tasks with the same prompt and scorers of the same version.
 
     Raises:
@@ -117,11 +115,8 @@ def compare_runs(
         scorers,
         tasks={**left.tasks, **right.tasks},
         pairs=[labels],
-        seed=seed,
         replicates=replicates,
-        leaked=leaked,
-        models=models,
-        suites=right.manifest.get("suites", {}),
+        about=Described(models, right.manifest.get("suites", {}), leaked),
     )
     unshared = (asked[0].keys() | asked[1].keys()) - shared
     marked = [{m for m, s in run.manifest.get("scorers", {}).items() if s.get("primary")} for run in (left, right)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness.compare.corpus import corpus_function
@@ -18,6 +18,21 @@ from harness.runs.pairs import CONTROL, described, kinds_of, pairs_to_compare
 from harness.runs.schema import SCHEMA
 from harness.types import Row
 
+_SEED = 0
+"""Of the resampling: the same rows give the same intervals."""
+
+
+@dataclass(frozen=True)
+class Described:
+    """What a run's manifest says of what was measured."""
+
+    models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """A model's kind decides the words."""
+    suites: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """A suite's `shift` and `reach` are said."""
+    leaked: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """The flagged held-out tasks by suite, for a second computation without them."""
+
 
 def summarise(
     rows: Sequence[Row],
@@ -25,28 +40,25 @@ def summarise(
     *,
     tasks: Tasks | None = None,
     pairs: Sequence[Pair] | None = None,
-    seed: int = 0,
     replicates: int = 10_000,
-    leaked: Mapping[str, Collection[str]] | None = None,
-    models: Mapping[str, Mapping[str, Any]] | None = None,
-    suites: Mapping[str, Mapping[str, Any]] | None = None,
+    about: Described | None = None,
 ) -> dict[str, Any]:
     """Return the content of summary.json: means, paired differences, flips and the verdict.
 
-    `rows` are rows of samples.jsonl; `scorers`, `models` and `suites` the manifest's mappings of these names (a model's
-    kind decides the words, a suite's `shift` and `reach` are said); `tasks` gives category, difficulty and group of
-    near-duplicates by (suite, task), `pairs` which models to hold against each other (first, second; trainings of one
-    model by their family's name), `leaked` the flagged held-out tasks by suite, for a second computation without them.
-    The same arguments give the same result, bit for bit, in whatever order the rows come.
+    `rows` are rows of samples.jsonl; `scorers` the manifest's mapping of this name; `tasks` gives category, difficulty
+    and group of near-duplicates by (suite, task), `pairs` which models to hold against each other (first, second;
+    trainings of one model by their family's name), `about` what else the manifest says of models and suites. The same
+    arguments give the same result, bit for bit, in whatever order the rows come.
     """
+    about = about or Described()
     rows = sorted(rows, key=lambda row: (row["suite"], row["task"], row["model"], row["sample"]))
     names = list(dict.fromkeys(family(row["model"]) for row in rows))
-    kinds = kinds_of(described(names, models)) | kinds_of(models or {})
-    chosen = pairs if pairs is not None else pairs_to_compare(models or described(names, None))
+    kinds = kinds_of(described(names, about.models)) | kinds_of(about.models)
+    chosen = pairs if pairs is not None else pairs_to_compare(about.models or described(names, None))
     chosen = [pair for pair in chosen if {*pair} <= {*names}]
     primary = primary_metrics(rows, scorers)
     functions = {m: corpus_function(m) for m, s in scorers.items() if s.get("corpus") and _has_counts(rows, m)}
-    work = SuiteNumbers(scorers, functions, primary, tasks, chosen, Resampler(seed, replicates))
+    work = SuiteNumbers(scorers, functions, primary, tasks, chosen, Resampler(_SEED, replicates))
     found: dict[str, Any] = {}
     failures: dict[str, dict[str, dict[str, Any]]] = {}
     trainings: dict[str, int] = dict.fromkeys(names, 1)
@@ -56,19 +68,19 @@ def summarise(
             trainings[model] = max(trainings[model], len(of_model))
         found[suite] = work.suite(table)
         failures[suite] = work.as_failures(table)
-        flagged = sorted(set((leaked or {}).get(suite, ())) & set(table.tasks))
+        flagged = sorted(set(about.leaked.get(suite, ())) & set(table.tasks))
         found[suite]["leaked"] = flagged
         if flagged and len(flagged) < len(table.tasks):
             clean = build_table(suite, rows, scorers, without=flagged, tasks_file=tasks)
             found[suite]["clean"] = work.numbers(clean)
     adjust_for_primaries(found)
     adjust_for_primaries({suite: content["clean"] for suite, content in found.items() if "clean" in content})
-    verdicts = _Verdicts(found, failures, scorers, kinds, trainings, suites or {}, primary).all(chosen)
+    verdicts = _Verdicts(found, failures, scorers, kinds, trainings, about.suites, primary).all(chosen)
     return {
         "schema": SCHEMA,
         "method": {
             "alpha": ALPHA,
-            "seed": seed,
+            "seed": _SEED,
             "replicates": replicates,
             "correction": "Holm over the primary metrics of all suites, by pair; all other metrics are exploratory",
         },
@@ -101,26 +113,17 @@ def _has_counts(rows: Sequence[Row], metric: str) -> bool:
 _OF_MISSING = {"missing", "worst_case"}
 
 
+@dataclass(frozen=True)
 class _Verdicts:
     """The verdicts of one summary: what they need beside the differences."""
 
-    def __init__(
-        self,
-        suites: Mapping[str, dict[str, Any]],
-        failures: Mapping[str, Mapping[str, Mapping[str, Any]]],
-        scorers: Scorers,
-        kinds: Mapping[str, str],
-        trainings: Mapping[str, int],
-        about: Mapping[str, Mapping[str, Any]],
-        primary: Sequence[str],
-    ) -> None:
-        self.suites = suites
-        self.failures = failures
-        self.scorers = scorers
-        self.kinds = kinds
-        self.trainings = trainings
-        self.about = about
-        self.primary = primary
+    suites: Mapping[str, dict[str, Any]]
+    failures: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    scorers: Scorers
+    kinds: Mapping[str, str]
+    trainings: Mapping[str, int]
+    about: Mapping[str, Mapping[str, Any]]
+    primary: Sequence[str]
 
     def all(self, pairs: Sequence[Pair]) -> dict[str, Any]:
         """Return the verdict on each pair over all suites; those by suite are set in the suites."""
@@ -240,4 +243,4 @@ def _main_verdict(
     return main
 
 
-__all__ = ["primary_metrics", "summarise"]
+__all__ = ["Described", "primary_metrics", "summarise"]

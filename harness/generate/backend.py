@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Generic, TypeVar, cast
+from typing import Any, Generic, Self, TypeVar, cast
 
 from harness.generate.settings import GenerationSettings
 from harness.generate.store import CompletionStore, StoredCompletion
@@ -29,8 +29,13 @@ class GenerationFailure:
 Answer = tuple[SampleKey, str, StoredCompletion | GenerationFailure]
 """A place, the store's key, and what came of it."""
 
-Decoding = Callable[[Any, GenerationRequests[Any]], Iterator[Answer]]
-"""Decodes for a generator somewhere else than in its own process."""
+Decode = Callable[["StoredBackend[Any]", GenerationRequests[Any]], Iterator[Answer]]
+"""Gets the answers of a model that are not in the store: an executor's `decode`."""
+
+
+def decode_here(backend: StoredBackend[Any], wanted: GenerationRequests[Any]) -> Iterator[Answer]:
+    """Let a model decode in this process, or ask its server from it."""
+    return backend.decode(wanted)
 
 
 class Backend(ABC):
@@ -45,17 +50,17 @@ class Backend(ABC):
 
     @abstractmethod
     def answers(
-        self, tasks: Sequence[Task], *, fresh: bool = False, decoding: Decoding | None = None
+        self, tasks: Sequence[Task], *, fresh: bool = False, decode: Decode = decode_here
     ) -> Iterator[tuple[Completion, bool]]:
         """Yield each completion and whether it was there already: those first, the others as they finish.
 
         Args:
             tasks: What is asked.
             fresh: Answer anew even what the store holds.
-            decoding: Decodes what the store lacks, for models on these machines; None does it in this process.
+            decode: Gets what the store lacks.
         """
 
-    def limited(self, max_new_tokens: int) -> Backend:
+    def limited(self, max_new_tokens: int) -> Self:
         """Return the same model with answers of at most so many tokens; answers that are there stay as they are."""
         return self
 
@@ -72,6 +77,7 @@ class Backend(ABC):
         tasks: Sequence[Task],
         *,
         fresh: bool = False,
+        decode: Decode = decode_here,
         on_done: Callable[[Completion, bool], None] | None = None,
     ) -> list[Completion]:
         """Return the completions of all tasks, in their order, samples of a task together.
@@ -79,32 +85,45 @@ class Backend(ABC):
         Args:
             tasks: What is asked.
             fresh: Answer anew even what the store holds.
+            decode: Gets what the store lacks.
             on_done: Called with each completion as it finishes, and whether it was there already.
         """
         done: dict[SampleKey, Completion] = {}
-        for completion, stored in self.answers(tasks, fresh=fresh):
+        for completion, stored in self.answers(tasks, fresh=fresh, decode=decode):
             done[completion.task, completion.sample] = completion
             if on_done:
                 on_done(completion, stored)
         return [done[task.id, sample] for task in tasks for sample in range(self.samples)]
 
 
+@dataclass(frozen=True, slots=True)
+class SuiteQuestions:
+    """What one model is asked of one suite."""
+
+    backend: Backend
+    suite: str
+    tasks: Sequence[Task]
+    fresh: bool
+    """Answer anew even what the store holds."""
+
+    def __str__(self) -> str:
+        return f"{self.backend.name} answers {self.suite}"
+
+
 class StoredBackend(Backend, Generic[PromptT]):
     """A backend whose answers are kept in the append-only store, each as it comes, and never asked for twice."""
 
     settings: GenerationSettings
-    on_these_machines: ClassVar[bool] = True
-    """Whether an executor may decode for it; a server does its own decoding."""
 
     @property
     def samples(self) -> int:
         """How many completions each task gets."""
         return self.settings.samples
 
-    def limited(self, max_new_tokens: int) -> StoredBackend[PromptT]:
+    def limited(self, max_new_tokens: int) -> Self:
         """Return the same model with answers of at most so many tokens."""
         settings = replace(self.settings, max_new_tokens=max_new_tokens)
-        limited: StoredBackend[PromptT] = replace(cast(Any, self), settings=settings)
+        limited: Self = replace(cast(Any, self), settings=settings)
         return limited
 
     @abstractmethod
@@ -120,7 +139,7 @@ class StoredBackend(Backend, Generic[PromptT]):
         """Yield (place, key, completion) as they finish, in any order."""
 
     def answers(
-        self, tasks: Sequence[Task], *, fresh: bool = False, decoding: Decoding | None = None
+        self, tasks: Sequence[Task], *, fresh: bool = False, decode: Decode = decode_here
     ) -> Iterator[tuple[Completion, bool]]:
         """Yield each completion and whether it came from the store: those first, the others as they finish."""
         store = CompletionStore(self.identity(), model=self.name)
@@ -135,9 +154,7 @@ class StoredBackend(Backend, Generic[PromptT]):
                     yield self._completion((task.id, sample), stored), True
                 else:
                     wanted[task.id, sample] = (key, prompt, seed)
-        here = decoding is None or not self.on_these_machines
-        found = self.decode(wanted) if here or decoding is None else decoding(self, wanted)
-        for place, key, answer in found:
+        for place, key, answer in decode(self, wanted):
             if isinstance(answer, StoredCompletion):
                 store.put(CompletionStore.key_by(key, answer.decoder) if answer.decoder else key, answer)
             yield self._completion(place, answer), False

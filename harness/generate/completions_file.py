@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from harness.answer import page_end
 from harness.errors import UsageError, did_you_mean
-from harness.generate.backend import Backend, Decoding, SampleKey
+from harness.generate.backend import Backend, Decode, SampleKey, decode_here
 from harness.generate.openai.protocol import FINISH_WORDS, TOOL_WORDS, finish, text_of
 from harness.storage.cache import file_sha256
 from harness.storage.yaml import validate
@@ -183,7 +183,7 @@ class GivenAnswers(Backend):
         return self.number
 
     def answers(
-        self, tasks: Sequence[Task], *, fresh: bool = False, decoding: Decoding | None = None
+        self, tasks: Sequence[Task], *, fresh: bool = False, decode: Decode = decode_here
     ) -> Iterator[tuple[Completion, bool]]:
         """Yield what is in the file; a missing answer is not measured, which is neither a pass nor a failure."""
         for task in tasks:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,10 +60,31 @@ class StopRule:
             return "loop"
         return None
 
+    def extend(self, written: list[int], tokens: Iterable[int]) -> FinishReason | None:
+        """Append tokens to what is written up to where the completion ends, an end token left out.
+
+        Returns why it ended, or None while it goes on. Time grows with the tokens that are appended, not their square.
+        """
+        for token in tokens:
+            written.append(token)
+            reason = self.reason(written)
+            if reason is not None:
+                if reason == "eos":
+                    written.pop()
+                return reason
+        return None
+
     def _page_ended(self, tokens: Sequence[int]) -> bool:
         """Whether the page ends here. All of the answer is read, but only where an end tag has just been written."""
         text = answer_text(self.tokenizer, tokens, self.marks)
         return page_end(text, final=False, thinking=self.thinking) is not None
+
+
+def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Return the ids at which a model ends its answer, as its makers say."""
+    ids = getattr(model.generation_config, "eos_token_id", None)
+    found = {tokenizer.eos_token_id, *(ids if isinstance(ids, list | tuple) else [ids])}
+    return frozenset(number for number in found if number is not None)
 
 
 def thought_marks(tokenizer: Any) -> frozenset[int]:

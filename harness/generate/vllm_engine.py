@@ -6,21 +6,32 @@ import functools
 import importlib.util
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from harness.answer import thought_left_open
 from harness.errors import HarnessError, UsageError
 from harness.generate.backend import SampleKey
-from harness.generate.stopping import StopRule, answer_text
+from harness.generate.settings import GenerationSettings
+from harness.generate.stopping import StopRule, answer_text, end_tokens
 from harness.generate.store import StoredCompletion
 from harness.generate.transformers.decoder_verdict import Verdict
-from harness.generate.transformers.generator import GenerationRequests, Generator, Tokens, end_tokens
+from harness.generate.transformers.strategy import (
+    Decoded,
+    DecodingStrategy,
+    TokenRequests,
+    Tokens,
+    beyond_context,
+    decoder_identity,
+    opened_thought,
+)
 from harness.model.identity import installed
 from harness.model.load import LoadedModel
 from harness.types import FinishReason
+
+if TYPE_CHECKING:
+    from harness.generate.transformers.generator import Generator
 
 SEQUENCES = 256
 """Rows that vLLM decodes side by side unless `vllm: {max_num_seqs: ...}` says otherwise."""
@@ -127,122 +138,130 @@ def _open(arguments: str) -> OpenEngine:
 
 
 @dataclass(frozen=True)
-class EngineGenerator(Generator):
-    """A local model that vLLM decodes for."""
+class EngineDecoding(DecodingStrategy):
+    """vLLM decodes, which is known without a proof: its answers are told apart from all others'."""
 
     arguments: Mapping[str, Any] = field(default_factory=dict)
     """Of vLLM's EngineArgs."""
     opening: Callable[[LoadedModel, Mapping[str, Any]], OpenEngine] = open_engine
 
-    @property
-    def at_once(self) -> int:
-        """How many rows the engine decodes side by side."""
+    def at_once(self, settings: GenerationSettings) -> int:
+        """Return how many rows the engine decodes side by side."""
         return int(self.arguments.get("max_num_seqs", SEQUENCES))
 
-    def decoder(self) -> Verdict:
-        """vLLM decodes, which is known without a proof: its answers are told apart from all others'."""
+    def verdict(self, model: Generator) -> Verdict:
+        """Return that vLLM writes."""
         return Verdict("vllm")
 
-    def remembered_decoder(self) -> Verdict:
-        """As `decoder`."""
-        return self.decoder()
+    def identity(self, model: Generator) -> dict[str, Any]:
+        """Return the engine, its version and its arguments."""
+        decoder = decoder_identity(model, self.verdict(model))
+        return {"decoder": decoder, "engine": f"vllm {installed('vllm')}", "arguments": dict(self.arguments)}
 
-    def identity(self) -> dict[str, Any]:
-        """Return everything that decides what this model writes."""
-        return super().identity() | {"engine": f"vllm {installed('vllm')}", "arguments": dict(self.arguments)}
-
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self, model: Generator) -> dict[str, Any]:
         """Return what the manifest says of it; vLLM sizes its batches itself."""
-        return super().manifest() | {"backend": "vllm", "batch_size": None, "engine": dict(self.arguments)}
+        return {
+            "backend": "vllm",
+            "batch_size": None,
+            "decoder": decoder_identity(model, self.verdict(model)),
+            "decoding": {"why": "", "proof": {}},
+            "engine": dict(self.arguments),
+        }
 
-    def decode(self, wanted: GenerationRequests) -> Iterator[tuple[SampleKey, str, StoredCompletion]]:
+    def decode(self, model: Generator, wanted: TokenRequests) -> Decoded:
         """Queue all prompts and yield completions as the engine finishes them."""
-        if not wanted:
-            return
-        opened = self.opening(self.loaded, self.arguments)
-        thought = thought_left_open(self.renderer.tokenizer.decode(next(iter(wanted.values()))[1][-16:]))
-        rule = self._rule(bool(thought))
+        opened = self.opening(model.loaded, self.arguments)
+        tokenizer = model.renderer.tokenizer
+        thought = opened_thought(tokenizer, wanted)
+        rule = _stop_rule(model, thinking=bool(thought))
         lora = None
-        if self.adapter_folder is not None and self.adapter_sha256 is not None:
-            lora = opened.adapter(self.adapter_sha256, str(self.adapter_folder))
+        if model.adapter_folder is not None and model.adapter_sha256 is not None:
+            lora = opened.adapter(model.adapter_sha256, str(model.adapter_folder))
+        queue = _Queue(opened, model.settings, rule, lora)
         places: dict[str, SampleKey] = {}
-        begun: dict[str, list[int]] = {}
         for number, (place, (key, tokens, seed)) in enumerate(wanted.items()):
             if opened.context is not None and len(tokens) + 1 > opened.context:
-                note = f"the prompt of {len(tokens)} tokens is longer than the context of {opened.context}"
-                yield place, key, StoredCompletion("", "error", len(tokens), 0, 0.0, note)
-                continue
-            places[str(number)] = place
-            prompt = {"type": "token", "prompt_token_ids": list(tokens)}
-            opened.engine.add_request(str(number), prompt, self._sampling(opened, tokens, seed), lora_request=lora)
+                yield place, key, beyond_context(tokens, opened.context)
+            else:
+                places[str(number)] = place
+                queue.add(str(number), _Row(tokens, seed))
         before = time.monotonic()
         while opened.engine.has_unfinished_requests():
-            ready = [output for output in _step(opened.engine) if output.finished and output.request_id in places]
-            ready = [output for output in ready if not self._goes_on(opened, rule, output, wanted, places, begun, lora)]
-            if not ready:
-                continue
+            ready = queue.finished(_step(opened.engine))
             now = time.monotonic()
-            for output in ready:
-                place = places.pop(output.request_id)
-                key, tokens, _ = wanted[place]
-                tokens_so_far = [*begun.pop(output.request_id, []), *output.outputs[0].token_ids]
-                written, reason = ended(rule, tokens_so_far, output.outputs[0].finish_reason)
-                text = thought + answer_text(self.renderer.tokenizer, written, rule.marks)
+            for name, row in ready.items():
+                place = places.pop(name)
+                text = thought + answer_text(tokenizer, row.written, rule.marks)
                 seconds = (now - before) / len(ready)
-                yield place, key, StoredCompletion(text, reason, len(tokens), len(written), seconds)
-            before = now
+                answer = StoredCompletion(text, row.reason, len(row.prompt), len(row.written), seconds)
+                yield place, wanted[place][0], answer
+            before = now if ready else before
         if places:
             raise HarnessError(f"vLLM left {len(places)} prompts unanswered", "look at its messages above")
 
-    def _goes_on(
-        self,
-        opened: OpenEngine,
-        rule: StopRule,
-        output: Any,
-        wanted: GenerationRequests,
-        places: Mapping[str, SampleKey],
-        begun: dict[str, list[int]],
-        lora: Any,
-    ) -> bool:
-        """Queue the rest of an answer that vLLM stopped at an end tag which ends nothing."""
-        number, found = output.request_id, output.outputs[0]
-        if getattr(found, "stop_reason", None) != END_TAG:
-            return False
-        so_far = [*begun.get(number, []), *found.token_ids]
-        _, prompt, seed = wanted[places[number]]
-        room = self.settings.max_new_tokens - len(so_far)
-        if opened.context is not None:
-            room = min(room, opened.context - len(prompt) - len(so_far))
-        if room < 1 or any(
-            rule.reason(so_far[:count]) for count in range(len(begun.get(number, [])) + 1, len(so_far) + 1)
-        ):
-            return False
-        begun[number] = so_far
-        whole = (*prompt, *so_far)
-        params = self._sampling(opened, whole, seed, room)
-        opened.engine.add_request(number, {"type": "token", "prompt_token_ids": list(whole)}, params, lora_request=lora)
-        return True
 
-    def _sampling(self, opened: OpenEngine, tokens: Tokens, seed: int, room: int | None = None) -> Any:
-        room = self.settings.max_new_tokens if room is None else room
-        if opened.context is not None:
-            room = min(room, opened.context - len(tokens))
-        return opened.sampling(
+@dataclass
+class _Row:
+    """A prompt and what has been written behind it so far."""
+
+    prompt: Tokens
+    seed: int
+    written: list[int] = field(default_factory=list)
+    reason: FinishReason = "eos"
+
+
+@dataclass
+class _Queue:
+    """The requests that an engine holds."""
+
+    opened: OpenEngine
+    settings: GenerationSettings
+    rule: StopRule
+    lora: Any
+    rows: dict[str, _Row] = field(default_factory=dict)
+
+    def add(self, number: str, row: _Row) -> None:
+        """Let the engine write on behind a prompt and what there is of its answer."""
+        self.rows[number] = row
+        params = self.opened.sampling(
             temperature=self.settings.temperature,
-            seed=seed if self.settings.temperature else None,
-            max_tokens=room,
+            seed=row.seed if self.settings.temperature else None,
+            max_tokens=self._room(row),
             stop=[END_TAG],
             include_stop_str_in_output=True,
         )
+        prompt = {"type": "token", "prompt_token_ids": [*row.prompt, *row.written]}
+        self.opened.engine.add_request(number, prompt, params, lora_request=self.lora)
 
-    def _rule(self, thinking: bool) -> StopRule:
-        from transformers import GenerationConfig
+    def _room(self, row: _Row) -> int:
+        room = self.settings.max_new_tokens - len(row.written)
+        if self.opened.context is not None:
+            room = min(room, self.opened.context - len(row.prompt) - len(row.written))
+        return room
 
-        tokenizer, folder = self.renderer.tokenizer, self.loaded.weights.folder
-        says = GenerationConfig.from_pretrained(str(folder)) if (folder / "generation_config.json").exists() else None
-        ends = end_tokens(SimpleNamespace(generation_config=says), tokenizer)
-        new_tokens, cut_loops = self.settings.max_new_tokens, self.settings.cut_loops
-        return StopRule(tokenizer, ends, new_tokens, True, cut_loops, thinking)
+    def finished(self, outputs: Iterable[Any]) -> dict[str, _Row]:
+        """Return the rows that have ended; one that vLLM stopped at an end tag which ends nothing goes on."""
+        found = {}
+        for output in outputs:
+            if not output.finished or output.request_id not in self.rows:
+                continue
+            row, said = self.rows.pop(output.request_id), output.outputs[0]
+            reason = self.rule.extend(row.written, said.token_ids)  # where our own decoding would have ended
+            if reason is None and getattr(said, "stop_reason", None) == END_TAG and self._room(row) > 0:
+                self.add(output.request_id, row)
+                continue
+            row.reason = reason or ("length" if said.finish_reason == "length" else "eos")
+            found[output.request_id] = row
+        return found
+
+
+def _stop_rule(model: Generator, *, thinking: bool) -> StopRule:
+    from transformers import GenerationConfig
+
+    tokenizer, folder = model.renderer.tokenizer, model.loaded.weights.folder
+    says = GenerationConfig.from_pretrained(str(folder)) if (folder / "generation_config.json").exists() else None
+    ends = end_tokens(SimpleNamespace(generation_config=says), tokenizer)
+    return StopRule(tokenizer, ends, model.settings.max_new_tokens, True, model.settings.cut_loops, thinking)
 
 
 def _step(engine: Engine) -> Sequence[Any]:
@@ -252,18 +271,3 @@ def _step(engine: Engine) -> Sequence[Any]:
         if type(error).__name__ != "EngineDeadError":  # named, for vLLM may not be installed and has moved it before
             raise
         raise EngineDied("vLLM's engine died", "look at its messages above; the same command goes on") from error
-
-
-def ended(rule: StopRule, tokens: Sequence[int], word: str | None) -> tuple[list[int], FinishReason]:
-    """Return the completion up to where our own decoding would have ended it, and why; the end token is left out."""
-    for count in range(1, len(tokens) + 1):
-        reason = rule.reason(tokens[:count])
-        if reason is not None:
-            return list(tokens[: count - 1 if reason == "eos" else count]), reason
-    return list(tokens), "length" if word == "length" else "eos"
-
-
-def on_engine(generator: Generator, arguments: Mapping[str, Any]) -> EngineGenerator:
-    """Return the same model, decoded by vLLM."""
-    same = {part.name: getattr(generator, part.name) for part in fields(generator)}
-    return EngineGenerator(**same, arguments=arguments)

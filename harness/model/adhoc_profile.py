@@ -6,8 +6,9 @@ from pathlib import Path
 
 from harness.model.gpu_memory import Card, this_card
 from harness.model.profile import EMBEDDED_PROFILE, GPU_PROFILE, Profile, load_profile, read_model_file
-from harness.model.profile_schema import ModelFile, ProfileFile, Quantization, Training, Weights
+from harness.model.profile_schema import ModelFile, ProfileFile, Training, Weights
 from harness.model.weights_facts import WeightsFacts, weights_facts, weights_named
+from harness.types import Quantization
 
 SIXTEEN_BIT_SHARE = 0.35
 """Weights in 16 bit may take so much of a card's memory; answers, a training and a copy for the fast decoder follow."""

@@ -12,11 +12,11 @@ from typing import Any
 
 from harness.errors import UsageError, did_you_mean
 from harness.model.identity import ADAPTER_CONFIG, ADAPTER_FILE
-from harness.model.profile_schema import ModelFile, ProfileFile, Quantization, Weights
+from harness.model.profile_schema import ModelFile, ProfileFile, Weights
 from harness.model.weights import gguf_file
 from harness.model.weights_facts import brings_chat_template, is_hub_id, weights_named
 from harness.storage.yaml import read_yaml, validate
-from harness.types import CONTROL_NAMES
+from harness.types import CONTROL_NAMES, Quantization
 
 BASELINES_FOLDER = Path("baselines")
 EMBEDDED_PROFILE = "smollm2-135m"

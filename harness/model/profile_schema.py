@@ -6,19 +6,17 @@ from pathlib import PurePath
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-Quantization = Literal["none", "nf4"]
+from harness.storage.yaml import YamlModel
+from harness.types import Quantization
+
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 BackendName = Literal["transformers", "vllm", "openai", "file"]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class PackagedGguf(_Strict):
+class PackagedGguf(YamlModel):
     """A GGUF file inside an installed Python package."""
 
     package: str
@@ -26,14 +24,14 @@ class PackagedGguf(_Strict):
     sha256: str
 
 
-class HubWeights(_Strict):
+class HubWeights(YamlModel):
     """A checkpoint on the Hugging Face hub."""
 
     path: str
     revision: str = "main"
 
 
-class Weights(_Strict):
+class Weights(YamlModel):
     """Where base weights come from: exactly one of the three."""
 
     gguf: PackagedGguf | None = None
@@ -60,7 +58,7 @@ class Weights(_Strict):
         return f"{self.hub.path}@{self.hub.revision}" if self.hub else str(self.folder)
 
 
-class Shape(_Strict):
+class Shape(YamlModel):
     """The sizes of a Llama-like decoder in the words of its config.json, which `plan` knows before a download."""
 
     hidden_size: int
@@ -72,7 +70,7 @@ class Shape(_Strict):
     tie_word_embeddings: bool = False
 
 
-class ProfileFile(_Strict):
+class ProfileFile(YamlModel):
     """`profile.yaml`: what all models of a profile share."""
 
     title: str
@@ -96,7 +94,7 @@ _RENAMED = {"watch": "evaluation", "fit": "batch_plan"}
 """Keys of `train` by their names of before."""
 
 
-class DevEvaluation(_Strict):
+class DevEvaluation(YamlModel):
     """The evaluation of a training by the task: by what the model answers to rows that are kept out of the training."""
 
     every: int = Field(gt=0)
@@ -113,7 +111,7 @@ class DevEvaluation(_Strict):
     """Answers that are decoded at once, beside what the training holds in memory."""
 
 
-class Training(_Strict):
+class Training(YamlModel):
     """How an adapter is trained. `sft` and `lora` take any field of trl's SFTConfig and peft's LoraConfig."""
 
     suite: str | None = None
@@ -143,7 +141,7 @@ class Training(_Strict):
         return content
 
 
-class Price(_Strict):
+class Price(YamlModel):
     """What a server charges, in `currency` per million tokens."""
 
     prompt: float = Field(ge=0)
@@ -151,7 +149,7 @@ class Price(_Strict):
     currency: str = "USD"
 
 
-class Served(_Strict):
+class Served(YamlModel):
     """A model behind a server of OpenAI's protocol: vLLM, llama.cpp, TGI, `transformers serve`, hosted ones."""
 
     url: str
@@ -202,7 +200,7 @@ class Served(_Strict):
         return self
 
 
-class ModelFile(_Strict):
+class ModelFile(YamlModel):
     """`base.yaml`, `tuned.yaml` and others: one model of a profile."""
 
     description: str = ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from harness.generate.backend import Backend, StoredBackend
 from harness.generate.openai.backend import ServedModel
 from harness.generate.transformers.generator import Generator
+from harness.model.context import read_config
 from harness.model.profile_schema import ProfileFile
 from harness.model.reach import UNKNOWN_LIMIT, Reach, answer_limit, estimated_tokens, reach
 from harness.pipeline.config import RunPlan
@@ -83,12 +83,7 @@ def _room(backend: Backend) -> Callable[[Task], int | None]:
 
 def context_length(folder: Path) -> int | None:
     """Return the longest sequence, in tokens, that the model in a folder was made for; None where it does not say."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(config, dict):
-        return None
+    config = read_config(folder)
     for part in (config, config.get("text_config")):
         if not isinstance(part, dict):
             continue

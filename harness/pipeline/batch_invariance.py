@@ -7,9 +7,10 @@ tokens are nearly equally likely, greedy decoding may take the other one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+from harness.generate.transformers.decoding import TransformersDecoding
 from harness.generate.transformers.generator import Generator
 from harness.pipeline.config import RunPlan
 from harness.pipeline.executor import Executor
@@ -19,18 +20,19 @@ from harness.suite.split import stratified
 from harness.types import Row
 
 
-class Alone(Generator):
-    """A generator that decodes one row at a time and keeps its answers apart from those of whole batches."""
+@dataclass(frozen=True)
+class DecodingAlone(TransformersDecoding):
+    """Decodes one row at a time; its answers are kept apart from those of whole batches."""
 
-    def identity(self) -> dict[str, Any]:
-        """Return what decides an answer, and that it was decoded alone."""
-        return super().identity() | {"batch_size": 1}
+    def identity(self, model: Generator) -> dict[str, Any]:
+        """Return the decoder, and that it decodes alone."""
+        return super().identity(model) | {"batch_size": 1}
 
 
-def alone(generator: Generator) -> Alone:
+def alone(generator: Generator) -> Generator:
     """Return the same model at batch 1."""
-    found = Alone(**{field.name: getattr(generator, field.name) for field in fields(generator)})
-    return replace(found, settings=replace(generator.settings, batch_size=1))
+    settings = replace(generator.settings, batch_size=1)
+    return replace(generator, settings=settings, decoding=DecodingAlone(generator.decoder()))
 
 
 def check_batches(
@@ -44,15 +46,14 @@ def check_batches(
 
     Models that something else decodes for are left out: their batches are their server's or engine's.
     """
-    count = plan.config.check_batch
-    if not count:
+    if not plan.config.check_batch:
         return {}
     said = {(row["suite"], row["task"], row["model"], row["sample"]): row for row in rows}
     found = {}
     for candidate in candidates:
         generator = candidate.generator
-        if type(generator) is Generator:
-            found[generator.name] = _check(plan, candidate, generator, said, count, executor, reporter)
+        if isinstance(generator, Generator) and isinstance(generator.decoding, TransformersDecoding):
+            found[generator.name] = _check(plan, candidate, generator, said, executor, reporter)
     return found
 
 
@@ -61,7 +62,6 @@ def _check(
     candidate: ModelUnderTest,
     generator: Generator,
     said: Mapping[tuple[str, str, str, int], Row],
-    count: int,
     executor: Executor,
     reporter: ProgressReporter,
 ) -> dict[str, Any]:
@@ -70,7 +70,8 @@ def _check(
         for part in plan.measured:
             limited = candidate.on(part.suite.name)
             assert isinstance(limited, Generator)
-            for done, _ in alone(limited).answers(stratified(part.own, count), decoding=executor.decoding):
+            asked = stratified(part.own, plan.config.check_batch)
+            for done, _ in alone(limited).answers(asked, decode=executor.decode):
                 row = said.get((part.suite.name, done.task, done.model, done.sample))
                 if row is None or done.unanswered:
                     continue

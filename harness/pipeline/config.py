@@ -6,9 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
-from harness.cluster.actors import Actors
+from harness.cluster.actors import Actors, ExecutorName
 from harness.errors import UsageError, did_you_mean
 from harness.generate.backends import check_elsewhere, check_given_tasks, given_models
 from harness.model.profile import (
@@ -20,16 +19,14 @@ from harness.model.profile import (
     model_names,
     resolve_model,
 )
-from harness.model.profile_schema import Quantization
 from harness.runs.shard import Shard
 from harness.storage.cache import content_key, file_sha256
 from harness.suite.load import SuiteLocation, find_suite, load_suite
 from harness.suite.rows import SUFFIXES
 from harness.suite.split import stratified
 from harness.suite.split_option import check_split_option, chosen_split
-from harness.types import CONTROL_NAMES, Suite, Task
+from harness.types import CONTROL_NAMES, Quantization, Suite, Task
 
-ExecutorName = Literal["local", "ray"]
 DEFAULT_MODELS = ("base", "base-fewshot", "tuned")
 FEW_SHOT_BASE = "base-fewshot"
 
@@ -91,12 +88,15 @@ class RunPlan:
     specs: tuple[ModelSpec, ...]
     controls: tuple[str, ...]
     measured: tuple[MeasuredSuite, ...]
-    training_suites: Mapping[str, Suite]
+    learns_from: Mapping[str, Suite]
+    """By the names of models that are trained or see examples: the suite whose training part they learn from."""
     run_name: str
 
 
-def resolve(config: RunConfig, *, models_only: bool = False) -> RunPlan:
-    """Resolve profile, models and suites and read all data; with `models_only` no suite is to be measured.
+def resolve(config: RunConfig, *, models_only: bool = False, measured_later: bool = False) -> RunPlan:
+    """Resolve profile, models and suites and read all data.
+
+    With `models_only` no suite is to be measured; with `measured_later` those of the profile are, in a run to come.
 
     Raises:
         UsageError: a word means nothing, or the words do not fit together.
@@ -106,13 +106,16 @@ def resolve(config: RunConfig, *, models_only: bool = False) -> RunPlan:
     if config.quantization is not None:
         profile = replace(profile, file=profile.file.model_copy(update={"quantization": config.quantization}))
     suite_names = [] if models_only else list(dict.fromkeys(config.suites or profile.file.suites))
-    _data_by_folder(config.data)
     words = [word for word in config.models if word not in CONTROL_NAMES]
     if not words:
         raise UsageError("--models names only controls", "name at least one model, such as base")
     specs = [resolve_model(word, profile) for word in words]
     locations = _told_apart(find_suite(name) for name in suite_names)
-    check_split_option(config.split, [*locations.values(), *_learnt_from(specs)])
+    used = [*locations.values(), *_learnt_from(specs).values()]
+    if measured_later:
+        used += [find_suite(name) for name in profile.file.suites]
+    check_data_option(config.data, used)
+    check_split_option(config.split, used)
     suites = {name: _load(location, config) for name, location in locations.items()}
     for spec in specs:
         check_adapter(spec)
@@ -127,17 +130,39 @@ def resolve(config: RunConfig, *, models_only: bool = False) -> RunPlan:
         specs.insert(len([spec for spec in specs if spec.kind == "base"]), resolve_model(FEW_SHOT_BASE, profile))
     check_names(specs, config.models, profile)
     learnt = _learnt_from(specs)
-    _told_apart([*locations.values(), *learnt])
+    all_folders = {
+        location.folder.resolve(): suites.get(name) or _load(location, config)
+        for name, location in _told_apart([*locations.values(), *learnt.values()]).items()
+    }
     return RunPlan(
         config=config,
         profile=profile,
         specs=tuple(specs),
         controls=CONTROL_NAMES,
         measured=tuple(MeasuredSuite(suite, _measured_part(suite, config), config.shard) for suite in suites.values()),
-        training_suites={
-            name: suites.get(name) or _load(location, config) for name, location in _told_apart(learnt).items()
-        },
+        learns_from={model: all_folders[location.folder.resolve()] for model, location in learnt.items()},
         run_name=_run_name(config, profile),
+    )
+
+
+def one_model_config(
+    model: str,
+    profile: str | None,
+    data: Sequence[str] = (),
+    split: Sequence[str] = (),
+    quantization: Quantization | None = None,
+) -> RunConfig:
+    """Return the configuration of a command for one model, in the words of the command line.
+
+    Raises:
+        UsageError: an option of `--data` has another form than SUITE=FILE, or its file is missing.
+    """
+    return RunConfig(
+        models=(model,),
+        profile=profile,
+        data=parse_data_options(data),
+        split=tuple(split),
+        quantization=quantization,
     )
 
 
@@ -150,6 +175,7 @@ def resolve_given(config: RunConfig, answers: Path) -> RunPlan:
     _check(replace(config, samples=1))
     (word,) = config.suites
     location = find_suite(word)
+    check_data_option(config.data, [location])
     check_split_option(config.split, [location])
     suite = _load(location, config)
     profile, specs, samples = given_models(answers, suite)
@@ -161,18 +187,9 @@ def resolve_given(config: RunConfig, answers: Path) -> RunPlan:
         specs=tuple(specs),
         controls=CONTROL_NAMES,
         measured=(MeasuredSuite(suite, _measured_part(suite, config)),),
-        training_suites={},
+        learns_from={},
         run_name=config.name or f"{datetime.now(UTC):%Y-%m-%d}-{content_key(deciding)[:8]}",
     )
-
-
-def training_suite_name(spec: ModelSpec, specs: Sequence[ModelSpec]) -> str:
-    """Return the name of the suite whose training part this model learns from or takes its examples from.
-
-    A few-shot model takes its examples from where the first trained model of the run learns: both know the same.
-    """
-    trainings = [other.file.train for other in ([spec] if spec.file.train else specs) if other.file.train]
-    return (trainings[0].suite if trainings else None) or spec.profile.file.training_suite
 
 
 def _check(config: RunConfig) -> None:
@@ -222,6 +239,23 @@ def _data_by_folder(data: Mapping[str, Path]) -> dict[Path, Path]:
     return found
 
 
+def check_data_option(data: Mapping[str, Path], locations: Iterable[SuiteLocation]) -> dict[Path, Path]:
+    """Return the files given by `--data`, by the folder of their suite, which is one of those in use.
+
+    Raises:
+        UsageError: the suite does not exist, gets two files, or is not used; the hint names those that are.
+    """
+    used = {location.folder.resolve(): location for location in locations}
+    found = _data_by_folder(data)
+    for folder, path in found.items():
+        if folder not in used:
+            # of two suites of one name, the folder says which is meant
+            names = {str(one.folder) if one.name == folder.name else one.name for one in used.values()}
+            hint = f"in use: {', '.join(sorted(names))}" if used else "leave --data out"
+            raise UsageError(f"--data {folder.name}={path}: the suite '{folder.name}' is not used here", hint)
+    return found
+
+
 def _load(location: SuiteLocation, config: RunConfig) -> Suite:
     data = _data_by_folder(config.data).get(location.folder.resolve())
     suite = load_suite(location, data, chosen_split(location, config.split))
@@ -237,9 +271,16 @@ def _why_empty(suite: Suite) -> str:
     return "add rows to its data"
 
 
-def _learnt_from(specs: Sequence[ModelSpec]) -> list[SuiteLocation]:
-    """The suites that models learn from or take examples from, as their files name them."""
-    return [find_suite(training_suite_name(spec, specs)) for spec in specs if spec.file.train or spec.file.few_shot]
+def _learnt_from(specs: Sequence[ModelSpec]) -> dict[str, SuiteLocation]:
+    """The suites that models learn from or take examples from, by the models' names."""
+    learning = [spec for spec in specs if spec.file.train or spec.file.few_shot]
+    return {spec.name: find_suite(_training_suite_name(spec, specs)) for spec in learning}
+
+
+def _training_suite_name(spec: ModelSpec, specs: Sequence[ModelSpec]) -> str:
+    """A few-shot model takes its examples from where the first trained model of the run learns: both know the same."""
+    trainings = [other.file.train for other in ([spec] if spec.file.train else specs) if other.file.train]
+    return (trainings[0].suite if trainings else None) or spec.profile.file.training_suite
 
 
 def _measured_part(suite: Suite, config: RunConfig) -> tuple[Task, ...]:

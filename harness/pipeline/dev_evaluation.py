@@ -5,16 +5,17 @@ Training is handed the result as a callback (`harness.train.evaluation`) and nev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from harness.errors import UsageError, did_you_mean
-from harness.generate.backend import SampleKey
 from harness.generate.settings import GenerationSettings
-from harness.generate.store import FORM, StoredCompletion
+from harness.generate.store import FORM
 from harness.generate.transformers.decoder_verdict import Kind, Verdict, kinds_here
-from harness.generate.transformers.generator import GenerationRequests, Generator
+from harness.generate.transformers.decoding import TransformersDecoding
+from harness.generate.transformers.generator import Generator
+from harness.generate.transformers.strategy import Decoded, TokenRequests
 from harness.metrics.extract import extract
 from harness.metrics.metric import Evidence, Metric
 from harness.metrics.registry import METRICS, metric, score_metric
@@ -70,8 +71,7 @@ def set_up_evaluation(
         )
     length = settings.max_new_tokens or generator.settings.max_new_tokens
     generation = GenerationSettings(length, settings.batch_size)
-    same = {part.name: getattr(generator, part.name) for part in fields(generator)}
-    inside = GeneratorInTraining(**same | {"settings": generation})
+    inside = replace(generator, settings=generation, decoding=DecodingInTraining())
     metrics = tuple(metric(name) for name in settings.metrics)
     versions = {m.name: m.version for m in metrics}
     identity = {"metrics": versions, "generation": generation.cache_key_fields(), "answers": FORM}
@@ -80,39 +80,40 @@ def set_up_evaluation(
 
 
 @dataclass(frozen=True)
-class GeneratorInTraining(Generator):
-    """A model as it stands in its training, which has taken memory already and needs it again."""
+class DecodingInTraining(TransformersDecoding):
+    """Decodes a model as it stands in its training, which has taken memory already and needs it again."""
 
     found: dict[tuple[Kind, ...], Verdict] = field(default_factory=dict)
     """Which decoder writes, by those that there are."""
 
-    def _plan(self) -> DecodingPlan | None:
+    def plan(self, model: Generator) -> DecodingPlan | None:
+        """Return how it is decoded in the memory that is free."""
         import torch
 
-        plan = super()._plan()
+        plan = super().plan(model)
         return plan if plan is not None and plan.memory <= torch.cuda.mem_get_info()[0] else None
 
-    def _proved(self, plan: DecodingPlan | None) -> Verdict:
+    def _proved(self, model: Generator, plan: DecodingPlan | None) -> Verdict:
         """Which decoder writes is found on the model as it first stands: weights change, their kind does not."""
         import torch
 
         kinds = tuple(kinds_here(plan))
         if kinds not in self.found:
             try:
-                self.found[kinds] = self._prove(plan)
+                self.found[kinds] = self._prove(model, plan)
             except torch.OutOfMemoryError:
                 if plan is None:
                     raise
-                self.loaded.fused = None
-                self.found[kinds] = self._proved(None)
+                model.loaded.fused = None
+                self.found[kinds] = self._proved(model, None)
         return self.found[kinds]
 
-    def decode(self, wanted: GenerationRequests) -> Iterator[tuple[SampleKey, str, StoredCompletion]]:
+    def decode(self, model: Generator, wanted: TokenRequests) -> Decoded:
         """Decode and keep nothing for the next time."""
         try:
-            yield from super().decode(wanted)
+            yield from super().decode(model, wanted)
         finally:
-            self.loaded.fused = None
+            model.loaded.fused = None
 
 
 @dataclass(frozen=True)

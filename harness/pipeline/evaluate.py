@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
-from harness.generate.backend import Backend
+from harness.generate.backend import SuiteQuestions
 from harness.pipeline.config import MeasuredSuite, RunPlan
 from harness.pipeline.executor import Executor
 from harness.pipeline.model_under_test import ModelUnderTest
@@ -19,11 +20,18 @@ Finished = Mapping[tuple[str, str, str, int], Row]
 """The rows of the journal by suite, task, model and sample."""
 
 
+@dataclass(frozen=True)
+class Journal:
+    """A run's journal as it was found, and the folder that further rows go to."""
+
+    folder: RunFolder
+    finished: Finished
+
+
 def measure(
     plan: RunPlan,
     candidates: Sequence[ModelUnderTest],
-    folder: RunFolder,
-    finished: Finished,
+    journal: Journal,
     trials: Mapping[str, Mapping[str, Any]],
     executor: Executor,
     reporter: ProgressReporter,
@@ -31,77 +39,34 @@ def measure(
     """Generate and score everything; rows that are in the journal with the same completion are kept."""
     seen = {candidate.generator.name: candidate.trained_on for candidate in candidates}
     executor.begin()
-    fresh = plan.config.fresh
-    answered: list[tuple[MeasuredSuite, Iterable[tuple[Task, Completion]]]] = []
-    for measured in plan.measured:
-        if executor.streams:
-            work: Iterable[tuple[Task, Completion]] = _stream(measured, candidates, plan.controls, fresh, executor)
-        else:
-            work = _answer(measured, candidates, plan.controls, fresh, reporter)
-        answered.append((measured, work))
+    answered = [
+        (measured, executor.answers(_questions(measured, candidates, plan.config.fresh))) for measured in plan.measured
+    ]
     rows: list[Row] = []
-    for measured, work in answered:
-        pending = _PendingSamples(measured.suite.name, finished, seen)
+    for measured, answers in answered:
+        controls = _controls(measured, plan.controls)
+        samples = sum(candidate.generator.samples for candidate in candidates)
+        expected = len(controls) + samples * len(measured.own)
+        pending = _PendingSamples(measured.suite.name, journal.finished, seen, expected)
+        by_id = {task.id: task for task in measured.own}
+        # controls go first, for they are there before any model is loaded
+        work = ((by_id[done.task], done) for done in chain(controls, answers))
         refused = trials[measured.suite.name]["refused"]
-        rows += _score(pending, work, refused, folder, executor, reporter)
+        rows += _score(pending, pending.missing(work), refused, journal.folder, executor, reporter)
     return rows
 
 
-def _answer(
-    measured: MeasuredSuite,
-    candidates: Sequence[ModelUnderTest],
-    controls: Sequence[str],
-    fresh: bool,
-    reporter: ProgressReporter,
-) -> list[tuple[Task, Completion]]:
-    """Let one model after the other answer a suite, before anything is scored."""
-    by_id = {task.id: task for task in measured.own}
-    work: list[tuple[Task, Completion]] = []
-    for candidate in candidates:
-        work += [
-            (by_id[done.task], done) for done in _generate(candidate.on(measured.suite.name), measured, fresh, reporter)
-        ]
-    return work + _controls(measured, controls)
+def _questions(measured: MeasuredSuite, candidates: Sequence[ModelUnderTest], fresh: bool) -> list[SuiteQuestions]:
+    name = measured.suite.name
+    return [SuiteQuestions(candidate.on(name), name, measured.own, fresh) for candidate in candidates]
 
 
-def _stream(
-    measured: MeasuredSuite,
-    candidates: Sequence[ModelUnderTest],
-    controls: Sequence[str],
-    fresh: bool,
-    executor: Executor,
-) -> Iterator[tuple[Task, Completion]]:
-    """Yield answers as they are finished; controls go first, for they are there before any model is loaded."""
-    yield from _controls(measured, controls)
-    by_id = {task.id: task for task in measured.own}
-    for candidate in candidates:
-        for done, _ in candidate.on(measured.suite.name).answers(measured.own, fresh=fresh, decoding=executor.decoding):
-            yield by_id[done.task], done
-
-
-def _controls(measured: MeasuredSuite, controls: Sequence[str]) -> list[tuple[Task, Completion]]:
+def _controls(measured: MeasuredSuite, controls: Sequence[str]) -> list[Completion]:
     from harness.scoring.controls import control_completions
 
-    by_id = {task.id: task for task in measured.own}
+    own = {task.id for task in measured.own}
     # over all tasks, so that another task's reference is the same one in every shard
-    made = control_completions(measured.suite, measured.tasks, controls)
-    return [(by_id[done.task], done) for done in made if done.task in by_id]
-
-
-def _generate(generator: Backend, measured: MeasuredSuite, fresh: bool, reporter: ProgressReporter) -> list[Completion]:
-    count = len(measured.own) * generator.samples
-    with reporter.stage(f"{generator.name} answers {measured.suite.name}", count) as stage:
-        tokens, seconds, cached = 0, 0.0, 0
-
-        def show(completion: Completion, stored: bool) -> None:
-            nonlocal tokens, seconds, cached
-            cached += stored
-            if not stored:
-                tokens, seconds = tokens + completion.completion_tokens, seconds + completion.seconds
-            speed = f"{tokens / seconds:.0f} tokens/s" if seconds else ""
-            stage.advance(speed or f"{cached} from the store")
-
-        return generator.complete(measured.own, fresh=fresh, on_done=show)
+    return [done for done in control_completions(measured.suite, measured.tasks, controls) if done.task in own]
 
 
 @dataclass
@@ -111,6 +76,8 @@ class _PendingSamples:
     suite: str
     finished: Finished
     seen: Mapping[str, frozenset[str]]
+    expected: int
+    """How many rows are to be scored, as far as is known."""
     kept: list[Row] = field(default_factory=list)
     refused: deque[Row] = field(default_factory=deque)
     """Not yet in the journal."""
@@ -129,6 +96,8 @@ class _PendingSamples:
                 self.refused.append(refuse(task, self.suite, done, done.unanswered))
             else:
                 yield task, done
+                continue
+            self.expected -= 1
 
     def take_refused(self) -> list[Row]:
         """Return the refused rows that came since the last call."""
@@ -137,35 +106,24 @@ class _PendingSamples:
 
 def _score(
     pending: _PendingSamples,
-    work: Iterable[tuple[Task, Completion]],
+    missing: Iterable[tuple[Task, Completion]],
     refused: Mapping[str, str],
     folder: RunFolder,
     executor: Executor,
     reporter: ProgressReporter,
 ) -> list[Row]:
-    name = f"checking and rendering {pending.suite}"
-    missing: Iterable[tuple[Task, Completion]] = pending.missing(work)
-    total = None
-    if executor.streams:
-        name = f"answering, checking and rendering {pending.suite}"
-    else:
-        missing = list(missing)
-        total = len(missing)
     fresh_rows: list[Row] = []
+    with reporter.stage(f"checking and rendering {pending.suite}", pending.expected) as stage:
 
-    def keep(rows: list[Row]) -> None:
-        if rows:
-            folder.append(rows)
-            fresh_rows.extend(rows)
+        def keep(rows: list[Row]) -> None:
+            if rows:
+                folder.append(rows)
+                fresh_rows.extend(rows)
+            stage.total(pending.expected)
+            if pending.kept:
+                stage.note = f"{len(pending.kept)} more from the journal"
 
-    with reporter.stage(name, total) as stage:
-        on_page: Callable[[], None] = stage.advance
-        if pending.kept:
-            stage.note = f"{len(pending.kept)} more from the journal"
-        keep(pending.take_refused())
-        for rows in executor.rows(pending.suite, missing, refused, folder.write_shot, on_page):
+        for rows in executor.rows(pending.suite, missing, refused, folder.write_shot, stage.advance):
             keep([*pending.take_refused(), *rows])
         keep(pending.take_refused())
-        if pending.kept:
-            stage.note = f"{len(pending.kept)} more from the journal"
     return [*pending.kept, *fresh_rows]

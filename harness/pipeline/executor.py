@@ -7,29 +7,24 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from harness.generate.backend import Answer, GenerationRequests, StoredBackend, SuiteQuestions
 from harness.generate.transformers.decoder_verdict import Verdict
-from harness.generate.transformers.generator import Decoding, Generator
+from harness.generate.transformers.generator import Generator
 from harness.model.load import Precision, choose_precision
-from harness.model.profile_schema import DType, Quantization
+from harness.model.profile_schema import DType
 from harness.storage.cache import cache_folder
-from harness.types import Completion, Row, Task
+from harness.types import Completion, Quantization, Row, Task
 
 if TYPE_CHECKING:
     from harness.cluster.executor import RayExecutor
     from harness.pipeline.config import RunConfig
+    from harness.progress import ProgressReporter
     from harness.render import Renderer
     from harness.scoring.scorer import ShotWriter
 
 
 class Executor(Protocol):
     """Answers prompts and scores answers."""
-
-    streams: bool
-    """Whether answers are scored while others are still being written."""
-
-    @property
-    def decoding(self) -> Decoding | None:
-        """What decodes in place of the generator's own process; None leaves it there."""
 
     def precision(self, quantization: Quantization, dtype: DType) -> Precision:
         """Return how weights are held where they answer."""
@@ -43,6 +38,12 @@ class Executor(Protocol):
 
     def begin(self) -> None:
         """Called when training is over and the measuring begins."""
+
+    def decode(self, backend: StoredBackend[Any], wanted: GenerationRequests[Any]) -> Iterator[Answer]:
+        """Yield a model's answers to what is not in the store."""
+
+    def answers(self, questions: Iterable[SuiteQuestions]) -> Iterable[Completion]:
+        """Return all completions: each as it comes where pages are scored meanwhile, else when all are there."""
 
     def rows(
         self,
@@ -67,28 +68,26 @@ class Executor(Protocol):
 
 
 def open_executor(
-    config: RunConfig, say: Callable[[str], None]
+    config: RunConfig, reporter: ProgressReporter
 ) -> contextlib.AbstractContextManager[LocalExecutor | RayExecutor]:
-    """Return the executor that was asked for; `say` is told what becomes of its workers.
+    """Return the executor that was asked for; the reporter is told how its work goes.
 
     Raises:
         UsageError: its package is not installed.
         HarnessError: its cluster is out of reach, or does not measure as this machine does.
     """
     if config.executor == "local":
-        return LocalExecutor()
+        return LocalExecutor(reporter)
     from harness.cluster.executor import RayExecutor
 
-    return RayExecutor(config.address, config.actors, say)
+    return RayExecutor(config.address, config.actors, reporter.say)
 
 
 class LocalExecutor:
     """Everything in this process and its browsers."""
 
-    streams = False
-    decoding: Decoding | None = None
-
-    def __init__(self) -> None:
+    def __init__(self, reporter: ProgressReporter) -> None:
+        self._reporter = reporter
         self._renderer: Renderer | None = None
         self._open = contextlib.ExitStack()
 
@@ -110,6 +109,28 @@ class LocalExecutor:
 
     def begin(self) -> None:
         """Nothing is to be made ready: browsers start with the first page."""
+
+    def decode(self, backend: StoredBackend[Any], wanted: GenerationRequests[Any]) -> Iterator[Answer]:
+        """Let the model decode in this process."""
+        return backend.decode(wanted)
+
+    def answers(self, questions: Iterable[SuiteQuestions]) -> list[Completion]:
+        """Let one model after the other answer, before anything is scored."""
+        return [completion for asked in questions for completion in self._answers(asked)]
+
+    def _answers(self, asked: SuiteQuestions) -> list[Completion]:
+        with self._reporter.stage(str(asked), len(asked.tasks) * asked.backend.samples) as stage:
+            tokens, seconds, cached = 0, 0.0, 0
+
+            def show(completion: Completion, stored: bool) -> None:
+                nonlocal tokens, seconds, cached
+                cached += stored
+                if not stored:
+                    tokens, seconds = tokens + completion.completion_tokens, seconds + completion.seconds
+                speed = f"{tokens / seconds:.0f} tokens/s" if seconds else ""
+                stage.advance(speed or f"{cached} from the store")
+
+            return asked.backend.complete(asked.tasks, fresh=asked.fresh, decode=self.decode, on_done=show)
 
     def rows(
         self,

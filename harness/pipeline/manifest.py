@@ -16,7 +16,6 @@ from harness.pipeline.model_under_test import ModelUnderTest
 from harness.runs.cost import answering_cost
 from harness.runs.environment import git_state, hardware, package_versions, peak_memory_bytes
 from harness.runs.schema import SCHEMA
-from harness.suite.load import find_suite
 from harness.types import Row
 
 _BESIDE = ("training", "cost", "batch_size", "decoding", "file", "batch_check")
@@ -113,10 +112,10 @@ def model_entry(candidate: ModelUnderTest, rows: Sequence[Row] = ()) -> tuple[st
 
 def _training_entry(candidate: ModelUnderTest) -> dict[str, Any] | None:
     trained, training = candidate.trained, candidate.training
-    if trained is None or training is None:
+    if trained is None or training is None or candidate.learnt_from is None:
         return None
     return {
-        "suite": find_suite(training.suite or candidate.spec.profile.file.training_suite).name,
+        "suite": candidate.learnt_from.name,
         "rows": trained.rows,
         "seed": training.seed,
         "steps": trained.steps,

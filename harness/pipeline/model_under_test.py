@@ -10,6 +10,7 @@ from harness.model.profile import ModelSpec
 from harness.model.profile_schema import Training
 from harness.model.reach import Reach
 from harness.train.sft import TrainedAdapter
+from harness.types import Suite
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class ModelUnderTest:
     generator: Backend
     trained: TrainedAdapter | None = None
     training: Training | None = None
+    learnt_from: Suite | None = None
+    """The suite of its training, or of the examples in its prompt."""
     trained_on: frozenset[str] = frozenset()
     """`prompt_sha` of every row that the model has seen: it gets no score on them."""
     limits: Mapping[str, Reach] = field(default_factory=dict)

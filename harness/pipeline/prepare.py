@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from harness.generate.backends import backend_elsewhere
 from harness.generate.settings import GenerationSettings
+from harness.generate.transformers.decoding import TransformersDecoding
 from harness.generate.transformers.generator import Generator
-from harness.generate.vllm_engine import on_engine
+from harness.generate.vllm_engine import EngineDecoding
 from harness.model.identity import adapter_hashes
 from harness.model.load import LoadedModel, Precision, choose_precision, load_model, renderer_for
 from harness.model.profile import ModelSpec, base_weights
-from harness.model.profile_schema import DType, Quantization, Training, Weights
+from harness.model.profile_schema import DType, Training, Weights
 from harness.model.prompt import PromptRenderer, few_shot_examples
-from harness.model.reach import UNKNOWN_LIMIT
+from harness.model.reach import UNKNOWN_LIMIT, Reach
 from harness.pipeline.answer_limits import AnswerLimits
-from harness.pipeline.config import RunPlan, training_suite_name
+from harness.pipeline.config import RunPlan
 from harness.pipeline.dev_evaluation import set_up_evaluation
 from harness.pipeline.model_under_test import ModelUnderTest
 from harness.progress import ProgressReporter
-from harness.suite.load import find_suite
 from harness.suite.split import stratified
 from harness.train.callbacks import Progress
 from harness.train.data import DataReport
+from harness.train.job import TrainingJob
 from harness.train.memory_plan import fitting_layout
 from harness.train.settings import check_names
 from harness.train.sft import train_adapter
-from harness.types import Suite, Task
+from harness.types import Quantization, Suite, Task
 
 
 def prepare(
@@ -71,64 +72,54 @@ def prepare(
 def _models_under_test(
     spec: ModelSpec, loaded: LoadedModel, plan: RunPlan, limits: AnswerLimits, reporter: ProgressReporter
 ) -> list[ModelUnderTest]:
-    file, config = spec.profile.file, plan.config
-    renderer = PromptRenderer(file.prompt, file.chat, loaded.tokenizer)
-    settings = GenerationSettings(
-        file.max_new_tokens or UNKNOWN_LIMIT,
-        file.batch_size,
-        temperature=config.temperature,
-        samples=config.samples,
-    )
-    learnt_from = plan.training_suites.get(find_suite(training_suite_name(spec, plan.specs)).name)
-    if spec.file.train is not None:
-        assert learnt_from is not None
-        untrained = Generator(name=spec.name, loaded=loaded, renderer=renderer, settings=settings)
-        within = limits.of(untrained, file)
-        untrained = replace(
-            untrained, settings=replace(settings, max_new_tokens=limits.on(learnt_from, untrained, file))
-        )
-        return [
-            replace(_train(spec, replace(untrained, name=name), training, learnt_from, reporter), limits=within)
-            for name, training in _seeded(spec.name, spec.file.train, config.seeds)
-        ]
-    examples = few_shot_examples(learnt_from.train, spec.file.few_shot) if learnt_from else ()
+    file, config, learnt_from = spec.profile.file, plan.config, plan.learns_from.get(spec.name)
+    examples = _examples(spec, learnt_from)
     adapter = Path(spec.file.adapter) if spec.file.adapter else None
-    renderer, its_own = renderer_for(renderer, adapter)
+    renderer, its_own = renderer_for(PromptRenderer(file.prompt, file.chat, loaded.tokenizer), adapter)
     if its_own:
         reporter.say(f"{spec.name} is asked with what its adapter brings: {its_own}")
     generator = Generator(
         name=spec.name,
         loaded=loaded,
         renderer=renderer,
-        settings=settings,
+        settings=GenerationSettings(
+            file.max_new_tokens or UNKNOWN_LIMIT,
+            file.batch_size,
+            temperature=config.temperature,
+            samples=config.samples,
+        ),
         adapter_folder=adapter,
         adapter_sha256=adapter_hashes(adapter).identity if adapter else None,
         examples=examples,
+        decoding=TransformersDecoding() if spec.file.vllm is None else EngineDecoding(spec.file.vllm),
     )
     within = limits.of(generator, file)
+    if spec.file.train is not None:
+        assert learnt_from is not None
+        generator = generator.limited(limits.on(learnt_from, generator, file))
+        return [
+            _train(replace(generator, name=name), spec, training, learnt_from, within, reporter)
+            for name, training in _seeded(spec.name, spec.file.train, config.seeds)
+        ]
     widest = max((one.max_new_tokens for one in within.values()), default=limits.on(learnt_from, generator, file))
-    generator = replace(generator, settings=replace(settings, max_new_tokens=widest))
     seen = frozenset(task.prompt_sha for task in examples)
-    return [ModelUnderTest(spec, _decoded(spec, generator), trained_on=seen, limits=within)]
+    return [ModelUnderTest(spec, generator.limited(widest), learnt_from=learnt_from, trained_on=seen, limits=within)]
+
+
+def _examples(spec: ModelSpec, learnt_from: Suite | None) -> tuple[Task, ...]:
+    if learnt_from is None or spec.file.train is not None:
+        return ()
+    return few_shot_examples(learnt_from.train, spec.file.few_shot)
 
 
 def _elsewhere(spec: ModelSpec, plan: RunPlan, limits: AnswerLimits) -> ModelUnderTest:
     """Return a model that answers, or has answered, outside this process."""
-    examples: tuple[Task, ...] = ()
-    if spec.file.few_shot:
-        learnt_from = plan.training_suites[find_suite(training_suite_name(spec, plan.specs)).name]
-        examples = few_shot_examples(learnt_from.train, spec.file.few_shot)
+    learnt_from = plan.learns_from.get(spec.name)
+    examples = _examples(spec, learnt_from)
     backend = backend_elsewhere(spec, plan.config.temperature, plan.config.samples, examples)
     within = limits.of(backend, spec.profile.file)
-    return ModelUnderTest(spec, backend, trained_on=frozenset(task.prompt_sha for task in examples), limits=within)
-
-
-def _decoded(spec: ModelSpec, generator: Generator) -> Generator:
-    """Return the model with what decodes for it, as its file says."""
-    if spec.file.vllm is None:
-        return generator
-
-    return on_engine(generator, spec.file.vllm)
+    seen = frozenset(task.prompt_sha for task in examples)
+    return ModelUnderTest(spec, backend, learnt_from=learnt_from, trained_on=seen, limits=within)
 
 
 def _seeded(name: str, training: Training, seeds: int) -> list[tuple[str, Training]]:
@@ -141,10 +132,13 @@ def _seeded(name: str, training: Training, seeds: int) -> list[tuple[str, Traini
 
 
 def _train(
-    spec: ModelSpec, generator: Generator, training: Training, suite: Suite, reporter: ProgressReporter
+    generator: Generator,
+    spec: ModelSpec,
+    training: Training,
+    suite: Suite,
+    limits: Mapping[str, Reach],
+    reporter: ProgressReporter,
 ) -> ModelUnderTest:
-    name, loaded, renderer = generator.name, generator.loaded, generator.renderer
-
     def say(line: str) -> None:
         reporter.say(f"  {line}")
 
@@ -152,7 +146,7 @@ def _train(
     if training.evaluation is not None:
         learnable, evaluation = set_up_evaluation(training.evaluation, suite, generator, say)
     tasks = stratified(learnable, training.rows)
-    with reporter.stage(f"training {name} on {len(tasks)} rows of {suite.name}") as stage:
+    with reporter.stage(f"training {generator.name} on {len(tasks)} rows of {suite.name}") as stage:
 
         def show(progress: Progress) -> None:
             stage.total(progress.steps)
@@ -165,18 +159,14 @@ def _train(
                 say(line)
 
         trained = train_adapter(
-            loaded,
-            renderer,
-            training,
-            tasks,
+            TrainingJob(generator.loaded, generator.renderer, training, tasks, evaluation),
+            fitting_layout(spec.profile.file, training, generator.loaded.precision),
             on_progress=show,
             on_report=tell,
             on_notice=say,
-            layout=fitting_layout(spec.profile.file, training, loaded.precision),
-            evaluation=evaluation,
         )
         if trained.from_cache:
             stage.note = "from the cache"
     tuned = replace(generator, adapter_folder=trained.folder, adapter_sha256=trained.sha256)
     seen = {task.prompt_sha for task in (*tasks, *(evaluation.development if evaluation else ()))}
-    return ModelUnderTest(spec, _decoded(spec, tuned), trained, training, frozenset(seen))
+    return ModelUnderTest(spec, tuned, trained, training, suite, frozenset(seen), limits)

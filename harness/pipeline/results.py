@@ -24,7 +24,7 @@ def write_answer(
     folder: RunFolder, manifest: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]], rows: Sequence[Row]
 ) -> dict[str, Any]:
     """Compare the rows that `write_rows` has written; write and return the summary, write the report."""
-    from harness.compare import summarise
+    from harness.compare import Described, summarise
     from harness.report import write_index, write_report
     from harness.runs.pairs import pairs_to_compare
 
@@ -33,9 +33,11 @@ def write_answer(
         manifest["scorers"],
         tasks={(task["suite"], task["task"]): task for task in tasks},
         pairs=pairs_to_compare(manifest["models"]),
-        leaked={name: suite["leakage"]["flagged"] for name, suite in manifest["suites"].items()},
-        models=manifest["models"],
-        suites=manifest["suites"],
+        about=Described(
+            manifest["models"],
+            manifest["suites"],
+            {name: suite["leakage"]["flagged"] for name, suite in manifest["suites"].items()},
+        ),
     )
     folder.write_json("summary.json", summary)
     write_report(folder.path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -15,7 +15,7 @@ from harness.model.profile import base_weights
 from harness.pipeline.answer_limits import suite_reach
 from harness.pipeline.batch_invariance import check_batches
 from harness.pipeline.config import RunConfig, RunPlan, resolve
-from harness.pipeline.evaluate import measure
+from harness.pipeline.evaluate import Journal, measure
 from harness.pipeline.executor import open_executor
 from harness.pipeline.manifest import build_manifest, deciding_part, model_entry
 from harness.pipeline.model_under_test import ModelUnderTest
@@ -54,7 +54,7 @@ def carry_out(plan: RunPlan, reporter: ProgressReporter, reports: Path = REPORTS
     find_browser()
     profile = plan.profile
     reporter.say(f"profile {profile.name}: {profile.why}")
-    with RunFolder(plan.run_name, reports) as folder, open_executor(config, reporter.say) as executor:
+    with RunFolder(plan.run_name, reports) as folder, open_executor(config, reporter) as executor:
         reporter.say(f"run {folder.name}")
         for part in plan.measured:
             for note in part.suite.notes:
@@ -67,9 +67,11 @@ def carry_out(plan: RunPlan, reporter: ProgressReporter, reports: Path = REPORTS
             entry |= {"shift": shifts[name], "reach": suite_reach([one.limits for one in candidates], name)}
         manifest["executor"] = executor.record()
         finished = {row_key(row): row for row in folder.begin(manifest, deciding_part(manifest))}
-        rows = measure(plan, candidates, folder, finished, trials, executor, reporter)
-        checks = check_batches(plan, candidates, rows, executor, reporter)
-        return _finish(plan, candidates, folder, manifest, rows, checks, reporter)
+        rows = measure(plan, candidates, Journal(folder, finished), trials, executor, reporter)
+        manifest["models"] |= dict(model_entry(candidate, rows) for candidate in candidates)
+        for name, check in check_batches(plan, candidates, rows, executor, reporter).items():
+            manifest["models"][name]["batch_check"] = check
+        return _finish(plan, candidates, folder, manifest, rows, reporter)
 
 
 def _self_test(plan: RunPlan, reporter: ProgressReporter) -> dict[str, dict[str, Any]]:
@@ -118,7 +120,7 @@ def proved(
             line = verdict.line(generator.name)
             if line is not None:
                 reporter.say(line)
-            candidate = replace(candidate, generator=replace(generator, proved=verdict))
+            candidate = replace(candidate, generator=generator.knowing(verdict))
         done.append(candidate)
     return done
 
@@ -129,7 +131,6 @@ def _finish(
     folder: RunFolder,
     manifest: dict[str, Any],
     rows: list[Row],
-    checks: Mapping[str, dict[str, Any]],
     reporter: ProgressReporter,
 ) -> Path:
     """Write the run's files, the comparison and the report, and print the answer.
@@ -139,9 +140,6 @@ def _finish(
     from harness.pipeline.results import write_answer, write_rows
     from harness.report import print_report
 
-    manifest["models"] |= dict(model_entry(candidate, rows) for candidate in candidates)
-    for name, check in checks.items():
-        manifest["models"][name]["batch_check"] = check
     manifest["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
     shard = plan.config.shard
     with reporter.stage("comparing and reporting" if shard is None else "writing the rows"):

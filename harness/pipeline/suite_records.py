@@ -6,11 +6,10 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
 
-from harness.pipeline.config import MeasuredSuite, RunPlan, training_suite_name
+from harness.pipeline.config import MeasuredSuite, RunPlan
 from harness.progress import ProgressReporter
 from harness.runs.schema import SCHEMA
 from harness.suite.leakage import first_of_group
-from harness.suite.load import find_suite
 from harness.suite.shift import shift
 
 
@@ -19,11 +18,11 @@ def compare_parts(plan: RunPlan, reporter: ProgressReporter) -> dict[str, dict[s
 
     These are the suite's own training rows, unless this run trains, and on another suite alone.
     """
-    learnt_from = [find_suite(training_suite_name(spec, plan.specs)).name for spec in plan.specs if spec.file.train]
+    learnt_from = [plan.learns_from[spec.name] for spec in plan.specs if spec.file.train]
     found: dict[str, dict[str, Any] | None] = {}
     for part in plan.measured:
         suite = part.suite
-        learnt = suite if suite.name in learnt_from or not learnt_from else plan.training_suites[learnt_from[0]]
+        learnt = suite if suite in learnt_from or not learnt_from else learnt_from[0]
         compared = shift(learnt.train, suite.held_out)
         if compared is not None and compared.told_apart:
             trained = "" if learnt is suite else f", trained on {learnt.name}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from urllib.parse import urlencode
 
 from harness.report import numbers
@@ -32,8 +33,8 @@ def parts(run: RunFiles, suite: str) -> list[Json]:
                 difference = as_dict(as_dict(as_dict(inside.get(part)).get(name)).get(metric))
                 cells.append(
                     {
-                        "gained": _link(run, suite, part, name, metric, "better", found.get("gained")),
-                        "lost": _link(run, suite, part, name, metric, "worse", found.get("lost")),
+                        "gained": _link(run, suite, {part: name}, metric, "better", found.get("gained")),
+                        "lost": _link(run, suite, {part: name}, metric, "worse", found.get("lost")),
                         "difference": numbers.signed(difference["difference"], scale) if difference else "",
                         "interval": numbers.interval(difference, scale, sign=True),
                     }
@@ -47,9 +48,9 @@ def parts(run: RunFiles, suite: str) -> list[Json]:
     return tables
 
 
-def _link(run: RunFiles, suite: str, part: str, name: str, metric: str, way: str, count: object) -> Json:
+def _link(run: RunFiles, suite: str, group: Mapping[str, str], metric: str, way: str, count: object) -> Json:
     first, _, second = run.pair(suite).partition(":")
-    asked = {"change": way, "metric": metric, "sort": "gain" if way == "better" else "loss", part: name}
+    asked = {"change": way, "metric": metric, "sort": "gain" if way == "better" else "loss", **group}
     asked |= {"suite": suite} if len(run.suites) > 1 else {}
     asked |= {"from": first, "to": second} if run.pair(suite) != run.pair(run.suites[0]) else {}
     return {"count": int(number(count) or 0), "href": "#" + urlencode(asked, errors="replace")}

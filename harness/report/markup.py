@@ -14,23 +14,9 @@ from markupsafe import Markup
 
 from harness import safe_text
 from harness.report import numbers, view
+from harness.report.modules import join_modules
 from harness.storage.outputs import GENERATOR, Mark, write_output
 
-_SCRIPTS = {
-    "report": (
-        "base.js",
-        "highlight.js",
-        "diff.js",
-        "store.js",
-        "state.js",
-        "filters.js",
-        "cards.js",
-        "parts.js",
-        "detail.js",
-        "report.js",
-    ),
-    "overview": ("base.js", "overview.js"),
-}
 _KINDS = {"report": "report", "overview": "list of runs"}
 _TITLES = {"report": rb"<title>[^<]* \xc2\xb7 report</title>", "overview": b"<title>All runs</title>"}
 """Pages of before they were marked: this title, and the policy that no other page has."""
@@ -58,9 +44,8 @@ def policy(script: str) -> str:
 
 @cache
 def script(name: str) -> str:
-    """Return the whole script of a page, "report" or "overview": its parts in one function, nothing global."""
-    parts = [_asset(part) for part in _SCRIPTS[name]]
-    return '(() => {\n"use strict";\n' + "\n".join(parts) + "\n})();\n"
+    """Return the whole script of a page, "report" or "overview": its module and all that it imports."""
+    return join_modules(f"{name}.js", _asset)
 
 
 @cache

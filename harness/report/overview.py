@@ -177,7 +177,7 @@ def _trends(runs: list[RunFiles]) -> list[Json]:
             "title": one_line(titles[key]),
             "picture": Markup(
                 plots.lines(
-                    list(series.items()), f"{titles[key]} over the runs", "run, by date", "points of 100", ticks=ticks
+                    list(series.items()), f"{titles[key]} over the runs", ("run, by date", "points of 100"), ticks=ticks
                 )
             ),
         }

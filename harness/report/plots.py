@@ -121,18 +121,15 @@ def _blend(axes: Axes) -> Any:
     return blended_transform_factory(axes.transAxes, axes.transData)
 
 
-def lines(series: Sequence[tuple[str, Sequence[tuple[float, float]]]], title: str, x: str, y: str,
-          *, ticks: Sequence[str] = (), zero: bool = True, named: bool = False,
-          mark: float | None = None) -> str:  # fmt: skip
+def lines(series: Sequence[tuple[str, Sequence[tuple[float, float]]]], title: str, names: tuple[str, str],
+          *, ticks: Sequence[str] = (), named: bool = False, mark: float | None = None) -> str:  # fmt: skip
     """Draw lines over a common axis, each with its own colour and mark; "" where no line has a point.
 
     Args:
         series: pairs of a name and its points (x, y).
         title: what the picture shows.
-        x: the horizontal axis' name.
-        y: the vertical axis' name.
+        names: the horizontal axis' name, and that of the vertical one, which begins at 0.
         ticks: names for x = 0, 1, 2 ... where they are not numbers.
-        zero: let the vertical axis begin at 0.
         named: write a line's name beside it even where it is the only one.
         mark: a place on the horizontal axis to be marked by a dashed line.
     """
@@ -146,15 +143,14 @@ def lines(series: Sequence[tuple[str, Sequence[tuple[float, float]]]], title: st
                   marker=_MARKS[index % len(_MARKS)], markersize=4 if len(points) < 60 else 0)  # fmt: skip
     if mark is not None:
         axes.axvline(mark, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)))
-    if zero:
-        axes.set_ylim(bottom=0)
+    axes.set_ylim(bottom=0)
     if len(series) > 1 or named:
         _names(axes, [(name, points[-1][1]) for name, points in series])
     if ticks:
         shown = range(0, len(ticks), max(1, len(ticks) // 6))
         axes.set_xticks(list(shown), [one_line(ticks[index], 12) for index in shown])
-    axes.set_xlabel(x, color=MUTED, fontsize=9)
-    axes.set_title(y, color=MUTED, fontsize=9, loc="left", pad=8)
+    axes.set_xlabel(names[0], color=MUTED, fontsize=9)
+    axes.set_title(names[1], color=MUTED, fontsize=9, loc="left", pad=8)
     axes.tick_params(colors=MUTED, labelsize=9, length=0, pad=5)
     axes.grid(axis="y", color=GRID, linewidth=0.7)
     axes.set_axisbelow(True)
@@ -185,13 +181,13 @@ def training(curve: Json, labels: Mapping[str, str] | None = None) -> list[str]:
             if (found := number(value)) is not None:
                 evaluated.setdefault((labels or {}).get(str(name), str(name)), []).append((float(point["step"]), found))
     name, kept = one_line(curve["model"], 40), number(curve.get("kept"))
-    pictures = [lines([("loss", loss)], f"Training loss of {name} by step", "step", "training loss", mark=kept)]
+    pictures = [lines([("loss", loss)], f"Training loss of {name} by step", ("step", "training loss"), mark=kept)]
     losses = {key: value for key, value in evaluated.items() if "loss" in key}
     small = {k: v for k, v in evaluated.items() if k not in losses and all(0 <= y <= 1 for _, y in v)}
     large = {key: value for key, value in evaluated.items() if key not in losses and key not in small}
     for group, unit in ((losses, "loss on held-back rows"), (large, "points of 100"), (small, "share")):
         title = f"{unit.capitalize()} of {name} while training, by step"
-        pictures.append(lines(list(group.items()), title, "step", unit, named=True, mark=kept))
+        pictures.append(lines(list(group.items()), title, ("step", unit), named=True, mark=kept))
     return [picture for picture in pictures if picture]
 
 

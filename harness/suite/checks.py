@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from harness.errors import did_you_mean
+from harness.storage.yaml import YamlModel
 
 LOCATORS: Final = ("role", "label", "placeholder", "text", "test_id", "css")
 KINDS: Final = ("see", "not_see", "count", "attribute", "style", "value", "aria", "steps")
@@ -68,10 +69,10 @@ def _compile(source: str, flags: re.RegexFlag = re.NOFLAG) -> re.Pattern[str]:
         raise ValueError(f"the regular expression {source!r} is wrong: {error}") from None
 
 
-class _Words(BaseModel):
+class _Words(YamlModel):
     """A mapping whose keys are all known; an unknown one is named with the nearest that is."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     @model_validator(mode="before")
     @classmethod

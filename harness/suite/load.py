@@ -115,7 +115,8 @@ def load_suite(location: SuiteLocation, data: Path | None = None, split: str = D
     tasks = _tasks([*learnt.rows, *held.rows], suite_file)
     train, held_out = tasks[: len(learnt.rows)], tasks[len(learnt.rows) :]
     revision = f"sha256:{_file_sha256([*train_paths, *held_out_paths])}"
-    return _suite(location.name, suite_file, revision, train, held_out, notes=(*learnt.notes, *held.notes))
+    suite = _suite(location.name, suite_file, revision, train, held_out)
+    return replace(suite, notes=(*learnt.notes, *held.notes))
 
 
 def _read(paths: Sequence[Path]) -> DataFile:
@@ -183,18 +184,11 @@ def _split_rows(name: str, suite_file: SuiteFile, data: DataFile, revision: str,
         train, held_out = split_by_strata(tasks, suite_file.held_out_share, chosen.stratify)
     else:
         train, held_out = split_by_hash(tasks, suite_file.held_out_share)
-    return _suite(name, suite_file, revision, train, held_out, split, data.notes)
+    suite = _suite(name, suite_file, revision, train, held_out)
+    return replace(suite, split=split, notes=data.notes)
 
 
-def _suite(
-    name: str,
-    file: SuiteFile,
-    revision: str,
-    train: Sequence[Task],
-    held_out: Sequence[Task],
-    split: str = DEFAULT_SPLIT,
-    notes: tuple[str, ...] = (),
-) -> Suite:
+def _suite(name: str, file: SuiteFile, revision: str, train: Sequence[Task], held_out: Sequence[Task]) -> Suite:
     return Suite(
         name=name,
         title=file.title,
@@ -205,8 +199,7 @@ def _suite(
         held_out=tuple(held_out),
         split_hash=split_hash(train, held_out),
         default_held_out=file.default_held_out,
-        split=split,
-        notes=notes,
+        split=DEFAULT_SPLIT,
     )
 
 

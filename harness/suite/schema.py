@@ -6,19 +6,15 @@ import re
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from harness.storage.yaml import load_yaml
+from harness.storage.yaml import YamlModel, load_yaml
 from harness.types import Scope
 
 IgnorableFault = Literal["missing-doctype", "missing-title"]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Columns(_Strict):
+class Columns(YamlModel):
     """Which column of the data holds what."""
 
     prompt: str = "prompt"
@@ -27,7 +23,7 @@ class Columns(_Strict):
     reference: str = "reference"
 
 
-class HubData(_Strict):
+class HubData(YamlModel):
     """A data set on the Hugging Face hub."""
 
     path: str
@@ -35,7 +31,7 @@ class HubData(_Strict):
     split: str = "train"
 
 
-class FileData(_Strict):
+class FileData(YamlModel):
     """Data files beside `suite.yaml`: either already split, or one set of rows that the harness splits."""
 
     train: list[str] = Field(default_factory=list)
@@ -51,7 +47,7 @@ class FileData(_Strict):
         return self
 
 
-class FixedSplit(_Strict):
+class FixedSplit(YamlModel):
     """The split of a published data set by row number; it holds only for exactly that data set."""
 
     of_rows: int = Field(gt=1)
@@ -66,7 +62,7 @@ class FixedSplit(_Strict):
         return self
 
 
-class StratifiedSplit(_Strict):
+class StratifiedSplit(YamlModel):
     """A split by groups of near-duplicates, each stratum in proportion."""
 
     stratify: list[Literal["length", "kind"]] = Field(min_length=1)
@@ -78,7 +74,7 @@ DEFAULT_SPLIT = "default"
 _SPLIT_NAME = r"[A-Za-z][A-Za-z0-9_.-]{0,31}"
 
 
-class SuiteFile(_Strict):
+class SuiteFile(YamlModel):
     """`suite.yaml`."""
 
     title: str
@@ -137,7 +133,7 @@ def _split_of(name: str, content: object) -> FixedSplit | StratifiedSplit:
         raise ValueError(f"{key + ': ' if key else ''}{fault['msg'].removeprefix('Value error, ')}") from None
 
 
-class TaskRow(_Strict):
+class TaskRow(YamlModel):
     """One task in a data file, after the columns have been mapped to these names."""
 
     id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,9 +14,7 @@ from typing import Any
 from harness import processes
 from harness.errors import HarnessError
 from harness.model.identity import adapter_hashes
-from harness.model.load import LoadedModel
 from harness.model.profile_schema import Training
-from harness.model.prompt import PromptRenderer
 from harness.storage.atomic import disk_faults_named, write_atomically
 from harness.storage.cache import cache_folder
 from harness.storage.lock import one_at_a_time
@@ -25,10 +23,11 @@ from harness.train.batch_layout import BatchPlan, written_layout
 from harness.train.callbacks import Progress
 from harness.train.data import DataReport, training_rows
 from harness.train.evaluation import TrainingEvaluation
+from harness.train.job import TrainingJob
 from harness.train.settings import check_names, check_targets, max_length
 from harness.train.trackers import tensorboard_beside
 from harness.train.trainer_run import attempt, free_memory
-from harness.types import Task, TrainingCurvePoint
+from harness.types import TrainingCurvePoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,36 +56,30 @@ class TrainedAdapter:
 
 
 def train_adapter(
-    loaded: LoadedModel,
-    renderer: PromptRenderer,
-    training: Training,
-    tasks: Sequence[Task],
+    job: TrainingJob,
+    layout: BatchPlan | None = None,
+    *,
     on_progress: Callable[[Progress], None] | None = None,
     on_report: Callable[[DataReport], None] | None = None,
     on_notice: Callable[[str], None] | None = None,
-    layout: BatchPlan | None = None,
-    evaluation: TrainingEvaluation | None = None,
 ) -> TrainedAdapter:
     """Fine-tune an adapter, or return it from the cache; a killed training goes on from its last checkpoint.
 
     Args:
-        loaded: The base weights; left as they were, without an adapter.
-        renderer: The profile's prompt renderer.
-        training: Settings of the model file.
-        tasks: Training rows; never held-out ones.
+        job: What is to be trained.
+        layout: How to lay it out on the card; None is as the settings say. It is no part of the cache's key: it
+            changes the order of sums and nothing else.
         on_progress: Called after each logged step.
         on_report: Called once before training with what is wrong in the data.
         on_notice: Called with a line for each thing that the training had to change.
-        layout: How to lay it out on the card; None is as the settings say. It is no part of the cache's key: it
-            changes the order of sums and nothing else.
-        evaluation: What the training is evaluated on, and by what; None keeps the last step's weights.
 
     Raises:
         UsageError: a setting is wrong, no rows are left, or the processes cannot share a step's rows evenly.
         HarnessError: the memory does not even suffice for one row at a time, or the disk takes no more.
     """
+    loaded, renderer, training, evaluation = job.loaded, job.renderer, job.training, job.evaluation
     check_names(training.sft, training.lora)
-    rows, report = training_rows(tasks, renderer, max_length(training.sft))
+    rows, report = training_rows(job.tasks, renderer, max_length(training.sft))
     if on_report:
         on_report(report)
 
@@ -110,9 +103,7 @@ def train_adapter(
         from_cache = processes.any_rank(record_path.exists())
         if not from_cache:
             check_targets((name for name, _ in loaded.model.named_modules()), training.lora)
-            once = functools.partial(
-                attempt, loaded, renderer, training, rows, folder, on_progress, evaluation=evaluation
-            )
+            once = functools.partial(attempt, job, rows, folder, on_progress)
             shared = layout or written_layout(training.sft).shared(processes.count())
             _train(once, training, folder, on_notice, shared)
     record = _as_written(training) | json.loads(record_path.read_text(encoding="utf-8"))

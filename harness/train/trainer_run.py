@@ -13,31 +13,29 @@ from typing import Any
 from harness import processes
 from harness.model.load import LoadedModel
 from harness.model.profile_schema import Training
-from harness.model.prompt import PromptRenderer
 from harness.train.batch_layout import BatchPlan, laid_out
 from harness.train.callbacks import Progress, last_checkpoint, printer, recorder, refuse_useless
 from harness.train.data import TrainingRow
 from harness.train.ddp_trainer import trainer_class
-from harness.train.evaluation import LAST, TrainingEvaluation, curve, evaluation_callback, keep_best, refuse_shards
+from harness.train.evaluation import LAST, curve, evaluation_callback, keep_best, refuse_shards
 from harness.train.initial import InitialAdapter
+from harness.train.job import TrainingJob
 from harness.train.model_card import write_card
 from harness.train.settings import library_refusals, lora_config, sft_config
 
 
 def attempt(
-    loaded: LoadedModel,
-    renderer: PromptRenderer,
-    training: Training,
+    job: TrainingJob,
     rows: Sequence[TrainingRow],
     folder: Path,
     on_progress: Callable[[Progress], None] | None,
     layout: BatchPlan,
-    evaluation: TrainingEvaluation | None = None,
 ) -> dict[str, Any]:
     """Train in this layout, from the last checkpoint where there is one; save the adapter and return its record."""
     import torch
     from datasets import Dataset
 
+    loaded, training, evaluation = job.loaded, job.training, job.evaluation
     checkpoints = folder / "checkpoints"
     dataset = Dataset.from_list([{"input_ids": row.input_ids, "labels": row.labels} for row in rows])
     clock = recorder(on_progress, checkpoints)
@@ -55,7 +53,7 @@ def attempt(
                     model=base,
                     args=settings,
                     train_dataset=dataset,
-                    processing_class=copy.deepcopy(renderer.tokenizer),  # some settings change it
+                    processing_class=copy.deepcopy(job.renderer.tokenizer),  # some settings change it
                     peft_config=lora_config(training.lora),
                     callbacks=[clock, *evaluating],
                 )

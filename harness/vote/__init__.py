@@ -2,6 +2,6 @@
 
 from harness.vote.agreement import agreement, write_agreement
 from harness.vote.ballots import Ballot, ballots_of, read_votes
-from harness.vote.server import serve_votes
+from harness.vote.server import make_server, serve_votes
 
-__all__ = ["Ballot", "agreement", "ballots_of", "read_votes", "serve_votes", "write_agreement"]
+__all__ = ["Ballot", "agreement", "ballots_of", "make_server", "read_votes", "serve_votes", "write_agreement"]

@@ -232,25 +232,13 @@ def make_server(
         ) from None
 
 
-def serve_votes(
-    run_dir: Path,
-    port: int = 0,
-    *,
-    pair: tuple[str, str] | None = None,
-    suite: str | None = None,
-    voter: str = "",
-    seed: int | None = None,
-    say: Callable[[str], object] = print,
-) -> int:
+def serve_votes(server: VoteServer, say: Callable[[str], object] = print) -> int:
     """Serve the blind page until Ctrl-C or SIGTERM and return how many votes were given.
 
-    They lie in `run_dir`/votes.jsonl. A shell that starts it in the background has it ignore Ctrl-C; SIGTERM, which
+    They lie in the run's votes.jsonl. A shell that starts it in the background has it ignore Ctrl-C; SIGTERM, which
     `kill` and service managers send, ends it in the same way.
-
-    Raises:
-        UsageError: as `make_server`.
     """
-    with make_server(run_dir, port, pair=pair, suite=suite, voter=voter, seed=seed) as server:
+    with server:
         before = len(server.judged)
         # told within: who reads the line may end it at once
         with contextlib.suppress(KeyboardInterrupt), _ended_by_sigterm():

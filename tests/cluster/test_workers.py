@@ -16,7 +16,7 @@ from harness.cluster.workers import GeneratorOrder, ModelWorker
 from harness.errors import HarnessError
 from harness.generate.settings import GenerationSettings
 from harness.generate.transformers.generator import Generator
-from harness.generate.vllm_engine import EngineDied, EngineGenerator, OpenEngine, on_engine
+from harness.generate.vllm_engine import EngineDecoding, EngineDied, OpenEngine
 from harness.model.load import LoadedModel
 from harness.model.prompt import PromptRenderer
 from harness.pipeline.batch_invariance import alone
@@ -81,25 +81,25 @@ def here(generator: Generator) -> dict[str, str]:
     return {done.task: done.text for done in generator.complete(TASKS, fresh=True)}
 
 
-def test_whatever_class_a_generator_is_of_it_answers_on_a_worker_as_here(
+def test_whatever_decodes_for_a_generator_it_answers_on_a_worker_as_here(
     plain: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("harness.cluster.workers.check_engine", lambda: None)
-    engine = replace(on_engine(plain, {"max_num_seqs": 4}), opening=Open())
+    engine = replace(plain, decoding=EngineDecoding({"max_num_seqs": 4}, Open()))
     for generator in (plain, alone(plain), engine):
         assert by_worker(generator) == here(generator)
     assert here(engine) != here(plain)
-    assert (plain.at_once, engine.at_once, replace(engine, arguments={}).at_once) == (2, 4, 256)
+    assert (plain.at_once, engine.at_once, replace(plain, decoding=EngineDecoding()).at_once) == (2, 4, 256)
 
 
 def test_a_worker_without_the_engine_says_so(plain: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(HarnessError, match=r"vLLM is not installed on node .*pip install vllm"):
-        by_worker(on_engine(plain, {}))
+        by_worker(replace(plain, decoding=EngineDecoding()))
 
 
 def test_a_worker_whose_template_differs_is_refused(plain: Generator) -> None:
-    order = replace(GeneratorOrder.of(plain), prompt="Other: {{ prompt }}")
+    order = replace(GeneratorOrder.of(plain), template="Other: {{ prompt }}")
     with pytest.raises(HarnessError, match="another template or other settings"):
         list(ModelWorker(None).decode(order, [(0, (("t0", 0), ("t0", (1, 2), 0)))]))
 
@@ -108,7 +108,7 @@ def test_an_engine_that_dies_is_one_line_here_and_the_end_of_its_worker(
     plain: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("harness.cluster.workers.check_engine", lambda: None)
-    doomed: EngineGenerator = replace(on_engine(plain, {}), opening=Open(plain.prompt(TASKS[2])))
+    doomed = replace(plain, decoding=EngineDecoding(opening=Open(plain.prompt(TASKS[2]))))
     with pytest.raises(EngineDied, match="vLLM's engine died"):
         doomed.complete(TASKS)
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from harness.compare import summarise
-from harness.compare.command import describe, run_compare_command
+from harness.compare.command import Asked, RunPlaces, describe, run_compare_command
 from harness.compare.gate import AS_MANY, EVERY_PRIMARY, MOST_TASKS, NO_RULE, gate, gate_runs
 from harness.compare.runs import compare_runs
 from harness.errors import EXIT_DONE, EXIT_GATE
@@ -239,11 +239,11 @@ def test_numbers_missing_on_more_tasks_of_one_model_fail_the_default_gate_only(w
 def test_no_rule_is_no_pass_and_junit_says_so(write_run: WriteRun, tmp_path: Path) -> None:
     write_run("r", make_rows(64, gain=0.4))
     junit = tmp_path / "gate.xml"
-    options: dict[str, Any] = {"reports": tmp_path / "reports", "replicates": 99, "say": list[str]().append}
-    assert run_compare_command("r", gate_rules=" ; ", junit_file=junit, **options) == EXIT_GATE
+    options: dict[str, Any] = {"places": RunPlaces(tmp_path / "reports"), "replicates": 99, "say": list[str]().append}
+    assert run_compare_command("r", None, Asked(" ; ", junit), **options) == EXIT_GATE
     (case,) = ElementTree.parse(junit).getroot().findall(".//testcase")
     assert NO_RULE in case.attrib["name"]
-    assert run_compare_command("r", gate_rules="verdict is better", **options) == EXIT_DONE
+    assert run_compare_command("r", None, Asked("verdict is better"), **options) == EXIT_DONE
 
 
 def test_a_reader_that_hangs_up_does_not_hide_the_gate(write_run: WriteRun, tmp_path: Path) -> None:

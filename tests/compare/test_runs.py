@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from harness.compare.command import describe, run_compare_command, run_freeze_command
+from harness.compare.command import Asked, RunPlaces, describe, run_compare_command, run_freeze_command
 from harness.compare.gate import AS_MANY, DEFAULT_RULES, gate, read_rules
 from harness.compare.runs import choose_model, compare_runs, split_reference
 from harness.compare.writers import cell, junit, markdown, printable
@@ -81,7 +81,7 @@ def test_metrics_of_another_version_are_left_out(write_run: WriteRun) -> None:
 
 def test_two_models_of_one_run(write_run: WriteRun, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     write_run("r", make_rows(40, gain=0.4))
-    code = run_compare_command("r:base", "r:tuned", reports=tmp_path / "reports", replicates=999)
+    code = run_compare_command("r:base", "r:tuned", places=RunPlaces(tmp_path / "reports"), replicates=999)
     assert code == EXIT_DONE
     assert capsys.readouterr().out.startswith("tuned beats base on starter: ")
 
@@ -133,7 +133,7 @@ def test_references() -> None:
 def test_frozen_scores_compare_like_the_run_they_come_from(write_run: WriteRun, tmp_path: Path) -> None:
     write_run("old", make_rows(40))
     new = load_run(write_run("new", make_rows(40, gain=0.3)))
-    frozen = run_freeze_command("old", reports=tmp_path / "reports", frozen=tmp_path / "scores")
+    frozen = run_freeze_command("old", places=RunPlaces(tmp_path / "reports", tmp_path / "scores"))
     assert frozen == tmp_path / "scores" / "old.json"
     assert "Write starter" not in frozen.read_text("utf-8")
     from_run = compare_runs(load_run(tmp_path / "reports" / "old"), "tuned", new, "tuned", replicates=99)
@@ -222,14 +222,14 @@ def test_rules_are_read_from_text_and_yaml(tmp_path: Path) -> None:
 def test_the_gates_exit_code_and_files(write_run: WriteRun, tmp_path: Path) -> None:
     write_run("good", make_rows(64, gain=0.4))
     lines: list[str] = []
-    options: dict[str, Any] = {"reports": tmp_path / "reports", "replicates": 999, "say": lines.append}
-    files: dict[str, Any] = {"junit_file": tmp_path / "out" / "gate.xml", "markdown_file": tmp_path / "out" / "gate.md"}
-    assert run_compare_command("good", gate_rules="", **files, **options) == EXIT_DONE
-    assert run_compare_command("good:tuned", "good:base", gate_rules="", **files, **options) == EXIT_GATE
-    root = ElementTree.parse(files["junit_file"]).getroot()
+    options: dict[str, Any] = {"places": RunPlaces(tmp_path / "reports"), "replicates": 999, "say": lines.append}
+    files = tmp_path / "out" / "gate.xml", tmp_path / "out" / "gate.md"
+    assert run_compare_command("good", None, Asked("", *files), **options) == EXIT_DONE
+    assert run_compare_command("good:tuned", "good:base", Asked("", *files), **options) == EXIT_GATE
+    root = ElementTree.parse(files[0]).getroot()
     assert int(root.attrib["failures"]) == len(root.findall(".//failure")) > 0
     assert int(root.attrib["tests"]) == len(root.findall(".//testcase")) == 6
-    text = files["markdown_file"].read_text("utf-8")
+    text = files[1].read_text("utf-8")
     assert text.startswith("<!-- html-harness -->\n\n**base is worse than tuned on starter")
     assert "| Conforming ★ |" in text
     assert any(line.startswith("FAILED: no primary worse: conforming on starter") for line in lines)
@@ -252,6 +252,6 @@ def test_one_run_alone_is_held_against_itself_as_its_verdict_does(write_run: Wri
     rows = make_rows(30, ("a-tuned-one", "plain"), gain=0.3)
     write_run("r", rows, models={"plain": {"kind": "base"}, "a-tuned-one": {"kind": "tuned"}})
     lines: list[str] = []
-    run_compare_command("r", reports=tmp_path / "reports", replicates=99, say=lines.append)
+    run_compare_command("r", places=RunPlaces(tmp_path / "reports"), replicates=99, say=lines.append)
     assert "a-tuned-one" in lines[0].partition(" plain")[0]
     assert any("One training" in line for line in lines)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sacrebleu.metrics.bleu import BLEU
 
-from harness.compare import summarise
+from harness.compare import Described, summarise
 from harness.compare.summary import primary_metrics
 from harness.runs.pairs import described, pairs_to_compare
 from harness.types import Row
@@ -161,7 +161,7 @@ def test_flips_name_the_tasks_both_ways() -> None:
 def test_leaked_tasks_are_left_out_beside() -> None:
     rows = make_rows(30)
     leaked = [rows[0]["task"], "no-such-task"]
-    suite = summary_of(rows, leaked={"starter": leaked})["suites"]["starter"]
+    suite = summary_of(rows, about=Described(leaked={"starter": leaked}))["suites"]["starter"]
     assert suite["leaked"] == [rows[0]["task"]]
     assert suite["metrics"]["conforming"]["base"]["n"] == 30
     assert suite["clean"]["metrics"]["conforming"]["base"]["n"] == 29

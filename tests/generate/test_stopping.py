@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -180,3 +181,35 @@ def test_marks_of_thoughts_stay_in_the_text_and_nothing_else_special() -> None:
     marks = thought_marks(characters)
     assert answer_text(characters, characters.tokens("a<|end|>b"), marks) == "ab"
     assert answer_text(characters, characters.tokens("[THINK]a[/THINK]b"), marks) == "[THINK]a[/THINK]b"
+
+
+def test_tokens_are_appended_up_to_the_end_and_each_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ascii:
+        all_special_tokens = ()
+
+        def get_vocab(self) -> dict[str, int]:
+            return {chr(number): number for number in range(128)}
+
+        def decode(self, tokens: Sequence[int], skip_special_tokens: bool = True) -> str:
+            return "".join(map(chr, tokens))
+
+    rule = StopRule(Ascii(), frozenset({0}), 10_000, at_end_tag=True, cut_loops=False)
+    page = [ord(letter) for letter in "<html>Hi</html>"]
+    written = page[:6]
+    assert rule.extend(written, page[6:10]) is None
+    assert written == page[:10]
+    assert rule.extend(written, [*page[10:], 65, 65]) == "stop"
+    assert written == page
+    ended: list[int] = []
+    assert rule.extend(ended, [65, 66, 0, 67]) == "eos"
+    assert ended == [65, 66]
+
+    seen: list[int] = []
+    real = StopRule.reason
+    monkeypatch.setattr(
+        StopRule, "reason", lambda self, tokens: (seen.append(id(tokens)), real(self, tokens))[1]
+    )  # a copy of what is written for each token would take time by its square
+    long: list[int] = []
+    assert rule.extend(long, [65] * 10_000) == "length"
+    assert len(seen) == 10_000
+    assert set(seen) == {id(long)}

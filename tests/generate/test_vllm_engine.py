@@ -13,7 +13,7 @@ import pytest
 from harness.errors import UsageError
 from harness.generate.settings import GenerationSettings
 from harness.generate.transformers.generator import Generator
-from harness.generate.vllm_engine import EngineGenerator, OpenEngine, check_engine, on_engine
+from harness.generate.vllm_engine import EngineDecoding, OpenEngine, check_engine
 from harness.model.load import LoadedModel
 from harness.model.prompt import PromptRenderer
 from harness.types import Task
@@ -44,14 +44,14 @@ class StandIn:
         return [*under_way, SimpleNamespace(request_id=request_id, finished=True, outputs=[output])]
 
 
-def model(loaded: LoadedModel, engine: StandIn, context: int | None = 2048, **more: Any) -> EngineGenerator:
+def model(loaded: LoadedModel, engine: StandIn, context: int | None = 2048, **more: Any) -> Generator:
     renderer = PromptRenderer("Write: {{ prompt }}", False, loaded.tokenizer)
-    plain = replace(Generator("base", loaded, renderer, GenerationSettings(400, 2)), **more)
 
     def opening(loaded: LoadedModel, arguments: Mapping[str, Any]) -> OpenEngine:
         return OpenEngine(engine, context, SimpleNamespace, lambda sha, folder: (sha, folder))
 
-    return replace(on_engine(plain, {"max_lora_rank": 8}), opening=opening)
+    decoding = EngineDecoding({"max_lora_rank": 8}, opening)
+    return replace(Generator("base", loaded, renderer, GenerationSettings(400, 2), decoding=decoding), **more)
 
 
 def test_answers_end_where_our_own_decoding_ends(own_cache: Path, tiny: LoadedModel) -> None:
@@ -88,7 +88,7 @@ def test_the_engine_is_asked_once_with_the_adapter_and_the_rules(
     plain = model(tiny, engine)
     plain.complete(TASKS)
     assert engine.seen[-1][3] is None
-    assert plain.identity() != tuned.identity() != replace(tuned, arguments={}).identity()
+    assert plain.identity() != tuned.identity() != replace(tuned, decoding=EngineDecoding()).identity()
     assert (tuned.manifest()["backend"], tuned.manifest()["engine"]) == ("vllm", {"max_lora_rank": 8})
 
 

@@ -58,7 +58,7 @@ def test_answers_that_differ_are_counted(own_cache: Path, tiny: LoadedModel, mon
     reporter = ProgressReporter(Console(file=io.StringIO()))
 
     def check() -> dict[str, Any]:
-        return check_batches(plan, [ModelUnderTest(generator)], rows, LocalExecutor(), reporter)["base"]
+        return check_batches(plan, [ModelUnderTest(generator)], rows, LocalExecutor(reporter), reporter)["base"]
 
     assert check() == {"batch_size": 3, "answers": 3, "differ": 0, "tasks": []}
     assert sizes == [3, 1]
@@ -66,4 +66,4 @@ def test_answers_that_differ_are_counted(own_cache: Path, tiny: LoadedModel, mon
     assert check() == {"batch_size": 3, "answers": 3, "differ": 1, "tasks": [f"s/{rows[1]['task']}"]}
     assert sizes == [3, 1]  # from the store
     plan.config.check_batch = 0
-    assert check_batches(plan, [ModelUnderTest(generator)], rows, LocalExecutor(), reporter) == {}
+    assert check_batches(plan, [ModelUnderTest(generator)], rows, LocalExecutor(reporter), reporter) == {}

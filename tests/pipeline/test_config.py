@@ -19,7 +19,7 @@ def test_a_request_is_resolved_to_what_exists(tiny_workplace: Path) -> None:
     assert plan.controls == CONTROL_NAMES
     (part,) = plan.measured
     assert (part.suite.name, len(part.tasks), len(part.suite.train)) == ("small", 6, 8)
-    assert plan.training_suites == {"small": part.suite}
+    assert plan.learns_from == {"base-fewshot": part.suite, "tuned": part.suite}
     assert plan.run_name == "mine"
 
 
@@ -47,7 +47,7 @@ def test_a_limit_takes_a_fixed_part_and_full_takes_all(tiny_workplace: Path) -> 
 def test_the_suite_measured_is_another_one_than_the_suite_learnt_from(tiny_workplace: Path) -> None:
     plan = resolve(replace(TINY, suites=("html_starter",)))
     assert [part.suite.name for part in plan.measured] == ["html_starter"]
-    assert set(plan.training_suites) == {"small"}
+    assert {suite.name for suite in plan.learns_from.values()} == {"small"}
 
 
 def test_the_default_name_follows_what_decides_and_nothing_else(tiny_workplace: Path) -> None:

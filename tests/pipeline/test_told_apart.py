@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from harness.errors import UsageError
+from harness.generate.transformers.decoding import TransformersDecoding
 from harness.generate.transformers.generator import Generator
 from harness.model.profile_schema import ProfileFile
 from harness.pipeline.config import RunConfig, parse_data_options, resolve
@@ -127,8 +128,10 @@ def test_data_reach_the_suite_that_is_meant(tiny_workplace: Path, tmp_path: Path
     rows.write_text("".join(json.dumps({"prompt": f"All about {w}", "reference": f"<p>{w}"}) + "\n" for w in words))
     (part,) = resolve(replace(TINY, suites=(str(folder),), data={str(folder): rows})).measured
     assert len(part.suite.train) + len(part.suite.held_out) == len(words)
-    (part,) = resolve(replace(TINY, suites=(str(folder),), data={"small": rows})).measured
-    assert (len(part.suite.train), len(part.suite.held_out)) == (4, 4)  # of the other suite of that name
+    # of the other suite of that name
+    assert f"'small' is not used here (in use: {folder})" in refused(
+        replace(TINY, suites=(str(folder),), data={"small": rows})
+    )
     other = tmp_path / "other.jsonl"
     other.write_text(rows.read_text())
     with pytest.raises(UsageError, match="gives the suite 'small' two files"):
@@ -145,7 +148,7 @@ def test_a_folder_as_training_suite_works_in_train_as_in_run(
     profile.write_text(profile.read_text().replace("training_suite: small", f"training_suite: {folder}"))
     plan = resolve(replace(TINY, models=("base", "tuned")))
     assert [part.suite.name for part in plan.measured] == ["small"]
-    assert list(plan.training_suites) == ["lessons"]
+    assert {suite.name for suite in plan.learns_from.values()} == {"lessons"}
     tuned = tiny_workplace / "baselines" / "tiny" / "tuned.yaml"
     tuned.write_text(tuned.read_text().replace("max_steps: 4", "max_steps: 1"))
     code, said, complaint = command_line("train", "--profile", "tiny")
@@ -171,7 +174,7 @@ def test_every_field_of_a_profile_counts(
 
     monkeypatch.setattr(load, "load_tokenizer", functools.cache(load.load_tokenizer))  # slow, and not asked for here
     # which decoder writes is proved on loaded weights, and has tests of its own
-    monkeypatch.setattr(Generator, "_decoder_identity", lambda self: {}, raising=False)
+    monkeypatch.setattr(TransformersDecoding, "identity", lambda self, model: {})
     shutil.copytree(tiny_folder, tmp_path / "other")
     (tmp_path / "other" / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}!")
     path = tiny_workplace / "baselines" / "tiny" / "profile.yaml"

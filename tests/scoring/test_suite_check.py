@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from harness.cli.suites import print_check
+from harness.cli.print_findings import print_check
 from harness.errors import HarnessError
 from harness.metrics import nu
 from harness.model.reach import Reach

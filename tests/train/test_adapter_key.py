@@ -24,6 +24,7 @@ from harness.storage.cache import content_key
 from harness.suite.load import find_suite, load_suite
 from harness.train.adapter_key import _content, adapter_key, is_same_training, trained_tokens
 from harness.train.data import training_rows
+from harness.train.job import TrainingJob
 from harness.train.sft import TrainedAdapter, train_adapter
 from harness.train.trackers import TRACKER_FIELDS
 from tests.conftest import load_fp32
@@ -148,7 +149,7 @@ def test_an_adapter_under_the_old_key_is_taken_where_its_base_is_certain(
 
     def train(training: Training = TRAINING) -> TrainedAdapter:
         loaded = load_fp32(folder)
-        return train_adapter(loaded, renderer(loaded), training, TASKS, on_notice=said.append)
+        return train_adapter(TrainingJob(loaded, renderer(loaded), training, TASKS), on_notice=said.append)
 
     first = train()
     old = own_cache / "adapters" / key_of_form_1(load_fp32(folder), TRAINING)[:32]
@@ -187,9 +188,9 @@ def test_converted_weights_are_certain_wherever_the_cache_lies(tiny_folder: Path
 def test_settings_that_write_into_the_base_are_trained_anew(own_cache: Path, tiny: LoadedModel) -> None:
     biased = TRAINING.model_copy(update={"lora": {**TRAINING.lora, "bias": "lora_only"}})
     said: list[str] = []
-    first = train_adapter(tiny, renderer(tiny), biased, TASKS)
+    first = train_adapter(TrainingJob(tiny, renderer(tiny), biased, TASKS))
     first.folder.rename(own_cache / "adapters" / key_of_form_1(tiny, biased)[:32])
-    assert not train_adapter(tiny, renderer(tiny), biased, TASKS, on_notice=said.append).from_cache
+    assert not train_adapter(TrainingJob(tiny, renderer(tiny), biased, TASKS), on_notice=said.append).from_cache
     assert len(said) == 1
 
 
@@ -208,7 +209,8 @@ def test_a_training_counts_the_tokens_of_all_its_epochs(
     speeds: list[float | None] = []
     training = Training(sft=fields, lora=TRAINING.lora)
     trained = train_adapter(
-        tiny, renderer(tiny), training, TASKS, on_progress=lambda done: speeds.append(done.tokens_per_second)
+        TrainingJob(tiny, renderer(tiny), training, TASKS),
+        on_progress=lambda done: speeds.append(done.tokens_per_second),
     )
     rows, _ = training_rows(TASKS, renderer(tiny), 512)
     once = sum(len(row.input_ids) for row in rows)

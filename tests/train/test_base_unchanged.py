@@ -16,6 +16,7 @@ from harness.errors import UsageError
 from harness.model.load import LoadedModel, Precision, load_model
 from harness.model.profile_schema import Training, Weights
 from harness.model.prompt import PromptRenderer
+from harness.train.job import TrainingJob
 from harness.train.settings import check_names
 from harness.train.sft import TrainedAdapter, train_adapter
 from harness.types import Task
@@ -60,7 +61,7 @@ def loaded(base_folder: Path) -> LoadedModel:
 
 def train(loaded: LoadedModel, lora: dict[str, Any], seed: int = 0, **sft: Any) -> TrainedAdapter:
     training = Training(seed=seed, sft=SFT | sft, lora={"r": 4, "target_modules": ["q_proj", "v_proj"], **lora})
-    return train_adapter(loaded, PromptRenderer(PROMPT, False, loaded.tokenizer), training, TASKS)
+    return train_adapter(TrainingJob(loaded, PromptRenderer(PROMPT, False, loaded.tokenizer), training, TASKS))
 
 
 def logits(model: Any) -> torch.Tensor:

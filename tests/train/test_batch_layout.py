@@ -14,6 +14,7 @@ from harness.model.profile_schema import Training
 from harness.train import packed_attention
 from harness.train.callbacks import Progress
 from harness.train.fused_layers import lean_layers
+from harness.train.job import TrainingJob
 from harness.train.sft import train_adapter
 from tests.train.test_sft import SFT, TASKS, TRAINING, renderer
 
@@ -21,7 +22,7 @@ PLAIN = TRAINING.model_copy(update={"lora": {"r": 4, "target_modules": "all-line
 
 
 def train(loaded: LoadedModel, training: Training, **more: Any) -> Any:
-    return train_adapter(loaded, renderer(loaded), training, TASKS, **more)
+    return train_adapter(TrainingJob(loaded, renderer(loaded), training, TASKS), **more)
 
 
 def test_out_of_memory_halves_the_micro_batch_and_learns_the_same(

@@ -19,6 +19,7 @@ from harness.model.load import LoadedModel
 from harness.model.profile_schema import DevEvaluation, Training
 from harness.train import sft
 from harness.train.evaluation import LAST, TASK_SCORE, TrainingEvaluation, best_step, evaluations, is_over
+from harness.train.job import TrainingJob
 from harness.train.settings import check_names
 from harness.train.sft import TrainedAdapter, train_adapter
 from harness.types import Task
@@ -43,7 +44,7 @@ def told(*scores: float) -> Callable[[], Mapping[str, float]]:
 def train(
     loaded: LoadedModel, by: TrainingEvaluation | None, training: Training = TRAINING, **more: Any
 ) -> TrainedAdapter:
-    return train_adapter(loaded, renderer(loaded), training, TASKS, evaluation=by, **more)
+    return train_adapter(TrainingJob(loaded, renderer(loaded), training, TASKS, by), **more)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -11,6 +11,7 @@ from harness.model.load import LoadedModel
 from harness.model.profile import Profile
 from harness.model.profile_schema import Training
 from harness.model.prompt import PromptRenderer
+from harness.train.job import TrainingJob
 from harness.train.sft import train_adapter
 from harness.types import Task
 from tests.conftest import SUBJECTS
@@ -34,7 +35,7 @@ def test_packing_and_recomputing_leave_every_loss_as_it_is(
     def losses(**changed: Any) -> list[float | None]:
         sft = {**UNPACKED, **changed}
         training = Training(sft=sft, lora={"r": 4, "lora_alpha": 8, "target_modules": "all-linear"})
-        return [point.loss for point in train_adapter(embedded, renderer, training, TASKS).curve]
+        return [point.loss for point in train_adapter(TrainingJob(embedded, renderer, training, TASKS)).curve]
 
     unpacked = losses()
     first, last = unpacked

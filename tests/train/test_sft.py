@@ -21,6 +21,7 @@ from harness.model.profile_schema import Training
 from harness.model.prompt import PromptRenderer
 from harness.train import sft
 from harness.train.callbacks import COMPLETE, Progress
+from harness.train.job import TrainingJob
 from harness.train.sft import TrainedAdapter, train_adapter
 from harness.types import Task
 from tests.conftest import SUBJECTS, load_fp32
@@ -43,7 +44,7 @@ def renderer(loaded: LoadedModel) -> PromptRenderer:
 
 
 def train(loaded: LoadedModel, training: Training = TRAINING, **more: Any) -> TrainedAdapter:
-    return train_adapter(loaded, renderer(loaded), training, TASKS, **more)
+    return train_adapter(TrainingJob(loaded, renderer(loaded), training, TASKS), **more)
 
 
 def answers(loaded: LoadedModel, adapter: TrainedAdapter | None = None) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness.compare import summarise
+from harness.compare import Described, summarise
 from harness.errors import HarnessError, UsageError
 from harness.types import Row, sha256
 from harness.vote import agreement, ballots_of, read_votes, write_agreement
@@ -266,6 +266,24 @@ def test_the_page_in_a_browser_takes_keys_and_runs_nothing_of_an_answer(
     assert len(read_votes(run_dir)) == 6
 
 
+def test_a_saved_vote_whose_successor_does_not_come_is_not_called_lost_and_not_given_twice(
+    server: VoteServer, run_dir: Path, launch: Callable[..., Any]
+) -> None:
+    browser = launch()
+    page = browser.new_page()
+    page.goto(server.url)
+    page.get_by_text("0 of 6 judged").wait_for()
+    page.route("**/next", lambda route: route.abort())
+    page.keyboard.press("1")
+    page.get_by_text("The next pair did not come").wait_for()
+    page.keyboard.press("2")
+    page.unroute("**/next")
+    page.reload()
+    page.get_by_text("1 of 6 judged").wait_for()
+    browser.close()
+    assert len(read_votes(run_dir)) == 1
+
+
 def seeded_rows() -> list[Row]:
     return [
         {**row, "model": f"tuned#seed{seed}", "page": f"{row['page']}{seed}", "scores": {"conforming": seed}}
@@ -310,7 +328,7 @@ def test_agreement_is_a_file_of_its_own(run_dir: Path) -> None:
 def test_the_command_prints_the_address_whole(
     run_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness.cli.report import vote_on_run
+    from harness.cli.vote import vote
 
     monkeypatch.setenv("COLUMNS", "30")
     monkeypatch.setattr(VoteServer, "serve_forever", lambda self: None)
@@ -318,13 +336,13 @@ def test_the_command_prints_the_address_whole(
         run_dir / "votes.jsonl",
         {"suite": "starter", "task": "t1", "left": "tuned", "right": "base", "chosen": "tuned", "voter": "bob"},
     )
-    vote_on_run(str(run_dir), pair=None, port=0)
+    vote(str(run_dir))
     lines = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"Vote at http://127\.0\.0\.1:\d+/[\w-]{32}/ \(6 pairs to judge; stop with Ctrl-C\)", lines[0])
     assert "0 votes kept" in lines
     assert "What people say" in (run_dir / "index.html").read_text("utf-8")
     with pytest.raises(UsageError, match="two models"):
-        vote_on_run(str(run_dir), pair=["base"], port=0)
+        vote(str(run_dir), pair="base")
 
 
 def test_the_question_is_about_the_pair_of_the_verdict(tmp_path: Path) -> None:
@@ -340,7 +358,7 @@ def test_the_question_is_about_the_pair_of_the_verdict(tmp_path: Path) -> None:
     }
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     (tmp_path / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    summary = summarise(rows, manifest["scorers"], models=manifest["models"], replicates=99)
+    summary = summarise(rows, manifest["scorers"], about=Described(manifest["models"]), replicates=99)
     with make_server(tmp_path) as server:
         asked = {side["model"] for ballot in server.ballots.values() for side in (ballot.left, ballot.right)}
     assert summary["verdict"]["pair"] == "tuned-looking:notebook"

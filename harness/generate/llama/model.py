@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional
 
 from harness.generate.llama import torch_ops as reference
+from harness.generate.transformers.adapter_kinds import unwrapped
 
 RANK_STEP = 16
 """Rows of A below a matrix come in this many, so that products stay on the fast path."""
@@ -206,7 +207,7 @@ class FusedLlama:
             normed = run.add_norm(residual, delta, layer.norms[0], self.epsilon)
             projected = layer.products["qkv"](normed)
             stored = pool.keys[number], pool.values[number]
-            queries = run.turn_and_store(projected, *stored, *angles, positions, places, self.heads)
+            queries = run.turn_and_store(projected, stored, angles, positions, places, self.heads)
             delta = layer.products["out"](attention(queries, number))
             normed = run.add_norm(residual, delta, layer.norms[1], self.epsilon)
             delta = layer.products["down"](run.gate(layer.products["up"](normed), self.inner))
@@ -216,11 +217,6 @@ class FusedLlama:
     def _logits(self, ends: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         normed = self.operations.add_norm(*ends, self.norm, self.epsilon)
         return functional.linear(normed, self.head)
-
-
-def unwrapped(model: Any) -> Any:
-    """Return the model of transformers inside PEFT's."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def why_not_fused(model: Any) -> str | None:

@@ -27,10 +27,8 @@ def add_norm(residual: torch.Tensor, delta: torch.Tensor | None, weight: torch.T
 
 def turn_and_store(
     projected: torch.Tensor,
-    keys: torch.Tensor,
-    values: torch.Tensor,
-    cosines: torch.Tensor,
-    sines: torch.Tensor,
+    stored: tuple[torch.Tensor, torch.Tensor],
+    angles: tuple[torch.Tensor, torch.Tensor],
     positions: torch.Tensor,
     places: torch.Tensor,
     heads: int,
@@ -39,10 +37,8 @@ def turn_and_store(
 
     Args:
         projected: (tokens, (heads + 2 · key heads) · head size and more): queries, keys, values side by side.
-        keys: (key heads, places, head size), written at `places`.
-        values: As keys.
-        cosines: (positions, head size / 2).
-        sines: As cosines.
+        stored: Keys and values, each (key heads, places, head size), written at `places`.
+        angles: Cosines and sines, each (positions, head size / 2).
         positions: (tokens,) of each token in its row.
         places: (tokens,) where each token's key and value belong.
         heads: How many query heads there are.
@@ -50,6 +46,8 @@ def turn_and_store(
     Returns:
         The queries, (tokens, heads, head size).
     """
+    keys, values = stored
+    cosines, sines = angles
     narrow, _, size = keys.shape
     tokens = projected.shape[0]
     parts = projected[:, : (heads + 2 * narrow) * size].reshape(tokens, heads + 2 * narrow, size)

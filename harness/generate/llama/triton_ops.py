@@ -83,20 +83,19 @@ def _turn_and_store(projected, keys, values, queries, cosines, sines, positions,
 
 def turn_and_store(
     projected: torch.Tensor,
-    keys: torch.Tensor,
-    values: torch.Tensor,
-    cosines: torch.Tensor,
-    sines: torch.Tensor,
+    stored: tuple[torch.Tensor, torch.Tensor],
+    angles: tuple[torch.Tensor, torch.Tensor],
     positions: torch.Tensor,
     places: torch.Tensor,
     heads: int,
 ) -> torch.Tensor:
     """As `operations.turn_and_store`."""
+    keys, values = stored
     narrow, pool, size = keys.shape
     tokens = projected.shape[0]
     queries = projected.new_empty((tokens, heads, size))
     _turn_and_store[(tokens, heads + 2 * narrow)](
-        projected, keys, values, queries, cosines, sines, positions, places, projected.stride(0), pool,
+        projected, keys, values, queries, *angles, positions, places, projected.stride(0), pool,
         heads, narrow, size, num_warps=1,
     )  # fmt: skip
     return queries

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from harness.answer import page_end
 from harness.errors import HarnessError
@@ -31,8 +31,6 @@ REFUSALS = 8
 @dataclass(frozen=True)
 class ServedModel(StoredBackend[Body]):
     """One model behind a server, as it is asked."""
-
-    on_these_machines: ClassVar[bool] = False
 
     name: str
     served: Served

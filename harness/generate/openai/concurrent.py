@@ -1,67 +1,18 @@
-"""Waits for many answers at once from a thread of its own, and hands each over as it comes."""
+"""Waits for many answers at once in a thread beside the caller's, and hands each over as it comes."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import queue
-import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 Work = Callable[[ItemT], Awaitable[ResultT]]
-
-
-@dataclass(frozen=True, slots=True)
-class _End:
-    error: BaseException | None = None
-
-
-class _RequestThread(Generic[ItemT, ResultT]):
-    def __init__(
-        self,
-        items: Sequence[ItemT],
-        opening: Callable[[], AbstractAsyncContextManager[Work[ItemT, ResultT]]],
-        limit: int,
-    ) -> None:
-        self.waiting = iter(items)
-        self.opening = opening
-        self.limit = min(limit, len(items))
-        self.found: queue.SimpleQueue[ResultT | _End] = queue.SimpleQueue()
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self.all: asyncio.Task[None] | None = None
-        self.thread = threading.Thread(target=self._run, name="answers", daemon=True)
-
-    def _run(self) -> None:
-        end = _End()
-        try:
-            asyncio.run(self._work_off())
-        except BaseExceptionGroup as group:
-            end = _End(group.exceptions[0])
-        except BaseException as error:  # handed over to the thread that waits
-            end = _End(error)
-        self.found.put(end)
-
-    async def _work_off(self) -> None:
-        self.loop, self.all = asyncio.get_running_loop(), asyncio.current_task()
-        async with self.opening() as work, asyncio.TaskGroup() as group:
-            for _ in range(self.limit):
-                group.create_task(self._worker(work))
-
-    async def _worker(self, work: Work[ItemT, ResultT]) -> None:
-        for item in self.waiting:
-            self.found.put(await work(item))
-
-    def stop(self) -> None:
-        """Break off what is under way, and wait until it is."""
-        if self.loop is not None and self.all is not None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended by itself
-                self.loop.call_soon_threadsafe(self.all.cancel)
-        self.thread.join()
 
 
 def as_they_come(
@@ -79,12 +30,31 @@ def as_they_come(
     """
     if not items:
         return
-    requests = _RequestThread(items, opening, limit)
-    requests.thread.start()
-    try:
-        while not isinstance(result := requests.found.get(), _End):
-            yield result
-        if result.error is not None:
-            raise result.error
-    finally:
-        requests.stop()
+    waiting = iter(items)
+    found: queue.SimpleQueue[ResultT | Future[None]] = queue.SimpleQueue()
+    break_off: Future[Callable[[], object]] = Future()
+
+    async def worker(work: Work[ItemT, ResultT]) -> None:
+        for item in waiting:
+            found.put(await work(item))
+
+    async def work_off() -> None:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+        break_off.set_result(lambda: loop.call_soon_threadsafe(task.cancel))
+        async with opening() as work, asyncio.TaskGroup() as group:
+            for _ in range(min(limit, len(items))):
+                group.create_task(worker(work))
+
+    with ThreadPoolExecutor(1, "answers") as pool:
+        end = pool.submit(asyncio.run, work_off())
+        end.add_done_callback(found.put)
+        try:
+            while not isinstance(result := found.get(), Future):
+                yield result
+            result.result()
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
+        finally:
+            with contextlib.suppress(RuntimeError):  # the loop has ended by itself
+                break_off.result()()

@@ -5,6 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 
+def unwrapped(model: Any) -> Any:
+    """Return the model of transformers inside PEFT's."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
 def active_configs(model: Any) -> list[Any]:
     """Return the PEFT configs that are on in a model; none for a model without PEFT or with its adapters off."""
     configs = getattr(model, "peft_config", None)

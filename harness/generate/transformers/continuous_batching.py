@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from harness.generate.stopping import StopRule
+from harness.generate.transformers.adapter_kinds import unwrapped
 from harness.generate.transformers.kv_cache import SlotCache, slot_attention_on
 from harness.generate.transformers.prefill import Prefill
 from harness.types import FinishReason
@@ -79,10 +80,10 @@ class Decoder:
         """Yield completions as they finish. Longest prompts go first, so that the batch stays full to the end."""
         if not prompts:
             return
-        unwrapped = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
-        run = _Run(self, unwrapped, sorted(prompts, key=lambda prompt: (-len(prompt.tokens), prompt.key)))
+        plain = unwrapped(self.model)
+        run = _Run(self, plain, sorted(prompts, key=lambda prompt: (-len(prompt.tokens), prompt.key)))
         while run.waiting or run.rows:
-            with slot_attention_on(unwrapped, run.cache):
+            with slot_attention_on(plain, run.cache):
                 finished = run.step()
             yield from finished
 

@@ -27,8 +27,17 @@ Kind = Literal["fused", "slots", "generate", "vllm"]
 _PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "triton")
 _SOURCES = (
     *("transformers/continuous_batching", "transformers/kv_cache", "transformers/prefill", "transformers/reference"),
-    *("transformers/proof", "transformers/twin", "transformers/adapter_kinds", "transformers/context"),
-    *("llama/decoder", "llama/model", "llama/torch_ops", "llama/triton_ops", "stopping", "../model/attention"),
+    *("transformers/proof", "transformers/decoder_check", "transformers/comparison", "transformers/twin_checks"),
+    *("transformers/twin", "transformers/adapter_kinds"),
+    *(
+        "llama/decoder",
+        "llama/model",
+        "llama/torch_ops",
+        "llama/triton_ops",
+        "stopping",
+        "../model/attention",
+        "../model/context",
+    ),
 )
 """The program text that a proof speaks of: where it changes, it is to be proved again."""
 

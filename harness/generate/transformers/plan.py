@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import functools
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.generate.settings import GenerationSettings
 from harness.generate.stopping import StopRule
+from harness.generate.transformers.adapter_kinds import unwrapped
 from harness.generate.transformers.continuous_batching import Decoder
 from harness.generate.transformers.decoder_verdict import Kind, Verdict, kinds_here
+from harness.model.context import read_config
 from harness.model.gpu_memory import GIB, NF4_BYTES, USABLE, WORKSPACE, checkpoint_bytes, linear_weights
-from harness.model.profile_schema import Quantization, Shape
+from harness.model.profile_schema import Shape
+from harness.types import Quantization
 
 if TYPE_CHECKING:
     from harness.generate.llama.decoder import StreamDecoder
-    from harness.generate.transformers.proof import Making, Observe
+    from harness.generate.transformers.decoder_check import Making, Observe
     from harness.generate.transformers.reference import ReferenceDecoder
     from harness.model.load import LoadedModel
 
@@ -77,13 +79,17 @@ def plan_here(folder: Path, quantization: Quantization, settings: GenerationSett
 
     if not torch.cuda.is_available():  # the run's workers have GPUs, this machine has none
         return None
+    config, memory = read_config(folder), torch.cuda.get_device_properties(0).total_memory
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         shape = Shape(**{name: config[name] for name in Shape.model_fields if name in config})
-    except (OSError, ValueError):
+        return plan_decoding(shape, quantization, memory, settings.batch_size, settings.max_new_tokens)
+    except (TypeError, ValueError, ZeroDivisionError):  # sizes are missing, or are none
         return None
-    memory = torch.cuda.get_device_properties(0).total_memory
-    return plan_decoding(shape, quantization, memory, settings.batch_size, settings.max_new_tokens)
+
+
+def rows_at_once(plan: DecodingPlan | None, batch_size: int) -> int:
+    """Return how many rows of a batch are decoded side by side: as many as the plan has room for."""
+    return batch_size if plan is None else min(batch_size, plan.rows)
 
 
 class Unfit(Exception):
@@ -102,13 +108,7 @@ def makings(loaded: LoadedModel, plan: DecodingPlan | None) -> dict[Kind, Making
 
 
 def make_decoder(
-    verdict: Verdict,
-    loaded: LoadedModel,
-    model: Any,
-    stop: StopRule,
-    batch_size: int,
-    temperature: float,
-    plan: DecodingPlan | None,
+    verdict: Verdict, loaded: LoadedModel, model: Any, stop: StopRule, rows: int, temperature: float
 ) -> Decoder | StreamDecoder | ReferenceDecoder:
     """Return the decoder that was found to write what `generate` writes.
 
@@ -117,11 +117,9 @@ def make_decoder(
         loaded: Keeps unpacked weights for the next call.
         model: Its model, its adapter on or off.
         stop: When a completion ends.
-        batch_size: How many rows at once.
+        rows: How many at once.
         temperature: 0 is greedy.
-        plan: Of the GPU's memory.
     """
-    rows = batch_size if plan is None else min(batch_size, plan.rows)
     if verdict.kind == "fused":
         decoder: StreamDecoder = _fused(loaded, model, stop, rows, temperature)
         return decoder
@@ -148,7 +146,7 @@ def _fused(
     """
     from harness.generate.llama import triton_ops
     from harness.generate.llama.decoder import StreamDecoder
-    from harness.generate.llama.model import FusedLlama, unwrapped, why_not_fused
+    from harness.generate.llama.model import FusedLlama, why_not_fused
 
     why = why_not_fused(model)
     if why is not None:

@@ -66,9 +66,9 @@ def test_kernels_are_given_places_and_positions_one_after_the_other(
     """They read them without strides: of equal prompts one token each is left behind the shared prefix."""
     kept = torch_ops.turn_and_store
 
-    def checked(projected: Any, keys: Any, values: Any, cosines: Any, sines: Any, *given: Any) -> Any:
+    def checked(projected: Any, stored: Any, angles: Any, *given: Any) -> Any:
         assert all(one.is_contiguous() for one in given if isinstance(one, torch.Tensor))
-        return kept(projected, keys, values, cosines, sines, *given)
+        return kept(projected, stored, angles, *given)
 
     monkeypatch.setattr(torch_ops, "turn_and_store", checked)
     prompt = some_prompts(tiny, 1, SHARED)[0]

@@ -45,7 +45,7 @@ def test_rotary_positions_and_storing(heads: int, narrow: int, size: int) -> Non
     places = torch.tensor([1, 20, 60, 33, 90], device=DEVICE)
     stored = [torch.zeros(2, narrow, 100, size, device=DEVICE) for _ in range(2)]
     queries = [
-        run.turn_and_store(projected, *pool, *angles, positions, places, heads)
+        run.turn_and_store(projected, (pool[0], pool[1]), angles, positions, places, heads)
         for run, pool in zip((triton_ops, torch_ops), stored, strict=True)
     ]
     torch.testing.assert_close(queries[0], queries[1], **CLOSE)

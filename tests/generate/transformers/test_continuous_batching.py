@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.generate.stopping import StopRule
+from harness.generate.stopping import StopRule, end_tokens
 from harness.generate.transformers.continuous_batching import (
     PADDED_SHARE,
     Decoded,
@@ -17,7 +17,6 @@ from harness.generate.transformers.continuous_batching import (
     Prompt,
     of_similar_length,
 )
-from harness.generate.transformers.generator import end_tokens
 from harness.generate.transformers.kv_cache import grouped
 from harness.generate.transformers.prefill import MIN_SHARED_PREFIX, common_prefix
 from harness.model.load import LoadedModel

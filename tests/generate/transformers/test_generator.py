@@ -11,6 +11,7 @@ import torch
 from harness.generate.settings import GenerationSettings
 from harness.generate.store import CompletionStore, StoredCompletion
 from harness.generate.transformers import continuous_batching
+from harness.generate.transformers.decoding import TransformersDecoding
 from harness.generate.transformers.generator import Generator
 from harness.model.load import LoadedModel
 from harness.model.prompt import PromptRenderer
@@ -31,7 +32,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counts: list[int] = []
     proving: list[bool] = []
     real: Callable[..., Iterator[continuous_batching.Decoded]] = continuous_batching.Decoder.decode
-    prove = Generator._prove
+    prove = TransformersDecoding._prove
 
     def counted(
         self: continuous_batching.Decoder, prompts: Sequence[continuous_batching.Prompt]
@@ -40,15 +41,15 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             counts.append(len(prompts))
         return real(self, prompts)
 
-    def proved(self: Generator, plan: Any) -> Any:
+    def proved(self: TransformersDecoding, model: Generator, plan: Any) -> Any:
         proving.append(True)
         try:
-            return prove(self, plan)
+            return prove(self, model, plan)
         finally:
             proving.pop()
 
     monkeypatch.setattr(continuous_batching.Decoder, "decode", counted)
-    monkeypatch.setattr(Generator, "_prove", proved)
+    monkeypatch.setattr(TransformersDecoding, "_prove", proved)
     return counts
 
 

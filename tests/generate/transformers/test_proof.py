@@ -18,7 +18,7 @@ from harness.generate.llama.model import FusedLlama
 from harness.generate.settings import GenerationSettings
 from harness.generate.stopping import StopRule
 from harness.generate.store import CompletionStore
-from harness.generate.transformers import proof, twin
+from harness.generate.transformers import proof, twin, twin_checks
 from harness.generate.transformers.continuous_batching import Decoder, Prompt
 from harness.generate.transformers.generator import Generator
 from harness.generate.transformers.proof import check_causal, prove
@@ -131,7 +131,7 @@ def test_the_same_config_with_other_weights_needs_no_new_twin(
     loaded = made()
     generator(loaded).decoder()
     loaded.weights = replace(loaded.weights, sha256="f" * 64)
-    monkeypatch.setattr(proof, "small_twin", lambda *a, **k: pytest.fail("made again"))
+    monkeypatch.setattr(twin_checks, "small_twin", lambda *a, **k: pytest.fail("made again"))
     assert generator(loaded).decoder().kind == "slots"
 
 
@@ -152,7 +152,7 @@ def test_which_decoder_writes_is_in_the_key(own_cache: Path, made: Callable[...,
     one = generator(made())
     verdict = one.decoder()
     seen = {
-        CompletionStore(replace(one, proved=other).identity()).path.name
+        CompletionStore(one.knowing(other).identity()).path.name
         for other in (
             verdict,
             replace(verdict, kind="fused"),
@@ -161,7 +161,7 @@ def test_which_decoder_writes_is_in_the_key(own_cache: Path, made: Callable[...,
         )
     }
     assert len(seen) == 4
-    assert replace(one, proved=replace(verdict, why="another time", evidence={})).identity() == one.identity()
+    assert one.knowing(replace(verdict, why="another time", evidence={})).identity() == one.identity()
 
 
 def test_rows_at_once_decide_in_16_bit_alone(own_cache: Path, made: Callable[..., LoadedModel]) -> None:
@@ -312,7 +312,7 @@ def test_another_decoder_after_memory_ran_out_has_a_key_of_its_own(
     own_cache: Path, made: Callable[..., LoadedModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = made()
-    planned = generator(loaded, proved=replace(generator(loaded).decoder(), kind="fused"))
+    planned = generator(loaded).knowing(replace(generator(loaded).decoder(), kind="fused"))
 
     class Greedy:
         def decode(self, prompts: Any) -> Any:
@@ -352,9 +352,9 @@ def test_a_twin_keeps_every_kind_of_layer_and_passes_its_lengths() -> None:
     assert twin.layers_kept(["s", "s", "s", "f", "s"], 5, False) == [0, 3]
     assert twin.layers_kept(["s"] * 5, 5, False) == [0, 1]
     assert twin.layers_kept(None, 30, True) == list(range(8))
-    assert max(proof._TWIN_LENGTHS) > twin.WINDOW
-    assert max(proof._TWIN_LENGTHS) > twin.ORIGINAL_LENGTH > min(proof._TWIN_LENGTHS) + 1
-    assert min(proof._TWIN_LENGTHS) + proof._TWIN_STEPS > twin.WINDOW
+    assert max(twin_checks._LENGTHS) > twin.WINDOW
+    assert max(twin_checks._LENGTHS) > twin.ORIGINAL_LENGTH > min(twin_checks._LENGTHS) + 1
+    assert min(twin_checks._LENGTHS) + twin_checks._STEPS > twin.WINDOW
 
 
 def test_rows_of_a_padded_batch_end_each_at_its_own_place(made: Callable[..., LoadedModel]) -> None:

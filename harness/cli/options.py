@@ -1,0 +1,74 @@
+"""What several commands share: options declared once, the panels of the help, and words that are lists."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from harness.errors import UsageError
+from harness.types import Quantization
+
+MEASURE = "Measure"
+LOOK = "Look at results"
+MODELS_AND_SUITES = "Models and suites"
+MACHINE = "This machine"
+MACHINES = "Several machines"
+
+PROGRAM = "python -m harness"
+"""How the harness is called where no command line says it."""
+
+ProfileOption = Annotated[
+    str | None,
+    typer.Option("--profile", help="A profile's name. Default: llama-2-7b with a GPU, else smollm2-135m."),
+]
+DataOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data",
+        metavar="SUITE=FILE",
+        help="Take a suite's rows from a file: JSONL, JSON, CSV, TSV (any delimiter), Parquet, Arrow, Feather or YAML.",
+    ),
+]
+SplitOption = Annotated[
+    list[str] | None,
+    typer.Option("--split", metavar="NAME|SUITE=NAME", help="Another split of a suite than its default."),
+]
+QuantizationOption = Annotated[
+    Quantization | None,
+    typer.Option("--quantization", help="4 bit by bitsandbytes, or none. Default: the profile's."),
+]
+LimitOption = Annotated[int | None, typer.Option("--limit", help="Measure so many held-out tasks, stratified.")]
+FullOption = Annotated[bool, typer.Option("--full", help="Measure all held-out tasks.")]
+RunNameOption = Annotated[str | None, typer.Option("--name", help="Name of the run. Default: date and hash.")]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        metavar="HOST:PORT",
+        rich_help_panel=MACHINES,
+        help="A Ray cluster, or `auto`. Default: one here, for the run.",
+    ),
+]
+TrainedModelArgument = Annotated[str, typer.Argument(help="A model file of the profile with `train:`.")]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A folder under reports/.")]
+KindsOption = Annotated[str | None, typer.Option("--kind", metavar="KIND,…", help="Only of these kinds.")]
+
+
+def words(text: str | None, option: str) -> tuple[str, ...]:
+    """Return the words of an option that takes several, separated by commas; none where it was not given.
+
+    Raises:
+        UsageError: it was given without a word.
+    """
+    if text is None:
+        return ()
+    found = tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+    if not found:
+        raise UsageError(f"{option} is empty", "name at least one, separated by commas")
+    return found
+
+
+def program(context: typer.Context) -> str:
+    """Return the name that the harness was called by, such as `html-harness` or `python -m harness`."""
+    return context.find_root().info_name or PROGRAM

@@ -1,0 +1,159 @@
+"""One model on which decoders are compared with transformers' own `generate`, and the prompts for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from harness.errors import HarnessError
+from harness.generate.stopping import StopRule
+from harness.generate.transformers.adapter_kinds import unwrapped
+from harness.generate.transformers.comparison import LIMITS, Finding, Trace, compare, relative_difference
+from harness.generate.transformers.continuous_batching import Prompt
+from harness.generate.transformers.reference import ReferenceDecoder
+from harness.model.context import context_length
+
+STEPS = 10
+_TEXTS = (
+    "Write a page about bread.",
+    "<!DOCTYPE html>\n<html><head><title>Tea</title></head><body><h1>Green tea</h1><p>",
+    "A table of three planets with their names and their distances from the sun, in a page of its own, with a heading",
+)
+_DRAWS, _GROUPS, _DRAWN_AT, _DRAWN_LIMIT = 1024, 8, 0.7, 0.1
+"""So many draws in so many groups at that temperature stay 0.036 from their distribution on average."""
+
+Observe = Callable[[Sequence[int], torch.Tensor], None]
+Making = Callable[[Any, StopRule, int, float, Observe | None], Any]
+"""Makes a decoder of a model, a stop rule, rows at once, a temperature and an observer."""
+
+
+@dataclass(frozen=True)
+class _AllSteps:
+    """A stop rule by which a prompt's own limit alone ends it."""
+
+    tokenizer: Any
+    max_new_tokens: int
+    end_tokens: frozenset[int] = frozenset()
+
+    def reason(self, tokens: Sequence[int]) -> None:
+        """Never end."""
+
+
+@dataclass(frozen=True)
+class DecoderCheck:
+    """One model on which decoders are compared with `generate`."""
+
+    model: Any
+    tokenizer: Any
+    prompts: tuple[Prompt, ...]
+    steps: int
+    dtype: str
+
+    def differs(self, making: Making) -> Finding:
+        """Return in what a decoder differs from `generate`, None for nothing, and how far."""
+        ours = Trace()
+        try:
+            for _ in making(self.model, self._rule(), 2, 0.0, ours).decode(self.prompts):
+                pass
+            unobserved = self._unobserved(making)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # another architecture may break it anywhere
+            return f"it does not run: {type(error).__name__}: {error}".splitlines()[0][:160], None
+        for prompt in self.prompts:  # what runs ahead of its answers takes a step too many
+            del ours.scores[prompt.key][prompt.limit :]
+        theirs = self.reference(1, ours.tokens())
+        found = compare(ours, theirs, self.prompts)
+        if unobserved is not None and unobserved != ours.tokens():
+            return "other tokens when its scores are not recorded", found
+        return found.why(self.dtype), found
+
+    def generate_leaves_out(self) -> bool:
+        """Whether `generate` says another thing of the first token than the model itself, called once.
+
+        A library that puts virtual tokens into a cache may miss the one that another library's `generate` reads.
+        """
+        prompt = replace(self.prompts[0], limit=1)
+        generated = replace(self, prompts=(prompt,)).reference(1).scores[prompt.key][0]
+        ids = torch.tensor([prompt.tokens], device=self.model.device)
+        with torch.inference_mode():
+            called = self.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, -1].float().cpu()
+        within = torch.isfinite(generated)
+        return relative_difference(generated[within], called[within]) > LIMITS["bfloat16"]
+
+    def _unobserved(self, making: Making) -> dict[int, list[int]] | None:
+        """Return what is decoded without an observer, where that goes another way: captured steps on CUDA."""
+        if self.model.device.type != "cuda" or self.dtype != "float32":
+            return None
+        rows = making(self.model, self._rule(), 2, 0.0, None).decode(self.prompts)
+        return {row.key: row.tokens for row in rows}
+
+    def draws_differ(self, making: Making) -> str | None:
+        """Return in what a decoder draws another first token than `generate`'s scores say, None for nothing.
+
+        What was drawn behind one prompt by many seeds is counted in groups of about equal probability.
+        """
+        first = Prompt(0, self.prompts[0].tokens, limit=1)
+        (scores,) = replace(self, prompts=(first,)).reference(1).scores[0]
+        shares = torch.softmax(scores.double() / _DRAWN_AT, -1)
+        likeliest = shares.argsort(descending=True)
+        groups = torch.empty_like(likeliest)
+        groups[likeliest] = (shares[likeliest].cumsum(0) * _GROUPS).long().clamp(max=_GROUPS - 1)
+        expected = torch.zeros(_GROUPS, dtype=torch.double).index_add_(0, groups, shares)
+        rows = [replace(first, key=number, seed=7919 * number + 1) for number in range(_DRAWS)]
+        drawn = [row.tokens[0] for row in making(self.model, self._rule(), _DRAWS, _DRAWN_AT, None).decode(rows)]
+        found = torch.bincount(groups[torch.tensor(drawn)], minlength=_GROUPS).double() / _DRAWS
+        distance = float((found - expected).abs().sum()) / 2
+        return None if distance < _DRAWN_LIMIT else f"draws are {distance:.2f} away from the distribution"
+
+    def padding_differs(self) -> Finding:
+        """Return in what `generate` on one padded batch differs from `generate` on each prompt alone."""
+        alone = self.reference(1)
+        together = self.reference(len(self.prompts), alone.tokens())
+        found = compare(together, alone, self.prompts)
+        return found.why(self.dtype), found
+
+    def reference(self, rows: int, forced: Mapping[int, Sequence[int]] | None = None) -> Trace:
+        """Return what `generate` chooses from, `rows` prompts at a time, led along `forced` where it is given.
+
+        Raises:
+            HarnessError: `generate` itself fails.
+        """
+        seen = Trace()
+        decoder = ReferenceDecoder(self.model, self._rule(), rows, forced=forced, observe=seen)
+        try:
+            for _ in decoder.decode(self.prompts):
+                pass
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            name = type(unwrapped(self.model)).__name__
+            raise HarnessError(
+                f"transformers' own generate fails on this {name}: {reason:.160}", "the harness cannot measure it"
+            ) from error
+        for prompt in self.prompts:  # a batch goes on until its last row ends
+            del seen.scores[prompt.key][prompt.limit :]
+        return seen
+
+    def _rule(self) -> Any:
+        return _AllSteps(self.tokenizer, self.steps)
+
+
+def rows_of_vocabulary(plain: Any) -> int:
+    """Return how many tokens a model of transformers knows."""
+    return int(plain.get_input_embeddings().weight.shape[0])
+
+
+def real_prompts(plain: Any, tokenizer: Any) -> tuple[Prompt, ...]:
+    """Return a few short prompts of different lengths, with limits that let rows leave at different times."""
+    rows = rows_of_vocabulary(plain)
+    longest = max(2, min(40, (context_length(plain.config) or 512) // 2 - STEPS))
+    prompts = []
+    for number, text in enumerate(_TEXTS):
+        tokens = [token for token in tokenizer(text)["input_ids"] if token < rows] or [0]
+        prompts.append(Prompt(number, tuple(tokens[:longest]), limit=STEPS - 2 * number))
+    return tuple(prompts)

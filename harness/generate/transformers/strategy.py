@@ -1,0 +1,81 @@
+"""How a model on these machines is decoded: what each way of doing it has to say, and what all of them share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from harness.answer import thought_left_open
+from harness.generate.backend import GenerationRequests, SampleKey
+from harness.generate.settings import GenerationSettings
+from harness.generate.store import StoredCompletion
+from harness.generate.transformers.decoder_verdict import Verdict
+
+if TYPE_CHECKING:
+    from harness.generate.transformers.generator import Generator
+
+Tokens = tuple[int, ...]
+TokenRequests = GenerationRequests[Tokens]
+"""What is to be decoded: by place the store's key, the prompt's tokens and the seed."""
+
+Decoded = Iterator[tuple[SampleKey, str, StoredCompletion]]
+"""Places, the store's keys and completions, as rows finish."""
+
+
+class DecodingStrategy(ABC):
+    """Decodes for whichever model has it, and knows which decoder that is: needing no proof, unless it says so."""
+
+    @abstractmethod
+    def at_once(self, settings: GenerationSettings) -> int:
+        """Return how many rows are decoded side by side."""
+
+    @abstractmethod
+    def verdict(self, model: Generator) -> Verdict:
+        """Return which decoder writes for a model in this process.
+
+        Raises:
+            HarnessError: transformers' own `generate` fails on this model.
+        """
+
+    def remembered(self, model: Generator) -> Verdict | None:
+        """Return which decoder writes where that is known already; no weights are loaded for it."""
+        return self.verdict(model)
+
+    def found_by(self, model: Generator, find: Callable[[], Verdict]) -> Verdict:
+        """Return which decoder writes: remembered, or found by `find` where the model answers."""
+        return self.verdict(model)
+
+    def knowing(self, verdict: Verdict | None) -> DecodingStrategy:
+        """Return the same strategy with what was found elsewhere; None lets it find out by itself."""
+        return self
+
+    @abstractmethod
+    def identity(self, model: Generator) -> dict[str, Any]:
+        """Return what of decoding decides what a model writes."""
+
+    @abstractmethod
+    def manifest(self, model: Generator) -> dict[str, Any]:
+        """Return what the manifest says of decoding."""
+
+    @abstractmethod
+    def decode(self, model: Generator, wanted: TokenRequests) -> Decoded:
+        """Decode in this process; never called without anything to decode."""
+
+
+def decoder_identity(model: Generator, verdict: Verdict) -> dict[str, Any]:
+    """In 16 bit the rows that are computed together decide the rounding, and so some tokens."""
+    rows = {} if model.loaded.precision.dtype == "float32" else {"rows": model.settings.batch_size}
+    return verdict.identity() | rows
+
+
+def opened_thought(tokenizer: Any, wanted: TokenRequests) -> str:
+    """Return the thought that prompts leave open: one template renders them all, and opens it in each or in none."""
+    _, tokens, _ = next(iter(wanted.values()))
+    return thought_left_open(tokenizer.decode(tokens[-16:]))
+
+
+def beyond_context(tokens: Tokens, context: int) -> StoredCompletion:
+    """Return the answer to a prompt that leaves no room for one."""
+    note = f"the prompt of {len(tokens)} tokens is longer than the context of {context}"
+    return StoredCompletion("", "error", len(tokens), 0, 0.0, note)
