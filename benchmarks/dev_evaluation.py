@@ -84,7 +84,7 @@ class Bench:
             }
         )
         self.loaded = load_model(base_weights(profile), choose_precision("none", "float32"))
-        self.suite = load_suite(find_suite(str(ROOT / "tasks" / profile.file.training_suite)))
+        self.suite = load_suite(find_suite(str(ROOT / "tasks" / profile.file.suites[0])))
         self.tasks = stratified(self.suite.held_out, options.tasks)
         renderer = PromptRenderer(profile.file.prompt, profile.file.chat, self.loaded.tokenizer)
         settings = GenerationSettings(profile.file.max_new_tokens or 384, profile.file.batch_size)

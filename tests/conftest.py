@@ -122,7 +122,6 @@ chat: false
 dtype: float32
 max_new_tokens: 24
 batch_size: 2
-training_suite: small
 suites: [small]
 """
 TINY_TUNED = """\

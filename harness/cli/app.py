@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from harness import __version__
-from harness.cli import cache, suites
+from harness.cli import cache, profiles, suites
 from harness.cli.audit import audit, judge
 from harness.cli.compare import compare
 from harness.cli.doctor import doctor
@@ -59,6 +59,7 @@ for _panel, _commands in _COMMANDS.items():
         app.command(rich_help_panel=_panel)(_command)
 app.command(hidden=True)(judge)
 app.add_typer(suites.app, name="suites", rich_help_panel=MODELS_AND_SUITES)
+app.add_typer(profiles.app, name="profiles", rich_help_panel=MODELS_AND_SUITES)
 app.add_typer(cache.app, name="cache", rich_help_panel=MACHINE)
 
 

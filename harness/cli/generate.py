@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import DataOption, ProfileOption, QuantizationOption, SplitOption
+from harness.cli.options import (
+    DataOption,
+    ProfileOption,
+    QuantizationOption,
+    SplitOption,
+    TrainOnOption,
+    WeightsOption,
+    one_model_config,
+)
 from harness.errors import HarnessError, UsageError
 from harness.types import Page, Task
 
@@ -18,7 +26,9 @@ if TYPE_CHECKING:
 def generate(
     prompt: Annotated[str, typer.Argument(help="What the page should be.")],
     model: Annotated[str, typer.Option(help="A model file of the profile, or a model or adapter folder.")] = "tuned",
+    weights: WeightsOption = None,
     profile: ProfileOption = None,
+    train_on: TrainOnOption = None,
     data: DataOption = None,
     split: SplitOption = None,
     quantization: QuantizationOption = None,
@@ -34,7 +44,7 @@ def generate(
     from rich.console import Console
 
     from harness.metrics.extract import extract
-    from harness.pipeline.config import one_model_config, resolve
+    from harness.pipeline.config import resolve
     from harness.pipeline.prepare import prepare
     from harness.pipeline.run import proved
     from harness.progress import ProgressReporter
@@ -45,7 +55,7 @@ def generate(
     if out is not None:
         check_output(out)
     reporter = ProgressReporter(Console(stderr=True))
-    config = one_model_config(model, profile, data or (), split or (), quantization)
+    config = one_model_config(model, weights, profile, train_on, data, split, quantization)
     plan = resolve(config, models_only=True)
     candidate = proved(prepare(plan, reporter)[-1:], reporter)[0]
     task = Task(id="generate", prompt=prompt, input=_read(input_file))

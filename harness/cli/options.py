@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.errors import UsageError
 from harness.types import Quantization
+
+if TYPE_CHECKING:
+    from harness.pipeline.config import RunConfig
 
 MEASURE = "Measure"
 LOOK = "Look at results"
@@ -21,6 +24,22 @@ PROGRAM = "python -m harness"
 ProfileOption = Annotated[
     str | None,
     typer.Option("--profile", help="A profile's name. Default: llama-2-7b with a GPU, else smollm2-135m."),
+]
+WeightsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        metavar="ID|FOLDER|FILE.gguf",
+        help="Any causal language model of the hub or the disk, in place of a profile: base, base-fewshot, tuned.",
+    ),
+]
+TrainOnOption = Annotated[
+    str | None,
+    typer.Option(
+        "--train-on",
+        metavar="SUITE",
+        help="What tuned learns from where its file names no suite. Default: the training part of the measured suite.",
+    ),
 ]
 DataOption = Annotated[
     list[str] | None,
@@ -67,6 +86,33 @@ def words(text: str | None, option: str) -> tuple[str, ...]:
     if not found:
         raise UsageError(f"{option} is empty", "name at least one, separated by commas")
     return found
+
+
+def one_model_config(
+    model: str,
+    weights: str | None,
+    profile: str | None,
+    train_on: str | None,
+    data: list[str] | None,
+    split: list[str] | None,
+    quantization: Quantization | None,
+) -> RunConfig:
+    """Return the configuration of a command for one model.
+
+    Raises:
+        UsageError: an option of `--data` has another form than SUITE=FILE, or its file is missing.
+    """
+    from harness.pipeline.config import RunConfig, parse_data_options
+
+    return RunConfig(
+        models=(model,),
+        weights=() if weights is None else (weights,),
+        profile=profile,
+        train_on=train_on,
+        data=parse_data_options(data or ()),
+        split=tuple(split or ()),
+        quantization=quantization,
+    )
 
 
 def program(context: typer.Context) -> str:

@@ -6,22 +6,25 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import ProfileOption, TrainedModelArgument
+from harness.cli.options import ProfileOption, TrainedModelArgument, WeightsOption
 from harness.errors import HarnessError, UsageError
 from harness.types import GpuName
 
 
 def plan(
     model: TrainedModelArgument = "tuned",
+    weights: WeightsOption = None,
     profile: ProfileOption = None,
     gpu: Annotated[GpuName | None, typer.Option("--gpu", case_sensitive=False, help="Default: this machine's.")] = None,
 ) -> None:
     """Say what a training would fetch and take, and how fast it would be."""
     from harness.cli.train import training_of
     from harness.generate.transformers.plan import plan_decoding
+    from harness.model.adhoc_profile import adhoc_profile
     from harness.model.gpu_memory import CARDS, GIB, USABLE, checkpoint_bytes, this_card
     from harness.model.profile import base_weights, load_profile, resolve_model
     from harness.model.reach import UNKNOWN_LIMIT
+    from harness.model.weights_facts import weights_facts, weights_memory
     from harness.progress import ProgressReporter
     from harness.train.batch_layout import written_layout
     from harness.train.memory_plan import best_layout, nearest_fitting, peak_memory, tokens_per_second
@@ -29,9 +32,18 @@ def plan(
 
     reporter = ProgressReporter()
     card = CARDS[gpu] if gpu else this_card()
-    chosen = load_profile(profile or ("llama-2-7b" if gpu else None))
+    if weights is not None:
+        if profile is not None:
+            raise UsageError("--weights and --profile both say which models there are", "leave one of them out")
+        chosen = adhoc_profile(weights, card=card)
+        reporter.say(chosen.why)
+    else:
+        chosen = load_profile(profile or ("llama-2-7b" if gpu else None))
     training, shape = training_of(resolve_model(model, chosen)), chosen.file.shape
     check_names(training.sft, training.lora)
+    if shape is None and weights is not None:
+        reporter.say(weights_memory(weights_facts(base_weights(chosen)), chosen.file.quantization, card))
+        return
     if shape is None:
         raise UsageError(f"profile {chosen.name} has no `shape`", "copy the sizes from the model's config.json")
     if card is None:

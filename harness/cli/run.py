@@ -16,6 +16,8 @@ from harness.cli.options import (
     QuantizationOption,
     RunNameOption,
     SplitOption,
+    TrainOnOption,
+    WeightsOption,
     words,
 )
 from harness.cluster.actors import Actors, ExecutorName, parse_actors
@@ -27,10 +29,12 @@ _ANSWERS = "How models are trained and answer"
 def run(
     models: Annotated[
         str,
-        typer.Option(help="Model files of the profile, profile/model paths, or model and adapter folders."),
+        typer.Option(help="Model files of the profile, profile/model paths, model and adapter folders, hub ids."),
     ] = "base,base-fewshot,tuned",
+    weights: WeightsOption = None,
     profile: ProfileOption = None,
     suites: Annotated[str | None, typer.Option(help="Names or folders of suites. Default: the profile's.")] = None,
+    train_on: TrainOnOption = None,
     data: DataOption = None,
     split: SplitOption = None,
     limit: LimitOption = None,
@@ -90,7 +94,9 @@ def run(
         RunConfig(
             models=words(models, "--models"),
             profile=profile,
+            weights=words(weights, "--weights"),
             suites=words(suites, "--suites"),
+            train_on=train_on,
             data=parse_data_options(data or []),
             split=tuple(split or ()),
             limit=limit,

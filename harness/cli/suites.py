@@ -108,7 +108,7 @@ def _lowered(suite: Suite) -> list[str]:
     found = []
     for name in profile_names():
         file = load_profile(name).file
-        if file.max_new_tokens and file.max_new_tokens < free and suite.name in (*file.suites, file.training_suite):
+        if file.max_new_tokens and file.max_new_tokens < free and suite.name in file.suites:
             lowered = reach(file.max_new_tokens, tasks, estimated_tokens, estimated=True)
             found.append(f"profile {name} lowers it: {lowered}")
     return found

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import DataOption, ProfileOption, QuantizationOption, SplitOption, TrainedModelArgument
+from harness.cli.options import (
+    DataOption,
+    ProfileOption,
+    QuantizationOption,
+    SplitOption,
+    TrainedModelArgument,
+    TrainOnOption,
+    WeightsOption,
+    one_model_config,
+)
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,7 +26,9 @@ if TYPE_CHECKING:
 
 def train(
     model: TrainedModelArgument = "tuned",
+    weights: WeightsOption = None,
     profile: ProfileOption = None,
+    train_on: TrainOnOption = None,
     data: DataOption = None,
     split: SplitOption = None,
     quantization: QuantizationOption = None,
@@ -40,7 +51,7 @@ def train(
     from harness.cli.merge_check import say_how_far_it_moved
     from harness.model.load import choose_precision
     from harness.model.profile import base_weights
-    from harness.pipeline.config import one_model_config, resolve
+    from harness.pipeline.config import resolve
     from harness.pipeline.prepare import prepare
     from harness.progress import ProgressReporter
     from harness.storage.outputs import check_folder, output_folder
@@ -48,7 +59,7 @@ def train(
     from harness.train.push_to_hub import push_adapter
 
     reporter = ProgressReporter() if processes.is_main_process() else ProgressReporter(Console(quiet=True))
-    config = one_model_config(model, profile, data or (), split or (), quantization)
+    config = one_model_config(model, weights, profile, train_on, data, split, quantization)
     plan = resolve(config, models_only=True, measured_later=merge is not None)
     reporter.say(f"profile {plan.profile.name}: {plan.profile.why}")
     training_of(plan.specs[-1])
@@ -78,14 +89,14 @@ def train(
             shutil.copytree(folder, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("checkpoints"))
         folder = out
     reporter.say(f"adapter: {folder}")
-    weights = base_weights(candidate.spec.profile)
+    base = base_weights(candidate.spec.profile)
     if push is not None:
-        reporter.say(f"pushed to {push_adapter(folder, push, weights)}")
+        reporter.say(f"pushed to {push_adapter(folder, push, base)}")
     if merge is not None:
         del candidate  # its weights make room
         with reporter.stage("merging"):
             precision = choose_precision(plan.profile.file.quantization, plan.profile.file.dtype)
-            export_merged(weights, precision, folder, trained.sha256, merge)
+            export_merged(base, precision, folder, trained.sha256, merge)
         say_how_far_it_moved(model, merge, config, reporter)
 
 

@@ -17,7 +17,7 @@ PACKED = ("llama",)
 """Architectures whose rows are trained side by side in one sequence: their attention is known to keep them apart."""
 
 
-def adhoc_profile(word: str, quantization: Quantization | None = None) -> Profile:
+def adhoc_profile(word: str, quantization: Quantization | None = None, card: Card | None = None) -> Profile:
     """Return the profile of the weights that a word names: how they are asked, held and fine-tuned.
 
     Prompts go through the model's own chat template, where it has one, in the words of the embedded profile; else they
@@ -26,6 +26,7 @@ def adhoc_profile(word: str, quantization: Quantization | None = None) -> Profil
     Args:
         word: A model's folder, a GGUF file, or a hub id, with or without @REVISION.
         quantization: How the weights are held; None chooses for the card.
+        card: The GPU that they are to be held on; None is this machine's, if it has one.
 
     Raises:
         UsageError: the word names no weights.
@@ -33,7 +34,7 @@ def adhoc_profile(word: str, quantization: Quantization | None = None) -> Profil
     """
     weights = weights_named(word)
     facts = weights_facts(weights)
-    card = this_card()
+    card = card or this_card()
     file = _profile_file(weights, facts, card, quantization)
     models = {
         "base": ModelFile(description="The model as published."),
@@ -59,7 +60,6 @@ def _profile_file(
         chat=facts.chat,
         quantization=quantization or _fitting_quantization(facts, card),
         batch_size=(instructed if card else embedded).batch_size,
-        training_suite=embedded.training_suite,
         suites=embedded.suites,
     )
 

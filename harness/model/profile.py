@@ -132,6 +132,11 @@ def resolve_model(word: str, profile: Profile, folder: Path = BASELINES_FOLDER) 
     raise UsageError(f"profile {profile.name} has no model '{word}'", did_you_mean(word, known))
 
 
+def names_whole_model(word: str, baselines: Path = BASELINES_FOLDER) -> bool:
+    """Return whether a word names a whole model by itself: its folder, a GGUF file, or OWNER/NAME on the hub."""
+    return not (baselines / f"{word}.yaml").is_file() and _whole_model(word, baselines) is not None
+
+
 def _whole_model(word: str, baselines: Path) -> Weights | None:
     """Return the weights of a word that names a model's folder, a GGUF file, or OWNER/NAME on the hub."""
     path = Path(word)

@@ -1,9 +1,11 @@
-"""`profiles new` and `profiles check`: a profile of a model as files to edit, and whether a profile's files are right."""
+"""A profile of a model as files to edit, and whether the files of a profile are right."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -53,10 +55,14 @@ def _yaml(file: ProfileFile | ModelFile) -> str:
     return yaml.dump(written, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
-def profile_faults(profile: Profile) -> list[str]:
+def profile_faults(profile: Profile, check_training: Callable[[dict[str, Any], dict[str, Any]], None]) -> list[str]:
     """Return what is wrong in a profile's files, a line each; nothing is fetched for it.
 
     The template is tried on a task with an input and on one without.
+
+    Args:
+        profile: What is checked.
+        check_training: Raises UsageError where `sft` or `lora` of a training has a wrong setting.
     """
     faults = []
     renderer = PromptRenderer(profile.file.prompt, chat=False)
@@ -72,7 +78,9 @@ def profile_faults(profile: Profile) -> list[str]:
         ]
     for name in model_names(profile):
         try:
-            read_model_file(profile, name)
+            training = read_model_file(profile, name).train
+            if training is not None:
+                check_training(training.sft, training.lora)
         except UsageError as error:
-            faults.append(str(error))
+            faults.append(f"{name}.yaml: {error}")
     return list(dict.fromkeys(faults))

@@ -86,8 +86,18 @@ class ProfileFile(YamlModel):
     max_new_tokens: int | None = Field(default=None, gt=0)
     """The longest answer, which may only lower the limit that follows a suite's references; None leaves it to them."""
     batch_size: int = Field(default=16, gt=0)
-    training_suite: str
     suites: list[str] = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_old_key(cls, content: Any) -> Any:
+        if isinstance(content, dict) and "training_suite" in content:
+            raise PydanticCustomError(
+                "removed_key",
+                "there is no key 'training_suite' any more: models learn from the suite that is measured",
+                {"hint": "take it out; `--train-on SUITE`, or `suite:` under `train:` in a model file, names another"},
+            )
+        return content
 
 
 _RENAMED = {"watch": "evaluation", "fit": "batch_plan"}

@@ -10,8 +10,10 @@ from typing import Any
 from harness.errors import UsageError
 from harness.model.checkpoint import one_line, read_object
 from harness.model.context import context_length
+from harness.model.gpu_memory import GIB, NF4_BYTES, Card, linear_sizes
 from harness.model.profile_schema import HubWeights, Shape, Weights
 from harness.model.weights import fetch_settings, gguf_file, hub_card
+from harness.types import Quantization
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9][\w.-]{0,95})?(?:@[\w./-]+)?")
 
@@ -128,8 +130,6 @@ def _shape(config: dict[str, Any], model: Any) -> Shape | None:
     """Return the sizes in a Llama's words, if a decoder of those sizes has exactly this model's linear layers."""
     import torch
 
-    from harness.model.gpu_memory import linear_sizes
-
     known = {name: config[name] for name in Shape.model_fields if name in config}
     known.setdefault("num_key_value_heads", known.get("num_attention_heads"))
     try:
@@ -160,6 +160,17 @@ def _of_gguf(path: Path) -> WeightsFacts:
             context=None if length is None else int(length.contents()),
             chat="tokenizer.chat_template" in reader.fields,
         )
+
+
+def weights_memory(facts: WeightsFacts, quantization: Quantization, card: Card | None) -> str:
+    """Return in words what weights alone take, for architectures whose other memory no formula here gives."""
+    size = facts.parameters * (4 if card is None else 2 if quantization == "none" else NF4_BYTES)
+    how = "float32" if card is None else "16 bit" if quantization == "none" else "4 bit"
+    where = "this CPU" if card is None else f"{card.name}, which has {card.memory / GIB:.1f} GiB"
+    return (
+        f"{size / GIB:.2f} GiB of weights in {how} on {where}; what training and answers take besides is known for "
+        "Llama's layers alone"
+    )
 
 
 def _count(parameters: int) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from harness.cluster.actors import Actors, ExecutorName
 from harness.errors import UsageError, did_you_mean
 from harness.generate.backends import check_elsewhere, check_given_tasks, given_models
+from harness.model.adhoc_profile import adhoc_profile
 from harness.model.profile import (
     ModelSpec,
     Profile,
@@ -17,6 +18,7 @@ from harness.model.profile import (
     check_names,
     load_profile,
     model_names,
+    names_whole_model,
     resolve_model,
 )
 from harness.runs.shard import Shard
@@ -37,7 +39,11 @@ class RunConfig:
 
     models: tuple[str, ...] = DEFAULT_MODELS
     profile: str | None = None
+    weights: tuple[str, ...] = ()
+    """Models on the hub or the disk, each of which is a profile by itself, instead of one under baselines/."""
     suites: tuple[str, ...] = ()
+    train_on: str | None = None
+    """The suite whose training part is learnt from, where a model file names none; None is the first measured one."""
     data: Mapping[str, Path] = field(default_factory=dict)
     split: tuple[str, ...] = ()
     """Splits that suites take instead of their default: NAME, or SUITE=NAME."""
@@ -92,6 +98,16 @@ class RunPlan:
     """By the names of models that are trained or see examples: the suite whose training part they learn from."""
     run_name: str
 
+    def what_is_learnt(self) -> str:
+        """Return in words what is trained on what, and measured on what."""
+        by_suite: dict[str, list[str]] = {}
+        for model, suite in self.learns_from.items():
+            by_suite.setdefault(f"{suite.name} ({len(suite.train)} tasks)", []).append(model)
+        learnt = [f"{' and '.join(models)} from the training part of {suite}" for suite, models in by_suite.items()]
+        measured = " and ".join(f"{part.suite.name} ({len(part.tasks)} tasks)" for part in self.measured)
+        learning = f"learning: {'; '.join(learnt)}. " if learnt else ""
+        return f"{learning}measured: the held-out part of {measured}"
+
 
 def resolve(config: RunConfig, *, models_only: bool = False, measured_later: bool = False) -> RunPlan:
     """Resolve profile, models and suites and read all data.
@@ -102,16 +118,16 @@ def resolve(config: RunConfig, *, models_only: bool = False, measured_later: boo
         UsageError: a word means nothing, or the words do not fit together.
     """
     _check(config)
-    profile = load_profile(config.profile)
-    if config.quantization is not None:
-        profile = replace(profile, file=profile.file.model_copy(update={"quantization": config.quantization}))
-    suite_names = [] if models_only else list(dict.fromkeys(config.suites or profile.file.suites))
     words = [word for word in config.models if word not in CONTROL_NAMES]
     if not words:
         raise UsageError("--models names only controls", "name at least one model, such as base")
-    specs = [resolve_model(word, profile) for word in words]
-    locations = _told_apart(find_suite(name) for name in suite_names)
-    used = [*locations.values(), *_learnt_from(specs).values()]
+    profiles = _profiles(config, words)
+    profile = profiles[0]
+    wanted_suites = list(dict.fromkeys(config.suites or profile.file.suites))
+    specs = _specs(words, profiles, with_few_shot=not models_only)
+    locations = _told_apart(find_suite(name) for name in ([] if models_only else wanted_suites))
+    learnt = _learnt_from(specs, config.train_on or wanted_suites[0])
+    used = [*locations.values(), *learnt.values()]
     if measured_later:
         used += [find_suite(name) for name in profile.file.suites]
     check_data_option(config.data, used)
@@ -125,11 +141,7 @@ def resolve(config: RunConfig, *, models_only: bool = False, measured_later: boo
 
             check_metrics(spec.file.train.evaluation)
         check_given_tasks(spec, suites.values())
-    tuned = any(spec.kind == "tuned" for spec in specs)
-    if tuned and not models_only and FEW_SHOT_BASE not in words and FEW_SHOT_BASE in model_names(profile):
-        specs.insert(len([spec for spec in specs if spec.kind == "base"]), resolve_model(FEW_SHOT_BASE, profile))
     check_names(specs, config.models, profile)
-    learnt = _learnt_from(specs)
     all_folders = {
         location.folder.resolve(): suites.get(name) or _load(location, config)
         for name, location in _told_apart([*locations.values(), *learnt.values()]).items()
@@ -142,27 +154,6 @@ def resolve(config: RunConfig, *, models_only: bool = False, measured_later: boo
         measured=tuple(MeasuredSuite(suite, _measured_part(suite, config), config.shard) for suite in suites.values()),
         learns_from={model: all_folders[location.folder.resolve()] for model, location in learnt.items()},
         run_name=_run_name(config, profile),
-    )
-
-
-def one_model_config(
-    model: str,
-    profile: str | None,
-    data: Sequence[str] = (),
-    split: Sequence[str] = (),
-    quantization: Quantization | None = None,
-) -> RunConfig:
-    """Return the configuration of a command for one model, in the words of the command line.
-
-    Raises:
-        UsageError: an option of `--data` has another form than SUITE=FILE, or its file is missing.
-    """
-    return RunConfig(
-        models=(model,),
-        profile=profile,
-        data=parse_data_options(data),
-        split=tuple(split),
-        quantization=quantization,
     )
 
 
@@ -271,16 +262,59 @@ def _why_empty(suite: Suite) -> str:
     return "add rows to its data"
 
 
-def _learnt_from(specs: Sequence[ModelSpec]) -> dict[str, SuiteLocation]:
-    """The suites that models learn from or take examples from, by the models' names."""
-    learning = [spec for spec in specs if spec.file.train or spec.file.few_shot]
-    return {spec.name: find_suite(_training_suite_name(spec, specs)) for spec in learning}
+def _profiles(config: RunConfig, words: Sequence[str]) -> list[Profile]:
+    """Return the profiles whose models are asked for: one, or one for each of several `--weights`.
+
+    A whole model among `--models` is the profile where neither option names one and no base is asked for beside it.
+    """
+    if config.weights and config.profile is not None:
+        raise UsageError("--weights and --profile both say which models there are", "leave one of them out")
+    weights = config.weights
+    if not weights and config.profile is None and "base" not in words:
+        weights = tuple(word for word in words if names_whole_model(word))[:1]
+    if not weights:
+        profile = load_profile(config.profile)
+        if config.quantization is not None:
+            profile = replace(profile, file=profile.file.model_copy(update={"quantization": config.quantization}))
+        return [profile]
+    profiles = [adhoc_profile(word, config.quantization) for word in dict.fromkeys(weights)]
+    names = [profile.name.casefold() for profile in profiles]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            raise UsageError(f"two of --weights are called '{profiles[number].name}'", "rename one of the folders")
+    return profiles
 
 
-def _training_suite_name(spec: ModelSpec, specs: Sequence[ModelSpec]) -> str:
-    """A few-shot model takes its examples from where the first trained model of the run learns: both know the same."""
-    trainings = [other.file.train for other in ([spec] if spec.file.train else specs) if other.file.train]
-    return (trainings[0].suite if trainings else None) or spec.profile.file.training_suite
+def _specs(words: Sequence[str], profiles: Sequence[Profile], *, with_few_shot: bool) -> list[ModelSpec]:
+    """Return the models that the words name, of several profiles each as `profile/model`.
+
+    With `with_few_shot`, examples in the prompt are tried wherever something is tuned: what a user gets without it.
+    """
+    specs: list[ModelSpec] = []
+    for profile in profiles:
+        of_profile = [word for word in words if profile is profiles[0] or word in model_names(profile)]
+        found = [resolve_model(word, profile) for word in of_profile]
+        tuned = any(spec.kind == "tuned" for spec in found)
+        if with_few_shot and tuned and FEW_SHOT_BASE not in words and FEW_SHOT_BASE in model_names(profile):
+            found.insert(len([spec for spec in found if spec.kind == "base"]), resolve_model(FEW_SHOT_BASE, profile))
+        own = model_names(profile) if len(profiles) > 1 else []
+        specs += [replace(spec, name=f"{profile.name}/{spec.name}") if spec.name in own else spec for spec in found]
+    return specs
+
+
+def _learnt_from(specs: Sequence[ModelSpec], usual: str) -> dict[str, SuiteLocation]:
+    """Return the suites that models learn from or take examples from, by the models' names.
+
+    That is the one which the model file names, else the `usual` one. A few-shot model takes its examples from where the
+    first trained model of the run learns: both know the same.
+    """
+    first = next((spec.file.train for spec in specs if spec.file.train), None)
+    found = {}
+    for spec in specs:
+        training = spec.file.train or first
+        if spec.file.train or spec.file.few_shot:
+            found[spec.name] = find_suite((training.suite if training else None) or usual)
+    return found
 
 
 def _measured_part(suite: Suite, config: RunConfig) -> tuple[Task, ...]:

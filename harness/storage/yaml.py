@@ -106,8 +106,8 @@ def validate(model: type[Model], content: Any, place: str) -> Model:
         if fault["type"] == "extra_forbidden":
             hint = did_you_mean(str(fault["loc"][-1]), _known_keys(model, fault["loc"][:-1]))
             raise UsageError(f"{place}: there is no key '{key}'", hint) from None
-        if fault["type"] == "renamed_key":
-            raise UsageError(f"{place}: {key}: {fault['msg']}", fault["ctx"]["hint"]) from None
+        if fault["type"] in ("renamed_key", "removed_key"):
+            raise UsageError(f"{place}: {key + ': ' if key else ''}{fault['msg']}", fault["ctx"]["hint"]) from None
         problem = fault["msg"].removeprefix("Value error, ")
         raise UsageError(
             f"{place}: {key + ': ' if key else ''}{problem}", f"see docs/suites.md; got {fault['input']!r:.60}"

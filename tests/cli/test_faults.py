@@ -134,7 +134,7 @@ def test_no_hub_for_weights(command_line: CommandLine, workplace: Path, no_hub: 
     code, _, error = command_line("run", "--profile", "llama-2-7b", "--data", "html_alpaca=rows.jsonl")
     said = one_line(error)
     assert said.startswith("the weights TinyPixel/Llama-2-7B-bf16-sharded could not be loaded from the hub: ")
-    assert "use `--profile smollm2-135m`, or `--models FOLDER` with weights on disk" in said
+    assert "use `--profile smollm2-135m`, or `--weights FOLDER` with weights on disk" in said
     assert code == 1
 
 

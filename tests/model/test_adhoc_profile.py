@@ -16,6 +16,7 @@ from harness.model.profile import model_names, resolve_model
 from harness.model.profile_files import profile_faults, write_profile
 from harness.model.prompt import PromptRenderer
 from harness.model.weights_facts import is_hub_id, weights_facts, weights_named
+from harness.train.settings import check_names
 from harness.types import Task
 from tests.generate.transformers.architectures import ARCHITECTURES, make
 
@@ -121,12 +122,12 @@ def test_the_same_profile_as_files(tmp_path: Path) -> None:
     adhoc, read = adhoc_profile(str(folder)), load_profile("mine", tmp_path / "baselines")
     assert read.file == adhoc.file
     assert {name: resolve_model(name, read).file for name in model_names(read)} == adhoc.models
-    assert profile_faults(read) == []
+    assert profile_faults(read, check_names) == []
     with pytest.raises(UsageError, match="exists already"):
         write_profile("mine", str(folder), tmp_path / "baselines")
     (written / "profile.yaml").write_text(
         (written / "profile.yaml").read_text().replace("{{ input }}", "").replace("{{ prompt }}", "a page")
     )
     (written / "tuned.yaml").write_text("train: {sfd: {}}")
-    faults = profile_faults(load_profile("mine", tmp_path / "baselines"))
+    faults = profile_faults(load_profile("mine", tmp_path / "baselines"), check_names)
     assert len(faults) == 3 and "sfd" in faults[-1]

@@ -253,7 +253,6 @@ def embedded_workplace(workplace: Path, embedded_folder: Path, own_cache: Path) 
     changes: list[tuple[str, Callable[[str], str]]] = [
         ("batch_size: 32", lambda line: f"{line}\nmax_new_tokens: 24"),
         ("[html_starter]", lambda line: "[small]"),
-        ("training_suite: html_starter", lambda line: "training_suite: small"),
     ]
     for line, change in changes:
         assert line in profile
