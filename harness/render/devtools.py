@@ -160,7 +160,7 @@ class Session:
 
     def __init__(self, connection: Connection, number: str) -> None:
         self._connection = connection
-        self.number = number
+        self._number = number
 
     async def send(self, method: str, parameters: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Send a command to the target and return its answer.
@@ -168,7 +168,7 @@ class Session:
         Raises:
             DevToolsError: it was refused, or the browser is gone.
         """
-        return await self._connection.post(method, parameters, self.number)
+        return await self._connection.post(method, parameters, self._number)
 
 
 def _end(processes: list[psutil.Process], patience: float) -> None:

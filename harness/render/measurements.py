@@ -8,12 +8,21 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import sys
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from harness.render.settings import CLOCK, MAX_ELEMENTS, MAX_TEXT, SCREENSHOT_MAX_HEIGHT, VIEWPORT_HEIGHT, Deadlines
+from harness.render.settings import (
+    CLOCK,
+    FONTS,
+    MAX_ELEMENTS,
+    MAX_TEXT,
+    SCREENSHOT_MAX_HEIGHT,
+    VIEWPORT_HEIGHT,
+    Deadlines,
+)
 
 _FOLDER = Path(__file__).parent
 _MAX_TEXT_NODES = 5_000
@@ -68,6 +77,11 @@ class PageMeasurer:
                 "blockText": _MAX_BLOCK_TEXT,
             }
         )
+
+    async def set_fonts(self) -> None:
+        """Say what the generic font families are, before the page is opened."""
+        if sys.platform == "linux":
+            await self._cdp.send("Page.setFontFamilies", {"fontFamilies": FONTS})
 
     async def enter(self, frame: str | None = None) -> None:
         """Make an isolated world in the present document; another document needs another one.

@@ -13,12 +13,14 @@ import psutil
 
 from harness.errors import HarnessError
 from harness.render.browser import BrowserChoice
+from harness.render.checks import failed_checks
 from harness.render.devtools import Connection
 from harness.render.isolated_page import BrowserGone, IsolatedPage
-from harness.render.launch import Room, launch, launch_shared, wrapper
+from harness.render.launch import Room, launch, launch_shared, shared_arguments, wrapper
 from harness.render.memory import MemoryWatch
+from harness.render.outcome import oversize
 from harness.render.settings import RenderRequest, RenderSettings, worker_count
-from harness.render.shared_tab import SharedTabRenderer
+from harness.render.shared_process import SharedProcess
 from harness.types import Rendering
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ class _BrowserSlot:
         self._browser: Browser | None = None
         self._process: psutil.Process | None = None
         self._pages = 0
-        self.shared_tab = SharedTabRenderer(pool.settings, pool.start_shared) if pool.shares else None
+        self.shared = SharedProcess(pool.settings, pool.start_shared) if pool.shares else None
 
     async def browser(self) -> Browser:
         """Return the browser, a new one if the old one is too old or dead."""
@@ -60,7 +62,7 @@ class _BrowserSlot:
 
     async def end(self) -> None:
         """Close all that runs here."""
-        await asyncio.gather(self.dismiss(), *([self.shared_tab.close()] if self.shared_tab else []))
+        await asyncio.gather(self.dismiss(), *([self.shared.close()] if self.shared else []))
 
     def kill(self) -> None:
         """Kill the browser with all its processes."""
@@ -79,6 +81,7 @@ class Pool:
         self._choice = choice
         self._room: Room | None = None
         self._program: str | None = None
+        self._shared_arguments: list[str] = []
         self._playwright: Playwright | None = None
         self._driver: psutil.Process | None = None
         self._watch: MemoryWatch | None = None
@@ -123,14 +126,16 @@ class Pool:
 
     async def start_shared(self) -> Connection:
         """Start a browser for shared tabs; see `launch_shared`."""
-        assert self._room is not None
-        assert self._program is not None
-        return await launch_shared(self._program, self._room, self.settings)
+        assert self._playwright is not None and self._room is not None and self._program is not None
+        async with self._starting:
+            if not self._shared_arguments:
+                self._shared_arguments = await shared_arguments(self._playwright, self._room, self.settings)
+        return await launch_shared(self._program, self._room, self._shared_arguments)
 
     def _is_browser(self, process: psutil.Process, parent: int) -> bool:
         if self._driver is not None and parent == self._driver.pid:
             return True
-        return any(slot.shared_tab is not None and slot.shared_tab.pid == process.pid for slot in self._all)
+        return any(slot.shared is not None and slot.shared.pid == process.pid for slot in self._all)
 
     def _browsers(self) -> list[psutil.Process]:
         with contextlib.suppress(psutil.Error):
@@ -178,14 +183,17 @@ class Pool:
     async def _once(self, slot: _BrowserSlot, request: RenderRequest) -> Rendering:
         """Try the shared tab first; what it gives up, and every page with task checks, is measured alone."""
         started = time.perf_counter()
-        if slot.shared_tab is not None and not request.checks:
+        if too_large := oversize(request.html):
+            checks = failed_checks(request.checks, "the page's outcome is too-large") if request.checks else None
+            return Rendering("too-large", too_large, seconds=time.perf_counter() - started, checks=checks)
+        if slot.shared is not None and not request.checks:
             try:
-                shared = await slot.shared_tab.render(request)
+                rendering = await slot.shared.render(request)
             except OSError:
-                slot.shared_tab = None  # the browser that is started alone will say what is wrong
+                slot.shared = None  # the browser that is started alone will say what is wrong
             else:
-                if shared is not None:
-                    return shared
+                if rendering is not None:
+                    return rendering
         tried = time.perf_counter() - started
         limits = self.settings.deadlines
         alone = await self._attempts(slot, request, min(limits.page, max(limits.load, limits.all - tried)))

@@ -13,6 +13,20 @@ RENDERER_VERSION: Final = 3
 DESKTOP_WIDTH: Final = 1280
 PHONE_WIDTH: Final = 375
 VIEWPORT_HEIGHT: Final = 800
+LOCALE: Final = "en-US"
+TIME_ZONE: Final = "UTC"
+COLOR_SCHEME: Final = "light"
+REDUCED_MOTION: Final = "reduce"
+FORCED_COLORS: Final = "none"
+FONTS: Final = {
+    "standard": "Times New Roman",
+    "fixed": "Monospace",
+    "serif": "Times New Roman",
+    "sansSerif": "Arial",
+    "cursive": "Comic Sans MS",
+    "fantasy": "Impact",
+}
+"""What CSS's generic families are on Linux; fontconfig says which fonts of the machine that means."""
 SCREENSHOT_MAX_HEIGHT: Final = 8_000
 """CSS px; a page of 400,000 px breaks full-page screenshots."""
 

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from harness.render import Renderer, RenderRequest, RenderSettings
-from harness.render.shared_tab import SharedTabRenderer
+from harness.render.shared_process import SharedProcess
 from harness.types import Rendering
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="pages share a process on Linux only")
@@ -49,9 +49,9 @@ PLAIN = "<!DOCTYPE html><title>x</title><p>Plain"
 def visits(browser_there: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, str, int]]]:
     """For each page that went into the shared process: its key, why it was given up, and the process it was in."""
     went: list[tuple[str, str, int]] = []
-    render = SharedTabRenderer.render
+    render = SharedProcess.render
 
-    async def recorded(self: SharedTabRenderer, request: RenderRequest) -> Rendering | None:
+    async def recorded(self: SharedProcess, request: RenderRequest) -> Rendering | None:
         result = await render(self, request)
         pages = []
         for process in psutil.Process(self.pid).children(recursive=True) if self.pid else []:
@@ -61,7 +61,7 @@ def visits(browser_there: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[lis
         went.append((request.key, self.why, pages[0] if pages else 0))
         return result
 
-    monkeypatch.setattr(SharedTabRenderer, "render", recorded)
+    monkeypatch.setattr(SharedProcess, "render", recorded)
     yield went
 
 
@@ -145,9 +145,9 @@ def test_a_lane_whose_browser_dies_goes_on_with_another(browser_there: None) -> 
         assert renderer.render([RenderRequest("a", PLAIN)])["a"].outcome == "ok"
         assert renderer._pool is not None
         (slot,) = renderer._pool._all
-        assert slot.shared_tab is not None and slot.shared_tab._connection is not None
-        first = slot.shared_tab.pid
-        slot.shared_tab._connection.kill()
+        assert slot.shared is not None and slot.shared._connection is not None
+        first = slot.shared.pid
+        slot.shared._connection.kill()
         assert renderer.render([RenderRequest("b", PLAIN)])["b"].outcome == "ok"
         assert renderer.render([RenderRequest("c", PLAIN)])["c"].outcome == "ok"
-        assert slot.shared_tab.pid != first
+        assert slot.shared.pid != first
