@@ -164,30 +164,36 @@ class _Pool:
     """As many workers as there are cores, started when first needed."""
 
     def __init__(self) -> None:
-        self._slots: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
         self._pid = os.getpid()
         self.size = max(1, min(8, os.cpu_count() or 1))
-        for _ in range(self.size):
-            self._slots.put(None)
+        self._places = threading.Semaphore(self.size)
+        self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
 
     def take(self) -> _Worker:
         if self._pid != os.getpid():  # after a fork the workers belong to the parent
             self.__init__()  # type: ignore[misc]
-        # A started worker is put back first in line by `put`, so a single-threaded caller uses one process only.
-        worker = self._slots.get()
-        if worker is not None and not worker.alive():
-            worker.kill()
-            worker = None
-        return worker or _Worker()
+        self._places.acquire()
+        try:
+            # The last one first, so a single-threaded caller uses one process only.
+            while not (worker := self._idle.get_nowait()).alive():
+                worker.kill()
+        except queue.Empty:
+            try:
+                return _Worker()
+            except BaseException:
+                self._places.release()
+                raise
+        return worker
 
     def put(self, worker: _Worker | None) -> None:
-        self._slots.put(worker)
+        """Give back the place that was taken, with its worker unless that is dead."""
+        if worker is not None:
+            self._idle.put(worker)
+        self._places.release()
 
     def close(self) -> None:
-        while not self._slots.empty():
-            worker = self._slots.get()
-            if worker is not None:
-                worker.kill()
+        while not self._idle.empty():
+            self._idle.get().kill()
 
 
 _pool = _Pool()

@@ -31,7 +31,7 @@ _HEALTHY = 1.5
 
 
 class _BrowserSlot:
-    """One browser at work, replaced when it is old or broken, and a shared tab for pages that may share a process."""
+    """One browser at work, replaced when it is old or broken, and a shared process for pages that may go into one."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -125,7 +125,7 @@ class Pool:
         return browser, news[0] if news else None
 
     async def start_shared(self) -> Connection:
-        """Start a browser for shared tabs; see `launch_shared`."""
+        """Start a browser for a shared process; see `launch_shared`."""
         assert self._playwright is not None and self._room is not None and self._program is not None
         async with self._starting:
             if not self._shared_arguments:
@@ -181,7 +181,7 @@ class Pool:
             self._free.put_nowait(slot)
 
     async def _once(self, slot: _BrowserSlot, request: RenderRequest) -> Rendering:
-        """Try the shared tab first; what it gives up, and every page with task checks, is measured alone."""
+        """Try the shared process first; what it gives up, and every page with task checks, is measured alone."""
         started = time.perf_counter()
         if too_large := oversize(request.html):
             checks = failed_checks(request.checks, "the page's outcome is too-large") if request.checks else None

@@ -151,3 +151,37 @@ def test_a_lane_whose_browser_dies_goes_on_with_another(browser_there: None) -> 
         assert renderer.render([RenderRequest("b", PLAIN)])["b"].outcome == "ok"
         assert renderer.render([RenderRequest("c", PLAIN)])["c"].outcome == "ok"
         assert slot.shared.pid != first
+
+
+def test_both_browsers_start_with_the_arguments_of_playwright_and_the_safeguards(browser_there: None) -> None:
+    """Playwright's own change with its versions: what one kind of page gets, the other gets too."""
+    with Renderer(RenderSettings(workers=1, axe=False)) as renderer:
+        done = renderer.render([RenderRequest("shared", PLAIN), RenderRequest("alone", "<p>x<script>throw 1</script>")])
+        assert {key: rendering.outcome for key, rendering in done.items()} == {"shared": "ok", "alone": "script-error"}
+        assert renderer._pool is not None
+        (slot,) = renderer._pool._all
+        (browser,) = renderer._pool._browsers()
+        alone, shared = (
+            {argument for argument in process.cmdline() if argument.startswith("--")}
+            for process in (browser, psutil.Process(slot.shared.pid if slot.shared else None))
+        )
+
+    def features(arguments: set[str]) -> set[str]:
+        (listed,) = (each for each in arguments if each.startswith("--disable-features="))
+        return set(listed.removeprefix("--disable-features=").split(","))
+
+    assert features(shared) - features(alone) == {
+        "IsolateOrigins",
+        "site-per-process",
+        "SpareRendererForSitePerProcess",
+    }
+    assert features(alone) <= features(shared)
+    differ = {each.partition("=")[0] for each in alone ^ shared}
+    assert differ == {
+        "--disable-features",
+        "--disable-site-isolation-trials",
+        "--renderer-process-limit",
+        "--lang",
+        "--user-data-dir",
+    }
+    assert "--host-resolver-rules=MAP * ~NOTFOUND" in shared
