@@ -44,15 +44,15 @@ class IsolatedPage:
         request: RenderRequest,
         settings: RenderSettings,
         kill: Callable[[], None],
-        patience: float | None = None,
+        patience: float,
     ) -> None:
-        """`patience` in seconds takes the place of `Deadlines.page` where some of that is spent already."""
+        """`patience` is how many seconds are left for all but the task checks."""
         self._browser = browser
         self._kill = kill
         self._request = request
         self._settings = settings
         self._limits = settings.deadlines
-        self._patience = settings.deadlines.page if patience is None else patience
+        self._patience = patience
         self._context: BrowserContext | None = None
         self._begin()
 
@@ -133,9 +133,6 @@ class IsolatedPage:
                 if last or time.monotonic() > end:
                     raise Stalled("its document is replaced again and again") from None
         raise AssertionError("unreachable")
-
-    def verify(self) -> None:
-        """Go on, whatever the page did: what counts is recorded."""
 
     async def _open(self) -> Page:
         context = await self._own(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from harness.errors import HarnessError
+from harness.render import processes
 from harness.render.browser import BrowserChoice
 from harness.render.checks import failed_checks
 from harness.render.devtools import Connection
@@ -67,10 +68,7 @@ class _BrowserSlot:
     def kill(self) -> None:
         """Kill the browser with all its processes."""
         if self._process is not None:
-            with contextlib.suppress(psutil.Error):
-                for process in (self._process, *self._process.children(recursive=True)):
-                    with contextlib.suppress(psutil.Error):
-                        process.kill()
+            processes.kill(processes.family(self._process.pid))
 
 
 class Pool:
@@ -151,22 +149,15 @@ class Pool:
         """Stop everything and leave nothing behind."""
         if self._watching is not None:
             self._watching.cancel()
-        strays = self._family()
+        strays = processes.family(self._driver.pid) if self._driver is not None else []
         with contextlib.suppress(Exception):
             await asyncio.gather(*(slot.end() for slot in self._all))
         if self._playwright is not None:
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(self._playwright.stop(), 5)
-        await asyncio.to_thread(_reap, strays)
+        await asyncio.to_thread(processes.end, strays, 1)
         if self._room is not None:
             await asyncio.to_thread(self._room.clear)
-
-    def _family(self) -> list[psutil.Process]:
-        if self._driver is None:
-            return []
-        with contextlib.suppress(psutil.Error):
-            return [self._driver, *self._driver.children(recursive=True)]
-        return []
 
     async def render(self, request: RenderRequest) -> Rendering:
         """Return the rendering of one page; a fault of ours is `unscored` with the reason."""
@@ -269,13 +260,3 @@ def _is_driver(process: psutil.Process) -> bool:
         return any("playwright" in part for part in process.cmdline())
     except psutil.Error:
         return False
-
-
-def _reap(processes: list[psutil.Process]) -> None:
-    """Kill what is still alive of `processes` after a moment's grace."""
-    with contextlib.suppress(psutil.Error):
-        _, alive = psutil.wait_procs(processes, timeout=1)
-        for process in alive:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        psutil.wait_procs(alive, timeout=3)

@@ -98,7 +98,7 @@ class RenderSettings:
     heap_memory: int = 256
     """MiB of JavaScript heap per page."""
     shared_process: bool = True
-    """Let well-behaved pages without task checks share a process, one after the other (`harness.render.shared_process`)."""
+    """Let pages without task checks share a process one after the other, see `harness.render.shared_process`."""
     pages_per_process: int = 50
     """A shared process is replaced after so many pages."""
     pages_per_browser: int = 150

@@ -8,15 +8,16 @@ import contextlib
 from collections.abc import Awaitable, Mapping
 from typing import Any
 
-from harness.render.devtools import Connection, Session
+from harness.render.devtools import Connection
 from harness.render.heard import Heard
-from harness.render.measurements import PageMeasurer, metrics, script
+from harness.render.measurements import PageMeasurer, script
 from harness.render.page_events import origin
 from harness.render.settings import (
     COLOR_SCHEME,
     DESKTOP_WIDTH,
     FORCED_COLORS,
     LOCALE,
+    MAX_ELEMENTS,
     REDUCED_MOTION,
     Deadlines,
     RenderRequest,
@@ -64,48 +65,51 @@ class SharedTab:
         self.session = session
         self.heard = Heard()
         self.url = origin(request)
-        self.measurer = PageMeasurer(Session(connection, session), limits)
+        self.measurer = PageMeasurer(self, limits)
         self._connection = connection
         self._body = base64.b64encode(request.html.encode("utf-8", "replace")).decode()
         self._served = False
         self._frame = ""
+        self._loaded = False
         self._error = False
         self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         connection.listen(session, self._event)
 
     async def prepare(self) -> None:
         """Close every door before the document is asked for; all in one go, in the order of sending."""
-        post, session = self._connection.post, self.session
         features = [{"name": name, "value": value} for name, value in _MEDIA.items()]
         await asyncio.gather(
-            post("Page.enable", None, session),
-            post("Runtime.enable", None, session),
-            post("Log.enable", None, session),
-            post("Network.enable", None, session),
-            post("Network.emulateNetworkConditions", _OFFLINE, session),
-            post("Fetch.enable", {"patterns": [{"urlPattern": "*"}]}, session),
-            post("Target.setAutoAttach", ATTACH, session),
-            post("Page.addScriptToEvaluateOnNewDocument", {"source": script("guard.js")}, session),
-            post("Emulation.setFocusEmulationEnabled", {"enabled": True}, session),
-            post("Emulation.setUserAgentOverride", {"userAgent": "", "acceptLanguage": LOCALE}, session),
-            post("Emulation.setEmulatedMedia", {"media": "", "features": features}, session),
-            post("Emulation.setDeviceMetricsOverride", metrics(DESKTOP_WIDTH), session),
+            self.send("Page.enable"),
+            self.send("Runtime.enable"),
+            self.send("Log.enable"),
+            self.send("Network.enable"),
+            self.send("Network.emulateNetworkConditions", _OFFLINE),
+            self.send("Fetch.enable", {"patterns": [{"urlPattern": "*"}]}),
+            self.send("Target.setAutoAttach", ATTACH),
+            self.send("Page.addScriptToEvaluateOnNewDocument", {"source": script("guard.js")}),
+            self.send("Emulation.setFocusEmulationEnabled", {"enabled": True}),
+            self.send("Emulation.setUserAgentOverride", {"userAgent": "", "acceptLanguage": LOCALE}),
+            self.send("Emulation.setEmulatedMedia", {"media": "", "features": features}),
+            self.measurer.resize(DESKTOP_WIDTH),
             self.measurer.set_fonts(),
-            post("Runtime.runIfWaitingForDebugger", None, session),
+            self.send("Runtime.runIfWaitingForDebugger"),
         )
+
+    def send(self, method: str, params: Mapping[str, Any] | None = None, /) -> asyncio.Future[dict[str, Any]]:
+        """Send a command at once; the future brings its answer, or raises DevToolsError."""
+        return self._connection.post(method, params, self.session)
 
     async def load(self) -> dict[str, Any]:
         """Load the document and return what was measured when it had settled."""
-        told = await self._connection.post("Page.navigate", {"url": self.url}, self.session)
+        told = await self.send("Page.navigate", {"url": self.url})
         if told.get("errorText"):
             raise Unusual(str(told["errorText"]))
         await self.measurer.enter(str(told["frameId"]))
-        return await self.measurer.measure("whole")
-
-    def verify(self) -> None:
-        """Raise Unusual where an error was not caught."""
-        if self._error:
+        measured = await self.measurer.measure("whole")
+        if self._error and measured["elements"] <= MAX_ELEMENTS:
             raise Unusual("an uncaught error")
+        self._loaded = True
+        return measured
 
     async def unless_unusual(self, work: Awaitable[None]) -> None:
         """Await `work`, but stop it at the first unusual thing.
@@ -148,7 +152,9 @@ class SharedTab:
         if method == "Fetch.requestPaused":
             self._answer(told)
         elif method == "Runtime.exceptionThrown":
-            self._error = True  # one is too many, which the flood of them has to be told from
+            self._error = True  # one is too many, but while the page loads a flood of them is told from that
+            if self._loaded:
+                self.stop("an uncaught error")
         elif method == "Page.frameNavigated":
             frame = told["frame"]
             if "parentId" not in frame and frame["url"] not in (self.url, "about:blank"):
@@ -165,15 +171,14 @@ class SharedTab:
 
     def _answer(self, told: Mapping[str, Any]) -> None:
         request, kind, number = told["request"], str(told["resourceType"]).lower(), told["requestId"]
-        post, session = self._connection.post, self.session
         if request["url"] == self.url and kind == "document" and not self._served:
             self._served = True
             self._frame = told["frameId"]
             headers = [{"name": "content-type", "value": "text/html; charset=utf-8"}]
             answer = {"requestId": number, "responseCode": 200, "responseHeaders": headers, "body": self._body}
-            post("Fetch.fulfillRequest", answer, session)
+            self.send("Fetch.fulfillRequest", answer)
             return
         if (kind == "document" and told["frameId"] == self._frame) or request["method"] == "OPTIONS":
             self.stop("a navigation or a preflight")
         self.heard.refuse(request["url"], kind)
-        post("Fetch.failRequest", {"requestId": number, "errorReason": "InternetDisconnected"}, session)
+        self.send("Fetch.failRequest", {"requestId": number, "errorReason": "InternetDisconnected"})

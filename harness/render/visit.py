@@ -47,10 +47,6 @@ class Tab(Protocol):
         """Load the document and return what `measure.js` found when it had settled."""
         ...
 
-    def verify(self) -> None:
-        """Raise where what the page did meanwhile ends the visit."""
-        ...
-
 
 async def answer(step: Awaitable[T], limit: float, what: str) -> T:
     """Await a step that the page has to answer within `limit` seconds.
@@ -95,11 +91,9 @@ class Visit:
         self.parts["desktop"] = measured = await tab.load()
         if measured["elements"] > MAX_ELEMENTS:
             raise TooLarge(f"{measured['elements']} elements")
-        tab.verify()
         await self._shoot(tab, "desktop", DESKTOP_WIDTH)
         await answer(tab.measurer.resize(PHONE_WIDTH), limit, "resizing")
         self.parts["phone"] = await answer(tab.measurer.measure("geometry"), limit, "measuring")
-        tab.verify()
         await self._shoot(tab, "phone", PHONE_WIDTH)
 
     async def accessibility(self, tab: Tab) -> None:
