@@ -106,10 +106,12 @@ def test_thirty_slow_pages_cost_a_parser_their_deadlines_and_no_other_page_anyth
         pytest.skip("one core parses one page at a time")
     pages = {name: make() for name, make in HOSTILE.items()}
     assert len(pages) >= 30
+    began = time.monotonic()
     workers = [parser_pool._pool.take() for _ in range(2)]
     for worker in workers:
         assert worker.ask("tree_errors", ("<p>", True), 10) == (True, [])
         parser_pool._pool.put(worker)
+    start = time.monotonic() - began
     over = threading.Event()
     waits: list[float] = []
 
@@ -139,11 +141,15 @@ def test_thirty_slow_pages_cost_a_parser_their_deadlines_and_no_other_page_anyth
         finally:
             over.set()
         other.result()
-    print(len(overran), "overran; the costliest:", max(costs.values()), "; a good page:", len(waits), max(waits))
+    print(
+        f"{len(overran)} overran, the costliest {max(costs.values())}; {len(waits)} good pages, {max(waits)}; {start}"
+    )
     # A process that is started anew loads the parsers, and the pages beside are counted too.
     assert max(costs.values()) < parser_pool.PARSE_SECONDS + 3
-    assert len(waits) > 20
-    assert max(waits) < parser_pool.PARSE_SECONDS / 2
+    # A page may wait for a process that is started in place of a killed one, but never for another page.
+    assert len(waits) > 100
+    assert sorted(waits)[len(waits) * 99 // 100] < 1
+    assert max(waits) < 1 + 3 * start
 
 
 TAGS = ["html", "head", "body", "p", "div", "b", "i", "a", "table", "tr", "td", "select", "option", "template", "svg"]
