@@ -93,6 +93,13 @@ def test_a_page_comes_out_of_a_shared_process_as_out_of_its_own(visits: list[tup
     assert "en-US" in shared["tells"].visible_text and "said 1" in shared["tells"].console_errors
 
 
+def test_a_root_that_a_page_replaces_as_it_loads_is_measured_no_more(visits: list[tuple[str, str, int]]) -> None:
+    page = "<p>Text<script>onload = () => document.documentElement.replaceWith(document.createElement('html'))</script>"
+    done = render(RenderSettings(workers=1, axe=False), **{f"p{number}": page for number in range(6)})
+    assert {(key, why) for key, why, _ in visits} == {(key, "") for key in done}
+    assert {(rendering.outcome, rendering.visible_text) for rendering in done.values()} == {("blank", "")}
+
+
 def test_nothing_of_a_page_reaches_the_next_one(visits: list[tuple[str, str, int]]) -> None:
     settings = RenderSettings(workers=1, axe=False)
     first = render(settings, reads=READS)["reads"]
