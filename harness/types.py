@@ -195,7 +195,7 @@ class Rendering:
     stable: bool | None = None
     """False where two renderings differed; None where only one was made."""
     screenshots: Mapping[str, bytes] = field(default_factory=dict)
-    """WebP or PNG bytes by "desktop" and "phone"."""
+    """PNG bytes by "desktop" and "phone"."""
     blocks: tuple[Block, ...] | None = None
     """What is laid out at 1280 px; None where the page was not measured."""
     checks: tuple[CheckResult, ...] | None = None

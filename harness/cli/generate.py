@@ -100,8 +100,7 @@ def _show(page: Page, reporter: ProgressReporter) -> None:
     picture = rendering.screenshots.get("desktop")
     if picture is None:
         raise HarnessError(f"there is no picture of this page: {rendering.outcome}", rendering.detail)
-    suffix = ".png" if picture.startswith(b"\x89PNG") else ".webp"
-    with tempfile.NamedTemporaryFile(prefix="page-", suffix=suffix, delete=False) as file:
+    with tempfile.NamedTemporaryFile(prefix="page-", suffix=".png", delete=False) as file:
         file.write(picture)
     reporter.say(f"screenshot: {file.name}")
     webbrowser.open(Path(file.name).as_uri())

@@ -43,11 +43,6 @@ class BrowserChoice:
     version: str
     why: str
 
-    @property
-    def headless_shell(self) -> bool:
-        """Whether this is the headless shell, which renders about twice as fast as the full browser."""
-        return "headless" in self.name
-
 
 @functools.cache
 def find_browser() -> BrowserChoice:

@@ -126,11 +126,10 @@ class Scorer:
         }
 
     def _shots(self, rendering: Rendering) -> dict[str, str]:
-        shots = {}
-        for screen, picture in rendering.screenshots.items():
-            suffix = "png" if picture.startswith(b"\x89PNG") else "webp"
-            shots[screen] = self.write_shot(picture, f"{_digest(picture)}.{suffix}")
-        return shots
+        return {
+            screen: self.write_shot(picture, f"{_digest(picture)}.png")
+            for screen, picture in rendering.screenshots.items()
+        }
 
 
 def refuse(row_of: Task, suite: str, completion: Completion, why: str) -> Row:
