@@ -368,14 +368,25 @@ def suites_new(
     name: Annotated[str, typer.Argument(help="The suite's name; a folder of that name is made.")],
     source: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--from", metavar="FILE|HUB-ID", help="A JSONL, JSON, CSV, Parquet or YAML file, or a hub id."),
+        typer.Option(
+            "--from",
+            metavar="FILE|FOLDER|HUB-ID",
+            help="A JSONL, JSON, CSV, Parquet, Arrow or YAML file, a folder of NAME.md and NAME.html, or a hub id.",
+        ),
     ] = None,
     folder: Annotated[Path, typer.Option("--to", help="Where the suite's folder is made.")] = Path("tasks"),
+    columns: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Columns not to be guessed, such as prompt=question,reference=answer.html,input=."),
+    ] = None,
+    held_out_only: Annotated[
+        bool, typer.Option("--held-out-only", help="Make a benchmark, of which nothing is learnt.")
+    ] = False,
 ) -> None:
     """Write a commented suite.yaml, from a data file with its columns guessed, or with two tasks to begin from."""
     from harness.cli.suites import new_suite
 
-    new_suite(name, source, folder)
+    new_suite(name, source, folder, columns=columns, held_out_only=held_out_only)
 
 
 @cache_app.command("list")

@@ -234,16 +234,19 @@ def _line(console: Console, text: str, indent: int = 0, style: str = "") -> None
     console.print(Padding(line, (0, 0, 0, indent), expand=False) if indent else line)
 
 
-def new_suite(name: str, source: str | None, folder: Path) -> None:
+def new_suite(
+    name: str, source: str | None, folder: Path, *, columns: str | None = None, held_out_only: bool = False
+) -> None:
     """Make the suite `name` and say what to do next.
 
     Raises:
         UsageError: the name, the source or its columns do not do, or there is a suite of that name already.
     """
+    from harness.suite.columns import told_columns
     from harness.suite.load import TASKS_FOLDER
     from harness.suite.new import make_suite
 
-    made = make_suite(name, source, folder)
+    made = make_suite(name, source, folder, told_columns(columns) if columns else None, held_out_only=held_out_only)
     console = Console()
     for file in made.files:
         _line(console, f"written: {file}")

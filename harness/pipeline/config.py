@@ -24,7 +24,7 @@ from harness.model.profile_schema import Quantization
 from harness.runs.shard import Shard
 from harness.storage.cache import content_key, file_sha256
 from harness.suite.load import SuiteLocation, find_suite, load_suite
-from harness.suite.rows import SUFFIXES
+from harness.suite.rows import SUFFIXES, data_sha256
 from harness.suite.split import stratified
 from harness.suite.split_option import check_split_option, chosen_split
 from harness.types import CONTROL_NAMES, Suite, Task
@@ -64,7 +64,7 @@ class RunConfig:
         deciding = asdict(replace(self, name=None, fresh=False, data={}, shard=None))
         for where in ("shard", "check_batch", "executor", "address", "actors"):
             del deciding[where]
-        deciding["data"] = {suite: file_sha256(path) for suite, path in self.data.items()}
+        deciding["data"] = {suite: data_sha256(path) for suite, path in self.data.items()}
         return deciding
 
 
@@ -93,6 +93,8 @@ class RunPlan:
     measured: tuple[MeasuredSuite, ...]
     training_suites: Mapping[str, Suite]
     run_name: str
+    notes: tuple[str, ...] = ()
+    """What is left out of what was asked, for people."""
 
 
 def resolve(config: RunConfig, *, models_only: bool = False) -> RunPlan:
@@ -128,16 +130,19 @@ def resolve(config: RunConfig, *, models_only: bool = False) -> RunPlan:
     check_names(specs, config.models, profile)
     learnt = _learnt_from(specs)
     _told_apart([*locations.values(), *learnt])
+    training_suites = {
+        name: suites.get(name) or _load(location, config) for name, location in _told_apart(learnt).items()
+    }
+    specs, notes = _with_rows_to_learn(specs, training_suites)
     return RunPlan(
         config=config,
         profile=profile,
         specs=tuple(specs),
         controls=CONTROL_NAMES,
         measured=tuple(MeasuredSuite(suite, _measured_part(suite, config), config.shard) for suite in suites.values()),
-        training_suites={
-            name: suites.get(name) or _load(location, config) for name, location in _told_apart(learnt).items()
-        },
+        training_suites=training_suites,
         run_name=_run_name(config, profile),
+        notes=notes,
     )
 
 
@@ -226,7 +231,7 @@ def _load(location: SuiteLocation, config: RunConfig) -> Suite:
     data = _data_by_folder(config.data).get(location.folder.resolve())
     suite = load_suite(location, data, chosen_split(location, config.split))
     for part, tasks in (("training", suite.train), ("held-out", suite.held_out)):
-        if not tasks:
+        if not tasks and not (part == "training" and suite.held_out_only):
             raise UsageError(f"suite {suite.name} has no {part} tasks", _why_empty(suite))
     return suite
 
@@ -240,6 +245,33 @@ def _why_empty(suite: Suite) -> str:
 def _learnt_from(specs: Sequence[ModelSpec]) -> list[SuiteLocation]:
     """The suites that models learn from or take examples from, as their files name them."""
     return [find_suite(training_suite_name(spec, specs)) for spec in specs if spec.file.train or spec.file.few_shot]
+
+
+def _with_rows_to_learn(
+    specs: Sequence[ModelSpec], training_suites: Mapping[str, Suite]
+) -> tuple[list[ModelSpec], tuple[str, ...]]:
+    """Return the models that have rows to learn from, and a line for each few-shot model that has none.
+
+    Raises:
+        UsageError: a model is to be trained on a suite that is held out as a whole, or none is left.
+    """
+    kept, notes = [], []
+    for spec in specs:
+        learns = spec.file.train is not None or spec.file.few_shot > 0
+        suite = training_suites[find_suite(training_suite_name(spec, specs)).name] if learns else None
+        if suite is None or not suite.held_out_only:
+            kept.append(spec)
+        elif spec.file.train is not None:
+            raise UsageError(
+                f"{spec.name} cannot learn from {suite.name}, which is held out as a whole",
+                "name a suite with training rows: `train: {suite: ...}` in its model file, or the profile's "
+                "`training_suite`",
+            )
+        else:
+            notes.append(f"{spec.name} is left out: {suite.name} is held out as a whole, so it has no examples to show")
+    if not kept:
+        raise UsageError(notes[0], "name another model")
+    return kept, tuple(notes)
 
 
 def _measured_part(suite: Suite, config: RunConfig) -> tuple[Task, ...]:
@@ -268,7 +300,7 @@ def parse_data_options(options: Sequence[str]) -> dict[str, Path]:
         name, equals, path = option.partition("=")
         if not equals or not name or not path:
             raise UsageError(f"--data {option} is not SUITE=FILE", "for example --data html_alpaca=rows.jsonl")
-        if not Path(path).is_file():
+        if not Path(path).exists():
             near = [file.name for file in Path(path).parent.glob("*") if file.suffix in SUFFIXES]
             raise UsageError(f"there is no data file {path}", did_you_mean(Path(path).name, near) if near else "")
         if name in data and data[name] != Path(path):

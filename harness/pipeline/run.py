@@ -56,6 +56,8 @@ def carry_out(plan: RunPlan, reporter: ProgressReporter, reports: Path = REPORTS
     reporter.say(f"profile {profile.name}: {profile.why}")
     with RunFolder(plan.run_name, reports) as folder, open_executor(config, reporter.say) as executor:
         reporter.say(f"run {folder.name}")
+        for note in plan.notes:
+            reporter.say(note)
         for part in plan.measured:
             for note in part.suite.notes:
                 reporter.say(f"{part.suite.name}: {note}")

@@ -16,7 +16,7 @@ from harness.errors import UsageError
 from harness.pipeline.config import RunConfig, resolve
 from harness.suite.load import SuiteLocation, load_suite
 from harness.suite.new import MadeSuite, make_suite
-from harness.suite.rows import RawRow, plain_rows, read_data, read_rows
+from harness.suite.rows import plain_rows, read_data, read_rows
 from harness.types import Task
 
 WORDS = ("river", "teapot", "lantern", "compass", "harvest", "walnut")
@@ -322,7 +322,7 @@ def test_any_table_that_is_written_is_read(
 )
 def test_any_conversation_is_read_or_refused(rows: list[Row]) -> None:
     with contextlib.suppress(UsageError):
-        for row in plain_rows(RawRow("here", row) for row in rows)[0]:
+        for row in plain_rows(("here", row) for row in rows)[0]:
             assert isinstance(row.values.get("prompt", ""), str)
 
 
