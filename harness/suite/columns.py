@@ -65,8 +65,8 @@ def guess_columns(
         UsageError: prompt or reference cannot be told.
     """
     found = dict(told or {})
-    names = [name for name in names if name not in found.values()]
-    texts = [name for name in names if not rows or any(_is_text(row.get(name)) for row in rows)]
+    left = [name for name in names if name not in found.values()]
+    texts = [name for name in left if not rows or any(_is_text(row.get(name)) for row in rows)]
     values = {name: _values(name, rows) for name in texts}
     if "reference" not in found and (reference := _reference(texts, values)):
         found["reference"] = reference

@@ -142,6 +142,11 @@ def _from_data(folder: Path, source: Path, told: Mapping[str, str], held_out_onl
                     f"all rows of {copied} are near-duplicates of one another, which stay in one part of a split",
                     "add rows that differ, or make a benchmark of them: --held-out-only",
                 )
+            if not (held_out_only or any(task.reference.strip() for task in suite.train)):
+                raise UsageError(
+                    f"no row of {copied} that would be learnt from has an answer in '{columns['reference']}'",
+                    "add answers, or make a benchmark of the rows: --held-out-only",
+                )
     except UsageError as error:
         raise UsageError(error.message.replace(copied, str(source)), error.hint) from None
     return MadeSuite(folder, (folder / "suite.yaml", folder / name), columns, tuple(notes), _sample(rows, columns))
