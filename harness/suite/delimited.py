@@ -13,7 +13,7 @@ from harness.errors import UsageError
 
 _USUAL = (",", ";", "\t", "|")
 _SPACED_QUOTE = re.compile(r' +".*"', re.DOTALL)
-_ABSENT = frozenset({"nan", "null", "none", "<na>", "#n/a", "n/a"})
+ABSENT = frozenset({"nan", "null", "none", "<na>", "#n/a", "n/a"})
 """What stands, in lower case, in a cell without a value: as pandas, R, SQL and spreadsheets write them."""
 _LARGEST_CELL = 2**31 - 1
 """Characters; the csv module's own limit, 131,072, is less than a page with pictures in it."""
@@ -67,7 +67,7 @@ def read_delimited(path: Path, text: str) -> Iterator[tuple[int, dict[str, str |
             )
         if not any(cells):  # what a spreadsheet writes below its last row
             continue
-        present = [None if len(cell) < 9 and cell.strip().lower() in _ABSENT else cell for cell in cells]
+        present = [None if len(cell) < 9 and cell.strip().lower() in ABSENT else cell for cell in cells]
         padded = [*present, *[None] * (len(names) - len(cells))]
         yield number, {name: cell for name, cell in zip(names, padded, strict=True) if name}
 

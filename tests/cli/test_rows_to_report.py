@@ -47,31 +47,24 @@ def nested(path: Path) -> None:
     pq.write_table(pa.Table.from_pylist(rows), path)
 
 
-def pairs(path: Path) -> None:
-    path.mkdir()
-    for number, (asked, page) in enumerate(ROWS):
-        (path / f"{number}.md").write_text(asked + "\n")
-        (path / f"{number}.html").write_text(page + "\n")
-
-
 SHAPES: dict[str, Callable[[Path], None]] = {
     "plain.jsonl": plain,
     "talks.jsonl": conversations,
     "table.csv": semicolons,
     "nested.parquet": nested,
-    "pairs": pairs,
 }
 
 
 def numbers(folder: Path) -> dict[str, Any]:
-    """All numbers of a run, with tasks by what they ask: pairs have ids of their own."""
+    """All numbers of a run."""
     summary = json.loads((folder / "summary.json").read_text())["suites"]["mine"]["metrics"]
     samples = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
-    rows = {(row["prompt_sha"], row["model"]): (row["scores"], row["completion"], row["outcome"]) for row in samples}
+    rows = {(row["task"], row["model"]): (row["scores"], row["completion"], row["outcome"]) for row in samples}
     manifest = json.loads((folder / "manifest.json").read_text())["suites"]["mine"]
     return {"summary": summary, "rows": rows, "sizes": (manifest["train"], manifest["held_out"], manifest["ignore"])}
 
 
+@pytest.mark.slow
 def test_rows_of_other_shapes_get_the_numbers_of_the_plain_ones(
     workplace: Path, own_cache: Path, command_line: CommandLine
 ) -> None:
