@@ -21,7 +21,7 @@ from harness.suite.values import column_names, column_value, has_column
 from harness.types import SUITE_NAME, Suite, Task
 
 TASKS_FOLDER = Path("tasks")
-_OTHER_COLUMNS: tuple[str, ...] = ("id", "category", "difficulty", "checks")
+OTHER_COLUMNS: tuple[str, ...] = ("id", "category", "difficulty", "checks")
 """What is read of a row beside the columns that its suite names."""
 
 
@@ -242,7 +242,7 @@ def _mapped(row: RawRow, columns: Columns) -> dict[str, JsonValue]:
         for column, name in names.items()
         if column and has_column(row.values, column)
     }
-    others = {key: row.values[key] for key in _OTHER_COLUMNS if key in row.values}
+    others = {key: row.values[key] for key in OTHER_COLUMNS if key in row.values}
     return foreign_fields({**others, **wanted})
 
 

@@ -19,13 +19,16 @@ from harness.storage.hub import without_retry_warnings
 from harness.suite.columns import guess_columns, guess_form
 from harness.suite.conversations import CONVERSATIONS
 from harness.suite.fields import foreign_texts
-from harness.suite.load import SuiteLocation, check_suite_name, load_suite, load_suite_file
+from harness.suite.load import OTHER_COLUMNS, SuiteLocation, check_suite_name, load_suite, load_suite_file
 from harness.suite.rows import SUFFIXES, data_files, read_data
 from harness.suite.template import EXAMPLE, suite_yaml
 from harness.suite.values import as_json, column_names, column_value, has_column
 
 SMALL = 25
 """Rows below which half of them are held out: a fifth would be too few to compare anything by."""
+
+_SHOWN = 8
+"""Names of columns in a note."""
 
 USUAL_COLUMNS = {"prompt": "instruction", "input": "input", "reference": "output"}
 """Taken for a hub data set that cannot be reached to look."""
@@ -129,6 +132,9 @@ def _from_data(folder: Path, source: Path, told: Mapping[str, str], held_out_onl
         notes.append("most references are parts of a page, so scope is fragment")
     if ignore:
         notes.append(f"{' and '.join(ignore)}: most references have this fault, so it does not count against a page")
+    if unread := [name for name in names if name not in (*columns.values(), *OTHER_COLUMNS)]:
+        more = f" and {len(unread) - _SHOWN} more" if len(unread) > _SHOWN else ""
+        notes.append(f"columns that are not read: {', '.join(unread[:_SHOWN])}{more}")
     if held_out_only:
         notes.append("all rows are held out: what is trained learns from another suite")
     try:

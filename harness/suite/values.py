@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from datetime import date, time
 from decimal import Decimal
 
 from pydantic import JsonValue
 
-_SURROGATES = range(0xD800, 0xE000)
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def as_json(value: object) -> JsonValue:
@@ -43,7 +44,7 @@ def as_json(value: object) -> JsonValue:
 
 
 def _whole_characters(text: str) -> str:
-    if text.isascii() or not any(ord(letter) in _SURROGATES for letter in text):
+    if text.isascii() or _SURROGATE.search(text) is None:
         return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 

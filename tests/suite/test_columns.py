@@ -112,8 +112,10 @@ def test_columns_can_be_told(tmp_path: Path, command_line: CommandLine) -> None:
     suite = load_suite(SuiteLocation("s", next((tmp_path / "own").iterdir())))
     task = next(task for task in (*suite.train, *suite.held_out) if task.prompt == "river")
     assert (task.input, task.reference) == (asked("river"), page("river") * 2)
+    assert "columns that are not read: short" not in flat and "columns that are not read: answer.html" in flat
     code, said, _ = new("prompt=short,input=")
     assert code == 0 and "input: none" in said and "reference: column 'answer.html'" in said
+    assert "columns that are not read: prompt, answer.others" in said
     for wrong, told in {
         "prompt=shrt": "has no column 'shrt' (did you mean 'short'?)",
         "ref=answer": "a task has no 'ref' (did you mean",
