@@ -22,7 +22,7 @@ from harness.suite.fields import foreign_texts
 from harness.suite.load import OTHER_COLUMNS, SuiteLocation, check_suite_name, load_suite, load_suite_file
 from harness.suite.rows import SUFFIXES, data_files, read_data
 from harness.suite.template import EXAMPLE, suite_yaml
-from harness.suite.values import as_json, column_names, column_value, has_column
+from harness.suite.values import as_json, column_names, column_value
 
 SMALL = 25
 """Rows below which half of them are held out: a fifth would be too few to compare anything by."""
@@ -107,7 +107,7 @@ def _from_data(folder: Path, source: Path, told: Mapping[str, str], held_out_onl
         raise UsageError(f"{source} holds one row", "a comparison needs more than one task")
     names = column_names(raw)
     for column in filter(None, told.values()):
-        if not any(has_column(row, column) for row in raw):
+        if column not in names and all(column_value(row, column) is None for row in raw):
             raise UsageError(f"{source} has no column '{column}'", did_you_mean(column, names))
     rows = [
         foreign_texts({name: column_value(row, name) for name in (*names, *filter(None, told.values()))}) for row in raw
@@ -125,13 +125,7 @@ def _from_data(folder: Path, source: Path, told: Mapping[str, str], held_out_onl
         ignore,
         None if held_out_only else 0.5 if few else 0.2,
     )
-    notes = list(data.notes)
-    if few:
-        notes.append(f"{len(rows)} rows are few, so half of them are held out")
-    if scope == "fragment":
-        notes.append("most references are parts of a page, so scope is fragment")
-    if ignore:
-        notes.append(f"{' and '.join(ignore)}: most references have this fault, so it does not count against a page")
+    notes = [*data.notes, *_notes(len(rows) if few else 0, scope, ignore)]
     if unread := [name for name in names if name not in (*columns.values(), *OTHER_COLUMNS)]:
         more = f" and {len(unread) - _SHOWN} more" if len(unread) > _SHOWN else ""
         notes.append(f"columns that are not read: {', '.join(unread[:_SHOWN])}{more}")
@@ -156,6 +150,18 @@ def _from_data(folder: Path, source: Path, told: Mapping[str, str], held_out_onl
     except UsageError as error:
         raise UsageError(error.message.replace(copied, str(source)), error.hint) from None
     return MadeSuite(folder, (folder / "suite.yaml", folder / name), columns, tuple(notes), _sample(rows, columns))
+
+
+def _notes(few: int, scope: str, ignore: Sequence[str]) -> list[str]:
+    """What was chosen by what the rows are like, for people; `few` is their number where half of them are held out."""
+    notes = []
+    if few:
+        notes.append(f"{few} rows are few, so half of them are held out")
+    if scope == "fragment":
+        notes.append("most references are parts of a page, so scope is fragment")
+    if ignore:
+        notes.append(f"{' and '.join(ignore)}: most references have this fault, so it does not count against a page")
+    return notes
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -96,6 +96,7 @@ def test_columns_can_be_told(tmp_path: Path, command_line: CommandLine) -> None:
     rows = [
         {"prompt": asked(w), "short": w, "answer": {"html": page(w), "others": [{"html": page(w) * 2}]}} for w in WORDS
     ]
+    rows.append({"prompt": "Nothing came of this one", "short": "nothing", "answer": None})
     data = tmp_path / "a.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
