@@ -86,6 +86,8 @@ class Suite:
     """The name of the split, as `--split` takes it."""
     notes: tuple[str, ...] = ()
     """What had to be done to read its rows, for people."""
+    held_out_only: bool = False
+    """Whether it is a benchmark, of which nothing is to be learnt: `train` is empty because its file says so."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,18 +134,27 @@ def new_suite(
         str | None,
         typer.Option(
             "--from",
-            metavar="FILE|HUB-ID",
-            help="JSONL, JSON, CSV, TSV (any delimiter), Parquet, Arrow, Feather, YAML, or a data set's id on the hub.",
+            metavar="FILE|FOLDER|HUB-ID",
+            help="JSONL, JSON, CSV, TSV (any delimiter), Parquet, Arrow, Feather or YAML, a folder of NAME.md and "
+            "NAME.html, or a data set's id on the hub.",
         ),
     ] = None,
     folder: Annotated[Path, typer.Option("--to", help="Where the suite's folder is made.")] = Path("tasks"),
+    columns: Annotated[
+        str | None,
+        typer.Option(help="Columns not to be guessed, such as prompt=question,reference=answer.html,input=."),
+    ] = None,
+    held_out_only: Annotated[
+        bool, typer.Option("--held-out-only", help="Make a benchmark, of which nothing is learnt.")
+    ] = False,
 ) -> None:
     """Write a commented suite.yaml, from a data file with its columns guessed, or with two tasks to begin from."""
     from harness.cli.print_findings import print_line
+    from harness.suite.columns import told_columns
     from harness.suite.load import TASKS_FOLDER
     from harness.suite.new import make_suite
 
-    made = make_suite(name, source, folder)
+    made = make_suite(name, source, folder, told_columns(columns) if columns else None, held_out_only=held_out_only)
     console = Console()
     for file in made.files:
         print_line(console, f"written: {file}")

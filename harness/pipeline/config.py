@@ -10,27 +10,23 @@ from pathlib import Path
 from harness.cluster.actors import Actors, ExecutorName
 from harness.errors import UsageError, did_you_mean
 from harness.generate.backends import check_elsewhere, check_given_tasks, given_models
-from harness.model.adhoc_profile import adhoc_profile
-from harness.model.profile import (
-    ModelSpec,
-    Profile,
-    check_adapter,
-    check_names,
-    load_profile,
-    model_names,
-    names_whole_model,
-    resolve_model,
+from harness.model.profile import ModelSpec, Profile, check_adapter, check_names, names_whole_model
+from harness.pipeline.models import (
+    profile_of,
+    profiles_of_weights,
+    resolve_specs,
+    training_locations,
+    with_rows_to_learn,
 )
 from harness.runs.shard import Shard
 from harness.storage.cache import content_key, file_sha256
 from harness.suite.load import SuiteLocation, find_suite, load_suite
-from harness.suite.rows import SUFFIXES
+from harness.suite.rows import SUFFIXES, data_sha256
 from harness.suite.split import stratified
 from harness.suite.split_option import check_split_option, chosen_split
 from harness.types import CONTROL_NAMES, Quantization, Suite, Task
 
 DEFAULT_MODELS = ("base", "base-fewshot", "tuned")
-FEW_SHOT_BASE = "base-fewshot"
 
 
 @dataclass(frozen=True)
@@ -67,7 +63,7 @@ class RunConfig:
         deciding = asdict(replace(self, name=None, fresh=False, data={}, shard=None))
         for where in ("shard", "check_batch", "executor", "address", "actors"):
             del deciding[where]
-        deciding["data"] = {suite: file_sha256(path) for suite, path in self.data.items()}
+        deciding["data"] = {suite: data_sha256(path) for suite, path in self.data.items()}
         return deciding
 
 
@@ -97,6 +93,8 @@ class RunPlan:
     learns_from: Mapping[str, Suite]
     """By the names of models that are trained or see examples: the suite whose training part they learn from."""
     run_name: str
+    notes: tuple[str, ...] = ()
+    """What is left out of what was asked, for people."""
 
     def what_is_learnt(self) -> str:
         """Return in words what is trained on what, and measured on what."""
@@ -121,12 +119,16 @@ def resolve(config: RunConfig, *, models_only: bool = False, measured_later: boo
     words = [word for word in config.models if word not in CONTROL_NAMES]
     if not words:
         raise UsageError("--models names only controls", "name at least one model, such as base")
-    profiles = _profiles(config, words)
+    weights = config.weights
+    if not weights and config.profile is None and "base" not in words:  # a whole model alone is what is asked about
+        weights = tuple(word for word in words if names_whole_model(word))[:1]
+    held = config.quantization
+    profiles = profiles_of_weights(weights, held) if weights else [profile_of(config.profile, held)]
     profile = profiles[0]
     wanted_suites = list(dict.fromkeys(config.suites or profile.file.suites))
-    specs = _specs(words, profiles, with_few_shot=not models_only)
+    specs = resolve_specs(words, profiles, with_few_shot=not models_only)
     locations = _told_apart(find_suite(name) for name in ([] if models_only else wanted_suites))
-    learnt = _learnt_from(specs, config.train_on or wanted_suites[0])
+    learnt = training_locations(specs, config.train_on or wanted_suites[0])
     used = [*locations.values(), *learnt.values()]
     if measured_later:
         used += [find_suite(name) for name in profile.file.suites]
@@ -146,14 +148,17 @@ def resolve(config: RunConfig, *, models_only: bool = False, measured_later: boo
         location.folder.resolve(): suites.get(name) or _load(location, config)
         for name, location in _told_apart([*locations.values(), *learnt.values()]).items()
     }
+    learns_from = {model: all_folders[location.folder.resolve()] for model, location in learnt.items()}
+    specs, notes = with_rows_to_learn(specs, learns_from)
     return RunPlan(
         config=config,
         profile=profile,
         specs=tuple(specs),
         controls=CONTROL_NAMES,
         measured=tuple(MeasuredSuite(suite, _measured_part(suite, config), config.shard) for suite in suites.values()),
-        learns_from={model: all_folders[location.folder.resolve()] for model, location in learnt.items()},
+        learns_from={spec.name: learns_from[spec.name] for spec in specs if spec.name in learns_from},
         run_name=_run_name(config, profile),
+        notes=notes,
     )
 
 
@@ -190,6 +195,8 @@ def _check(config: RunConfig) -> None:
         raise UsageError("--limit must be at least 2", "a comparison needs more than one task")
     if config.executor == "local" and (config.address is not None or config.actors != Actors()):
         raise UsageError("--address and --actors are for --executor ray", "add it, or leave them out")
+    if config.weights and config.profile is not None:
+        raise UsageError("--weights and --profile both say which models there are", "leave one of them out")
     if config.name is not None and not _is_folder_name(config.name):
         raise UsageError(f"'{config.name}' cannot be the name of a run", "use letters, digits, '.', '_' and '-'")
 
@@ -251,7 +258,7 @@ def _load(location: SuiteLocation, config: RunConfig) -> Suite:
     data = _data_by_folder(config.data).get(location.folder.resolve())
     suite = load_suite(location, data, chosen_split(location, config.split))
     for part, tasks in (("training", suite.train), ("held-out", suite.held_out)):
-        if not tasks:
+        if not tasks and not (part == "training" and suite.held_out_only):
             raise UsageError(f"suite {suite.name} has no {part} tasks", _why_empty(suite))
     return suite
 
@@ -260,61 +267,6 @@ def _why_empty(suite: Suite) -> str:
     if len(suite.train) + len(suite.held_out) > 1:
         return "all its rows are near-duplicates of one another, which stay in one part: add rows that differ"
     return "add rows to its data"
-
-
-def _profiles(config: RunConfig, words: Sequence[str]) -> list[Profile]:
-    """Return the profiles whose models are asked for: one, or one for each of several `--weights`.
-
-    A whole model among `--models` is the profile where neither option names one and no base is asked for beside it.
-    """
-    if config.weights and config.profile is not None:
-        raise UsageError("--weights and --profile both say which models there are", "leave one of them out")
-    weights = config.weights
-    if not weights and config.profile is None and "base" not in words:
-        weights = tuple(word for word in words if names_whole_model(word))[:1]
-    if not weights:
-        profile = load_profile(config.profile)
-        if config.quantization is not None:
-            profile = replace(profile, file=profile.file.model_copy(update={"quantization": config.quantization}))
-        return [profile]
-    profiles = [adhoc_profile(word, config.quantization) for word in dict.fromkeys(weights)]
-    names = [profile.name.casefold() for profile in profiles]
-    for number, name in enumerate(names):
-        if name in names[:number]:
-            raise UsageError(f"two of --weights are called '{profiles[number].name}'", "rename one of the folders")
-    return profiles
-
-
-def _specs(words: Sequence[str], profiles: Sequence[Profile], *, with_few_shot: bool) -> list[ModelSpec]:
-    """Return the models that the words name, of several profiles each as `profile/model`.
-
-    With `with_few_shot`, examples in the prompt are tried wherever something is tuned: what a user gets without it.
-    """
-    specs: list[ModelSpec] = []
-    for profile in profiles:
-        of_profile = [word for word in words if profile is profiles[0] or word in model_names(profile)]
-        found = [resolve_model(word, profile) for word in of_profile]
-        tuned = any(spec.kind == "tuned" for spec in found)
-        if with_few_shot and tuned and FEW_SHOT_BASE not in words and FEW_SHOT_BASE in model_names(profile):
-            found.insert(len([spec for spec in found if spec.kind == "base"]), resolve_model(FEW_SHOT_BASE, profile))
-        own = model_names(profile) if len(profiles) > 1 else []
-        specs += [replace(spec, name=f"{profile.name}/{spec.name}") if spec.name in own else spec for spec in found]
-    return specs
-
-
-def _learnt_from(specs: Sequence[ModelSpec], usual: str) -> dict[str, SuiteLocation]:
-    """Return the suites that models learn from or take examples from, by the models' names.
-
-    That is the one which the model file names, else the `usual` one. A few-shot model takes its examples from where the
-    first trained model of the run learns: both know the same.
-    """
-    first = next((spec.file.train for spec in specs if spec.file.train), None)
-    found = {}
-    for spec in specs:
-        training = spec.file.train or first
-        if spec.file.train or spec.file.few_shot:
-            found[spec.name] = find_suite((training.suite if training else None) or usual)
-    return found
 
 
 def _measured_part(suite: Suite, config: RunConfig) -> tuple[Task, ...]:
@@ -343,7 +295,7 @@ def parse_data_options(options: Sequence[str]) -> dict[str, Path]:
         name, equals, path = option.partition("=")
         if not equals or not name or not path:
             raise UsageError(f"--data {option} is not SUITE=FILE", "for example --data html_alpaca=rows.jsonl")
-        if not Path(path).is_file():
+        if not Path(path).exists():
             near = [file.name for file in Path(path).parent.glob("*") if file.suffix in SUFFIXES]
             raise UsageError(f"there is no data file {path}", did_you_mean(Path(path).name, near) if near else "")
         if name in data and data[name] != Path(path):

@@ -57,6 +57,8 @@ def carry_out(plan: RunPlan, reporter: ProgressReporter, reports: Path = REPORTS
     with RunFolder(plan.run_name, reports) as folder, open_executor(config, reporter) as executor:
         reporter.say(f"run {folder.name}")
         reporter.say(plan.what_is_learnt())
+        for note in plan.notes:
+            reporter.say(note)
         for part in plan.measured:
             for note in part.suite.notes:
                 reporter.say(f"{part.suite.name}: {note}")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Final, Literal
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
 
 from harness.storage.yaml import YamlModel, load_yaml
 from harness.types import Scope
@@ -69,6 +69,11 @@ class StratifiedSplit(YamlModel):
     """By what: the length of the reference, the kind of page (its category where the rows name one)."""
 
 
+HELD_OUT: Final = "held-out"
+"""The split of a benchmark: all rows are held out, none is for training."""
+
+Split = FixedSplit | StratifiedSplit | Literal["held-out"]
+
 DEFAULT_SPLIT = "default"
 """The name of the split that a command takes when it is told none."""
 _SPLIT_NAME = r"[A-Za-z][A-Za-z0-9_.-]{0,31}"
@@ -85,9 +90,9 @@ class SuiteFile(YamlModel):
     hub: HubData | None = None
     files: FileData | None = None
     columns: Columns = Columns()
-    split: FixedSplit | dict[str, FixedSplit | StratifiedSplit] | None = None
+    split: FixedSplit | Literal["held-out"] | dict[str, Split] | None = None
     """Splits of `hub` or `rows` by name; `default` is taken unless a command names another. Without a name it is the
-    default for data of exactly so many rows. What is left is drawn by a hash."""
+    default, numbers of rows for data of exactly so many. What is left is drawn by a hash."""
     held_out_share: float = Field(default=0.2, gt=0, lt=1)
     default_held_out: int | None = Field(default=None, gt=0)
 
@@ -95,7 +100,8 @@ class SuiteFile(YamlModel):
     def _one_source(self) -> SuiteFile:
         if (self.hub is None) == (self.files is None):
             raise ValueError("name the data by exactly one of `hub` and `files`")
-        if self.split is not None and self.files is not None and not self.files.rows:
+        said_already = self.split == HELD_OUT and self._of_held_out_files
+        if self.split is not None and self.files is not None and not self.files.rows and not said_already:
             raise ValueError("`split` is for `hub` and `rows`: `train` and `held_out` are split already")
         return self
 
@@ -103,10 +109,10 @@ class SuiteFile(YamlModel):
     @classmethod
     def _one_form(cls, value: object) -> object:
         """Tell a split without a name from splits by name, so that a fault is told of the form that was meant."""
-        if value is None:
-            return None
+        if value is None or value == HELD_OUT:
+            return value
         if not isinstance(value, dict):
-            raise ValueError("splits are written NAME: {...}, a line each")
+            raise ValueError(f"splits are written NAME: {{...}}, a line each, or {HELD_OUT}")
         if FixedSplit.model_fields.keys() & value.keys():
             return _split_of("", value)
         for name in value:
@@ -115,15 +121,25 @@ class SuiteFile(YamlModel):
         return {name: _split_of(name, split) for name, split in value.items()}
 
     @property
-    def splits(self) -> dict[str, FixedSplit | StratifiedSplit]:
-        """The splits that have a name."""
+    def splits(self) -> dict[str, Split]:
+        """The splits that have a name; a benchmark's is the default."""
+        if self.split == HELD_OUT or self._of_held_out_files:
+            return {DEFAULT_SPLIT: HELD_OUT}
         return self.split if isinstance(self.split, dict) else {}
 
+    @property
+    def _of_held_out_files(self) -> bool:
+        return self.files is not None and not (self.files.rows or self.files.train)
 
-def _split_of(name: str, content: object) -> FixedSplit | StratifiedSplit:
+
+def _split_of(name: str, content: object) -> Split:
     """Return the split that is written so; a fault is told in one line, whichever form was meant."""
+    if content == HELD_OUT:
+        return HELD_OUT
     if not isinstance(content, dict):
-        raise ValueError(f"split '{name}' is {{of_rows: ..., train_rows: ...}} or {{stratify: [length, kind]}}")
+        raise ValueError(
+            f"split '{name}' is {{of_rows: ..., train_rows: ...}}, {{stratify: [length, kind]}} or {HELD_OUT}"
+        )
     form = StratifiedSplit if "stratify" in content else FixedSplit
     try:
         return form.model_validate(content)
@@ -143,7 +159,7 @@ class TaskRow(YamlModel):
     category: str = "other"
     difficulty: str = ""
     scope: Scope | None = None
-    checks: tuple[dict[str, Any], ...] = ()
+    checks: tuple[dict[str, JsonValue], ...] = ()
 
     @field_validator("id", mode="before")
     @classmethod
@@ -151,6 +167,13 @@ class TaskRow(YamlModel):
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value)
         return value or None  # an empty cell
+
+    @field_validator("prompt")
+    @classmethod
+    def _asks_something(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("it is blank")
+        return value
 
     @field_validator("input", "reference", "difficulty", mode="before")
     @classmethod

@@ -47,7 +47,7 @@ def one_line(error: str) -> str:
         (
             ["--data", "small=text.txt"],
             "text.txt is of no known format "
-            "(use .yaml, .yml, .json, .jsonl, .ndjson, .csv, .tsv, .parquet, .arrow, .feather)",
+            "(use .yaml, .yml, .json, .jsonl, .ndjson, .csv, .tsv, .parquet, .arrow, .feather, or a folder of pairs)",
         ),
         (["--limit", "1"], "--limit must be at least 2 (a comparison needs more than one task)"),
         (["--samples", "2"], "--samples needs --temperature above 0 (greedy samples would all be equal: try 0.7)"),

@@ -98,7 +98,7 @@ def test_models_only_reads_no_suite_to_measure(tiny_workplace: Path) -> None:
 def test_a_suite_with_an_empty_part_is_refused(tiny_workplace: Path) -> None:
     file = tiny_workplace / "tasks" / "small" / "suite.yaml"
     file.write_text("title: x\nfiles: {held_out: [held_out.yaml]}\n")
-    with pytest.raises(UsageError, match="suite small has no training tasks"):
+    with pytest.raises(UsageError, match="tuned cannot learn from small, which is held out as a whole"):
         resolve(TINY)
 
 
@@ -127,8 +127,9 @@ def test_data_options_hold_an_equals_sign_in_the_path(tmp_path: Path) -> None:
     path = tmp_path / "a=b.jsonl"
     path.touch()
     assert parse_data_options([f"small={path}"]) == {"small": path}
+    assert parse_data_options([f"small={tmp_path}"]) == {"small": tmp_path}
     with pytest.raises(UsageError, match="there is no data file"):
-        parse_data_options([f"small={tmp_path}"])
+        parse_data_options([f"small={tmp_path / 'pages'}"])
 
 
 def test_a_misspelt_data_file_is_held_against_data_files_only(tmp_path: Path) -> None:
