@@ -14,6 +14,7 @@ from harness.errors import UsageError, did_you_mean
 from harness.model.identity import ADAPTER_CONFIG, ADAPTER_FILE
 from harness.model.profile_schema import ModelFile, ProfileFile, Quantization, Weights
 from harness.model.weights import gguf_file, gguf_has_chat_template
+from harness.storage.builtin import Found, find_all
 from harness.storage.yaml import read_yaml, validate
 from harness.types import CONTROL_NAMES
 
@@ -75,13 +76,17 @@ def weights_source(spec: ModelSpec) -> str | None:
     return str(spec.profile.file.weights) if spec.file.backend in ("transformers", "vllm") else None
 
 
-def profile_names(folder: Path = BASELINES_FOLDER) -> list[str]:
-    """Return the names of all profiles below `folder`."""
-    return [file.parent.name for file in sorted(folder.glob("*/profile.yaml"))]
+def _profiles(folder: Path | None) -> dict[str, Found]:
+    return find_all(folder or BASELINES_FOLDER, "profile.yaml", alone=folder is not None)
 
 
-def load_profile(name: str | None, folder: Path = BASELINES_FOLDER) -> Profile:
-    """Load the profile of that name; for None, the one that suits this machine.
+def profile_names(folder: Path | None = None) -> list[str]:
+    """Return all profiles' names: below `folder`; for None those of the working folder and the built-in ones."""
+    return list(_profiles(folder))
+
+
+def load_profile(name: str | None, folder: Path | None = None) -> Profile:
+    """Load the profile of that name, looked for as by `profile_names`; for None, the one that suits this machine.
 
     Raises:
         UsageError: there is no such profile, or its file is wrong.
@@ -89,10 +94,13 @@ def load_profile(name: str | None, folder: Path = BASELINES_FOLDER) -> Profile:
     why = "chosen by --profile"
     if name is None:
         name, why = _suitable_profile()
-    path = folder / name / "profile.yaml"
-    if not path.is_file():
-        raise UsageError(f"there is no profile '{name}'", did_you_mean(name, profile_names(folder)))
-    return Profile(name, path.parent, validate(ProfileFile, read_yaml(path) or {}, str(path)), why)
+    profiles = _profiles(folder)
+    found = profiles.get(name)
+    if found is None:
+        raise UsageError(f"there is no profile '{name}'", did_you_mean(name, profiles))
+    path = found.folder / "profile.yaml"
+    why = f"{why}; {found.taken()}" if found.shadows else why
+    return Profile(name, found.folder, validate(ProfileFile, read_yaml(path) or {}, str(path)), why)
 
 
 def _suitable_profile() -> tuple[str, str]:
@@ -103,7 +111,7 @@ def _suitable_profile() -> tuple[str, str]:
     return EMBEDDED_PROFILE, "no CUDA GPU was found, so the embedded model is used"
 
 
-def resolve_model(word: str, profile: Profile, folder: Path = BASELINES_FOLDER) -> ModelSpec:
+def resolve_model(word: str, profile: Profile, folder: Path | None = None) -> ModelSpec:
     """Resolve one word of `--models`: a model file of the profile, `profile/model`, or a local model or adapter folder.
 
     Raises:
@@ -112,10 +120,10 @@ def resolve_model(word: str, profile: Profile, folder: Path = BASELINES_FOLDER) 
     path = profile.folder / f"{word}.yaml"
     if path.is_file() and word != "profile":
         return ModelSpec(word, profile, validate(ModelFile, read_yaml(path) or {}, str(path)))
-    if "/" in word and (folder / f"{word}.yaml").is_file():
-        other, _, model = word.rpartition("/")
-        spec = resolve_model(model, load_profile(other, folder), folder)
-        return replace(spec, name=word)
+    other, _, model = word.rpartition("/")
+    named = _profiles(folder).get(other) if other else None
+    if named is not None and model != "profile" and (named.folder / f"{model}.yaml").is_file():
+        return replace(resolve_model(model, load_profile(other, folder), folder), name=word)
     local = Path(word)
     if (local / ADAPTER_CONFIG).is_file():
         return _local_adapter(local, profile)

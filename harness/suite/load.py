@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError, UsageError, did_you_mean
+from harness.storage.builtin import find_all
 from harness.storage.hub import without_retry_warnings
 from harness.storage.yaml import read_yaml, validate
 from harness.suite.columns import guess_columns
@@ -28,6 +29,8 @@ class SuiteLocation:
 
     name: str
     folder: Path
+    taken: str = ""
+    """A line that says that it is taken in place of a built-in suite; empty where there is none of that name."""
 
     @property
     def file(self) -> Path:
@@ -35,9 +38,10 @@ class SuiteLocation:
         return self.folder / "suite.yaml"
 
 
-def find_suites(tasks_folder: Path = TASKS_FOLDER) -> list[SuiteLocation]:
-    """Return every suite below `tasks_folder`, by name."""
-    return [SuiteLocation(file.parent.name, file.parent) for file in sorted(tasks_folder.glob("*/suite.yaml"))]
+def find_suites(tasks_folder: Path | None = None) -> list[SuiteLocation]:
+    """Return every suite by name: below `tasks_folder`; for None those of the working folder and the built-in ones."""
+    found = find_all(tasks_folder or TASKS_FOLDER, "suite.yaml", alone=tasks_folder is not None)
+    return [SuiteLocation(name, one.folder, one.taken()) for name, one in found.items()]
 
 
 def check_suite_name(name: str) -> None:
@@ -53,8 +57,8 @@ def check_suite_name(name: str) -> None:
         )
 
 
-def find_suite(name_or_folder: str, tasks_folder: Path = TASKS_FOLDER) -> SuiteLocation:
-    """Return the suite of that name, or the one in that folder.
+def find_suite(name_or_folder: str, tasks_folder: Path | None = None) -> SuiteLocation:
+    """Return the suite of that name, looked for as by `find_suites`, or the one in that folder.
 
     Raises:
         UsageError: there is none; the hint names the nearest.
@@ -94,6 +98,11 @@ def load_suite(location: SuiteLocation, data: Path | None = None, split: str = D
             message names it.
         HarnessError: the hub could not be reached.
     """
+    suite = _load_suite(location, data, split)
+    return replace(suite, notes=(location.taken, *suite.notes)) if location.taken else suite
+
+
+def _load_suite(location: SuiteLocation, data: Path | None, split: str) -> Suite:
     suite_file = load_suite_file(location)
     if split not in split_names(suite_file):
         raise UsageError(f"suite {location.name} has no split '{split}'", did_you_mean(split, split_names(suite_file)))
