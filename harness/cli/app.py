@@ -9,12 +9,13 @@ import typer
 from typer.core import TyperGroup
 
 from harness import __version__
+from harness.cli.setup import setup
 from harness.errors import Interrupted
 
 if TYPE_CHECKING:
     from harness.model.profile_schema import Quantization
 
-_RESUMABLE = ("run", "train", "score", "audit", "judge", "report", "suites")
+_RESUMABLE = ("run", "train", "score", "audit", "judge", "report", "suites", "setup")
 """Commands that keep what they have done, so that the same words take it up."""
 
 
@@ -330,6 +331,9 @@ def doctor(address: AddressOption = None) -> None:
 
     code = examine()
     raise typer.Exit(code if address is None else max(code, examine_nodes(address)))
+
+
+app.command()(setup)
 
 
 @suites_app.command("list")

@@ -18,11 +18,16 @@ class _Strict(BaseModel):
 
 
 class PackagedGguf(_Strict):
-    """A GGUF file inside an installed Python package."""
+    """A GGUF file inside a Python package, installed or fetched by `html-harness setup`."""
 
     package: str
     file: str
     sha256: str
+
+    @property
+    def distribution(self) -> str:
+        """The package's name at the index."""
+        return self.package.replace("_", "-")
 
 
 class HubWeights(_Strict):
