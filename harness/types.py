@@ -83,6 +83,10 @@ class Suite:
     """The name of the split, as `--split` takes it."""
     notes: tuple[str, ...] = ()
     """What had to be done to read its rows, for people."""
+    rows_sha256: str = ""
+    """SHA-256 of its rows in order (`harness.suite.pinned`); empty where its files are split already."""
+    known_rows: str = ""
+    """What they are of the published rows, in words; empty where the suite pins none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ _SHOWN_LETTERS = 80
 
 
 def list_suites() -> None:
-    """Print every suite under tasks/ with its size; one whose data lie on the hub is not downloaded for it."""
+    """Print every suite with its size, built in or under tasks/; what lies on the hub is not downloaded for it."""
     table = Table("suite", "title", "train", "held out", "licence", box=None, pad_edge=False)
     for location in find_suites():
         file = load_suite_file(location)
@@ -40,8 +40,12 @@ def list_suites() -> None:
             train, held_out = str(len(suite.train)), str(len(suite.held_out))
         table.add_row(location.name, file.title, train, held_out, file.license)
     if not table.row_count:
-        raise HarnessError("there are no suites under tasks/", "run the harness in the folder that holds tasks/")
-    Console().print(table)
+        raise HarnessError("there are no suites", "`html-harness suites new NAME` makes one")
+    console = Console()
+    console.print(table)
+    for location in find_suites():
+        if location.taken:
+            _line(console, f"{location.name}: {location.taken}")
 
 
 def check_suites(
@@ -79,7 +83,7 @@ def check_suites(
         find_suite(given)
     locations = [find_suite(name)] if name else find_suites()
     if not locations:
-        raise HarnessError("there are no suites under tasks/", "run the harness in the folder that holds tasks/")
+        raise HarnessError("there are no suites", "`html-harness suites new NAME` makes one")
     check_split_option(split, locations)
     found: dict[str, SuiteCheck] = {}
     for location in locations:

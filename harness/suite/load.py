@@ -15,6 +15,7 @@ from harness.storage.hub import without_retry_warnings
 from harness.storage.yaml import read_yaml, validate
 from harness.suite.columns import guess_columns
 from harness.suite.fields import foreign_fields, foreign_texts, own_fields
+from harness.suite.pinned import known_rows, rows_sha256
 from harness.suite.rows import DataFile, RawRow, plain_rows, read_data
 from harness.suite.schema import DEFAULT_SPLIT, Columns, FixedSplit, HubData, StratifiedSplit, SuiteFile, TaskRow
 from harness.suite.split import split_by_hash, split_by_strata, split_hash
@@ -192,7 +193,10 @@ def _split_rows(name: str, suite_file: SuiteFile, data: DataFile, revision: str,
         train, held_out = split_by_strata(tasks, suite_file.held_out_share, chosen.stratify)
     else:
         train, held_out = split_by_hash(tasks, suite_file.held_out_share)
-    return _suite(name, suite_file, revision, train, held_out, split, data.notes)
+    suite = _suite(name, suite_file, revision, train, held_out, split, data.notes)
+    known = known_rows(tasks, suite_file.pinned) if suite_file.pinned else ""
+    notes = (*data.notes, f"these are {known}") if known else data.notes
+    return replace(suite, notes=notes, rows_sha256=rows_sha256(tasks), known_rows=known)
 
 
 def _suite(

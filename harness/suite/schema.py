@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -66,6 +66,20 @@ class FixedSplit(_Strict):
         return self
 
 
+_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class PinnedRows(_Strict):
+    """The rows of a published data set, known by their content: `harness.suite.pinned` says how it is hashed."""
+
+    rows: int = Field(gt=0)
+    """How many there are."""
+    sha256: _Sha256
+    """Of all of them."""
+    first: dict[Annotated[int, Field(gt=0)], _Sha256] = Field(default_factory=dict)
+    """Of the first so many, where people have copies of that length."""
+
+
 class StratifiedSplit(_Strict):
     """A split by groups of near-duplicates, each stratum in proportion."""
 
@@ -89,6 +103,8 @@ class SuiteFile(_Strict):
     hub: HubData | None = None
     files: FileData | None = None
     columns: Columns = Columns()
+    pinned: PinnedRows | None = None
+    """By what the rows of `hub` or `rows` are recognised; others are measured all the same and said to be others."""
     split: FixedSplit | dict[str, FixedSplit | StratifiedSplit] | None = None
     """Splits of `hub` or `rows` by name; `default` is taken unless a command names another. Without a name it is the
     default for data of exactly so many rows. What is left is drawn by a hash."""
@@ -101,6 +117,8 @@ class SuiteFile(_Strict):
             raise ValueError("name the data by exactly one of `hub` and `files`")
         if self.split is not None and self.files is not None and not self.files.rows:
             raise ValueError("`split` is for `hub` and `rows`: `train` and `held_out` are split already")
+        if self.pinned is not None and self.files is not None and not self.files.rows:
+            raise ValueError("`pinned` is for `hub` and `rows`")
         return self
 
     @field_validator("split", mode="before")

@@ -47,7 +47,10 @@ def test_renamed_weights_are_the_same_and_changed_ones_are_not(tiny_folder: Path
     [
         (PackagedGguf(package="no_such_package", file="a", sha256="b"), "a of no-such-package is not on this machine"),
         (PackagedGguf(package="yaml", file="a.gguf", sha256="b"), r"a\.gguf of yaml is not on this machine"),
-        (PackagedGguf(package="yaml", file="__init__.py", sha256="b"), r"__init__\.py is not the file that the profile"),
+        (
+            PackagedGguf(package="yaml", file="__init__.py", sha256="b"),
+            r"__init__\.py is not the file that the profile",
+        ),
     ],
 )
 def test_a_missing_package_or_file_is_one_line(
