@@ -13,7 +13,7 @@ from harness.model.identity import ContentHashes, model_hashes
 from harness.model.profile_schema import HubWeights, PackagedGguf, Weights
 from harness.storage.atomic import disk_faults_named, finished_folder
 from harness.storage.cache import cache_folder, file_sha256, remembered_sha256
-from harness.storage.hub import without_retry_warnings
+from harness.storage.hub import reason, refusal, without_retry_warnings
 from harness.storage.lock import one_at_a_time
 from harness.storage.variables import folder_variable
 
@@ -178,9 +178,8 @@ def _download(hub: HubWeights) -> Path:
         cached = _cached_snapshot(hub, patterns)
         if cached is not None:
             return cached
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise HarnessError(
-            f"the weights {hub.path} could not be loaded from the hub: {reason:.120}",
+        raise refusal(error, hub.path) or HarnessError(
+            f"the weights {hub.path} could not be loaded from the hub: {reason(error)}",
             "check the network, or use `--profile smollm2-135m`, or `--models FOLDER` with weights on disk",
         ) from error
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.errors import HarnessError, UsageError, did_you_mean
 from harness.storage.builtin import find_all
-from harness.storage.hub import without_retry_warnings
+from harness.storage.hub import reason, refusal, without_retry_warnings
 from harness.storage.yaml import read_yaml, validate
 from harness.suite.columns import guess_columns
 from harness.suite.fields import foreign_fields, foreign_texts, own_fields
@@ -302,9 +302,8 @@ def _download(hub: HubData, name: str) -> DataFile:
         with without_retry_warnings():
             rows = load_dataset(hub.path, revision=hub.revision, split=hub.split)
     except Exception as error:  # the hub client raises many kinds; all of them mean "no data"
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise HarnessError(
-            f"the data set {hub.path} could not be loaded from the hub: {reason:.120}",
+        raise refusal(error, hub.path, data_set=True) or HarnessError(
+            f"the data set {hub.path} could not be loaded from the hub: {reason(error)}",
             f"with a copy on disk: --data {name}=FILE (JSONL, JSON, CSV or Parquet)",
         ) from error
     plain, notes = plain_rows(RawRow(f"{hub.path}, row {number}", dict(row)) for number, row in enumerate(rows))
