@@ -34,11 +34,11 @@ def _cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             if checker is not None:
                 patch.setenv("HARNESS_VNU_JAR", str(checker.jar))
         if "HARNESS_EMBEDDED_MODEL" not in os.environ:
-            from harness.setup.embedded import cached_gguf, embedded_gguf
+            from harness.setup.embedded import embedded_gguf, embedded_model
 
             gguf = embedded_gguf()
-            if gguf is not None and cached_gguf(gguf).is_file():
-                patch.setenv("HARNESS_EMBEDDED_MODEL", str(cached_gguf(gguf)))
+            if gguf is not None and (file := embedded_model(gguf)):
+                patch.setenv("HARNESS_EMBEDDED_MODEL", file)
         patch.setenv("HARNESS_CACHE", os.environ.get("HARNESS_TEST_CACHE") or str(tmp_path_factory.mktemp("cache")))
         yield
 

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.errors import HarnessError
+from harness.render.browser import find_browser
 from harness.suite.load import SuiteLocation, load_suite
 from tests.conftest import ROOT, TINY_PROFILE
 
@@ -88,6 +90,10 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installe
 
 
 def test_a_job_in_an_empty_folder_is_done_and_reported_there(installed: Installed) -> None:
+    try:
+        find_browser()
+    except HarnessError as error:
+        pytest.skip(str(error))
     where = installed("python", "-c", "import harness; print(harness.__file__)").stdout.strip()
     assert Path(where).parent.parent == installed.site
     listed = installed("html-harness", "suites", "list")
@@ -107,6 +113,23 @@ def test_a_job_in_an_empty_folder_is_done_and_reported_there(installed: Installe
     manifest = json.loads((report / "manifest.json").read_text())
     assert manifest["git"] == {"commit": None, "dirty": None}
     assert sorted(path.name for path in installed.place.iterdir()) == ["answers.jsonl", "reports", "tasks"]
+
+
+def test_set_up_says_what_is_there(installed: Installed) -> None:
+    """Where it is there: what fetches it is tried in tests/setup."""
+    try:
+        browser = find_browser()
+    except HarnessError as error:
+        pytest.skip(str(error))
+    model = os.environ.get("HARNESS_EMBEDDED_MODEL")
+    if model is None:
+        pytest.skip("the embedded model is not here: html-harness setup")
+    said = installed("html-harness", "setup", "--no-checker")
+    assert (said.returncode, said.stderr) == (0, "")
+    lines = [f"setup: browser: {browser.name} {browser.version}", f"setup: embedded model: {model}"]
+    assert said.stdout.splitlines()[:2] == lines
+    quiet = installed("html-harness", "setup", "--no-checker", "--quiet")
+    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
 
 
 PROFILES = """
