@@ -36,14 +36,15 @@ MIB = 2**20
 CALL = """
 import sys
 from harness.errors import HarnessError
-try:
-    exec(sys.argv[1])
-except HarnessError as error:
-    print("error:", error)
+for program in sys.argv[1:]:
+    try:
+        exec(program)
+    except HarnessError as error:
+        print("error:", error)
 """
 
 
-def ask(hub: str, what: str, place: Path) -> str:
+def ask(hub: str, place: Path, *programs: str) -> str:
     """What a process says that is led to this hub, and whose caches are its own."""
     place.mkdir(exist_ok=True)
     environment = os.environ | {
@@ -57,7 +58,7 @@ def ask(hub: str, what: str, place: Path) -> str:
     for name in ("HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE"):
         environment.pop(name, None)
     done = subprocess.run(
-        [sys.executable, "-c", CALL, what], cwd=place, env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", CALL, *programs], cwd=place, env=environment, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -85,16 +86,16 @@ def test_a_model_is_fetched_once_without_its_pickles_and_is_there_without_the_hu
 ) -> None:
     wanted = fetch_weights(Weights(folder=str(tiny_model))).sha256
     with HubStub(models__somebody__tiny=Repository(files(tiny_model) | {"pytorch_model.bin": b"pickle"})) as hub:
-        assert ask(hub.address, MODEL, tmp_path / "here") == wanted
+        assert ask(hub.address, tmp_path / "here", MODEL) == wanted
         assert any("resolve" in line and line.endswith("model.safetensors") for line in hub.asked)
         assert not any("pytorch_model.bin" in line for line in hub.asked)
-    assert ask(hub.address, MODEL, tmp_path / "here") == wanted
+    assert ask(hub.address, tmp_path / "here", MODEL) == wanted
 
 
 def test_a_broken_download_goes_on_where_it_broke(tiny_model: Path, tmp_path: Path) -> None:
     broken = Repository(files(tiny_model), breaks={"model.safetensors": 11 * MIB})
     with HubStub(models__somebody__tiny=broken) as hub:
-        said = ask(hub.address, MODEL, tmp_path / "here")
+        said = ask(hub.address, tmp_path / "here", MODEL)
     assert said == fetch_weights(Weights(folder=str(tiny_model))).sha256
     assert [line.rpartition("bytes=")[2] for line in hub.asked if "bytes=" in line] == [f"{10 * MIB}-"]
 
@@ -104,19 +105,19 @@ def test_a_download_that_stays_broken_is_one_line_and_the_next_call_takes_it_up(
 ) -> None:
     broken = Repository(files(tiny_model), breaks={"model.safetensors": 11 * MIB}, fails_after_a_break=True)
     with HubStub(models__somebody__tiny=broken) as hub:
-        said = ask(hub.address, MODEL, tmp_path / "here")
+        said = ask(hub.address, tmp_path / "here", MODEL)
         assert said.startswith("error: the weights somebody/tiny could not be loaded from the hub: ")
         assert said.count("\n") == 0
         # what came is no model: nothing half is taken for whole
-        assert ask(hub.address, MODEL, tmp_path / "here").startswith("error: the weights somebody/tiny could not be")
+        assert ask(hub.address, tmp_path / "here", MODEL).startswith("error: the weights somebody/tiny could not be")
         hub.broken = False
-        assert ask(hub.address, MODEL, tmp_path / "here") == fetch_weights(Weights(folder=str(tiny_model))).sha256
+        assert ask(hub.address, tmp_path / "here", MODEL) == fetch_weights(Weights(folder=str(tiny_model))).sha256
 
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_gated_model_is_one_line_that_says_how_to_log_in(tiny_model: Path, tmp_path: Path, status: int) -> None:
     with HubStub(models__somebody__tiny=Repository(files(tiny_model), gated=status)) as hub:
-        said = ask(hub.address, MODEL, tmp_path / "here")
+        said = ask(hub.address, tmp_path / "here", MODEL)
     assert said == (
         "error: the weights somebody/tiny are gated on the hub "
         f"(accept their terms at {hub.address}/somebody/tiny, then log in: `hf auth login`)"
@@ -125,7 +126,7 @@ def test_a_gated_model_is_one_line_that_says_how_to_log_in(tiny_model: Path, tmp
 
 def test_a_model_that_the_hub_does_not_have_is_one_line(tmp_path: Path) -> None:
     with HubStub() as hub:
-        said = ask(hub.address, MODEL, tmp_path / "here")
+        said = ask(hub.address, tmp_path / "here", MODEL)
     assert said == (
         "error: the hub has no weights somebody/tiny (check the name; if they are private, log in: `hf auth login`)"
     )
@@ -148,16 +149,16 @@ def published(tmp_path: Path) -> Path:
 
 def test_a_data_set_of_the_hub_is_a_suite(published: Path) -> None:
     with HubStub(datasets__somebody__rows=Repository({"train.jsonl": LINES}, breaks={"train.jsonl": 50})) as hub:
-        said = ask(hub.address, SUITE, published)
-        made = ask(hub.address, NEW, published)
+        said, made = ask(hub.address, published, SUITE, NEW).splitlines()
     assert sorted(json.loads(said.replace("'", '"'))) == [row["instruction"] for row in ROWS]
     assert made.startswith("{'prompt': 'instruction'")
 
 
 def test_a_gated_data_set_is_one_line_that_says_how_to_log_in(published: Path) -> None:
     with HubStub(datasets__somebody__rows=Repository({"train.jsonl": LINES}, gated=401)) as hub:
-        said = [ask(hub.address, what, published) for what in (SUITE, NEW)]
+        said = ask(hub.address, published, SUITE, NEW).splitlines()
     line = "the data set somebody/rows is gated on the hub "
+    assert len(said) == 2
     assert all(
         one.startswith(f"error: {line}(accept its terms at {hub.address}/datasets/somebody/rows") for one in said
     )
@@ -166,6 +167,6 @@ def test_a_gated_data_set_is_one_line_that_says_how_to_log_in(published: Path) -
 
 def test_a_data_set_that_the_hub_does_not_have_is_one_line(published: Path) -> None:
     with HubStub() as hub:
-        said = [ask(hub.address, what, published) for what in (SUITE, NEW)]
+        said = ask(hub.address, published, SUITE, NEW).splitlines()
     line = "error: the hub has no data set somebody/rows (check the name; if it is private, log in: `hf auth login`)"
     assert said == [line, line]
