@@ -88,6 +88,10 @@ class Suite:
     """What had to be done to read its rows, for people."""
     held_out_only: bool = False
     """Whether it is a benchmark, of which nothing is to be learnt: `train` is empty because its file says so."""
+    rows_sha256: str = ""
+    """SHA-256 of its rows in order (`harness.suite.pinned`); empty where its files are split already."""
+    known_rows: str = ""
+    """What they are of the published rows, in words; empty where the suite pins none."""
 
 
 @dataclass(frozen=True, slots=True)

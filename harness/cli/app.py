@@ -19,6 +19,7 @@ from harness.cli.plan import plan
 from harness.cli.report import report
 from harness.cli.run import run
 from harness.cli.score import score
+from harness.cli.setup import setup
 from harness.cli.start import first_steps
 from harness.cli.train import train
 from harness.cli.vote import vote
@@ -28,10 +29,10 @@ _COMMANDS: Mapping[str, tuple[Callable[..., None], ...]] = {
     MEASURE: (run, score, audit),
     LOOK: (report, compare, vote),
     MODELS_AND_SUITES: (train, plan, generate),
-    MACHINE: (doctor,),
+    MACHINE: (setup, doctor),
 }
 """By the panel of the help: what a person wants to do."""
-_RESUMABLE = ("run", "train", "score", "audit", "judge", "report", "suites")
+_RESUMABLE = ("run", "train", "score", "audit", "judge", "report", "suites", "setup")
 """Commands that keep what they have done, so that the same words take it up."""
 
 

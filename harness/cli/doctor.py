@@ -82,7 +82,7 @@ def _python() -> tuple[bool | None, str]:
     versions = package_versions()
     missing = [name for name, found in versions.items() if found is None]
     listed = ", ".join(f"{name} {found}" for name, found in versions.items() if found)
-    return (False, f"{', '.join(missing)} not installed: run `make setup`") if missing else (True, listed)
+    return (False, f"{', '.join(missing)} not installed: install html-harness again") if missing else (True, listed)
 
 
 def _device() -> tuple[bool | None, str]:
@@ -104,7 +104,7 @@ def _model() -> tuple[bool | None, str]:
 
     weights = base_weights(load_profile(EMBEDDED_PROFILE))
     assert weights.gguf is not None
-    return True, f"{packaged_file(weights.gguf).name} from {weights.gguf.package.replace('_', '-')}"
+    return True, str(packaged_file(weights.gguf))
 
 
 def _browser() -> tuple[bool | None, str]:
@@ -126,7 +126,7 @@ def _nu() -> tuple[bool | None, str]:
 
     found = find_nu()
     if found is None:
-        return None, "the Nu Html Checker is not installed, so conformance is not measured: run `make setup`"
+        return None, "the Nu Html Checker is not installed, so conformance is not measured: run `html-harness setup`"
     return True, str(found)
 
 

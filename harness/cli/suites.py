@@ -26,7 +26,8 @@ app = typer.Typer(help="List, check and make task suites.", no_args_is_help=True
 
 @app.command("list")
 def list_suites() -> None:
-    """List the suites; none is downloaded for it."""
+    """List the suites, built in or under tasks/; none is downloaded for it."""
+    from harness.cli.print_findings import print_line
     from harness.suite.load import find_suites, load_suite, load_suite_file
     from harness.suite.schema import DEFAULT_SPLIT, FixedSplit
 
@@ -43,8 +44,12 @@ def list_suites() -> None:
             train, held_out = str(len(suite.train)), str(len(suite.held_out))
         table.add_row(location.name, file.title, train, held_out, file.license)
     if not table.row_count:
-        raise HarnessError("there are no suites under tasks/", "run the harness in the folder that holds tasks/")
-    Console().print(table)
+        raise HarnessError("there are no suites", "`html-harness suites new NAME` makes one")
+    console = Console()
+    console.print(table)
+    for location in find_suites():
+        if location.taken:
+            print_line(console, f"{location.name}: {location.taken}")
 
 
 @app.command("check")
@@ -75,7 +80,7 @@ def check_suites(
     given = parse_data_options(data or [])
     locations = [find_suite(suite)] if suite else find_suites()
     if not locations:
-        raise HarnessError("there are no suites under tasks/", "run the harness in the folder that holds tasks/")
+        raise HarnessError("there are no suites", "`html-harness suites new NAME` makes one")
     files = check_data_option(given, locations)
     check_split_option(split or (), locations)
     found: dict[str, SuiteCheck] = {}

@@ -15,6 +15,7 @@ from harness.model.identity import ADAPTER_CONFIG, ADAPTER_FILE
 from harness.model.profile_schema import ModelFile, ProfileFile, Weights
 from harness.model.weights import gguf_file
 from harness.model.weights_facts import brings_chat_template, is_hub_id, weights_named
+from harness.storage.builtin import Found, find_all
 from harness.storage.yaml import read_yaml, validate
 from harness.types import CONTROL_NAMES, Quantization
 
@@ -78,13 +79,17 @@ def weights_source(spec: ModelSpec) -> str | None:
     return str(spec.profile.file.weights) if spec.file.backend in ("transformers", "vllm") else None
 
 
-def profile_names(folder: Path = BASELINES_FOLDER) -> list[str]:
-    """Return the names of all profiles below `folder`."""
-    return [file.parent.name for file in sorted(folder.glob("*/profile.yaml"))]
+def _profiles(folder: Path | None) -> dict[str, Found]:
+    return find_all(folder or BASELINES_FOLDER, "profile.yaml", alone=folder is not None)
 
 
-def load_profile(name: str | None, folder: Path = BASELINES_FOLDER) -> Profile:
-    """Load the profile of that name; for None, the one that suits this machine.
+def profile_names(folder: Path | None = None) -> list[str]:
+    """Return all profiles' names: below `folder`; for None those of the working folder and the built-in ones."""
+    return list(_profiles(folder))
+
+
+def load_profile(name: str | None, folder: Path | None = None) -> Profile:
+    """Load the profile of that name, looked for as by `profile_names`; for None, the one that suits this machine.
 
     Raises:
         UsageError: there is no such profile, or its file is wrong.
@@ -92,10 +97,13 @@ def load_profile(name: str | None, folder: Path = BASELINES_FOLDER) -> Profile:
     why = "chosen by --profile"
     if name is None:
         name, why = _suitable_profile()
-    path = folder / name / "profile.yaml"
-    if not path.is_file():
-        raise UsageError(f"there is no profile '{name}'", did_you_mean(name, profile_names(folder)))
-    return Profile(name, path.parent, validate(ProfileFile, read_yaml(path) or {}, str(path)), why)
+    profiles = _profiles(folder)
+    found = profiles.get(name)
+    if found is None:
+        raise UsageError(f"there is no profile '{name}'", did_you_mean(name, profiles))
+    path = found.folder / "profile.yaml"
+    why = f"{why}; {found.taken()}" if found.shadows else why
+    return Profile(name, found.folder, validate(ProfileFile, read_yaml(path) or {}, str(path)), why)
 
 
 def _suitable_profile() -> tuple[str, str]:
@@ -106,7 +114,7 @@ def _suitable_profile() -> tuple[str, str]:
     return EMBEDDED_PROFILE, "no CUDA GPU was found, so the embedded model is used"
 
 
-def resolve_model(word: str, profile: Profile, folder: Path = BASELINES_FOLDER) -> ModelSpec:
+def resolve_model(word: str, profile: Profile, folder: Path | None = None) -> ModelSpec:
     """Resolve one word of `--models`: a model file of the profile, `profile/model`, or a model or adapter by itself.
 
     Raises:
@@ -114,10 +122,9 @@ def resolve_model(word: str, profile: Profile, folder: Path = BASELINES_FOLDER) 
     """
     if _has_model(profile, word):
         return ModelSpec(word, profile, read_model_file(profile, word))
-    if "/" in word and (folder / f"{word}.yaml").is_file():
+    if _of_other_profile(word, folder):
         other, _, model = word.rpartition("/")
-        spec = resolve_model(model, load_profile(other, folder), folder)
-        return replace(spec, name=word)
+        return replace(resolve_model(model, load_profile(other, folder), folder), name=word)
     local = Path(word)
     if (local / ADAPTER_CONFIG).is_file():
         return _local_adapter(local, profile)
@@ -132,12 +139,19 @@ def resolve_model(word: str, profile: Profile, folder: Path = BASELINES_FOLDER) 
     raise UsageError(f"profile {profile.name} has no model '{word}'", did_you_mean(word, known))
 
 
-def names_whole_model(word: str, baselines: Path = BASELINES_FOLDER) -> bool:
+def _of_other_profile(word: str, folder: Path | None) -> bool:
+    """Return whether a word is `profile/model` of a profile that there is."""
+    other, _, model = word.rpartition("/")
+    named = _profiles(folder).get(other) if other else None
+    return named is not None and model != "profile" and (named.folder / f"{model}.yaml").is_file()
+
+
+def names_whole_model(word: str, baselines: Path | None = None) -> bool:
     """Return whether a word names a whole model by itself: its folder, a GGUF file, or OWNER/NAME on the hub."""
-    return not (baselines / f"{word}.yaml").is_file() and _whole_model(word, baselines) is not None
+    return not _of_other_profile(word, baselines) and _whole_model(word, baselines) is not None
 
 
-def _whole_model(word: str, baselines: Path) -> Weights | None:
+def _whole_model(word: str, baselines: Path | None) -> Weights | None:
     """Return the weights of a word that names a model's folder, a GGUF file, or OWNER/NAME on the hub."""
     path = Path(word)
     if (path / "config.json").is_file() or gguf_file(path) is not None:

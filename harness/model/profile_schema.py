@@ -17,11 +17,16 @@ BackendName = Literal["transformers", "vllm", "openai", "file"]
 
 
 class PackagedGguf(YamlModel):
-    """A GGUF file inside an installed Python package."""
+    """A GGUF file inside a Python package, installed or fetched by `html-harness setup`."""
 
     package: str
     file: str
     sha256: str
+
+    @property
+    def distribution(self) -> str:
+        """The package's name at the index."""
+        return self.package.replace("_", "-")
 
 
 class HubWeights(YamlModel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ from harness.errors import HarnessError, UsageError
 from harness.model.identity import ContentHashes, model_hashes
 from harness.model.profile_schema import HubWeights, PackagedGguf, Weights
 from harness.storage.atomic import disk_faults_named, finished_folder
-from harness.storage.cache import cache_folder, file_sha256
-from harness.storage.hub import without_retry_warnings
+from harness.storage.cache import cache_folder, file_sha256, remembered_sha256
+from harness.storage.hub import reason, refusal, without_retry_warnings
 from harness.storage.lock import one_at_a_time
+from harness.storage.variables import folder_variable
 
 CONVERTED_FORM = 1
 """Raised when the conversion of packaged weights changes, so that the cache is made anew."""
@@ -64,19 +66,35 @@ def fetch_weights(weights: Weights) -> LocalWeights:
 
 
 def packaged_file(gguf: PackagedGguf) -> Path:
-    """Return the path of a GGUF file inside an installed package, without importing the package.
+    """Return the path of a package's GGUF file: the one that HARNESS_EMBEDDED_MODEL names, the package's, the cache's.
+
+    The package is not imported.
 
     Raises:
-        HarnessError: the package is not installed, or the file is another one than the profile names.
+        HarnessError: it is nowhere, or only another file than the profile names.
     """
+    found = [path for path in _packaged_places(gguf) if path.is_file()]
+    for path in found:
+        if remembered_sha256(path) == gguf.sha256:
+            return path
+    if found:
+        raise HarnessError(f"{found[0]} is not the file that the profile names", "run `html-harness setup`")
+    raise HarnessError(f"{gguf.file} of {gguf.distribution} is not on this machine", "run `html-harness setup`")
+
+
+def cached_gguf(gguf: PackagedGguf) -> Path:
+    """Return where `html-harness setup` puts a package's GGUF file."""
+    return cache_folder("packaged") / gguf.sha256[:16] / gguf.file
+
+
+def _packaged_places(gguf: PackagedGguf) -> Iterator[Path]:
+    named = folder_variable("HARNESS_EMBEDDED_MODEL")
+    if named is not None:
+        yield named
     spec = importlib.util.find_spec(gguf.package)
-    name = gguf.package.replace("_", "-")
-    if spec is None or spec.origin is None:
-        raise HarnessError(f"the package {name} with the embedded model is not installed", "run `make setup`")
-    path = Path(spec.origin).parent / gguf.file
-    if not path.is_file() or file_sha256(path) != gguf.sha256:
-        raise HarnessError(f"{name} does not hold the {gguf.file} that the profile names", "run `make setup`")
-    return path
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        yield Path(folder) / gguf.file
+    yield cached_gguf(gguf)
 
 
 def _convert_packaged(gguf: PackagedGguf) -> Path:
@@ -176,9 +194,8 @@ def _snapshot(hub: HubWeights, patterns: tuple[str, ...]) -> Path:
         cached = _cached_snapshot(hub, list(patterns))
         if cached is not None:
             return cached
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise HarnessError(
-            f"the weights {hub.path} could not be loaded from the hub: {reason:.120}",
+        raise refusal(error, hub.path) or HarnessError(
+            f"the weights {hub.path} could not be loaded from the hub: {reason(error)}",
             "check the network, or use `--profile smollm2-135m`, or `--weights FOLDER` with weights on disk",
         ) from error
 

@@ -160,6 +160,8 @@ def _suite_entry(part: Any) -> dict[str, Any]:
     return {
         "title": suite.title,
         "revision": suite.revision,
+        "rows_sha256": suite.rows_sha256 or None,
+        "known_rows": suite.known_rows or None,
         "split": suite.split,
         "split_hash": suite.split_hash,
         "scope": suite.scope,

@@ -18,7 +18,8 @@ from harness.errors import HarnessError
 from harness.storage.variables import folder_variable, variable
 
 INSTALL_HINT = (
-    "install one with `apt-get install chromium-headless-shell` or `playwright install chromium --only-shell`"
+    "install one with `html-harness setup`, or by hand with `apt-get install chromium-headless-shell` or "
+    "`playwright install chromium --only-shell`"
 )
 _ON_PATH = (
     "chromium-headless-shell",

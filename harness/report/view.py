@@ -70,10 +70,10 @@ def suite_title(run: RunFiles, suite: str) -> str:
 
 
 def suite_notes(run: RunFiles, suite: str) -> list[str]:
-    """What its split measures, and which references no answer could reach, in words; nothing where all is as usual."""
+    """Which rows these are, what their split measures, and which references no answer could reach, in words."""
     about = as_dict(as_dict(run.manifest.get("suites")).get(suite))
     shift, reach = as_dict(about.get("shift")), as_dict(about.get("reach"))
-    notes = []
+    notes = [f"Rows: {about['known_rows']}."] if about.get("known_rows") else []
     if about.get("split") not in (None, "default"):
         notes.append(f"Split: {about['split']}.")
     if shift.get("told_apart"):

@@ -10,10 +10,12 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from harness.errors import HarnessError, UsageError, did_you_mean
-from harness.storage.hub import without_retry_warnings
+from harness.storage.builtin import find_all
+from harness.storage.hub import reason, refusal, without_retry_warnings
 from harness.storage.yaml import read_yaml, validate
 from harness.suite.columns import guess_columns
 from harness.suite.fields import foreign_fields, foreign_texts, own_fields
+from harness.suite.pinned import known_rows, rows_sha256
 from harness.suite.rows import DataFile, RawRow, plain_rows, read_data, revision_of
 from harness.suite.schema import DEFAULT_SPLIT, HELD_OUT, Columns, FixedSplit, HubData, SuiteFile, TaskRow
 from harness.suite.split import split_by_hash, split_by_strata, split_hash
@@ -31,6 +33,8 @@ class SuiteLocation:
 
     name: str
     folder: Path
+    taken: str = ""
+    """A line that says that it is taken in place of a built-in suite; empty where there is none of that name."""
 
     @property
     def file(self) -> Path:
@@ -38,9 +42,10 @@ class SuiteLocation:
         return self.folder / "suite.yaml"
 
 
-def find_suites(tasks_folder: Path = TASKS_FOLDER) -> list[SuiteLocation]:
-    """Return every suite below `tasks_folder`, by name."""
-    return [SuiteLocation(file.parent.name, file.parent) for file in sorted(tasks_folder.glob("*/suite.yaml"))]
+def find_suites(tasks_folder: Path | None = None) -> list[SuiteLocation]:
+    """Return every suite by name: below `tasks_folder`; for None those of the working folder and the built-in ones."""
+    found = find_all(tasks_folder or TASKS_FOLDER, "suite.yaml", alone=tasks_folder is not None)
+    return [SuiteLocation(name, one.folder, one.taken()) for name, one in found.items()]
 
 
 def check_suite_name(name: str) -> None:
@@ -56,8 +61,8 @@ def check_suite_name(name: str) -> None:
         )
 
 
-def find_suite(name_or_folder: str, tasks_folder: Path = TASKS_FOLDER) -> SuiteLocation:
-    """Return the suite of that name, or the one in that folder.
+def find_suite(name_or_folder: str, tasks_folder: Path | None = None) -> SuiteLocation:
+    """Return the suite of that name, looked for as by `find_suites`, or the one in that folder.
 
     Raises:
         UsageError: there is none; the hint names the nearest.
@@ -97,6 +102,11 @@ def load_suite(location: SuiteLocation, data: Path | None = None, split: str = D
             message names it.
         HarnessError: the hub could not be reached.
     """
+    suite = _load_suite(location, data, split)
+    return replace(suite, notes=(location.taken, *suite.notes)) if location.taken else suite
+
+
+def _load_suite(location: SuiteLocation, data: Path | None, split: str) -> Suite:
     suite_file = load_suite_file(location)
     if split not in split_names(suite_file):
         raise UsageError(f"suite {location.name} has no split '{split}'", did_you_mean(split, split_names(suite_file)))
@@ -165,8 +175,15 @@ def _split_rows(name: str, suite_file: SuiteFile, data: DataFile, revision: str,
         train, held_out = split_by_strata(tasks, suite_file.held_out_share, chosen.stratify)
     else:
         train, held_out = split_by_hash(tasks, suite_file.held_out_share)
-    suite = _suite(name, suite_file, revision, train, held_out)
-    return replace(suite, split=split, notes=data.notes, held_out_only=chosen == HELD_OUT)
+    known = known_rows(tasks, suite_file.pinned) if suite_file.pinned else ""
+    return replace(
+        _suite(name, suite_file, revision, train, held_out),
+        split=split,
+        held_out_only=chosen == HELD_OUT,
+        notes=(*data.notes, f"these are {known}") if known else data.notes,
+        rows_sha256=rows_sha256(tasks),
+        known_rows=known,
+    )
 
 
 def _suite(name: str, file: SuiteFile, revision: str, train: Sequence[Task], held_out: Sequence[Task]) -> Suite:
@@ -256,9 +273,8 @@ def _download(hub: HubData, name: str) -> DataFile:
         with without_retry_warnings():
             rows = load_dataset(hub.path, revision=hub.revision, split=hub.split)
     except Exception as error:  # the hub client raises many kinds; all of them mean "no data"
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise HarnessError(
-            f"the data set {hub.path} could not be loaded from the hub: {reason:.120}",
+        raise refusal(error, hub.path, data_set=True) or HarnessError(
+            f"the data set {hub.path} could not be loaded from the hub: {reason(error)}",
             f"with a copy on disk: --data {name}=FILE (JSONL, JSON, CSV or Parquet)",
         ) from error
     plain, notes = plain_rows((f"{hub.path}, row {number}", row) for number, row in enumerate(rows))

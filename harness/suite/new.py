@@ -15,7 +15,7 @@ from pydantic import JsonValue
 
 from harness.errors import UsageError, did_you_mean
 from harness.storage.atomic import finished_folder
-from harness.storage.hub import without_retry_warnings
+from harness.storage.hub import refusal, without_retry_warnings
 from harness.suite.columns import guess_columns, guess_form
 from harness.suite.conversations import CONVERSATIONS
 from harness.suite.fields import foreign_texts
@@ -209,15 +209,13 @@ def _from_hub(folder: Path, hub_id: str, told: Mapping[str, str], held_out_only:
 
 def _hub_columns(hub_id: str) -> list[str] | None:
     from datasets import load_dataset_builder
-    from datasets.exceptions import DatasetNotFoundError
 
     try:
         with without_retry_warnings():
             features = load_dataset_builder(hub_id).info.features
-    except DatasetNotFoundError:
-        raise UsageError(
-            f"there is no data set {hub_id} on the hub", "or it is private: log in with `hf auth login`"
-        ) from None
-    except Exception:  # the hub client raises many kinds; all of them mean "cannot look"
+    except Exception as error:  # the hub client raises many kinds; those that are no refusal mean "cannot look"
+        refused = refusal(error, hub_id, data_set=True)
+        if refused is not None:
+            raise refused from None
         return None
     return column_names([{name: as_json(feature) for name, feature in features.items()}]) if features else None

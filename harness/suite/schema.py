@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import yaml
 from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
@@ -62,6 +62,20 @@ class FixedSplit(YamlModel):
         return self
 
 
+_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class PinnedRows(YamlModel):
+    """The rows of a published data set, known by their content: `harness.suite.pinned` says how it is hashed."""
+
+    rows: int = Field(gt=0)
+    """How many there are."""
+    sha256: _Sha256
+    """Of all of them."""
+    first: dict[Annotated[int, Field(gt=0)], _Sha256] = Field(default_factory=dict)
+    """Of the first so many, where people have copies of that length."""
+
+
 class StratifiedSplit(YamlModel):
     """A split by groups of near-duplicates, each stratum in proportion."""
 
@@ -90,6 +104,8 @@ class SuiteFile(YamlModel):
     hub: HubData | None = None
     files: FileData | None = None
     columns: Columns = Columns()
+    pinned: PinnedRows | None = None
+    """By what the rows of `hub` or `rows` are recognised; others are measured all the same and said to be others."""
     split: FixedSplit | Literal["held-out"] | dict[str, Split] | None = None
     """Splits of `hub` or `rows` by name; `default` is taken unless a command names another. Without a name it is the
     default, numbers of rows for data of exactly so many. What is left is drawn by a hash."""
@@ -103,6 +119,8 @@ class SuiteFile(YamlModel):
         said_already = self.split == HELD_OUT and self._of_held_out_files
         if self.split is not None and self.files is not None and not self.files.rows and not said_already:
             raise ValueError("`split` is for `hub` and `rows`: `train` and `held_out` are split already")
+        if self.pinned is not None and self.files is not None and not self.files.rows:
+            raise ValueError("`pinned` is for `hub` and `rows`")
         return self
 
     @field_validator("split", mode="before")

@@ -201,12 +201,14 @@ def test_suites_are_listed_without_a_hub(command_line: CommandLine, tiny_workpla
     assert line.split()[-2:] == ["8", "6"]
 
 
-def test_elsewhere_there_are_no_suites(
-    command_line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("command", ["list", "check"])
+def test_a_copy_without_suites_says_so_in_an_empty_folder(
+    command: str, command_line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    code, _, error = command_line("suites", "list")
-    assert one_line(error).startswith("there are no suites under tasks/ (run the harness in the folder that holds")
+    monkeypatch.setattr("harness.storage.builtin._PACKAGE", tmp_path / "harness")
+    code, _, error = command_line("suites", command)
+    assert one_line(error) == "there are no suites (`html-harness suites new NAME` makes one)"
     assert code == 1
 
 

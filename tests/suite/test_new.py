@@ -172,7 +172,7 @@ def test_a_data_set_that_the_hub_does_not_know_is_refused(tmp_path: Path, monkey
         raise datasets.exceptions.DatasetNotFoundError("Dataset 'own/rwos' doesn't exist on the Hub")
 
     monkeypatch.setattr(datasets, "load_dataset_builder", builder)
-    with pytest.raises(UsageError, match="there is no data set own/rwos on the hub"):
+    with pytest.raises(UsageError, match="the hub has no data set own/rwos"):
         make_suite("mine", "own/rwos", tmp_path)
     assert not (tmp_path / "mine").exists()
 
