@@ -23,7 +23,7 @@ def rows(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def bench(workplace: Path, rows: Path) -> str:
-    """A benchmark; models of the profile `own` learn from it."""
+    """A benchmark, on which the models of the profile `own` are measured."""
     make_suite("bench", str(rows), workplace / "tasks", held_out_only=True)
     profile = workplace / "baselines" / "own"
     profile.mkdir()
@@ -58,9 +58,9 @@ def test_a_split_by_name_may_hold_out_everything(tmp_path: Path, rows: Path) -> 
 
 
 def test_what_learns_elsewhere_is_measured_on_it(bench: str) -> None:
-    plan = resolve(RunConfig(profile="smollm2-135m", suites=(bench,)))
+    plan = resolve(RunConfig(profile="smollm2-135m", suites=(bench,), train_on="html_starter"))
     assert [spec.name for spec in plan.specs] == ["base", "base-fewshot", "tuned"]
-    assert len(plan.measured[0].tasks) == 6 and plan.training_suites["html_starter"].train
+    assert len(plan.measured[0].tasks) == 6 and {suite.name for suite in plan.learns_from.values()} == {"html_starter"}
     assert plan.notes == ()
 
 
@@ -69,7 +69,7 @@ def test_what_would_learn_from_it_is_refused(bench: str) -> None:
         resolve(RunConfig(profile="own", suites=(bench,)))
     assert str(refused.value) == (
         "tuned cannot learn from bench, which is held out as a whole (name a suite with training rows: "
-        "`train: {suite: ...}` in its model file, or the profile's `training_suite`)"
+        "--train-on SUITE, or `suite:` under `train:` in its model file)"
     )
     with pytest.raises(UsageError, match="tuned cannot learn from bench"):
         resolve(RunConfig(profile="own", models=("tuned",)), models_only=True)
@@ -78,7 +78,7 @@ def test_what_would_learn_from_it_is_refused(bench: str) -> None:
 def test_examples_come_from_where_the_run_learns_or_are_left_out(bench: str) -> None:
     plan = resolve(RunConfig(profile="own", models=("base", "elsewhere"), suites=(bench,)))
     assert [spec.name for spec in plan.specs] == ["base", "base-fewshot", "elsewhere"]
-    assert set(plan.training_suites) == {"html_starter"} and plan.notes == ()
+    assert {suite.name for suite in plan.learns_from.values()} == {"html_starter"} and plan.notes == ()
     plan = resolve(RunConfig(profile="own", models=("base", "base-fewshot"), suites=(bench,)))
     assert [spec.name for spec in plan.specs] == ["base"]
     assert plan.notes == ("base-fewshot is left out: bench is held out as a whole, so it has no examples to show",)
