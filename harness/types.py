@@ -6,12 +6,14 @@ Data moves one way: Suite → Completion → Page → Score → Comparison → r
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Scope = Literal["document", "fragment"]
 FinishReason = Literal["stop", "eos", "length", "loop", "error"]
+Scale = Literal["binary", "share", "percent"]
+"""Of a metric: yes or no, a share from 0 to 1, or from 0 to 100."""
 PageKind = Literal["raw", "fenced", "wrapped", "other", "none"]
 Outcome = Literal[
     "unscored",
@@ -206,33 +208,3 @@ class TrainingCurvePoint:
     loss: float | None = None
     tokens: int | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A mean with its 95 % interval over n tasks; `unscored` rows are counted, not averaged."""
-
-    mean: float | None
-    low: float | None
-    high: float | None
-    n: int
-    unscored: int
-
-
-@dataclass(frozen=True, slots=True)
-class PairedDifference:
-    """second − first over the tasks that both have a number for, with a 95 % interval."""
-
-    difference: float | None
-    low: float | None
-    high: float | None
-    p: float | None
-    p_adjusted: float | None
-    n: int
-    dropped: int
-
-
-Row = dict[str, Any]
-"""One line of samples.jsonl, see docs/files.md."""
-
-Rows = Sequence[Row]

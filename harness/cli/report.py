@@ -42,6 +42,7 @@ def vote_on_run(name: str, *, pair: Sequence[str] | None, port: int, voter: str 
     Raises:
         UsageError: there is no such run, or the pair is not two models.
     """
+    from harness.runs.pairs import Pair
     from harness.vote import serve_votes, write_agreement
 
     if pair is not None and len(pair) != 2:
@@ -51,7 +52,7 @@ def vote_on_run(name: str, *, pair: Sequence[str] | None, port: int, voter: str 
     count = serve_votes(
         folder,
         port,
-        pair=(pair[0], pair[1]) if pair else None,
+        pair=Pair(*pair) if pair else None,
         voter=voter,
         # A wrapped address cannot be clicked or copied.
         say=lambda line: console.print(str(line), markup=False, highlight=False, soft_wrap=True),

@@ -127,7 +127,8 @@ def _is_findings(path: Path) -> bool:
         return False
     entries = list(content.values()) if isinstance(content, dict) else []
     return bool(entries) and all(
-        isinstance(entry, dict) and {"schema", "tiers", "mend"} <= entry.keys() for entry in entries
+        isinstance(entry, dict) and {"schema", "tiers"} < entry.keys() and {"to_fix", "mend"} & entry.keys()
+        for entry in entries
     )
 
 
@@ -192,8 +193,8 @@ def _self_test(check: SuiteCheck, console: Console) -> None:
     from harness.metrics import registry
 
     tested = check.self_test
-    metrics = {trial.metric for trial in tested.trials if trial.measured}
-    pairs = sum(trial.measured for trial in tested.trials)
+    metrics = {check.metric for check in tested.checks if check.measured}
+    pairs = sum(check.measured for check in tested.checks)
     _line(
         console,
         f"self-test: {len(metrics)} metrics, {tested.tasks} references, {pairs} comparisons with perturbed answers",

@@ -20,8 +20,9 @@ from harness.generate.transformers.decoder_verdict import Verdict
 from harness.generate.transformers.generator import Answer, GenerationFailure, GenerationRequests, Generator
 from harness.model.load import Precision, choose_precision
 from harness.model.profile_schema import DType, Quantization
-from harness.scoring.scorer import CHUNK, ShotWriter, refuse
-from harness.types import Completion, Row, Task
+from harness.runs.samples import SampleRecord
+from harness.scoring.scorer import CHUNK, ShotWriter, unscored
+from harness.types import Completion, Task
 
 _REFILLS = 16
 """A model's worker gets at most so many times the rows that it decodes side by side."""
@@ -138,7 +139,7 @@ class RayExecutor:
         refused: Mapping[str, str],
         write_shot: ShotWriter,
         on_page: Callable[[], None],
-    ) -> Iterator[list[Row]]:
+    ) -> Iterator[list[SampleRecord]]:
         """Yield finished rows as they come; `work` runs in a thread of its own, held back when pages pile up."""
         order = self._ray.put(ScorerOrder(suite, refused))
 
@@ -151,7 +152,7 @@ class RayExecutor:
                 rows = []
                 for (task, done), result in results:
                     if isinstance(result, Lost):
-                        rows.append(refuse(task, suite, done, result.why))
+                        rows.append(unscored(suite, task, done, result.why))
                     else:
                         row, shots = result
                         for name, picture in shots.items():

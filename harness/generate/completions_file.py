@@ -14,6 +14,7 @@ from harness.answer import page_end
 from harness.errors import UsageError, did_you_mean
 from harness.generate.backend import Backend, Decoding, SampleKey
 from harness.generate.openai.protocol import FINISH_WORDS, TOOL_WORDS, finish, text_of
+from harness.runs.manifest import BackendEntry
 from harness.storage.cache import file_sha256
 from harness.storage.yaml import validate
 from harness.types import Completion, Suite, Task
@@ -204,18 +205,6 @@ class GivenAnswers(Backend):
         reason, note = finish(given.finish_reason, closed=closed)
         return Completion(task, self.name, given.completion, reason, sample, note=note)
 
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> BackendEntry:
         """Return what the manifest says of it."""
-        return {
-            "weights_sha256": None,
-            "adapter_sha256": None,
-            "quantization": None,
-            "dtype": None,
-            "device": None,
-            "template_sha": None,
-            "examples": [],
-            "backend": "file",
-            "batch_size": None,
-            "generation": None,
-            "file": {"name": self.path.name, "sha256": self.sha256},
-        }
+        return BackendEntry(backend="file", examples=(), file={"name": self.path.name, "sha256": self.sha256})

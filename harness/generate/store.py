@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from harness.runs.schema import SCHEMA, upgraded
 from harness.storage.atomic import write_atomically
@@ -33,7 +35,7 @@ class StoredCompletion:
     """Which decoder wrote it, where it is another one than the identity names: the memory ran out on the way."""
 
 
-_FIELDS = frozenset(field.name for field in fields(StoredCompletion))
+_STORED = TypeAdapter(StoredCompletion)
 
 
 class CompletionStore:
@@ -51,9 +53,7 @@ class CompletionStore:
         self._rows: dict[str, StoredCompletion] = {}
         for line in read_lines(self.path):
             row = upgraded(line, self.path)
-            self._rows[row["key"]] = StoredCompletion(
-                **{field.name: row[field.name] for field in fields(StoredCompletion) if field.name in row}
-            )
+            self._rows[str(row["key"])] = _STORED.validate_python(row)
 
     @staticmethod
     def key(prompt: Any, sample: int, seed: int) -> str:

@@ -20,6 +20,7 @@ from harness.generate.transformers.decoder_verdict import Verdict
 from harness.generate.transformers.generator import GenerationRequests, Generator, Tokens, end_tokens
 from harness.model.identity import installed
 from harness.model.load import LoadedModel
+from harness.runs.manifest import BackendEntry
 from harness.types import FinishReason
 
 SEQUENCES = 256
@@ -151,9 +152,9 @@ class EngineGenerator(Generator):
         """Return everything that decides what this model writes."""
         return super().identity() | {"engine": f"vllm {installed('vllm')}", "arguments": dict(self.arguments)}
 
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> BackendEntry:
         """Return what the manifest says of it; vLLM sizes its batches itself."""
-        return super().manifest() | {"backend": "vllm", "batch_size": None, "engine": dict(self.arguments)}
+        return super().manifest().with_(backend="vllm", batch_size=None, engine=dict(self.arguments))
 
     def decode(self, wanted: GenerationRequests) -> Iterator[tuple[SampleKey, str, StoredCompletion]]:
         """Queue all prompts and yield completions as the engine finishes them."""

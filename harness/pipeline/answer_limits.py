@@ -14,6 +14,7 @@ from harness.generate.transformers.generator import Generator
 from harness.model.profile_schema import ProfileFile
 from harness.model.reach import UNKNOWN_LIMIT, Reach, answer_limit, estimated_tokens, reach
 from harness.pipeline.config import RunPlan
+from harness.runs.manifest import ReachEntry
 from harness.types import Suite, Task
 
 _BODY_LIMITS = ("max_completion_tokens", "max_tokens")
@@ -98,7 +99,7 @@ def context_length(folder: Path) -> int | None:
     return None
 
 
-def suite_reach(all_limits: Iterable[Mapping[str, Reach]], suite: str) -> dict[str, Any] | None:
+def suite_reach(all_limits: Iterable[Mapping[str, Reach]], suite: str) -> ReachEntry | None:
     """Return a suite's entry in the manifest: of the model for which most references are out of reach."""
     found = [limits[suite] for limits in all_limits if suite in limits]
-    return max(found, key=lambda one: one.out_of_reach).as_dict() if found else None
+    return ReachEntry(**max(found, key=lambda one: one.out_of_reach).as_dict()) if found else None

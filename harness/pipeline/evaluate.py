@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from harness.generate.backend import Backend
 from harness.pipeline.config import MeasuredSuite, RunPlan
@@ -13,10 +12,12 @@ from harness.pipeline.executor import Executor
 from harness.pipeline.model_under_test import ModelUnderTest
 from harness.progress import ProgressReporter
 from harness.runs.folder import RunFolder
-from harness.types import Completion, Row, Task
+from harness.runs.manifest import SelfTest
+from harness.runs.samples import RecordKey, SampleRecord
+from harness.types import Completion, Task
 
-Finished = Mapping[tuple[str, str, str, int], Row]
-"""The rows of the journal by suite, task, model and sample."""
+Finished = Mapping[RecordKey, SampleRecord]
+"""The rows of the journal."""
 
 
 def measure(
@@ -24,10 +25,10 @@ def measure(
     candidates: Sequence[ModelUnderTest],
     folder: RunFolder,
     finished: Finished,
-    trials: Mapping[str, Mapping[str, Any]],
+    self_tests: Mapping[str, SelfTest],
     executor: Executor,
     reporter: ProgressReporter,
-) -> list[Row]:
+) -> list[SampleRecord]:
     """Generate and score everything; rows that are in the journal with the same completion are kept."""
     seen = {candidate.generator.name: candidate.trained_on for candidate in candidates}
     executor.begin()
@@ -39,10 +40,10 @@ def measure(
         else:
             work = _answer(measured, candidates, plan.controls, fresh, reporter)
         answered.append((measured, work))
-    rows: list[Row] = []
+    rows: list[SampleRecord] = []
     for measured, work in answered:
         pending = _PendingSamples(measured.suite.name, finished, seen)
-        refused = trials[measured.suite.name]["refused"]
+        refused = self_tests[measured.suite.name].refused
         rows += _score(pending, work, refused, folder, executor, reporter)
     return rows
 
@@ -111,26 +112,26 @@ class _PendingSamples:
     suite: str
     finished: Finished
     seen: Mapping[str, frozenset[str]]
-    kept: list[Row] = field(default_factory=list)
-    refused: deque[Row] = field(default_factory=deque)
+    kept: list[SampleRecord] = field(default_factory=list)
+    refused: deque[SampleRecord] = field(default_factory=deque)
     """Not yet in the journal."""
 
     def missing(self, work: Iterable[tuple[Task, Completion]]) -> Iterator[tuple[Task, Completion]]:
         """Yield what is to be scored."""
-        from harness.scoring.scorer import refuse
+        from harness.scoring.scorer import unscored
 
         for task, done in work:
-            row = self.finished.get((self.suite, task.id, done.model, done.sample))
-            if row is not None and row["completion"] == done.text and row["prompt_sha"] == task.prompt_sha:
+            row = self.finished.get(RecordKey(self.suite, task.id, done.model, done.sample))
+            if row is not None and row.completion == done.text and row.prompt_sha == task.prompt_sha:
                 self.kept.append(row)
             elif task.prompt_sha in self.seen.get(done.model, frozenset()):
-                self.refused.append(refuse(task, self.suite, done, "the model was trained on this row"))
+                self.refused.append(unscored(self.suite, task, done, "the model was trained on this row"))
             elif done.unanswered:
-                self.refused.append(refuse(task, self.suite, done, done.unanswered))
+                self.refused.append(unscored(self.suite, task, done, done.unanswered))
             else:
                 yield task, done
 
-    def take_refused(self) -> list[Row]:
+    def take_refused(self) -> list[SampleRecord]:
         """Return the refused rows that came since the last call."""
         return [self.refused.popleft() for _ in range(len(self.refused))]
 
@@ -142,7 +143,7 @@ def _score(
     folder: RunFolder,
     executor: Executor,
     reporter: ProgressReporter,
-) -> list[Row]:
+) -> list[SampleRecord]:
     name = f"checking and rendering {pending.suite}"
     missing: Iterable[tuple[Task, Completion]] = pending.missing(work)
     total = None
@@ -151,9 +152,9 @@ def _score(
     else:
         missing = list(missing)
         total = len(missing)
-    fresh_rows: list[Row] = []
+    fresh_rows: list[SampleRecord] = []
 
-    def keep(rows: list[Row]) -> None:
+    def keep(rows: list[SampleRecord]) -> None:
         if rows:
             folder.append(rows)
             fresh_rows.extend(rows)

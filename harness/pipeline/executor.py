@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from harness.generate.transformers.decoder_verdict import Verdict
 from harness.generate.transformers.generator import Decoding, Generator
 from harness.model.load import Precision, choose_precision
 from harness.model.profile_schema import DType, Quantization
+from harness.runs.samples import SampleRecord
+from harness.runs.schema import JsonObject
 from harness.storage.cache import cache_folder
-from harness.types import Completion, Row, Task
+from harness.types import Completion, Task
 
 if TYPE_CHECKING:
     from harness.cluster.executor import RayExecutor
@@ -51,7 +53,7 @@ class Executor(Protocol):
         refused: Mapping[str, str],
         write_shot: ShotWriter,
         on_page: Callable[[], None],
-    ) -> Iterator[list[Row]]:
+    ) -> Iterator[list[SampleRecord]]:
         """Yield the finished rows of a suite as they come, in any order.
 
         Args:
@@ -62,7 +64,7 @@ class Executor(Protocol):
             on_page: Called after each page.
         """
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> JsonObject:
         """Return what the manifest says of it."""
 
 
@@ -118,7 +120,7 @@ class LocalExecutor:
         refused: Mapping[str, str],
         write_shot: ShotWriter,
         on_page: Callable[[], None],
-    ) -> Iterator[list[Row]]:
+    ) -> Iterator[list[SampleRecord]]:
         """Yield finished rows, a chunk at a time; the browsers stay open for the next suite."""
         from harness.render import Renderer
         from harness.scoring.scorer import Scorer
@@ -127,6 +129,6 @@ class LocalExecutor:
             self._renderer = self._open.enter_context(Renderer(cache_dir=cache_folder("renders")))
         return Scorer(suite, self._renderer, write_shot, refused).rows(work, on_page)
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> JsonObject:
         """Return the executor's name."""
         return {"name": "local"}

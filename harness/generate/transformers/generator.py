@@ -16,6 +16,7 @@ from harness.generate.transformers.decoder_verdict import Verdict, device_name, 
 from harness.model.identity import adapter_record, deciding_packages
 from harness.model.load import LoadedModel
 from harness.model.prompt import PromptRenderer
+from harness.runs.manifest import BackendEntry
 from harness.types import Task, sha256
 
 if TYPE_CHECKING:
@@ -121,23 +122,21 @@ class Generator(StoredBackend[Tokens]):
         """Return a task's prompt as token ids."""
         return tuple(self.renderer.tokens(task, self.examples))
 
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> BackendEntry:
         """Return what the manifest says of it."""
         precision, plan, decoder = self.loaded.precision, self._plan(), self.decoder()
-        return {
-            **self.loaded.weights.record(),
-            **adapter_record(self.adapter_folder),
-            "quantization": precision.quantization,
-            "dtype": precision.dtype,
-            "device": precision.device,
-            "template_sha": self.renderer.sha,
-            "examples": [example.id for example in self.examples],
-            "backend": "transformers",
-            "batch_size": self.settings.batch_size,
-            "decoder": self._decoder_identity(),
-            "decoding": (plan.record() if plan else {}) | {"why": decoder.why, "proof": decoder.evidence},
-            "generation": self.settings.cache_key_fields() | {"samples": self.settings.samples},
-        }
+        return BackendEntry(
+            quantization=precision.quantization,
+            dtype=precision.dtype,
+            device=precision.device,
+            template_sha=self.renderer.sha,
+            examples=tuple(example.id for example in self.examples),
+            backend="transformers",
+            batch_size=self.settings.batch_size,
+            decoder=self._decoder_identity(),
+            decoding=(plan.record() if plan else {}) | {"why": decoder.why, "proof": decoder.evidence},
+            generation=self.settings.cache_key_fields() | {"samples": self.settings.samples},
+        ).with_(**self.loaded.weights.record(), **adapter_record(self.adapter_folder))
 
     def _plan(self) -> DecodingPlan | None:
         """How it is decoded on a GPU."""
