@@ -100,4 +100,4 @@ def unfit(place: str, field: str, value: object, wanted: str, *, there: bool = T
     """Return the error that names a field of a file and what it should hold."""
     shown = repr(value) if there else "missing"
     shown = shown if len(shown) <= _LONGEST else shown[: _LONGEST - 1] + "…"
-    return HarnessError(f"{place}: {field} is {shown}, not {wanted}", _HINT)
+    return HarnessError(f"{place}: {field} is {shown}{f', not {wanted}' if there else ''}", _HINT)

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from harness.compare import summarise
 from harness.errors import HarnessError, UsageError
-from harness.types import Row, sha256
+from harness.types import sha256
 from harness.vote import agreement, ballots_of, read_votes, write_agreement
 from harness.vote.ballots import append_vote
 from harness.vote.server import VoteServer, make_server
+from tests.compare.compare_data import Row, summarise
 from tests.report.conftest import until
 
 HOSTILE = "<script>document.title='owned'</script><h1>Hello</h1>"
