@@ -43,6 +43,10 @@ test-all: lint
 raise: setup-dev
 	@$(SETUP) --exec python tools/raise_constraints.py
 
+# make schemas  writes docs/*.schema.json anew from the types in harness/runs
+schemas:
+	@$(SETUP) --exec python tools/json_schemas.py
+
 # make clean removes the virtual environment that set-up made; caches and reports stay
 clean:
 	@$(SETUP) --clean

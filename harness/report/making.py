@@ -101,7 +101,7 @@ def facts(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
     for model, entry in manifest.models.items():
         content = entry.model_dump(exclude={"training", "cost"})
         kept = [(key, value) for key, value in content.items() if value not in (None, {}, [], ())]
-        training = entry.training.model_dump(exclude={"curve"}, exclude_defaults=True) if entry.training else None
+        training = entry.training.model_dump(exclude={"curve"}, exclude_unset=True) if entry.training else None
         groups.append((f"Model {model}", kept + ([("training", training)] if training else [])))
     groups += [(f"Suite {suite}", _said(about)) for suite, about in manifest.suites.items()]
     groups += [

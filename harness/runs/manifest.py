@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field, JsonValue
+from pydantic import JsonValue
 
-from harness.runs.record import ABSENT, Count, Record
-from harness.runs.schema import SCHEMA
+from harness.runs.record import ABSENT, VERSION, Count, Record
 from harness.types import CONTROL_NAMES, Scale
 
 TUNED, FEW_SHOT, BASE, CONTROL = "tuned", "few-shot", "base", "control"
@@ -110,14 +109,19 @@ class BackendEntry(Record):
     engine: dict[str, JsonValue] | None = ABSENT
 
 
-class ModelEntry(BackendEntry):
-    """One model of a run: what it is made of, how it answered, how it was trained and what that took."""
+class _ModelFile(Record):
+    """What the model's file says of it."""
 
     kind: str = "model"
     family: str | None = None
     """The name under which trainings of one model are compared."""
     description: str | None = ABSENT
     weights: str | None = ABSENT
+
+
+class ModelEntry(BackendEntry, _ModelFile):
+    """One model of a run: what it is made of, how it answered, how it was trained and what that took."""
+
     training: TrainingEntry | None = None
     cost: Cost | None = None
     batch_check: BatchCheck | None = ABSENT
@@ -196,7 +200,7 @@ class MetricCheck(Record):
 
 
 class SelfTest(Record):
-    """How the metrics proved themselves on a suite. Numbers of refused ones must not be printed as if they meant much."""
+    """How the metrics proved themselves on a suite. Numbers of refused ones mean nothing."""
 
     tasks: Count = 0
     checks: tuple[MetricCheck, ...] = ()
@@ -233,7 +237,7 @@ class ShardEntry(Record):
 class Manifest(Record):
     """manifest.json."""
 
-    version: int = Field(default=SCHEMA, alias="schema")
+    version: int = VERSION
     run: str = ""
     harness: str = ""
     started: str | None = None

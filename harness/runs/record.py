@@ -9,6 +9,7 @@ from typing import Annotated, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from harness.errors import HarnessError
+from harness.runs.schema import SCHEMA
 
 Name = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(strict=True, ge=0)]
@@ -41,6 +42,8 @@ def _is_none(value: object) -> bool:
     return value is None
 
 
+VERSION = Field(default=SCHEMA, alias="schema", json_schema_extra={"const": SCHEMA})
+"""The field `schema` of a file, under a name that pydantic leaves free."""
 ABSENT = Field(default=None, exclude_if=_is_none)
 """A field that is left out of the file where there is nothing to say."""
 
@@ -48,7 +51,9 @@ ABSENT = Field(default=None, exclude_if=_is_none)
 class Record(BaseModel):
     """One object of a file; keys that this version does not know are kept and written again."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", validate_by_name=True, serialize_by_alias=True)
+    model_config = ConfigDict(
+        frozen=True, extra="allow", validate_by_name=True, serialize_by_alias=True, defer_build=True
+    )
 
     def as_json(self) -> dict[str, JsonValue]:
         """Return the object as it is written; lone surrogates of a model's text stay what they are."""
@@ -68,8 +73,8 @@ def as_json(content: Mapping[str, object]) -> dict[str, JsonValue]:
 class Interval(Record):
     """What has a 95 % interval; None where nothing was measured."""
 
-    low: Number | None = None
-    high: Number | None = None
+    low: Number | None
+    high: Number | None
 
 
 RecordT = TypeVar("RecordT", bound=Record)

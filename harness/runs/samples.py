@@ -7,8 +7,7 @@ from typing import Annotated, NamedTuple
 
 from pydantic import Field, JsonValue, field_serializer, field_validator
 
-from harness.runs.record import Count, Name, Number, Record
-from harness.runs.schema import SCHEMA
+from harness.runs.record import VERSION, Count, Name, Number, Record
 from harness.types import CheckResult, Message
 
 Statistic = Annotated[Number, Field(ge=0)]
@@ -33,7 +32,7 @@ class RecordKey(NamedTuple):
 class TaskRecord(Record):
     """One measured task."""
 
-    version: int = Field(default=SCHEMA, alias="schema")
+    version: int = VERSION
     suite: str
     task: str
     group: str | None = None
@@ -92,7 +91,7 @@ class Timing(Record):
 class SampleRecord(Record):
     """What became of one answer: a line of the journal and of samples.jsonl."""
 
-    version: int = Field(default=SCHEMA, alias="schema")
+    version: int = VERSION
     suite: Name
     task: Name
     model: Name

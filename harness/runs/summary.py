@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
-
 from harness.runs.pairs import PairName
-from harness.runs.record import ABSENT, Count, Interval, Number, Probability, Record
-from harness.runs.schema import SCHEMA
+from harness.runs.record import ABSENT, VERSION, Count, Interval, Number, Probability, Record
 
 Word = Literal["better", "worse", "mixed", "no difference shown", "too few tasks to tell"]
 Section = Literal["category", "difficulty"]
@@ -203,7 +200,7 @@ class Summary(Record):
     Numbers of binary and share metrics run from 0 to 1, of percent metrics from 0 to 100. Further keys may appear.
     """
 
-    version: int = Field(default=SCHEMA, alias="schema")
+    version: int = VERSION
     method: Method = Method()
     primary: tuple[str, ...] | None = None
     """The metrics, fixed beforehand, that the verdict rests on."""

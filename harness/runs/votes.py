@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import Field
-
 from harness.runs.pairs import PairName
-from harness.runs.record import Count, Interval, Number, Record
+from harness.runs.record import VERSION, Count, Interval, Number, Record
 from harness.runs.samples import TaskKey
-from harness.runs.schema import SCHEMA
 
 
 class Vote(Record):
     """One vote of a person: which models stood left and right, and which was chosen (or `tie`, or `both-bad`)."""
 
-    version: int = Field(default=SCHEMA, alias="schema")
+    version: int = VERSION
     time: str = ""
     voter: str = ""
     suite: str
@@ -52,5 +49,5 @@ class PairVotes(Interval):
 class Agreement(Record):
     """agreement.json."""
 
-    version: int = Field(default=SCHEMA, alias="schema")
+    version: int = VERSION
     pairs: dict[PairName, PairVotes] = {}

@@ -71,6 +71,8 @@ def _of_pair(second: str, votes: Sequence[Vote], scores: Scores, seed: int) -> P
         ties=sum(vote.chosen == "tie" for vote in votes),
         both_bad=sum(vote.chosen == "both-bad" for vote in votes),
         voters=len({vote.voter for vote in votes}),
+        low=None,
+        high=None,
     )
     if not decided:
         return found
@@ -91,7 +93,7 @@ def _of_metric(metric: str, decided: Sequence[Vote], scores: Scores, seed: int) 
             continue
         spoken.append(vote)
         agreed.append(float((vote.right if right > left else vote.left) == vote.chosen))
-    found = MetricAgreement(n=len(spoken), silent=len(decided) - len(spoken))
+    found = MetricAgreement(n=len(spoken), silent=len(decided) - len(spoken), low=None, high=None)
     if not spoken:
         return found
     share, low, high = _rate(spoken, agreed, seed)
