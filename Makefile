@@ -11,7 +11,7 @@ endif
 SETUP := "$(PYTHON)" tools/setup.py
 ARGS ?=
 
-.PHONY: help setup setup-dev run test test-all lint clean raise
+.PHONY: help setup setup-dev run test test-all lint clean raise schemas
 
 help:
 	@sed -n 's/^# make/make/p' Makefile

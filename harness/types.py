@@ -57,7 +57,7 @@ class Task:
     scope: Scope = "document"
     ignore: frozenset[str] = frozenset()
     checks: tuple[Mapping[str, Any], ...] = ()
-    """Validated task checks in the words of Playwright (see `harness.suite.checks`)."""
+    """Validated task checks in the words of Playwright (see `harness.metrics.checks`)."""
 
     @property
     def prompt_sha(self) -> str:

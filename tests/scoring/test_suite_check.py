@@ -16,9 +16,10 @@ from harness.model.reach import Reach
 from harness.progress import ProgressReporter
 from harness.render.browser import find_browser
 from harness.runs.manifest import SelfTest
+from harness.runs.schema import SCHEMA
 from harness.scoring.suite_check import check_suite
 from harness.scoring.suite_findings import SuiteCheck, Tier
-from harness.suite.checks import parse_check
+from harness.metrics.checks import parse_check
 from harness.suite.shift import Shift
 from harness.types import Suite, Task
 
@@ -117,8 +118,8 @@ def test_how_parts_compare_and_what_is_out_of_reach_is_told_and_no_task_to_mend(
 
 def test_the_json_holds_ids_and_reasons() -> None:
     found = json.loads(json.dumps(_found(repeated=(("a", "b"),)).as_dict()))
-    assert found["schema"] == 1
-    assert found["mend"] == {"b": ["asks the same as a"]}
+    assert found["schema"] == SCHEMA
+    assert found["to_fix"] == {"b": ["asks the same as a"]}
 
 
 @pytest.fixture
