@@ -8,8 +8,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.render.settings import Deadlines
 from harness.metrics.checks import LOCATORS, as_pattern, regex
+from harness.render.settings import Deadlines
 from harness.types import CheckResult
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from rich.console import Console
 from harness.cli.suites import print_check
 from harness.errors import HarnessError
 from harness.metrics import nu
+from harness.metrics.checks import parse_check
 from harness.model.reach import Reach
 from harness.progress import ProgressReporter
 from harness.render.browser import find_browser
@@ -19,7 +20,6 @@ from harness.runs.manifest import SelfTest
 from harness.runs.schema import SCHEMA
 from harness.scoring.suite_check import check_suite
 from harness.scoring.suite_findings import SuiteCheck, Tier
-from harness.metrics.checks import parse_check
 from harness.suite.shift import Shift
 from harness.types import Suite, Task
 
