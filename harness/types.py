@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
+
+from pydantic import JsonValue
 
 Scope = Literal["document", "fragment"]
 FinishReason = Literal["stop", "eos", "length", "loop", "error"]
@@ -56,7 +58,7 @@ class Task:
     difficulty: str = ""
     scope: Scope = "document"
     ignore: frozenset[str] = frozenset()
-    checks: tuple[Mapping[str, Any], ...] = ()
+    checks: tuple[Mapping[str, JsonValue], ...] = ()
     """Validated task checks in the words of Playwright (see `harness.metrics.checks`)."""
 
     @property
@@ -188,7 +190,7 @@ class Rendering:
     """Horizontal overflow in CSS px by viewport width, e.g. {"1280": 0, "375": 12}."""
     text_faults: Mapping[str, int] = field(default_factory=dict)
     """Counts of text elements that are clipped, zero-size or invisible."""
-    accessibility: tuple[Mapping[str, Any], ...] | None = None
+    accessibility: tuple[Mapping[str, JsonValue], ...] | None = None
     """axe-core violations ({id, impact, help, nodes}); None when axe did not run."""
     dom_hash: str = ""
     stable: bool | None = None

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -39,12 +38,12 @@ class GivenAnswer(BaseModel):
 
     @field_validator("task", "model", mode="before")
     @classmethod
-    def _number_as_name(cls, value: Any) -> Any:
+    def _number_as_name(cls, value: object) -> object:
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
     @field_validator("completion", mode="before")
     @classmethod
-    def _parts_joined(cls, value: Any) -> Any:
+    def _parts_joined(cls, value: object) -> object:
         return text_of(value) if isinstance(value, list | dict) else value
 
     @field_validator("finish_reason")

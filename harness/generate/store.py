@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -46,7 +45,7 @@ class CompletionStore:
     first of them was stored.
     """
 
-    def __init__(self, identity: Mapping[str, Any], folder: Path | None = None, *, model: str = "") -> None:
+    def __init__(self, identity: Mapping[str, object], folder: Path | None = None, *, model: str = "") -> None:
         key = content_key({"form": FORM, "identity": identity})[:32]
         self.path = (folder or cache_folder("completions")) / f"{key}.jsonl"
         self._about = {"model": model, "form": FORM, "identity": identity}
@@ -56,7 +55,7 @@ class CompletionStore:
             self._rows[str(row["key"])] = _STORED.validate_python(row)
 
     @staticmethod
-    def key(prompt: Any, sample: int, seed: int) -> str:
+    def key(prompt: object, sample: int, seed: int) -> str:
         """Return the key of one completion of one prompt: token ids, a text or messages."""
         return content_key([prompt, sample, seed])[:32]
 

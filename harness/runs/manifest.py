@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import JsonValue
-
-from harness.runs.record import ABSENT, VERSION, Count, Record
+from harness.runs.record import ABSENT, VERSION, Count, FreeJson, Record
 from harness.types import CONTROL_NAMES, Scale
 
 TUNED, FEW_SHOT, BASE, CONTROL = "tuned", "few-shot", "base", "control"
@@ -16,7 +14,7 @@ class ProfileEntry(Record):
     name: str = ""
     title: str = ""
     why: str = ""
-    weights: JsonValue = None
+    weights: FreeJson = None
     quantization: str | None = None
     dtype: str | None = None
     template_sha: str | None = None
@@ -52,7 +50,7 @@ class CurvePoint(Record):
 class EvaluationEntry(Record):
     """Which step's weights were kept, by evaluations on rows that were kept out of the training."""
 
-    settings: dict[str, JsonValue] = {}
+    settings: dict[str, FreeJson] = {}
     development: tuple[str, ...] = ()
     kept_step: int | None = None
     stopped_early: bool = False
@@ -67,11 +65,11 @@ class TrainingEntry(Record):
     steps: int | None = None
     seconds: float | None = None
     tokens: int | None = None
-    settings: dict[str, JsonValue] = {}
-    layout: dict[str, JsonValue] = {}
-    out_of_memory: tuple[JsonValue, ...] = ()
+    settings: dict[str, FreeJson] = {}
+    layout: dict[str, FreeJson] = {}
+    out_of_memory: tuple[FreeJson, ...] = ()
     peak_memory_bytes: int | None = None
-    data: dict[str, JsonValue] = {}
+    data: dict[str, FreeJson] = {}
     evaluation: EvaluationEntry | None = None
     curve: tuple[CurvePoint, ...] = ()
 
@@ -101,12 +99,12 @@ class BackendEntry(Record):
     examples: tuple[str, ...] | None = ABSENT
     backend: str | None = None
     batch_size: int | None = None
-    decoder: JsonValue = ABSENT
-    decoding: dict[str, JsonValue] | None = ABSENT
-    generation: dict[str, JsonValue] | None = None
-    server: dict[str, JsonValue] | None = ABSENT
-    file: dict[str, JsonValue] | None = ABSENT
-    engine: dict[str, JsonValue] | None = ABSENT
+    decoder: FreeJson = ABSENT
+    decoding: dict[str, FreeJson] | None = ABSENT
+    generation: dict[str, FreeJson] | None = None
+    server: dict[str, FreeJson] | None = ABSENT
+    file: dict[str, FreeJson] | None = ABSENT
+    engine: dict[str, FreeJson] | None = ABSENT
 
 
 class _ModelFile(Record):
@@ -244,7 +242,7 @@ class Manifest(Record):
     finished: str | None = None
     """None while the run goes on."""
     command: tuple[str, ...] | str = ()
-    arguments: dict[str, JsonValue] = {}
+    arguments: dict[str, FreeJson] = {}
     shard: str | None = None
     shards: tuple[ShardEntry, ...] | None = ABSENT
     profile: ProfileEntry = ProfileEntry()
@@ -252,12 +250,12 @@ class Manifest(Record):
     suites: dict[str, SuiteEntry] = {}
     scorers: dict[str, ScorerEntry] = {}
     self_test: dict[str, SelfTest] = {}
-    tools: dict[str, JsonValue] = {}
+    tools: dict[str, FreeJson] = {}
     packages: dict[str, str | None] = {}
     hardware: Hardware = Hardware()
     git: GitState = GitState()
     seeds: tuple[int, ...] = ()
-    executor: dict[str, JsonValue] = {}
+    executor: dict[str, FreeJson] = {}
     deciding: str | None = ABSENT
     """A hash over all that decides the run's rows: they are kept on resume where it is the same."""
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 
 from harness.errors import HarnessError
 from harness.runs.schema import SCHEMA
@@ -36,6 +36,16 @@ _WANTED = {
     "list_type": "a list",
 }
 """What a field should hold, by pydantic's word for the mistake."""
+
+
+def _lists(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {str(key): _lists(item) for key, item in value.items()}
+    return [_lists(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+FreeJson = Annotated[JsonValue, BeforeValidator(_lists)]
+"""What somebody else decides the shape of; a tuple becomes the list that its file has."""
 
 
 def _is_none(value: object) -> bool:

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 from harness.errors import HarnessError
 from harness.storage.atomic import write_atomically
@@ -65,7 +64,7 @@ def _tag(folder: Path) -> None:
         stream.write(_TAG)
 
 
-def content_key(content: Any) -> str:
+def content_key(content: object) -> str:
     """Return the SHA-256 of `content` as canonical JSON: equal content has an equal key, whatever it is called."""
     text = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
