@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from harness.generate.backend import Backend, StoredBackend
 from harness.generate.openai.backend import ServedModel
@@ -51,7 +50,7 @@ class AnswerLimits:
             return profile.max_new_tokens or UNKNOWN_LIMIT
         return answer_limit(suite, self._counter(backend)[0], profile.max_new_tokens)
 
-    def _counter(self, backend: StoredBackend[Any]) -> tuple[Callable[[str], int], bool]:
+    def _counter(self, backend: Backend) -> tuple[Callable[[str], int], bool]:
         """How long a text is in the model's tokens, and whether that is an estimate."""
         tokenizer = backend.loaded.tokenizer if isinstance(backend, Generator) else None
         if tokenizer is None:
