@@ -6,15 +6,19 @@ Data moves one way: Suite → Completion → Page → Score → Comparison → r
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
+
+from pydantic import JsonValue
 
 Scope = Literal["document", "fragment"]
 FinishReason = Literal["stop", "eos", "length", "loop", "error"]
 Quantization = Literal["none", "nf4"]
 GpuName = Literal["t4", "l4", "a10", "a100", "h100"]
 """GPUs that a training can be planned for without having one."""
+Scale = Literal["binary", "share", "percent"]
+"""Of a metric: yes or no, a share from 0 to 1, or from 0 to 100."""
 PageKind = Literal["raw", "fenced", "wrapped", "other", "none"]
 Outcome = Literal[
     "unscored",
@@ -57,8 +61,8 @@ class Task:
     difficulty: str = ""
     scope: Scope = "document"
     ignore: frozenset[str] = frozenset()
-    checks: tuple[Mapping[str, Any], ...] = ()
-    """Validated task checks in the words of Playwright (see `harness.suite.checks`)."""
+    checks: tuple[Mapping[str, JsonValue], ...] = ()
+    """Validated task checks in the words of Playwright (see `harness.metrics.checks`)."""
 
     @property
     def prompt_sha(self) -> str:
@@ -195,7 +199,7 @@ class Rendering:
     """Horizontal overflow in CSS px by viewport width, e.g. {"1280": 0, "375": 12}."""
     text_faults: Mapping[str, int] = field(default_factory=dict)
     """Counts of text elements that are clipped, zero-size or invisible."""
-    accessibility: tuple[Mapping[str, Any], ...] | None = None
+    accessibility: tuple[Mapping[str, JsonValue], ...] | None = None
     """axe-core violations ({id, impact, help, nodes}); None when axe did not run."""
     dom_hash: str = ""
     stable: bool | None = None
@@ -215,33 +219,3 @@ class TrainingCurvePoint:
     loss: float | None = None
     tokens: int | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A mean with its 95 % interval over n tasks; `unscored` rows are counted, not averaged."""
-
-    mean: float | None
-    low: float | None
-    high: float | None
-    n: int
-    unscored: int
-
-
-@dataclass(frozen=True, slots=True)
-class PairedDifference:
-    """second − first over the tasks that both have a number for, with a 95 % interval."""
-
-    difference: float | None
-    low: float | None
-    high: float | None
-    p: float | None
-    p_adjusted: float | None
-    n: int
-    dropped: int
-
-
-Row = dict[str, Any]
-"""One line of samples.jsonl, see docs/files.md."""
-
-Rows = Sequence[Row]

@@ -91,10 +91,10 @@ def _device() -> tuple[bool | None, str]:
     from harness.runs.environment import hardware
 
     facts = hardware()
-    memory = f"{facts['memory_bytes'] / 2**30:.0f} GiB" if facts["memory_bytes"] else "unknown memory"
-    machine = f"{facts['cpu']}, {facts['cores']} cores, {memory}"
-    if facts["gpu"]:
-        return True, f"{facts['gpu']}, {torch.cuda.get_device_properties(0).total_memory / 2**30:.0f} GiB; {machine}"
+    memory = f"{facts.memory_bytes / 2**30:.0f} GiB" if facts.memory_bytes else "unknown memory"
+    machine = f"{facts.cpu}, {facts.cores} cores, {memory}"
+    if facts.gpu:
+        return True, f"{facts.gpu}, {torch.cuda.get_device_properties(0).total_memory / 2**30:.0f} GiB; {machine}"
     return True, f"no CUDA GPU, so the embedded profile is the default; {machine}"
 
 

@@ -82,8 +82,8 @@ def _self_test(check: SuiteCheck, console: Console) -> None:
     from harness.metrics import registry
 
     tested = check.self_test
-    metrics = {trial.metric for trial in tested.trials if trial.measured}
-    pairs = sum(trial.measured for trial in tested.trials)
+    metrics = {trial.metric for trial in tested.checks if trial.measured}
+    pairs = sum(trial.measured for trial in tested.checks)
     print_line(
         console,
         f"self-test: {len(metrics)} metrics, {tested.tasks} references, {pairs} comparisons with perturbed answers",

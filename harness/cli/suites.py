@@ -127,7 +127,8 @@ def _is_findings(path: Path) -> bool:
         return False
     entries = list(content.values()) if isinstance(content, dict) else []
     return bool(entries) and all(
-        isinstance(entry, dict) and {"schema", "tiers", "mend"} <= entry.keys() for entry in entries
+        isinstance(entry, dict) and {"schema", "tiers"} < entry.keys() and {"to_fix", "mend"} & entry.keys()
+        for entry in entries
     )
 
 

@@ -27,6 +27,7 @@ def vote(
 
     from harness.cli.report import find_run_folder
     from harness.report import write_report
+    from harness.runs.pairs import Pair
     from harness.vote import make_server, serve_votes, write_agreement
 
     models = words(pair, "--pair")
@@ -35,7 +36,7 @@ def vote(
     console = Console()
     folder = find_run_folder(run)
     count = serve_votes(
-        make_server(folder, port, pair=(models[0], models[1]) if models else None, voter=voter),
+        make_server(folder, port, pair=Pair(*models) if models else None, voter=voter),
         # A wrapped address cannot be clicked or copied.
         say=lambda line: console.print(str(line), markup=False, highlight=False, soft_wrap=True),
     )

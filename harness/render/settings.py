@@ -47,7 +47,7 @@ CLOCK: Final = "2025-01-15T12:00:00Z"
 
 @dataclass(frozen=True, slots=True)
 class RenderRequest:
-    """One page to measure. `key` names it in the result; `checks` went through `harness.suite.checks.parse_check`."""
+    """One page to measure. `key` names it in the result; `checks` went through `harness.metrics.checks.parse_check`."""
 
     key: str
     html: str

@@ -8,7 +8,6 @@ import re
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
@@ -67,7 +66,7 @@ def _asset(name: str) -> str:
     return (files("harness.report") / "assets" / name).read_text(encoding="utf-8")
 
 
-def render(name: str, **context: Any) -> str:
+def render(name: str, **context: object) -> str:
     """Render a template of this package; all that is put in is escaped but the package's own SVG and JSON."""
     import jinja2
 

@@ -7,7 +7,6 @@ import hashlib
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import platformdirs
 
@@ -18,7 +17,9 @@ from harness.storage.variables import folder_variable
 _NAME = "html-harness"
 TAG_FILE = "CACHEDIR.TAG"
 _TAG = f"Signature: 8a477f597d28d172789f06886806bc55\n# The cache of {_NAME}; it may be removed as a whole.\n"
-PARTS = frozenset({"adapters", "completions", "hashes", "nu", "packaged", "proofs", "received", "renders", "weights", "written"})
+PARTS = frozenset(
+    {"adapters", "completions", "hashes", "nu", "packaged", "proofs", "received", "renders", "weights", "written"}
+)
 """The folders in a cache. One that holds nothing else is a cache, though it may have been restored without its tag."""
 _PARTS_BEFORE_TAGS = ("hashes", "completions", "renders")
 """A folder that holds one of these is a cache from before caches were tagged, whatever else lies there."""
@@ -74,7 +75,7 @@ def _tag(folder: Path) -> None:
         stream.write(_TAG)
 
 
-def content_key(content: Any) -> str:
+def content_key(content: object) -> str:
     """Return the SHA-256 of `content` as canonical JSON: equal content has an equal key, whatever it is called."""
     text = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

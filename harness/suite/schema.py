@@ -215,6 +215,6 @@ class TaskRow(YamlModel):
             return ()
         if not isinstance(value, list | tuple):
             raise ValueError("`checks` is a list")
-        from harness.suite.checks import parse_check
+        from harness.metrics.checks import parse_check
 
         return tuple(parse_check(check) for check in value)

@@ -122,7 +122,7 @@ def test_what_was_proved_costs_nothing_the_next_time(
     monkeypatch.setattr(proof, "prove", lambda *a, **k: pytest.fail("proved again"))
     assert generator(anew).complete(TASKS) == first
     assert anew._model is None
-    assert generator(anew).manifest()["decoder"] == {"kind": "slots"}
+    assert generator(anew).manifest().decoder == {"kind": "slots"}
 
 
 def test_the_same_config_with_other_weights_needs_no_new_twin(
