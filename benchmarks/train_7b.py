@@ -197,19 +197,19 @@ def t4(bench: Bench) -> dict[str, Any]:
     """Train in float16 with what a T4 has: no flash attention, and not one byte over the limit."""
     training = bench.training("tuned")
     layout = best_layout(bench.shape, training, "nf4", CARDS["t4"])
-    available = packed_attention.packed_attention_available
+    available = packed_attention.varlen_available
     bench.forget()
     _limit_memory(T4_BYTES)
     torch.backends.cuda.enable_flash_sdp(False)
     torch.backends.cuda.enable_cudnn_sdp(False)
-    packed_attention.packed_attention_available = lambda: False
+    packed_attention.varlen_available = lambda: False
     try:
         done = bench.train(training, Precision("nf4", FLOAT16, DEVICE), layout)
     finally:
         _limit_memory(None)
         torch.backends.cuda.enable_flash_sdp(True)
         torch.backends.cuda.enable_cudnn_sdp(True)
-        packed_attention.packed_attention_available = available
+        packed_attention.varlen_available = available
     assert layout is not None
     return done | {"promised": {"peak_gib": peak_memory(bench.shape, training, layout, "nf4").total / GIB}}
 

@@ -92,7 +92,7 @@ def peak_memory(shape: Shape, training: Training, layout: BatchPlan, quantizatio
     tokens = layout.micro_batch * _row_length(training)
     layer = 2 * (8 * hidden + 4 * inner) + (16.5 * hidden if training.batch_plan == "as-written" else 0)
     kept = 2 * hidden * layers + layer + 4 * inner if layout.checkpointing else layers * layer
-    mask = 4 * tokens**2  # a mask over packed rows and its copy in 16 bit, where there is no flash attention
+    mask = 4 * tokens**2 if training.batch_plan == "as-written" else 0  # over packed rows, and its copy in 16 bit
     return Memory(int(weights), 8 * adapter, moments * adapter, int(tokens * kept) + mask)
 
 
@@ -107,7 +107,7 @@ def tokens_per_second(
     passes = 3 if layout.checkpointing else 2
     tokens = layout.micro_batch * _row_length(training)
     work = float(2 * passes * matrix_weights(shape) * tokens)
-    if training.batch_plan == "as-written" or not card.modern:
+    if training.batch_plan == "as-written":
         # every pair of a micro-batch, hidden by the mask or not: forward once or twice, backward 2.5 times
         pairs = shape.num_hidden_layers * tokens**2 * shape.hidden_size
         work += 4 * pairs * (4.5 if layout.checkpointing else 3.5)
