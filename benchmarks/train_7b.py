@@ -5,7 +5,7 @@
 
 Weights are random (see llama_shape.py), rows are real, every training is the one that `train` does, over two epochs or
 until `--seconds` have passed. Speed is over all steps after the third: real tokens (padding not counted) by
-wall-clock time. Model FLOP utilisation (MFU) is 4 N · tokens/s by the measured rate of a bf16 8192³ matrix
+wall-clock time; a trainer that is ahead of the GPU tells of a step up to one step late, and of the last when it is done. Model FLOP utilisation (MFU) is 4 N · tokens/s by the measured rate of a bf16 8192³ matrix
 product, with N the weights of all linear layers and the head: 2 N for the forward pass, 2 N for the gradients of the
 activations; a frozen base has no weight gradients, and neither attention, LoRA nor recomputing is counted as useful
 work. Each part prints its result as it ends and adds it to the JSON file: a call that is cut off leaves figures.
@@ -125,8 +125,6 @@ class Bench:
 
         def note(progress: Progress) -> None:
             nonlocal steps
-            if DEVICE == "cuda":
-                torch.cuda.synchronize()
             times.append(time.perf_counter())
             tokens.append(progress.tokens)
             losses.append(progress.loss if progress.loss is not None else math.nan)

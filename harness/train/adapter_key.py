@@ -20,6 +20,8 @@ from harness.train.trackers import TRACKER_FIELDS
 
 FORM = 2
 """Raised when the same settings, rows and weights can make another adapter, because the training itself has changed."""
+KERNELS = 2
+"""Raised when what `batch_plan: auto` computes with rounds otherwise than before."""
 RECORD = "training.json"
 """Stands in an adapter's folder when its training is over."""
 
@@ -44,6 +46,7 @@ def adapter_key(
     content |= {"form": FORM, "packages": {name: version(name) for name in _PACKAGES}}
     if training.batch_plan == "auto":
         content["packages"]["liger-kernel"] = installed("liger-kernel")
+        content["kernels"] = KERNELS
     return content_key(content)
 
 
@@ -59,7 +62,7 @@ def adapter_of_form_1(
     That key covered the base's tensors and neither its configuration nor its tokenizer: see `is_same_training`.
     """
     hashes = loaded.weights.hashes
-    if hashes is None:
+    if hashes is None or training.batch_plan == "auto":  # its kernels are others today
         return None
     content = _content(hashes.tensors, loaded, renderer, training, rows, evaluation)
     content["packages"] = {name: version(name) for name in _PACKAGES_OF_FORM_1}

@@ -180,6 +180,7 @@ class NonBlockingTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no type
         learning_rate: float | None = None,
     ) -> None:  # fmt: skip
         state, control = self.state, self.control
+        due = control.should_log and state.global_step > self._globalstep_last_logged
         if self._last is None or state.global_step > self._last.number:  # ends of epochs come here once more
             self._figures[0], self._figures[5] = tr_loss, grad_norm
             numbers = self._figures.clone()
@@ -190,7 +191,7 @@ class NonBlockingTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no type
             rate = self._get_learning_rate() if learning_rate is None else learning_rate
             self.settle()
             self._last = _Step(state.global_step, state.epoch, rate, start_time, Later(numbers))
-        if control.should_log and state.global_step > self._globalstep_last_logged:
+        if due:
             control.should_log, self._globalstep_last_logged = False, state.global_step
             self._last.to_be_logged = True
             if self._last.settled:

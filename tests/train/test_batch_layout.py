@@ -64,7 +64,7 @@ def test_checkpointing_changes_no_loss_and_ends_with_its_training(own_cache: Pat
     assert [point.loss for point in again.curve] == pytest.approx([point.loss for point in kept.curve], rel=1e-4)
     assert again.layout["checkpointing"]
     train(tiny, PLAIN.model_copy(update={"seed": 8}))
-    assert not tiny.model.is_gradient_checkpointing
+    assert not tiny.model.is_activation_checkpointing
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "answering"])

@@ -94,7 +94,7 @@ def test_what_cannot_fit_is_refused_with_what_does(monkeypatch: pytest.MonkeyPat
         .replace("batch_plan: auto", "batch_plan: as-written")
         .replace("checkpointing: true", "checkpointing: false")
     )
-    with pytest.raises(HarnessError, match=r"needs \d+\.\d GiB, T4 .*'gradient_checkpointing': True"):
+    with pytest.raises(HarnessError, match=r"needs \d+\.\d GiB, T4 .*'activation_checkpointing': True"):
         plan_training("tuned", profile="llama-2-7b", gpu="t4")
     settings = tuned.read_text()
     tuned.write_text(settings.replace("max_length: 2048", "max_length: 65536"))
