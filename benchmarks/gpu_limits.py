@@ -35,7 +35,9 @@ def attention_error(device: str) -> dict[str, float]:
     bounds = torch.tensor([0, *lengths], device=device).cumsum(0).to(torch.int32)
     parts = [torch.randn(1, 8, total, 128, device=device, dtype=torch.bfloat16, requires_grad=True) for _ in range(3)]
     query, key, value = parts
-    ours, _ = packed_attention.attend_packed(None, query, key, value, None, cu_seq_lens_q=bounds, max_length_q=max(lengths))
+    ours, _ = packed_attention.attend_packed(
+        None, query, key, value, None, cu_seq_lens_q=bounds, max_length_q=max(lengths)
+    )
     weight = torch.randn_like(ours)
     torch.autograd.backward((ours * weight).sum())
     plain = [part.detach().float().requires_grad_() for part in parts]

@@ -4,9 +4,10 @@
     python benchmarks/train_7b.py --tokenizer FOLDER --rows FILE.jsonl --shape tiny     # its logic, on a CPU in float32
 
 Weights are random (see llama_shape.py), rows are real, every training is the one that `train` does, over two epochs or
-until `--seconds` have passed. Speed is over all steps after the third: real tokens (padding not counted) by
-wall-clock time; a trainer that is ahead of the GPU tells of a step up to one step late, and of the last when it is done. Model FLOP utilisation (MFU) is 4 N · tokens/s by the measured rate of a bf16 8192³ matrix
-product, with N the weights of all linear layers and the head: 2 N for the forward pass, 2 N for the gradients of the
+until `--seconds` have passed. Speed is over all steps after the first ones: real tokens (padding not counted) by
+wall-clock time. Our own trainer is a step ahead of the GPU: the clock starts when the GPU has done all that it was
+given, which is one step more than the trainer has told of. Model FLOP utilisation (MFU) is 4 N · tokens/s by the
+measured rate of a bf16 8192³ matrix product, with N the weights of all linear layers and the head: 2 N for the forward pass, 2 N for the gradients of the
 activations; a frozen base has no weight gradients, and neither attention, LoRA nor recomputing is counted as useful
 work. Each part prints its result as it ends and adds it to the JSON file: a call that is cut off leaves figures.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
+import itertools
 import json
 import math
 import os
@@ -125,6 +127,8 @@ class Bench:
 
         def note(progress: Progress) -> None:
             nonlocal steps
+            if DEVICE == "cuda" and progress.step == WARM:
+                torch.cuda.synchronize()
             times.append(time.perf_counter())
             tokens.append(progress.tokens)
             losses.append(progress.loss if progress.loss is not None else math.nan)
@@ -148,7 +152,8 @@ class Bench:
         free_memory()
         half = steps // 2
         whole = done is not None and len(times) == steps and half > WARM and "max_steps" not in training.sft
-        speed = (tokens[-1] - tokens[WARM - 1]) / (times[-1] - times[WARM - 1]) if len(times) > WARM else None
+        first = WARM - 1 + int(training.batch_plan == "auto")
+        speed = (tokens[-1] - tokens[first]) / (times[-1] - times[WARM - 1]) if len(times) > first + 1 else None
         return {
             "tokens_per_second": speed,
             "steps": len(times),
@@ -159,6 +164,7 @@ class Bench:
             "loss_first": losses[0],
             "loss_last": losses[-1],
             "losses": losses,
+            "step_seconds": [round(later - earlier, 4) for earlier, later in itertools.pairwise(times)],
             "finite": all(math.isfinite(loss) for loss in losses),
             "second_epoch_seconds": times[-1] - times[half - 1] if whole else None,
             "first_epoch_seconds": done.seconds - (times[-1] - times[half - 1]) if whole and done else None,

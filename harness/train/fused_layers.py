@@ -23,7 +23,7 @@ Forward = Callable[..., Any]
 
 @contextlib.contextmanager
 def lean_layers(model: torch.nn.Module, dtype: torch.dtype) -> Iterator[int]:
-    """Let LoRA layers, attention, RMSNorms and gates compute leanly in `dtype` inside the block; yield how many do.
+    """Let LoRA layers, Llama's layers, RMSNorms and gates compute leanly in `dtype` inside the block; yield how many.
 
     LoRA layers of a kind that is not plain LoRA around a linear layer stay as they are.
     """
@@ -37,8 +37,8 @@ def lean_layers(model: torch.nn.Module, dtype: torch.dtype) -> Iterator[int]:
             forward = (
                 _lean_lora(module, dtype)
                 or _lean_norm(module)
-                or _lean_attention(module, dtype, stack)
-                or _lean_gate(module, dtype, stack, fused)
+                or _lean_block(module, dtype, stack, fused)
+                or (_lean_gate(module) if fused else None)
             )
             if forward is not None:
                 module.forward = forward  # type: ignore[assignment]
@@ -65,64 +65,51 @@ def lean_rotary() -> Iterator[None]:
         modeling_llama.apply_rotary_pos_emb = own
 
 
-def _group(members: list[Any], dtype: torch.dtype, stack: contextlib.ExitStack) -> LoraGroup | None:
-    """Return the layers as a group, widened until the stack is left; None where one of them is something else."""
-    layers = [layer for layer in map(plain_lora, members) if layer is not None and layer.weight.dtype == dtype]
-    if len(layers) != len(members):
-        return None
-    group = LoraGroup(layers)
-    stack.enter_context(group.widened())
-    return group
+def _lean_block(layer: Any, dtype: torch.dtype, stack: contextlib.ExitStack, fused: bool) -> Forward | None:
+    """Llama's layer with a norm and the products behind it in one, and residuals added by products.
 
-
-def _lean_attention(module: Any, dtype: torch.dtype, stack: contextlib.ExitStack) -> Forward | None:
-    """Llama's attention with query, key and value from one group; with a cache, as in answering, it stays as it is."""
-    if type(module).__name__ != "LlamaAttention":
+    None where one of its linear layers or norms is something else. When it answers, it stays as it is.
+    """
+    if type(layer).__name__ != "LlamaDecoderLayer" or layer.mlp.config.hidden_act != "silu":
         return None
-    group = _group([module.q_proj, module.k_proj, module.v_proj], dtype, stack)
-    if group is None:
+    attention, mlp, norms = layer.self_attn, layer.mlp, (layer.input_layernorm, layer.post_attention_layernorm)
+    names = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    found = [plain_lora(getattr(attention, name, None) or getattr(mlp, name)) for name in names]
+    linear = [plain for plain in found if plain is not None and plain.weight.dtype == dtype]
+    if len(linear) < len(names) or any(type(n).__name__ != "LlamaRMSNorm" or n.weight.requires_grad for n in norms):
         return None
     from transformers.models.llama import modeling_llama
 
-    own = module.forward
+    before, between = LoraGroup(linear[:3]), LoraGroup(linear[4:6])
+    for group in (before, between):
+        stack.enter_context(group.widened())
+    own = layer.forward
 
-    def forward(
-        hidden_states: torch.Tensor, position_embeddings: Any = None, attention_mask: Any = None, **kwargs: Any
-    ) -> Any:
-        if not module.training or any(layer.off for layer in group.layers):
-            return own(
-                hidden_states, position_embeddings=position_embeddings, attention_mask=attention_mask, **kwargs
-            )
+    def forward(hidden_states: torch.Tensor, position_embeddings: Any = None, **kwargs: Any) -> Any:
+        if not layer.training or hidden_states.dtype != dtype or any(plain.off for plain in linear):
+            return own(hidden_states, position_embeddings=position_embeddings, **kwargs)
         with torch.autocast(hidden_states.device.type, enabled=False):
-            parts = group(hidden_states)
-        query, key, value = (part.unflatten(-1, (-1, module.head_dim)).transpose(1, 2) for part in parts)
-        query, key = modeling_llama.apply_rotary_pos_emb(query, key, *position_embeddings)
-        attend = modeling_llama.ALL_ATTENTION_FUNCTIONS.get_interface(
-            module.config._attn_implementation, modeling_llama.eager_attention_forward
-        )
-        dropout = module.attention_dropout
-        out, weights = attend(
-            module, query, key, value, attention_mask, dropout=dropout, scaling=module.scaling, **kwargs
-        )
-        return module.o_proj(out.flatten(-2)), weights
+            parts, residual = before(hidden_states, norms[0].weight, norms[0].variance_epsilon)
+            query, key, value = (part.unflatten(-1, (-1, attention.head_dim)).transpose(1, 2) for part in parts)
+            query, key = modeling_llama.apply_rotary_pos_emb(query, key, *position_embeddings)
+            attend = modeling_llama.ALL_ATTENTION_FUNCTIONS.get_interface(
+                attention.config._attn_implementation, modeling_llama.eager_attention_forward
+            )
+            kwargs = {"attention_mask": None, **kwargs, "scaling": attention.scaling}
+            out, _ = attend(attention, query, key, value, dropout=attention.attention_dropout, **kwargs)
+            hidden = _apply(linear[3], out.flatten(-2), dtype, residual)
+            parts, residual = between(hidden, norms[1].weight, norms[1].variance_epsilon)
+            return _apply(linear[6], _gated(*parts, fused), dtype, residual)
 
     return forward
 
 
-def _lean_gate(module: Any, dtype: torch.dtype, stack: contextlib.ExitStack, fused: bool) -> Forward | None:
+def _lean_gate(module: Any) -> Forward | None:
     if type(module).__name__ != "LlamaMLP" or module.config.hidden_act != "silu":
-        return None
-    group = _group([module.gate_proj, module.up_proj], dtype, stack)
-    if group is None and not fused:
         return None
 
     def forward(hidden: torch.Tensor) -> torch.Tensor:
-        if group is None or not module.training or any(layer.off for layer in group.layers):
-            gate, up = module.gate_proj(hidden), module.up_proj(hidden)
-        else:
-            with torch.autocast(hidden.device.type, enabled=False):
-                gate, up = group(hidden)
-        return module.down_proj(_gated(gate, up, fused))  # type: ignore[no-any-return]
+        return module.down_proj(_gated(module.gate_proj(hidden), module.up_proj(hidden), fused=True))  # type: ignore[no-any-return]
 
     return forward
 
@@ -169,12 +156,19 @@ def _fused_lora(layer: PlainLora, dtype: torch.dtype) -> Forward:
         if layer.off:
             return functional.linear(hidden, layer.weight)
         with torch.autocast(hidden.device.type, enabled=False):
-            flat = hidden.reshape(-1, hidden.shape[-1]).to(dtype)
-            factors = (layer.weight.to(dtype), layer.down.to(dtype), layer.up.to(dtype))
-            out: torch.Tensor = LoraLinear.apply(flat, *factors, layer.scaling)  # type: ignore[no-untyped-call]
-        return out.view(*hidden.shape[:-1], -1)
+            return _apply(layer, hidden, dtype)
 
     return forward
+
+
+def _apply(
+    layer: PlainLora, hidden: torch.Tensor, dtype: torch.dtype, residual: torch.Tensor | None = None
+) -> torch.Tensor:
+    flat = hidden.reshape(-1, hidden.shape[-1]).to(dtype)
+    below = None if residual is None else residual.reshape(len(flat), -1)
+    factors = (layer.weight.to(dtype), layer.down.to(dtype), layer.up.to(dtype))
+    out: torch.Tensor = LoraLinear.apply(flat, below, *factors, layer.scaling)  # type: ignore[no-untyped-call]
+    return out.view(*hidden.shape[:-1], -1)
 
 
 def _lean_norm(module: Any) -> Forward | None:

@@ -1,4 +1,4 @@
-"""LoRA inside the matrix products of the frozen weights: forward, backward, and for layers that read one input.
+"""LoRA inside the matrix products of the frozen weights: one layer, or all that read one normed input.
 
 Shapes: x (tokens, in), W (out, in), A (rank, in), B (out, rank); y = x Wᵀ + s (x Aᵀ) Bᵀ (Hu et al. 2021, section 4.1).
 """
@@ -56,30 +56,39 @@ def plain_lora(module: Any) -> PlainLora | None:
 
 
 class LoraLinear(torch.autograd.Function):
-    """One layer, where both sums, forward and backward, are made by the matrix products."""
+    """One layer, where all sums, forward and backward, are made by the matrix products."""
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, down: torch.Tensor, up: torch.Tensor, scaling: float
+        ctx: Any,
+        hidden: torch.Tensor,
+        residual: torch.Tensor | None,
+        weight: torch.Tensor,
+        down: torch.Tensor,
+        up: torch.Tensor,
+        scaling: float,
     ) -> torch.Tensor:
-        """Return the layer's output; all are of one dtype."""
+        """Return the layer's output, on top of `residual` if there is one; all are of one dtype."""
         inner = hidden @ down.t()
         ctx.save_for_backward(hidden, weight, down, up, inner)
         ctx.scaling = scaling
-        return (hidden @ weight.t()).addmm_(inner, up.t(), alpha=scaling)
+        main = hidden @ weight.t() if residual is None else torch.addmm(residual, hidden, weight.t())
+        return main.addmm_(inner, up.t(), alpha=scaling)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Gradients:
-        """Return the gradients of x, A and B."""
+        """Return the gradients of x, the residual, A and B."""
         (gradient,) = gradients
         hidden, weight, down, up, inner = ctx.saved_tensors
         of_inner = (gradient @ up).mul_(ctx.scaling)
         of_hidden = (gradient @ weight).addmm_(of_inner, down) if ctx.needs_input_grad[0] else None
-        return of_hidden, None, of_inner.t() @ hidden, (gradient.t() @ inner).mul_(ctx.scaling), None
+        of_residual = gradient if ctx.needs_input_grad[1] else None
+        of_up = (gradient.t() @ inner).mul_(ctx.scaling)
+        return of_hidden, of_residual, None, of_inner.t() @ hidden, of_up, None
 
 
 class LoraGroup:
-    """Layers that read one input: x is extended by s x Aᵀ of all of them, and each W by its B, so y is one product.
+    """Layers that read one normed input: x is extended by s x Aᵀ of all, and each W by its B, so y is one product.
 
     The weights keep their values and move into the left part of a wider matrix: as much memory as before, and as much
     again for the widest layer while they move.
@@ -122,53 +131,95 @@ class LoraGroup:
             yield begin, begin + layer.rank
             begin += layer.rank
 
-    def __call__(self, hidden: torch.Tensor) -> list[torch.Tensor]:
-        """Return each layer's output."""
-        flat = hidden.reshape(-1, self.inputs).to(self.dtype)
+    def __call__(
+        self, hidden: torch.Tensor, norm: torch.Tensor, epsilon: float
+    ) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Return each layer's output of the normed input, and the input to be added to what comes of them.
+
+        Args:
+            hidden: Of the weights' dtype.
+            norm: Weight of the RMSNorm before the layers; frozen.
+            epsilon: That norm's.
+        """
+        flat = hidden.reshape(-1, self.inputs)
         factors = [factor for layer in self.layers for factor in (layer.down, layer.up)]
-        outs: tuple[torch.Tensor, ...] = _GroupProduct.apply(flat, self, *factors)  # type: ignore[no-untyped-call]
-        return [out.view(*hidden.shape[:-1], -1) for out in outs]
+        residual, *outs = _GroupProduct.apply(flat, self, norm, epsilon, *factors)  # type: ignore[no-untyped-call]
+        return [out.view(*hidden.shape[:-1], -1) for out in outs], residual.view_as(hidden)
 
 
 class _GroupProduct(torch.autograd.Function):
-    """The products of a `LoraGroup`. A and B are given in the dtype of training and get gradients in it."""
+    """RMSNorm and the products of a `LoraGroup`. A and B are given in the dtype of training and get gradients in it."""
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: torch.Tensor, group: LoraGroup, *factors: torch.Tensor
+        ctx: Any, hidden: torch.Tensor, group: LoraGroup, norm: torch.Tensor, epsilon: float, *factors: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
-        """Return each layer's output."""
+        """Return the input, and each layer's output."""
+        inputs = group.inputs
         downs = (torch.cat([*factors[::2], group.filling]) * group.scales).to(hidden.dtype)
-        extended = hidden.new_empty(len(hidden), group.inputs + group.room)
-        extended[:, : group.inputs] = hidden
-        torch.mm(hidden, downs.t(), out=extended[:, group.inputs :])
+        extended = hidden.new_empty(len(hidden), inputs + group.room)
+        scales = _kernels(hidden).norm_forward(hidden, norm, epsilon, extended[:, :inputs])
+        torch.mm(extended[:, :inputs], downs.t(), out=extended[:, inputs:])
         for wide, up, (begin, end) in zip(group.wide, factors[1::2], group.columns(), strict=True):
-            wide[:, group.inputs + begin : group.inputs + end] = up
-        ctx.save_for_backward(extended, downs)
+            wide[:, inputs + begin : inputs + end] = up
+        ctx.save_for_backward(hidden, scales, norm, extended, downs)
         ctx.group = group  # its matrices hold this step's B until the next step
-        return tuple(extended @ wide.t() for wide in group.wide)
+        return hidden.view_as(hidden), *(extended @ wide.t() for wide in group.wide)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Gradients:
         """Return the gradients of x and of each A and B."""
-        extended, downs = ctx.saved_tensors
+        hidden, scales, norm, extended, downs = ctx.saved_tensors
+        beside, *of_outs = gradients
         group: LoraGroup = ctx.group
         inputs = group.inputs
         of_inner = extended.new_empty(len(extended), group.ranks)
-        of_hidden: torch.Tensor | None = None
+        of_normed: torch.Tensor | None = None
         of_ups = []
-        for gradient, wide, (begin, end) in zip(gradients, group.wide, group.columns(), strict=True):
+        for gradient, wide, (begin, end) in zip(of_outs, group.wide, group.columns(), strict=True):
             torch.mm(gradient, wide[:, inputs + begin : inputs + end], out=of_inner[:, begin:end])
             if ctx.needs_input_grad[0]:
                 weight = wide[:, :inputs]
-                of_hidden = gradient @ weight if of_hidden is None else of_hidden.addmm_(gradient, weight)
+                of_normed = gradient @ weight if of_normed is None else of_normed.addmm_(gradient, weight)
             of_ups.append(gradient.t() @ extended[:, inputs + begin : inputs + end])
-        if of_hidden is not None:
-            of_hidden.addmm_(of_inner, downs[: group.ranks])
+        of_hidden = None
+        if of_normed is not None:
+            of_normed.addmm_(of_inner, downs[: group.ranks])
+            of_hidden = _kernels(hidden).norm_backward(of_normed, beside.contiguous(), hidden, norm, scales)
         of_downs = (of_inner.t() @ extended[:, :inputs]).float().mul_(group.scales[: group.ranks])
         of_factors = [
             part
             for layer, up, (begin, end) in zip(group.layers, of_ups, group.columns(), strict=True)
             for part in (of_downs[begin:end].to(layer.down.dtype), up.to(layer.up.dtype))
         ]
-        return of_hidden, None, *of_factors
+        return of_hidden, None, None, None, *of_factors
+
+
+def _kernels(hidden: torch.Tensor) -> Any:
+    """Return who norms: Triton's kernels on a GPU, else torch."""
+    if hidden.device.type != "cuda":
+        return _TorchNorm
+    from harness.train import triton_norm
+
+    return triton_norm
+
+
+class _TorchNorm:
+    """As `triton_norm`, in torch's own operations."""
+
+    @staticmethod
+    def norm_forward(inputs: torch.Tensor, weight: torch.Tensor, epsilon: float, out: torch.Tensor) -> torch.Tensor:
+        """As there."""
+        wide = inputs.float()
+        scales = torch.rsqrt(wide.pow(2).mean(-1) + epsilon)
+        out.copy_(wide * scales[:, None] * weight.float())
+        return scales
+
+    @staticmethod
+    def norm_backward(
+        gradient: torch.Tensor, beside: torch.Tensor, inputs: torch.Tensor, weight: torch.Tensor, scales: torch.Tensor
+    ) -> torch.Tensor:
+        """As there."""
+        normed, weighed = inputs.float() * scales[:, None], gradient.float() * weight.float()
+        of_inputs = scales[:, None] * (weighed - normed * (weighed * normed).mean(-1, keepdim=True))
+        return (of_inputs + beside).to(inputs.dtype)

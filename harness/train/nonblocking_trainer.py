@@ -129,9 +129,10 @@ class NonBlockingTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no type
         self._sums: Counter[str] = Counter()
         self._logged_step = self.state.global_step
 
-        def train(mode: bool = True) -> Any:  # the trainer says so in every step
+        def train(mode: bool = True) -> Any:
             return model if model.training == mode else type(model).train(model, mode)
 
+        type(model).train(model)  # of all modules once: the trainer asks for it in every step
         model.train, model.zero_grad = train, self.gradients.zero
         return model, loader
 

@@ -11,6 +11,7 @@ import contextlib
 import functools
 import importlib.util
 import inspect
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -113,7 +114,7 @@ def _length_classes(
     if known is None:
         begins = bounds.tolist()
         by_class: dict[int, list[tuple[int, int]]] = {}
-        for begin, end in zip(begins, begins[1:], strict=False):
+        for begin, end in itertools.pairwise(begins):
             by_class.setdefault((end - begin - 1).bit_length(), []).append((begin, end - begin))
         classes = []
         for rows in by_class.values():

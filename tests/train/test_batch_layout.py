@@ -85,7 +85,7 @@ def test_lean_layers_compute_what_peft_computes(tiny: LoadedModel, training: boo
     query = model.get_submodule("base_model.model.model.layers.0.self_attn.q_proj").get_base_layer().weight
     before = query.detach().clone()
     with lean_layers(model, torch.float32) as count:
-        assert count == 2 * 7 + 2 * 2 + 1 + 2 * 2
+        assert count == 2 * 7 + 2 * 2 + 1 + 2
         assert query.stride() == (len(before[0]) + ROOM_STEP, 1)
         for _ in range(2):
             lean_loss, lean = loss_and_gradients()
@@ -101,9 +101,7 @@ def test_lean_layers_compute_what_peft_computes(tiny: LoadedModel, training: boo
 
 
 @pytest.mark.parametrize("varlen", [True, False], ids=["varlen", "side by side"])
-def test_packed_attention_sees_each_row_alone(
-    tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch, varlen: bool
-) -> None:
+def test_packed_attention_sees_each_row_alone(tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch, varlen: bool) -> None:
     """The kernel runs on GPUs alone; here plain attention of each stretch that it is given stands in for it."""
 
     def stretches(q: Any, k: Any, v: Any, bounds: Any, _: Any, longest: int, __: int, scale: float | None) -> Any:

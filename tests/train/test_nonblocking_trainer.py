@@ -39,6 +39,7 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, float]]]:
 def test_it_learns_and_logs_what_the_stock_trainer_does(
     own_cache: Path, tiny: LoadedModel, logged: list[dict[str, float]]
 ) -> None:
+    tiny.model.eval()
     for more in ({}, {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 1}, {"logging_steps": 2}):
         sft = {**SFT, "max_grad_norm": 0.1, "report_to": "trackio", **more}
         found: list[tuple[TrainedAdapter, list[dict[str, float]], list[Progress]]] = []
@@ -128,6 +129,17 @@ def test_figures_are_those_of_the_moment_they_were_noted() -> None:
     later = Later(numbers)
     numbers.zero_()
     assert later.read() == [1.0, 2.0]
+
+
+def test_every_module_is_in_training(own_cache: Path, tiny: LoadedModel) -> None:
+    tiny.model.eval()
+    asleep: list[str] = []
+
+    def look(_: Progress) -> None:
+        asleep.extend(name for name, module in tiny.model.named_modules() if not module.training)
+
+    train(tiny, AUTO, on_progress=look)
+    assert asleep == []
 
 
 def test_settings_that_need_more_than_the_plain_loss_are_trls(own_cache: Path, tiny: LoadedModel) -> None:
