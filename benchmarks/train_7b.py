@@ -6,10 +6,11 @@
 Weights are random (see llama_shape.py), rows are real, every training is the one that `train` does, over two epochs or
 until `--seconds` have passed. Speed is over all steps after the first ones: real tokens (padding not counted) by
 wall-clock time. Our own trainer is a step ahead of the GPU: the clock starts when the GPU has done all that it was
-given, which is one step more than the trainer has told of. Model FLOP utilisation (MFU) is 4 N · tokens/s by the
-measured rate of a bf16 8192³ matrix product, with N the weights of all linear layers and the head: 2 N for the forward pass, 2 N for the gradients of the
-activations; a frozen base has no weight gradients, and neither attention, LoRA nor recomputing is counted as useful
-work. Each part prints its result as it ends and adds it to the JSON file: a call that is cut off leaves figures.
+given, which is one step more than the trainer has told of. `notebook` trains by trl's own trainer. Model FLOP
+utilisation (MFU) is 4 N · tokens/s by the measured rate of a bf16 8192³ matrix product, with N the weights of all
+linear layers and the head: 2 N for the forward pass, 2 N for the gradients of the activations; a frozen base has no
+weight gradients, and neither attention, LoRA nor recomputing is counted as useful work. Each part prints its result as
+it ends and adds it to the JSON file: a call that is cut off leaves figures.
 """
 
 from __future__ import annotations

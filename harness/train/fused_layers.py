@@ -80,8 +80,8 @@ def _lean_block(layer: Any, dtype: torch.dtype, stack: contextlib.ExitStack, fus
         return None
     from transformers.models.llama import modeling_llama
 
-    before, between = LoraGroup(linear[:3]), LoraGroup(linear[4:6])
-    for group in (before, between):
+    query_key_value, out, gate_up, down = (LoraGroup(linear[a:b]) for a, b in ((0, 3), (3, 4), (4, 6), (6, 7)))
+    for group in (query_key_value, out, gate_up, down):
         stack.enter_context(group.widened())
     own = layer.forward
 
@@ -89,17 +89,17 @@ def _lean_block(layer: Any, dtype: torch.dtype, stack: contextlib.ExitStack, fus
         if not layer.training or hidden_states.dtype != dtype or any(plain.off for plain in linear):
             return own(hidden_states, position_embeddings=position_embeddings, **kwargs)
         with torch.autocast(hidden_states.device.type, enabled=False):
-            parts, residual = before(hidden_states, norms[0].weight, norms[0].variance_epsilon)
+            parts, residual = query_key_value.normed(hidden_states, norms[0].weight, norms[0].variance_epsilon)
             query, key, value = (part.unflatten(-1, (-1, attention.head_dim)).transpose(1, 2) for part in parts)
             query, key = modeling_llama.apply_rotary_pos_emb(query, key, *position_embeddings)
             attend = modeling_llama.ALL_ATTENTION_FUNCTIONS.get_interface(
                 attention.config._attn_implementation, modeling_llama.eager_attention_forward
             )
             kwargs = {"attention_mask": None, **kwargs, "scaling": attention.scaling}
-            out, _ = attend(attention, query, key, value, dropout=attention.attention_dropout, **kwargs)
-            hidden = _apply(linear[3], out.flatten(-2), dtype, residual)
-            parts, residual = between(hidden, norms[1].weight, norms[1].variance_epsilon)
-            return _apply(linear[6], _gated(*parts, fused), dtype, residual)
+            attended, _ = attend(attention, query, key, value, dropout=attention.attention_dropout, **kwargs)
+            hidden = out.added(attended.flatten(-2), residual)
+            parts, residual = gate_up.normed(hidden, norms[1].weight, norms[1].variance_epsilon)
+            return down.added(_gated(*parts, fused), residual)
 
     return forward
 
@@ -156,19 +156,12 @@ def _fused_lora(layer: PlainLora, dtype: torch.dtype) -> Forward:
         if layer.off:
             return functional.linear(hidden, layer.weight)
         with torch.autocast(hidden.device.type, enabled=False):
-            return _apply(layer, hidden, dtype)
+            flat = hidden.reshape(-1, hidden.shape[-1]).to(dtype)
+            factors = (layer.weight.to(dtype), layer.down.to(dtype), layer.up.to(dtype))
+            out: torch.Tensor = LoraLinear.apply(flat, *factors, layer.scaling)  # type: ignore[no-untyped-call]
+        return out.view(*hidden.shape[:-1], -1)
 
     return forward
-
-
-def _apply(
-    layer: PlainLora, hidden: torch.Tensor, dtype: torch.dtype, residual: torch.Tensor | None = None
-) -> torch.Tensor:
-    flat = hidden.reshape(-1, hidden.shape[-1]).to(dtype)
-    below = None if residual is None else residual.reshape(len(flat), -1)
-    factors = (layer.weight.to(dtype), layer.down.to(dtype), layer.up.to(dtype))
-    out: torch.Tensor = LoraLinear.apply(flat, below, *factors, layer.scaling)  # type: ignore[no-untyped-call]
-    return out.view(*hidden.shape[:-1], -1)
 
 
 def _lean_norm(module: Any) -> Forward | None:

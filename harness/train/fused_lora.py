@@ -56,39 +56,33 @@ def plain_lora(module: Any) -> PlainLora | None:
 
 
 class LoraLinear(torch.autograd.Function):
-    """One layer, where all sums, forward and backward, are made by the matrix products."""
+    """One layer by itself, where both sums, forward and backward, are made by the matrix products."""
 
     @staticmethod
     def forward(
-        ctx: Any,
-        hidden: torch.Tensor,
-        residual: torch.Tensor | None,
-        weight: torch.Tensor,
-        down: torch.Tensor,
-        up: torch.Tensor,
-        scaling: float,
+        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, down: torch.Tensor, up: torch.Tensor, scaling: float
     ) -> torch.Tensor:
-        """Return the layer's output, on top of `residual` if there is one; all are of one dtype."""
+        """Return the layer's output; all are of one dtype."""
         inner = hidden @ down.t()
         ctx.save_for_backward(hidden, weight, down, up, inner)
         ctx.scaling = scaling
-        main = hidden @ weight.t() if residual is None else torch.addmm(residual, hidden, weight.t())
-        return main.addmm_(inner, up.t(), alpha=scaling)
+        return (hidden @ weight.t()).addmm_(inner, up.t(), alpha=scaling)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Gradients:
-        """Return the gradients of x, the residual, A and B."""
+        """Return the gradients of x, A and B."""
         (gradient,) = gradients
         hidden, weight, down, up, inner = ctx.saved_tensors
         of_inner = (gradient @ up).mul_(ctx.scaling)
         of_hidden = (gradient @ weight).addmm_(of_inner, down) if ctx.needs_input_grad[0] else None
-        of_residual = gradient if ctx.needs_input_grad[1] else None
-        of_up = (gradient.t() @ inner).mul_(ctx.scaling)
-        return of_hidden, of_residual, None, of_inner.t() @ hidden, of_up, None
+        return of_hidden, None, of_inner.t() @ hidden, (gradient.t() @ inner).mul_(ctx.scaling), None
 
 
 class LoraGroup:
-    """Layers that read one normed input: x is extended by s x Aᵀ of all, and each W by its B, so y is one product.
+    """Layers that read one input: x is extended by s x Aᵀ of all, and each W by its B, so that y is one product.
+
+    In 16 bit that is not only faster: what a second product adds to a rounded W x is lost below half of its last place,
+    and an adapter's first steps are that small.
 
     The weights keep their values and move into the left part of a wider matrix: as much memory as before, and as much
     again for the widest layer while they move.
@@ -131,7 +125,7 @@ class LoraGroup:
             yield begin, begin + layer.rank
             begin += layer.rank
 
-    def __call__(
+    def normed(
         self, hidden: torch.Tensor, norm: torch.Tensor, epsilon: float
     ) -> tuple[list[torch.Tensor], torch.Tensor]:
         """Return each layer's output of the normed input, and the input to be added to what comes of them.
@@ -141,58 +135,84 @@ class LoraGroup:
             norm: Weight of the RMSNorm before the layers; frozen.
             epsilon: That norm's.
         """
-        flat = hidden.reshape(-1, self.inputs)
-        factors = [factor for layer in self.layers for factor in (layer.down, layer.up)]
-        residual, *outs = _GroupProduct.apply(flat, self, norm, epsilon, *factors)  # type: ignore[no-untyped-call]
+        residual, *outs = self._product(hidden, norm, epsilon, None)
         return [out.view(*hidden.shape[:-1], -1) for out in outs], residual.view_as(hidden)
 
+    def added(self, hidden: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        """Return the only layer's output on top of `residual`."""
+        (out,) = self._product(hidden, None, 0.0, residual.reshape(-1, residual.shape[-1]))
+        return out.view_as(residual)
 
-class _GroupProduct(torch.autograd.Function):
-    """RMSNorm and the products of a `LoraGroup`. A and B are given in the dtype of training and get gradients in it."""
+    def _product(
+        self, hidden: torch.Tensor, norm: torch.Tensor | None, epsilon: float, residual: torch.Tensor | None
+    ) -> tuple[torch.Tensor, ...]:
+        factors = [factor for layer in self.layers for factor in (layer.down, layer.up)]
+        flat = hidden.reshape(-1, self.inputs)
+        outs: tuple[torch.Tensor, ...] = _Product.apply(flat, residual, self, norm, epsilon, *factors)  # type: ignore[no-untyped-call]
+        return outs
+
+
+class _Product(torch.autograd.Function):
+    """The products of a `LoraGroup`. A and B are given in the dtype of training and get gradients in it."""
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: torch.Tensor, group: LoraGroup, norm: torch.Tensor, epsilon: float, *factors: torch.Tensor
+        ctx: Any,
+        hidden: torch.Tensor,
+        residual: torch.Tensor | None,
+        group: LoraGroup,
+        norm: torch.Tensor | None,
+        epsilon: float,
+        *factors: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
-        """Return the input, and each layer's output."""
+        """Return the input, where it is normed, and each layer's output."""
         inputs = group.inputs
         downs = (torch.cat([*factors[::2], group.filling]) * group.scales).to(hidden.dtype)
-        extended = hidden.new_empty(len(hidden), inputs + group.room)
-        scales = _kernels(hidden).norm_forward(hidden, norm, epsilon, extended[:, :inputs])
-        torch.mm(extended[:, :inputs], downs.t(), out=extended[:, inputs:])
         for wide, up, (begin, end) in zip(group.wide, factors[1::2], group.columns(), strict=True):
             wide[:, inputs + begin : inputs + end] = up
-        ctx.save_for_backward(hidden, scales, norm, extended, downs)
         ctx.group = group  # its matrices hold this step's B until the next step
-        return hidden.view_as(hidden), *(extended @ wide.t() for wide in group.wide)
+        if norm is None:
+            extended = torch.cat([hidden, hidden @ downs.t()], dim=1)
+            ctx.save_for_backward(extended, downs)
+        else:
+            extended = hidden.new_empty(len(hidden), inputs + group.room)
+            scales = _kernels(hidden).norm_forward(hidden, norm, epsilon, extended[:, :inputs])
+            torch.mm(extended[:, :inputs], downs.t(), out=extended[:, inputs:])
+            ctx.save_for_backward(extended, downs, hidden, norm, scales)
+        if residual is not None:
+            return (torch.addmm(residual, extended, group.wide[0].t()),)
+        outs = tuple(extended @ wide.t() for wide in group.wide)
+        return outs if norm is None else (hidden.view_as(hidden), *outs)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Gradients:
-        """Return the gradients of x and of each A and B."""
-        hidden, scales, norm, extended, downs = ctx.saved_tensors
-        beside, *of_outs = gradients
+        """Return the gradients of x, of the residual, and of each A and B."""
+        extended, downs, *of_norm = ctx.saved_tensors
+        beside, of_outs = (gradients[0], gradients[1:]) if of_norm else (None, gradients)
         group: LoraGroup = ctx.group
         inputs = group.inputs
         of_inner = extended.new_empty(len(extended), group.ranks)
-        of_normed: torch.Tensor | None = None
+        of_hidden: torch.Tensor | None = None
         of_ups = []
         for gradient, wide, (begin, end) in zip(of_outs, group.wide, group.columns(), strict=True):
             torch.mm(gradient, wide[:, inputs + begin : inputs + end], out=of_inner[:, begin:end])
             if ctx.needs_input_grad[0]:
                 weight = wide[:, :inputs]
-                of_normed = gradient @ weight if of_normed is None else of_normed.addmm_(gradient, weight)
+                of_hidden = gradient @ weight if of_hidden is None else of_hidden.addmm_(gradient, weight)
             of_ups.append(gradient.t() @ extended[:, inputs + begin : inputs + end])
-        of_hidden = None
-        if of_normed is not None:
-            of_normed.addmm_(of_inner, downs[: group.ranks])
-            of_hidden = _kernels(hidden).norm_backward(of_normed, beside.contiguous(), hidden, norm, scales)
+        if of_hidden is not None:
+            of_hidden.addmm_(of_inner, downs[: group.ranks])
+            if beside is not None:
+                hidden, norm, scales = of_norm
+                of_hidden = _kernels(hidden).norm_backward(of_hidden, beside.contiguous(), hidden, norm, scales)
         of_downs = (of_inner.t() @ extended[:, :inputs]).float().mul_(group.scales[: group.ranks])
         of_factors = [
             part
             for layer, up, (begin, end) in zip(group.layers, of_ups, group.columns(), strict=True)
             for part in (of_downs[begin:end].to(layer.down.dtype), up.to(layer.up.dtype))
         ]
-        return of_hidden, None, None, None, *of_factors
+        of_residual = gradients[-1] if ctx.needs_input_grad[1] else None
+        return of_hidden, of_residual, None, None, None, *of_factors
 
 
 def _kernels(hidden: torch.Tensor) -> Any:

@@ -7,6 +7,7 @@ GPU stands idle; it also walks over all modules several times. The learning is t
 from __future__ import annotations
 
 import functools
+import gc
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -115,9 +116,11 @@ class NonBlockingTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no type
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train, and leave the model without what was put onto it."""
+        gc.freeze()  # else Python looks through all that is loaded every few steps, for longer than the GPU has work
         try:
             return super().train(*args, **kwargs)
         finally:
+            gc.unfreeze()
             for name in ("zero_grad", "train"):
                 self.model.__dict__.pop(name, None)
 

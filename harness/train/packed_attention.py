@@ -66,7 +66,8 @@ def attend_packed(
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
-    flat = [part[0].transpose(0, 1) for part in (query, key, value)]
+    # no indexing: its gradient would be copied into zeros
+    flat = [part.transpose(1, 2).flatten(0, 1) for part in (query, key, value)]
     if varlen_available():
         out = _varlen()(*flat, cu_seq_lens_q, cu_seq_lens_q, max_length_q, max_length_q, scale=scaling)
     else:

@@ -14,7 +14,7 @@ from harness.model.profile_schema import Training
 from harness.train import packed_attention
 from harness.train.callbacks import Progress
 from harness.train.fused_layers import lean_layers
-from harness.train.fused_lora import ROOM_STEP
+from harness.train.fused_lora import ROOM_STEP, LoraGroup, plain_lora
 from harness.train.sft import train_adapter
 from tests.train.test_sft import SFT, TASKS, TRAINING, renderer
 
@@ -98,6 +98,38 @@ def test_lean_layers_compute_what_peft_computes(tiny: LoadedModel, training: boo
     assert loss_and_gradients()[0] == plain_loss
     with model.disable_adapter():
         assert float(bare) == pytest.approx(float(model(ids, labels=ids, use_cache=False).loss), rel=1e-5)
+
+
+def test_a_small_step_of_an_adapter_is_not_lost_in_the_rounding_of_its_layer() -> None:
+    """In 16 bit what is added to a rounded sum vanishes below half of its last place; within one product it stays."""
+    from peft import LoraConfig, get_peft_model
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.q_proj = torch.nn.Linear(256, 64, bias=False)
+
+    torch.manual_seed(0)
+    layer = get_peft_model(Net(), LoraConfig(r=4, target_modules=["q_proj"])).base_model.model.q_proj
+    layer.lora_B["default"].weight.data.normal_(std=4e-3)
+    base = layer.get_base_layer()
+    base.weight.data = (base.weight.data * 8).bfloat16()
+    plain = plain_lora(layer)
+    assert plain is not None
+    inputs = torch.randn(512, 256).bfloat16()
+    normed = torch.nn.functional.rms_norm(inputs.float(), (256,))
+    moved = plain.scaling * normed @ plain.down.t() @ plain.up.t()
+
+    def kept(out: torch.Tensor, without: torch.Tensor) -> float:
+        return float(((out.float() - without.float()) * moved).sum() / moved.square().sum())
+
+    group = LoraGroup([plain])
+    found = []
+    with group.widened(), torch.no_grad():
+        for factor in (1.0, 0.0):
+            plain.up.data *= factor
+            found.append(group.normed(inputs, torch.ones(256).bfloat16(), 1e-6)[0][0])
+    assert kept(found[0], found[1]) == pytest.approx(1, abs=0.1)
 
 
 @pytest.mark.parametrize("varlen", [True, False], ids=["varlen", "side by side"])
