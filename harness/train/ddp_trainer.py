@@ -48,7 +48,9 @@ def with_blanks(dataset: Any, multiple: int) -> Any:
 
 def trainer_class(nonblocking: bool) -> Any:
     """Return trl's SFTTrainer, one whose steps do not wait for the GPU, or one that keeps several processes in step."""
-    from harness.train.nonblocking_trainer import NonBlockingTrainer, SFTTrainer
+    from trl import SFTTrainer
+
+    from harness.train.nonblocking_trainer import NonBlockingTrainer
 
     if processes.sharded():
         return type("ShardedTrainer", (_RowsInOrder, SFTTrainer), {})

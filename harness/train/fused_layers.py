@@ -41,7 +41,7 @@ def lean_layers(model: torch.nn.Module, dtype: torch.dtype) -> Iterator[int]:
                 or (_lean_gate(module) if fused else None)
             )
             if forward is not None:
-                module.forward = forward  # type: ignore[assignment]
+                module.forward = forward
                 leaned.append(module)
         yield len(leaned)
 
@@ -90,7 +90,7 @@ def _lean_block(layer: Any, dtype: torch.dtype, stack: contextlib.ExitStack, fus
             return own(hidden_states, position_embeddings=position_embeddings, **kwargs)
         with torch.autocast(hidden_states.device.type, enabled=False):
             parts, residual = query_key_value.normed(hidden_states, norms[0].weight, norms[0].variance_epsilon)
-            query, key, value = (part.unflatten(-1, (-1, attention.head_dim)).transpose(1, 2) for part in parts)
+            query, key, value = (part.view(*part.shape[:-1], -1, attention.head_dim).transpose(1, 2) for part in parts)
             query, key = modeling_llama.apply_rotary_pos_emb(query, key, *position_embeddings)
             attend = modeling_llama.ALL_ATTENTION_FUNCTIONS.get_interface(
                 attention.config._attn_implementation, modeling_llama.eager_attention_forward
@@ -98,8 +98,8 @@ def _lean_block(layer: Any, dtype: torch.dtype, stack: contextlib.ExitStack, fus
             kwargs = {"attention_mask": None, **kwargs, "scaling": attention.scaling}
             attended, _ = attend(attention, query, key, value, dropout=attention.attention_dropout, **kwargs)
             hidden = out.added(attended.flatten(-2), residual)
-            parts, residual = gate_up.normed(hidden, norms[1].weight, norms[1].variance_epsilon)
-            return down.added(_gated(*parts, fused), residual)
+            (gate, up), residual = gate_up.normed(hidden, norms[1].weight, norms[1].variance_epsilon)
+            return down.added(_gated(gate, up, fused), residual)
 
     return forward
 

@@ -50,7 +50,7 @@ class FlatGradients:
             ]
             if there:
                 self._flat = torch.cat([grad.flatten() for _, grad in there])
-                parts = self._flat.split([grad.numel() for _, grad in there])
+                parts = torch.split(self._flat, [grad.numel() for _, grad in there])
                 for (weight, grad), part in zip(there, parts, strict=True):
                     weight.grad = part.view_as(grad)
         self._parts = [weight.grad for weight in self._parameters]
@@ -69,7 +69,7 @@ class FlatGradients:
     def clip(self, max_norm: float) -> torch.Tensor:
         """Scale the gradients so that their norm is `max_norm` at most, as torch does; return the norm before."""
         flat = self.collect()
-        norm = torch.linalg.vector_norm(flat)
+        norm: torch.Tensor = torch.linalg.vector_norm(flat)
         if max_norm < float("inf"):
             flat.mul_((max_norm / (norm + 1e-6)).clamp(max=1.0))
         return norm
@@ -79,11 +79,11 @@ class Later:
     """Numbers that the device will have worked out, fetched beside what it does meanwhile."""
 
     def __init__(self, numbers: torch.Tensor) -> None:
-        self._fetched = None
+        self._fetched: Any = None
         if numbers.device.type == "cuda":
             self._host = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
             self._host.copy_(numbers, non_blocking=True)
-            self._fetched = torch.cuda.Event()
+            self._fetched = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._fetched.record()
         else:
             self._host = numbers.clone()
@@ -92,7 +92,7 @@ class Later:
         """Return the numbers; waits for them, and for nothing that was begun after them."""
         if self._fetched is not None:
             self._fetched.synchronize()
-        return self._host.tolist()  # type: ignore[no-any-return]
+        return self._host.tolist()
 
 
 @dataclass
@@ -113,6 +113,7 @@ class NonBlockingTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no type
     """Not for models that are sharded."""
 
     _last: _Step | None = None
+    _globalstep_last_logged: int
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train, and leave the model without what was put onto it."""

@@ -90,14 +90,14 @@ def _side_by_side(parts: list[torch.Tensor], bounds: torch.Tensor, scaling: floa
     classes, order = _length_classes(bounds)
     outs = []
     for tokens, places, rows, longest in classes:
-        padded = [
+        query, key, value = (
             part.new_zeros(rows * longest, *part.shape[1:])
             .index_copy(0, places, part.index_select(0, tokens))
-            .unflatten(0, (rows, longest))
+            .view(rows, longest, *part.shape[1:])
             .transpose(1, 2)
             for part in parts
-        ]
-        out = functional.scaled_dot_product_attention(*padded, is_causal=True, scale=scaling)
+        )
+        out = functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling)
         outs.append(out.transpose(1, 2).flatten(0, 1).index_select(0, places))
     return torch.cat(outs).index_select(0, order)
 
