@@ -90,8 +90,8 @@ class _SharedSteps:
     """Adds gradients up once a step, in one exchange, with a word on whether the memory of each process sufficed.
 
     DistributedDataParallel would add them up on the way: a process that runs out of memory then leaves the others
-    waiting for it. Such a one takes part with nothing until all have read of it: a step later, before anything is
-    logged, evaluated or saved.
+    waiting for it. Such a one takes part with nothing until all have read of it: a step later, before the step is
+    logged or goes into a checkpoint. What was evaluated meanwhile is evaluated again.
     """
 
     _out_of_memory = False
