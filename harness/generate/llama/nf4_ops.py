@@ -18,10 +18,10 @@ MOST_ROWS = 128
 """From here on cuBLAS on unpacked weights is faster, unpacking included."""
 _SLICE, _THREADS, _DEEP = 128, 128, 3
 """As in the source."""
-_FORMS = ((8, 1, 4, 3), (16, 2, 4, 3), (32, 4, 4, 2), (MOST_ROWS, 8, 4, 2))
+_FORMS = ((8, 1, 2, 4), (16, 2, 2, 4), (32, 4, 4, 2), (MOST_ROWS, 8, 4, 2))
 """Up to so many rows: eights of rows and sixteens of outputs for a warp, and blocks on a multiprocessor. Measured on
 an H100; a block takes at most 96 KiB of shared memory."""
-_MOST_PARTS = 16
+_MOST_PARTS = 8
 _TYPES = {torch.bfloat16: "bf16", torch.float16: "f16"}
 
 
@@ -35,7 +35,7 @@ def nf4_linear(inputs: torch.Tensor, matrix: Nf4Matrix) -> torch.Tensor:
     outer = matrix.shape[0]
     if rows > MOST_ROWS:
         return torch.nn.functional.linear(inputs, matrix.unpacked())
-    if inputs.stride(1) != 1 or inputs.stride(0) % 8:
+    if inputs.stride(1) != 1 or inputs.stride(0) % 8 or inputs.data_ptr() % 16:
         inputs = inputs.contiguous()
     tiles, slabs, resident = next(form[1:] for form in _FORMS if rows <= form[0])
     module = _module(_TYPES[inputs.dtype], tiles, slabs, resident, inputs.device.index)

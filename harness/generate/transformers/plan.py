@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 
 FEWEST_ROWS = 8
 """With fewer rows at once, unpacked weights cost more in rows than they gain in speed."""
-PACKED_ROWS = 40
+PACKED_ROWS = 32
 """Up to so many rows a step from 4 bits is the faster one on an H100, where both were measured; elsewhere unpacked
 weights decode where they fit."""
 _SCALES = 4 / BLOCK
@@ -149,7 +148,7 @@ def makings(loaded: LoadedModel, plan: DecodingPlan | None) -> dict[Kind, Making
         loaded: Keeps unpacked weights for the next call.
         plan: None decodes step by step with the weights as they are.
     """
-    known: dict[Kind, Making] = {kind: functools.partial(_fused, loaded, kind == "fused-nf4") for kind in FUSED}
+    known: dict[Kind, Making] = {kind: _Fused(loaded, kind == "fused-nf4") for kind in FUSED}
     known["slots"] = Decoder
     return {kind: known[kind] for kind in kinds_here(plan)}
 
@@ -168,8 +167,7 @@ def make_decoder(
         temperature: 0 is greedy.
     """
     if verdict.kind in FUSED:
-        decoder: StreamDecoder = _fused(loaded, verdict.kind == "fused-nf4", model, stop, rows, temperature)
-        return decoder
+        return _Fused(loaded, verdict.kind == "fused-nf4")(model, stop, rows, temperature)
     loaded.fused = None  # unpacked for nothing
     if verdict.kind == "slots":
         return Decoder(model, stop, rows, temperature)
@@ -178,35 +176,37 @@ def make_decoder(
     return ReferenceDecoder(model, stop, rows if verdict.padded else 1, temperature)
 
 
-def _fused(
-    loaded: LoadedModel,
-    packed: bool,
-    model: Any,
-    stop: StopRule,
-    rows: int,
-    temperature: float = 0.0,
-    observe: Observe | None = None,
-) -> StreamDecoder:
-    """Decode with few large products: those of `loaded` are kept, those of a twin of it are not.
+@dataclass(frozen=True)
+class _Fused:
+    """Decodes with few large products: those of `loaded` are kept, those of a twin of it are not."""
 
-    Raises:
-        Unfit: the model is no Llama, its adapter is more than LoRA, or its packed weights compute in float32.
-    """
-    from harness.generate.llama import triton_ops
-    from harness.generate.llama.decoder import StreamDecoder
-    from harness.generate.llama.model import FusedLlama, why_not_fused
+    loaded: LoadedModel
+    packed: bool
 
-    why = why_not_fused(model)
-    if packed and loaded.precision.dtype == "float32":
-        why = "products with packed weights are made in 16 bit"
-    if why is not None:
-        raise Unfit(why)
-    if unwrapped(model) is not unwrapped(loaded.model):
-        fused = FusedLlama(model, triton_ops, packed)
-    else:
-        if loaded.fused is None or loaded.fused.packed != packed:
-            loaded.fused = None  # makes room
-            loaded.fused = FusedLlama(model, triton_ops, packed)
-        fused = loaded.fused
-    fused.adapt(model)
-    return StreamDecoder(fused, stop, rows, temperature, observe)
+    def __call__(
+        self, model: Any, stop: StopRule, rows: int, temperature: float = 0.0, observe: Observe | None = None
+    ) -> StreamDecoder:
+        """Return a decoder of a model.
+
+        Raises:
+            Unfit: the model is no Llama, its adapter is more than LoRA, or its packed weights compute in float32.
+        """
+        from harness.generate.llama import triton_ops
+        from harness.generate.llama.decoder import StreamDecoder
+        from harness.generate.llama.model import FusedLlama, why_not_fused
+
+        loaded = self.loaded
+        why = why_not_fused(model)
+        if self.packed and loaded.precision.dtype == "float32":
+            why = "products with packed weights are made in 16 bit"
+        if why is not None:
+            raise Unfit(why)
+        if unwrapped(model) is not unwrapped(loaded.model):
+            fused = FusedLlama(model, triton_ops, self.packed)
+        else:
+            if loaded.fused is None or loaded.fused.packed != self.packed:
+                loaded.fused = None  # makes room
+                loaded.fused = FusedLlama(model, triton_ops, self.packed)
+            fused = loaded.fused
+        fused.adapt(model)
+        return StreamDecoder(fused, stop, rows, temperature, observe)
