@@ -11,7 +11,7 @@ endif
 SETUP := "$(PYTHON)" tools/setup.py
 ARGS ?=
 
-.PHONY: help setup setup-dev run test test-all lint clean raise
+.PHONY: help setup setup-dev run test test-all lint clean raise schemas
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -30,6 +30,7 @@ lint: setup-dev
 	$(SETUP) --exec ruff format --check .
 	$(SETUP) --exec mypy
 	$(SETUP) --exec lint-imports
+	$(SETUP) --exec python tools/check_scripts.py
 
 # two at a time: more would make browsers and models wait for each other on two cores
 test: lint
@@ -42,6 +43,10 @@ test-all: lint
 # make raise  writes today's versions of all dependencies into constraints.txt (with Python 3.11, the oldest there is)
 raise: setup-dev
 	@$(SETUP) --exec python tools/raise_constraints.py
+
+# make schemas  writes docs/*.schema.json anew from the types in harness/runs
+schemas:
+	@$(SETUP) --exec python tools/json_schemas.py
 
 # make clean removes the virtual environment that set-up made; caches and reports stay
 clean:

@@ -31,16 +31,23 @@ def main() -> None:
 
     from harness.compare import summarise
     from harness.metrics.registry import scorer_manifest
+    from harness.runs.manifest import ScorerEntry
+    from harness.runs.samples import SampleRecord, TaskRecord
 
     imported = time.perf_counter() - started
-    scorers: dict[str, Any] = dict(list(scorer_manifest().items()))
+    scorers = {name: ScorerEntry.model_validate(facts) for name, facts in scorer_manifest().items()}
     while len(scorers) < METRICS:
-        scorers[f"extra_{len(scorers)}"] = {"scale": "percent", "kind": "similarity", "primary": False}
+        scorers[f"extra_{len(scorers)}"] = ScorerEntry(scale="percent", kind="similarity")
     random = np.random.default_rng(0)
     rows = [
-        _row(random, f"{task:04d}", model, scorers) for task in range(arguments.tasks) for model in ("base", "tuned")
+        SampleRecord.model_validate(_row(random, f"{task:04d}", model, scorers))
+        for task in range(arguments.tasks)
+        for model in ("base", "tuned")
     ]
-    tasks = {("s", row["task"]): {"category": f"c{int(row['task']) % 10}", "difficulty": "easy"} for row in rows}
+    tasks = {
+        row.of_task: TaskRecord(suite="s", task=row.task, category=f"c{int(row.task) % 10}", difficulty="easy")
+        for row in rows
+    }
     times = []
     for _ in range(arguments.repeats):
         begin = time.perf_counter(), time.process_time()
@@ -74,8 +81,8 @@ def _row(random: Any, task: str, model: str, scorers: dict[str, Any]) -> dict[st
         "task": task,
         "model": model,
         "sample": 0,
-        "scores": {metric: draw[about["scale"]]() for metric, about in scorers.items()},
-        "counts": {metric: counts for metric, about in scorers.items() if about.get("corpus")},
+        "scores": {metric: draw[about.scale]() for metric, about in scorers.items()},
+        "counts": {metric: counts for metric, about in scorers.items() if about.corpus},
         "outcome": "ok",
         "finish_reason": "eos",
     }

@@ -13,7 +13,6 @@ import argparse
 import json
 from collections.abc import Callable, Iterator
 from functools import cache, lru_cache
-from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -258,19 +257,19 @@ def gate(random: Random, experiments: int, replicates: int) -> Iterator[dict[str
                 smooth = np.stack([change[:, i, c] for i in range(size) for c in range(1, metrics, 2)], axis=1)
                 estimates = iter(_differences(smooth, random, replicates))
                 for i in range(size):
-                    entries: list[dict[str, Any]] = []
+                    entries: list[tuple[float | None, float]] = []  # p and difference of each metric
                     for column in range(metrics):
                         values = change[:, i, column]
                         if column % 2:
                             found = next(estimates)
-                            entries.append({"p": found.p, "difference": found.value})
+                            entries.append((found.p, found.value or 0.0))
                         else:
                             up, down = int((values > 0).sum()), int((values < 0).sum())
-                            entries.append({"p": _mcnemar(up, down), "difference": up - down})
-                    plain += any(entry["p"] <= 0.05 and entry["difference"] < 0 for entry in entries)
-                    holm(entries)
-                    rejected = [entry for entry in entries if entry["p_adjusted"] <= 0.05]
-                    worse += any(entry["difference"] < 0 for entry in rejected)
+                            entries.append((_mcnemar(up, down), up - down))
+                    plain += any(p is not None and p <= 0.05 and moved < 0 for p, moved in entries)
+                    adjusted = zip(holm([p for p, _ in entries]), entries, strict=True)
+                    rejected = [moved for p, (_, moved) in adjusted if p is not None and p <= 0.05]
+                    worse += any(moved < 0 for moved in rejected)
                     either += bool(rejected)
             yield {
                 "part": "gate",

@@ -33,6 +33,9 @@ from harness.model.profile import EMBEDDED_PROFILE, base_weights, load_profile, 
 from harness.model.prompt import PromptRenderer  # noqa: E402
 from harness.pipeline.dev_evaluation import set_up_evaluation  # noqa: E402
 from harness.render import Renderer  # noqa: E402
+from harness.runs.manifest import ScorerEntry  # noqa: E402
+from harness.runs.pairs import Pair  # noqa: E402
+from harness.runs.samples import SampleRecord  # noqa: E402
 from harness.scoring.scorer import Scorer  # noqa: E402
 from harness.storage.cache import cache_folder  # noqa: E402
 from harness.suite.load import find_suite, load_suite  # noqa: E402
@@ -40,9 +43,9 @@ from harness.suite.split import stratified  # noqa: E402
 from harness.train.evaluation import LAST  # noqa: E402
 from harness.train.job import TrainingJob  # noqa: E402
 from harness.train.sft import train_adapter  # noqa: E402
-from harness.types import Completion, Row, Task  # noqa: E402
+from harness.types import Completion, Task  # noqa: E402
 
-PAIR = ("last", "best")
+PAIR = Pair("last", "best")
 
 
 def main() -> int:
@@ -84,7 +87,7 @@ class Bench:
             }
         )
         self.loaded = load_model(base_weights(profile), choose_precision("none", "float32"))
-        self.suite = load_suite(find_suite(str(ROOT / "tasks" / profile.file.training_suite)))
+        self.suite = load_suite(find_suite(str(ROOT / "tasks" / profile.file.suites[0])))
         self.tasks = stratified(self.suite.held_out, options.tasks)
         renderer = PromptRenderer(profile.file.prompt, profile.file.chat, self.loaded.tokenizer)
         settings = GenerationSettings(profile.file.max_new_tokens or 384, profile.file.batch_size)
@@ -112,32 +115,33 @@ class Bench:
         return facts | {"loss": [point.loss for point in trained.curve], "evaluations": evaluations}, answers
 
 
-def score(suite: str, work: Sequence[tuple[Task, Completion]]) -> Iterator[Row]:
+def score(suite: str, work: Sequence[tuple[Task, Completion]]) -> Iterator[SampleRecord]:
     """Yield scored rows; pictures are not kept."""
     with Renderer(cache_dir=cache_folder("renders")) as renderer:
         for chunk in Scorer(suite, renderer, lambda _, name: name).rows(work):
             yield from chunk
 
 
-def compared(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
+def compared(rows: Sequence[SampleRecord]) -> dict[str, dict[str, Any]]:
     """Return best − last for each primary metric: under `all` over tasks and trainings, and for each training alone."""
-    seeds = sorted({row["model"].partition("#")[2] for row in rows})
+    seeds = sorted({row.model.partition("#")[2] for row in rows})
     parts = {"all": list(rows)}
     for seed in seeds:
-        own = [row for row in rows if row["model"].endswith(f"#{seed}")]
-        parts[seed] = [row | {"model": row["model"].partition("#")[0]} for row in own]
+        own = [row for row in rows if row.model.endswith(f"#{seed}")]
+        parts[seed] = [row.with_(model=row.model.partition("#")[0]) for row in own]
     return {name: _primaries(part) for name, part in parts.items()}
 
 
-def _primaries(rows: Sequence[Row]) -> dict[str, Any]:
-    summary = summarise(rows, scorer_manifest(), pairs=[PAIR])
-    (suite,) = summary["suites"].values()
+def _primaries(rows: Sequence[SampleRecord]) -> dict[str, Any]:
+    scorers = {name: ScorerEntry.model_validate(facts) for name, facts in scorer_manifest().items()}
+    summary = summarise(rows, scorers, pairs=[PAIR])
+    (suite,) = summary.suites.values()
     found = {}
-    for metric in summary["primary"]:
-        pair, means = suite["pairs"][":".join(PAIR)].get(metric), suite["metrics"][metric]
+    for metric in summary.primary or ():
+        pair, means = suite.pairs[PAIR].get(metric), suite.metrics[metric]
         if pair is not None:
-            kept = {key: pair[key] for key in ("difference", "low", "high", "p", "n")}
-            found[metric] = {name: means[name]["mean"] for name in PAIR} | kept
+            kept = pair.model_dump(include={"difference", "low", "high", "p", "n"})
+            found[metric] = {name: means[name].mean for name in PAIR} | kept
     return found
 
 

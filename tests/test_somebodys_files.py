@@ -80,6 +80,10 @@ COMMANDS: list[tuple[str, int | None]] = [
     ("suites new theirs", REFUSED),
     ("suites new file", REFUSED),
     ("suites check small --json findings.json", REFUSED),
+    ("profiles list", 0),
+    ("profiles check tiny", 0),
+    ("profiles new tiny --from theirs", REFUSED),
+    ("profiles new fresh --from ./nowhere", REFUSED),
     ("report run1", 0),
     ("report other/run1", 0),
     ("report other/theirs", REFUSED),
@@ -108,9 +112,9 @@ COMMANDS: list[tuple[str, int | None]] = [
 
 
 def test_every_command_is_started() -> None:
-    """`doctor` and `audit` are started below, where each of them takes longer."""
+    """`doctor` and `audit` are started below, where each of them takes longer; `setup` has tests of its own."""
     commands: set[str] = set(get_command(app).commands)  # type: ignore[attr-defined]
-    assert commands - {"doctor", "audit", "judge", "cache"} == {command.split()[0] for command, _ in COMMANDS}
+    assert commands - {"doctor", "audit", "judge", "cache", "setup"} == {command.split()[0] for command, _ in COMMANDS}
     assert len(SOMEBODYS) >= 50
 
 

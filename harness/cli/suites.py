@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Mapping, Sequence
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.cli.options import DataOption, SplitOption, program
 from harness.errors import EXIT_DONE, EXIT_FAILED, HarnessError
-from harness.suite.load import find_suites, load_suite, load_suite_file
-from harness.suite.schema import DEFAULT_SPLIT, FixedSplit
 
 if TYPE_CHECKING:
-    from harness.scoring.suite_findings import SuiteCheck, Tier
+    from harness.scoring.suite_findings import SuiteCheck
     from harness.types import Suite
 
-_SHOWN_IDS = 12
-_SHOWN_REASONS = 3
 _SHOWN_LETTERS = 80
 """Of a sample row."""
 
+app = typer.Typer(help="List, check and make task suites.", no_args_is_help=True)
 
+
+@app.command("list")
 def list_suites() -> None:
-    """Print every suite under tasks/ with its size; one whose data lie on the hub is not downloaded for it."""
+    """List the suites, built in or under tasks/; none is downloaded for it."""
+    from harness.cli.print_findings import print_line
+    from harness.suite.load import find_suites, load_suite, load_suite_file
+    from harness.suite.schema import DEFAULT_SPLIT, FixedSplit
+
     table = Table("suite", "title", "train", "held out", "licence", box=None, pad_edge=False)
     for location in find_suites():
         file = load_suite_file(location)
@@ -40,66 +44,64 @@ def list_suites() -> None:
             train, held_out = str(len(suite.train)), str(len(suite.held_out))
         table.add_row(location.name, file.title, train, held_out, file.license)
     if not table.row_count:
-        raise HarnessError("there are no suites under tasks/", "run the harness in the folder that holds tasks/")
-    Console().print(table)
+        raise HarnessError("there are no suites", "`html-harness suites new NAME` makes one")
+    console = Console()
+    console.print(table)
+    for location in find_suites():
+        if location.taken:
+            print_line(console, f"{location.name}: {location.taken}")
 
 
+@app.command("check")
 def check_suites(
-    name: str | None,
-    *,
-    data: Sequence[str] = (),
-    split: Sequence[str] = (),
-    limit: int | None = None,
-    json_file: Path | None = None,
-    console: Console | None = None,
-) -> int:
-    """Check one suite, or every suite whose data are on this disk; return 0 when nothing is to be fixed, else 1.
-
-    `limit` bounds the tasks of the metrics' self-test; everything else is checked of all tasks. `json_file` gets the
-    findings as one JSON object, by suite.
-
-    Raises:
-        UsageError: a suite, file or task is wrong.
-        HarnessError: the suite's data or the browser are not there.
-    """
-    import json
-
-    from harness.pipeline.config import parse_data_options
+    suite: Annotated[
+        str | None,
+        typer.Argument(metavar="[SUITE]", help="A name or folder. Default: all whose rows are on this disk."),
+    ] = None,
+    data: DataOption = None,
+    split: SplitOption = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Test the metrics on so many tasks; the rest is checked of all.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the findings to this file.")] = None,
+) -> None:
+    """Check references, checks, split and metrics of a suite; exit with 1 when there are tasks to fix."""
+    from harness.cli.print_findings import print_check, print_line
+    from harness.pipeline.config import check_data_option, parse_data_options
     from harness.progress import ProgressReporter
     from harness.scoring.suite_check import check_suite
     from harness.storage.outputs import check_output, write_output
-    from harness.suite.load import find_suite
+    from harness.suite.load import find_suite, find_suites, load_suite, load_suite_file
     from harness.suite.split_option import check_split_option, chosen_split
 
     if json_file is not None:
         check_output(json_file, _is_findings)
-    console = console or Console()
-    files = parse_data_options(data)
-    for given in files:
-        find_suite(given)
-    locations = [find_suite(name)] if name else find_suites()
+    console = Console()
+    given = parse_data_options(data or [])
+    locations = [find_suite(suite)] if suite else find_suites()
     if not locations:
-        raise HarnessError("there are no suites under tasks/", "run the harness in the folder that holds tasks/")
-    check_split_option(split, locations)
+        raise HarnessError("there are no suites", "`html-harness suites new NAME` makes one")
+    files = check_data_option(given, locations)
+    check_split_option(split or (), locations)
     found: dict[str, SuiteCheck] = {}
     for location in locations:
-        rows = files.get(location.name)
-        if name is None and rows is None and load_suite_file(location).hub is not None:
+        rows = files.get(location.folder.resolve())
+        if suite is None and rows is None and load_suite_file(location).hub is not None:
             console.print(Text(f"{location.name}: its rows are on the hub, so it is only checked when named\n"))
             continue
-        suite = load_suite(location, rows, chosen_split(location, split))
-        console.print(Text(f"{location.name}: {len(suite.train)} training and {len(suite.held_out)} held-out tasks"))
-        for note in suite.notes:
-            _line(console, f"note: {note}")
-        found[location.name] = check_suite(suite, ProgressReporter(console), limit)
+        loaded = load_suite(location, rows, chosen_split(location, split or ()))
+        console.print(Text(f"{location.name}: {len(loaded.train)} training and {len(loaded.held_out)} held-out tasks"))
+        for note in loaded.notes:
+            print_line(console, f"note: {note}")
+        found[location.name] = check_suite(loaded, ProgressReporter(console), limit)
         print_check(found[location.name], console)
-        for line in _lowered(suite):
-            _line(console, line)
+        for line in _lowered(loaded):
+            print_line(console, line)
     if json_file is not None:
         content = json.dumps({name: check.as_dict() for name, check in found.items()}, indent=1) + "\n"
         write_output(json_file, content, _is_findings)
         console.print(Text(f"written to {json_file}"))
-    return EXIT_DONE if all(check.sound for check in found.values()) else EXIT_FAILED
+    raise typer.Exit(EXIT_DONE if all(check.sound for check in found.values()) else EXIT_FAILED)
 
 
 def _lowered(suite: Suite) -> list[str]:
@@ -111,7 +113,7 @@ def _lowered(suite: Suite) -> list[str]:
     found = []
     for name in profile_names():
         file = load_profile(name).file
-        if file.max_new_tokens and file.max_new_tokens < free and suite.name in (*file.suites, file.training_suite):
+        if file.max_new_tokens and file.max_new_tokens < free and suite.name in file.suites:
             lowered = reach(file.max_new_tokens, tasks, estimated_tokens, estimated=True)
             found.append(f"profile {name} lowers it: {lowered}")
     return found
@@ -119,140 +121,55 @@ def _lowered(suite: Suite) -> list[str]:
 
 def _is_findings(path: Path) -> bool:
     """Whether a file holds the findings of such a check."""
-    import json
-
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     entries = list(content.values()) if isinstance(content, dict) else []
     return bool(entries) and all(
-        isinstance(entry, dict) and {"schema", "tiers", "mend"} <= entry.keys() for entry in entries
+        isinstance(entry, dict) and {"schema", "tiers"} < entry.keys() and {"to_fix", "mend"} & entry.keys()
+        for entry in entries
     )
 
 
-def print_check(check: SuiteCheck, console: Console) -> None:
-    """Print what was found, at most 80 columns wide where the terminal is; tasks to fix come last."""
-    console.print()
-    console.print(_tiers(check))
-    _unmeasured(check, console)
-    if check.checked:
-        _line(console, f"{check.checks} checks in {check.checked} tasks")
-        _ids(console, "  references that fail their own", list(check.reference_fails))
-        for control, tasks in check.passed_by.items():
-            _ids(console, f"  solved by '{control}'", tasks)
-    if check.held_out_without_checks:
-        _line(console, f"held-out tasks without checks: {check.held_out_without_checks} of {check.held_out}")
-    if check.without_reference:
-        _line(console, f"tasks without a reference: {check.without_reference}; similarity is not measured for them")
-    for part, name in (("train", "training"), ("held_out", "held-out")):
-        doubles = sum(len(group) - 1 for group in check.near[part])
-        _line(console, f"near-duplicates among {name} tasks: {doubles or 'none'}")
-    _ids(console, "held-out tasks that resemble training rows", list(check.leaked))
-    if check.split != DEFAULT_SPLIT:
-        _line(console, f"split: {check.split}")
-    _line(console, str(check.shift) if check.shift else "too few rows to compare training with held-out ones")
-    if check.reach is not None:
-        _line(console, str(check.reach))
-    _self_test(check, console)
-    console.print()
-    _mend(check, console)
-
-
-def _tiers(check: SuiteCheck) -> Table:
-    from harness.metrics import registry
-
-    ignores = any(tier.strict != tier.passed for tier in check.tiers)
-    columns = ("references", "hold", "of", *(("with doctype and title",) if ignores else ()))
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index else "left", no_wrap=True)
-    for tier in check.tiers:
-        cells = (str(tier.passed), str(tier.measured), *((str(tier.strict),) if ignores else ()))
-        table.add_row(registry.metric(tier.name).label, *(cells if tier.measured else ("not measured", "0")))
-    return table
-
-
-def _unmeasured(check: SuiteCheck, console: Console) -> None:
-    for tier in check.tiers:
-        reasons: dict[str, list[str]] = {}
-        for task, why in tier.unmeasured.items():
-            reasons.setdefault(why, []).append(task)
-        for why, tasks in reasons.items():
-            _ids(console, f"{_label(tier)} not measured ({why})", tasks)
-
-
-def _label(tier: Tier) -> str:
-    from harness.metrics import registry
-
-    return registry.metric(tier.name).label
-
-
-def _self_test(check: SuiteCheck, console: Console) -> None:
-    from harness.metrics import registry
-
-    tested = check.self_test
-    metrics = {trial.metric for trial in tested.trials if trial.measured}
-    pairs = sum(trial.measured for trial in tested.trials)
-    _line(
-        console,
-        f"self-test: {len(metrics)} metrics, {tested.tasks} references, {pairs} comparisons with perturbed answers",
-    )
-    for name, why in tested.refused.items():
-        _line(console, f"  refused: {registry.metric(name).label}: {why}")
-    if tested.untested:
-        _line(console, f"  nothing to test with: {', '.join(registry.metric(name).label for name in tested.untested)}")
-
-
-def _mend(check: SuiteCheck, console: Console) -> None:
-    to_fix: Mapping[str, Sequence[str]] = check.to_fix
-    if not to_fix:
-        if check.sound:
-            _line(console, "Nothing to fix.")
-        return
-    _line(console, f"Tasks to fix: {len(to_fix)}", style="bold")
-    for task, reasons in to_fix.items():
-        _line(console, f"  {task}")
-        for reason in reasons[:_SHOWN_REASONS]:
-            _line(console, reason, indent=4)
-        if len(reasons) > _SHOWN_REASONS:
-            _line(console, f"… and {len(reasons) - _SHOWN_REASONS} more", indent=4)
-
-
-def _ids(console: Console, words: str, tasks: Sequence[str]) -> None:
-    more = f" … and {len(tasks) - _SHOWN_IDS} more" if len(tasks) > _SHOWN_IDS else ""
-    listed = f": {', '.join(tasks[:_SHOWN_IDS])}{more}" if tasks else ""
-    _line(console, f"{words}: {len(tasks) or 'none'}{listed}")
-
-
-def _line(console: Console, text: str, indent: int = 0, style: str = "") -> None:
-    """Print one paragraph; what a suite's pages wrote cannot move the terminal's cursor."""
-    from rich.padding import Padding
-
-    shown = "".join(" " if unicodedata.category(letter) in ("Cc", "Cf", "Cs") else letter for letter in text)
-    line = Text(shown, style=style)
-    console.print(Padding(line, (0, 0, 0, indent), expand=False) if indent else line)
-
-
-def new_suite(name: str, source: str | None, folder: Path) -> None:
-    """Make the suite `name` and say what to do next.
-
-    Raises:
-        UsageError: the name, the source or its columns do not do, or there is a suite of that name already.
-    """
+@app.command("new")
+def new_suite(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The suite's name; a folder of that name is made.")],
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="FILE|FOLDER|HUB-ID",
+            help="JSONL, JSON, CSV, TSV (any delimiter), Parquet, Arrow, Feather or YAML, a folder of NAME.md and "
+            "NAME.html, or a data set's id on the hub.",
+        ),
+    ] = None,
+    folder: Annotated[Path, typer.Option("--to", help="Where the suite's folder is made.")] = Path("tasks"),
+    columns: Annotated[
+        str | None,
+        typer.Option(help="Columns not to be guessed, such as prompt=question,reference=answer.html,input=."),
+    ] = None,
+    held_out_only: Annotated[
+        bool, typer.Option("--held-out-only", help="Make a benchmark, of which nothing is learnt.")
+    ] = False,
+) -> None:
+    """Write a commented suite.yaml, from a data file with its columns guessed, or with two tasks to begin from."""
+    from harness.cli.print_findings import print_line
+    from harness.suite.columns import told_columns
     from harness.suite.load import TASKS_FOLDER
     from harness.suite.new import make_suite
 
-    made = make_suite(name, source, folder)
+    made = make_suite(name, source, folder, told_columns(columns) if columns else None, held_out_only=held_out_only)
     console = Console()
     for file in made.files:
-        _line(console, f"written: {file}")
+        print_line(console, f"written: {file}")
     for what, column in made.columns.items():
         example = made.sample.get(what, "")
         shown = f', for example "{example[:_SHOWN_LETTERS]}{"…" * (len(example) > _SHOWN_LETTERS)}"' if example else ""
-        _line(console, f"  {what}: column '{column}'{shown}" if column else f"  {what}: none")
+        print_line(console, f"  {what}: column '{column}'{shown}" if column else f"  {what}: none")
     for note in made.notes:
-        _line(console, f"note: {note}")
+        print_line(console, f"note: {note}")
     word = name if folder == TASKS_FOLDER else str(folder / name)
-    _line(console, f"next: python -m harness suites check {word}")
-    _line(console, f"then: python -m harness run --suites {word}")
+    print_line(console, f"next: {program(context)} suites check {word}")
+    print_line(console, f"then: {program(context)} run --suites {word}")

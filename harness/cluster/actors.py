@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from harness.errors import UsageError, did_you_mean
 
+ExecutorName = Literal["local", "ray"]
+
 
 @dataclass(frozen=True, slots=True)
 class Actors:
@@ -39,19 +41,6 @@ class WorkerCounts:
     def scorer_cpus(self) -> float:
         """CPUs that a scorer is given: one browser less, for a page waits for its frames half of the time."""
         return max(1, self.browsers - 1)
-
-
-def parse_executor(word: str) -> Literal["local", "ray"]:
-    """Parse `--executor`.
-
-    Raises:
-        UsageError: there is no such executor.
-    """
-    if word == "local":
-        return "local"
-    if word == "ray":
-        return "ray"
-    raise UsageError(f"there is no executor '{word}'", did_you_mean(word, ["local", "ray"]))
 
 
 def parse_actors(words: str) -> Actors:

@@ -16,14 +16,21 @@ from harness.cluster.pool import Lost, WorkerPool
 from harness.cluster.source import Guided, StreamedBatches
 from harness.cluster.workers import GeneratorOrder, ModelWorker, Prompt, ScorerOrder, ScoreWorker, decoder_of
 from harness.errors import HarnessError
-from harness.generate.backend import Answer, GenerationFailure, GenerationRequests, StoredBackend, SuiteQuestions
+from harness.generate.backend import (
+    Answer,
+    GenerationFailure,
+    GenerationRequests,
+    StoredBackend,
+    SuiteQuestions,
+)
 from harness.generate.transformers.decoder_verdict import Verdict
 from harness.generate.transformers.generator import Generator
 from harness.generate.transformers.strategy import TokenRequests
 from harness.model.load import Precision, choose_precision
-from harness.model.profile_schema import DType, Quantization
-from harness.scoring.scorer import CHUNK, ShotWriter, refuse
-from harness.types import Completion, Row, Task
+from harness.model.profile_schema import DType
+from harness.runs.samples import SampleRecord
+from harness.scoring.scorer import CHUNK, ShotWriter, unscored
+from harness.types import Completion, Quantization, Task
 
 _REFILLS = 16
 """A model's worker gets at most so many times the rows that it decodes side by side."""
@@ -151,7 +158,7 @@ class RayExecutor:
         refused: Mapping[str, str],
         write_shot: ShotWriter,
         on_page: Callable[[], None],
-    ) -> Iterator[list[Row]]:
+    ) -> Iterator[list[SampleRecord]]:
         """Yield finished rows as they come; `work` runs in a thread of its own, held back when pages pile up."""
         order = self._ray.put(ScorerOrder(suite, refused))
 
@@ -164,7 +171,7 @@ class RayExecutor:
                 rows = []
                 for (task, done), result in results:
                     if isinstance(result, Lost):
-                        rows.append(refuse(task, suite, done, result.why))
+                        rows.append(unscored(suite, task, done, result.why))
                     else:
                         row, shots = result
                         for name, picture in shots.items():

@@ -23,7 +23,8 @@ from harness.generate.vllm_engine import EngineDecoding, EngineDied, check_engin
 from harness.model.load import LoadedModel, Precision, choose_precision, load_tokenizer, renderer_for
 from harness.model.prompt import PromptRenderer
 from harness.model.weights import LocalWeights
-from harness.types import Completion, Row, Task
+from harness.runs.samples import SampleRecord
+from harness.types import Completion, Task
 
 _TOGETHER_S = 0.25
 """Completions that finish within this time travel together."""
@@ -200,7 +201,7 @@ class ScoreWorker:
 
     def score(
         self, order: ScorerOrder, work: list[tuple[int, tuple[Task, Completion]]]
-    ) -> Iterator[list[tuple[int, tuple[Row, dict[str, bytes]]]]]:
+    ) -> Iterator[list[tuple[int, tuple[SampleRecord, dict[str, bytes]]]]]:
         """Yield (number, (row, its screenshots by name)) lists."""
         numbers = iter([number for number, _ in work])
         for rows in self._scorer(order).rows(pair for _, pair in work):

@@ -8,15 +8,18 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from harness.compare.gate import Check, gate_runs, read_rules
 from harness.compare.runs import AcrossRuns, choose_model, compare_runs, freeze, split_reference
 from harness.compare.verdict import points
-from harness.compare.wording import plain, signed, span
+from harness.compare.wording import in_points
 from harness.compare.writers import WRITTEN, junit, markdown
 from harness.errors import EXIT_DONE, EXIT_GATE
-from harness.runs.read import Run, find_run, load_run
+from harness.runs.manifest import ScorerEntry
+from harness.runs.pairs import Pair
+from harness.runs.read import find_run, load_run
+from harness.runs.run import Run
+from harness.runs.summary import DifferenceEntry
 from harness.storage.outputs import check_output, write_output
 
 Say = Callable[[str], object]
@@ -73,10 +76,10 @@ def run_compare_command(
     for file in filter(None, (asked.junit, asked.markdown)):
         check_output(file, WRITTEN)
     rules = None if asked.gate_rules is None else read_rules(asked.gate_rules)
-    first, first_model, second, second_model = _sides(left, right, places or RunPlaces())
-    result = compare_runs(first, first_model, second, second_model, replicates=replicates)
+    first, second, models = _sides(left, right, places or RunPlaces())
+    result = compare_runs(first, models.first, second, models.second, replicates=replicates)
     checks = gate_runs(result, rules) if rules is not None else []
-    scorers = second.manifest.get("scorers", {})
+    scorers = second.manifest.scorers
     # files first: whoever reads what is printed may hang up at any line
     if asked.junit is not None:
         write_output(asked.junit, junit(checks), WRITTEN)
@@ -106,22 +109,17 @@ def run_freeze_command(name: str, target: Path | None = None, *, places: RunPlac
     return freeze(run, target or places.frozen / f"{run.name}.json")
 
 
-def _sides(left: str, right: str | None, places: RunPlaces) -> tuple[Run, str, Run, str]:
+def _sides(left: str, right: str | None, places: RunPlaces) -> tuple[Run, Run, Pair]:
     name, model = split_reference(left)
     first = load_run(places.find(name))
     if right is None:
         # the run's own pair, as its verdict has it; a model named is held against the first that it is compared with
-        pair = next((pair for pair in first.pairs if model in ("", pair[1])), None)
-        return (
-            first,
-            pair[0] if pair else choose_model(first, "base"),
-            first,
-            pair[1] if pair else choose_model(first, model),
-        )
+        pair = next((pair for pair in first.pairs if model in ("", pair.second)), None)
+        return first, first, pair or Pair(choose_model(first, "base"), choose_model(first, model))
     other, other_model = split_reference(right)
     path = places.find(other)
     second = first if path.resolve() == first.path.resolve() else load_run(path)
-    return first, choose_model(first, model), second, choose_model(second, other_model)
+    return first, second, Pair(choose_model(first, model), choose_model(second, other_model))
 
 
 _CONTENT = {
@@ -137,56 +135,53 @@ _CONTENT = {
 
 def _another_of_that_name(result: AcrossRuns) -> list[str]:
     """Say where both sides name their model alike and it is not the same one; nothing where a side does not tell."""
-    differing = {entry["key"]: entry for entry in result.manifest_differences}
+    differing = {entry.key: entry for entry in result.manifest_differences}
     if "model.name" in differing:
         return []
     found = [differing.get(f"model.{key}") for key in _CONTENT]
     parts = [
         word
         for word, entry in zip(_CONTENT.values(), found, strict=True)
-        if entry is not None and entry["left"] is not None and entry["right"] is not None
+        if entry is not None and entry.left is not None and entry.right is not None
     ]
-    name = result.pair.partition(":")[0].rpartition("@")[0]
+    name = result.models.first
     return [f"{name} is not the same model in both runs: other {', other '.join(parts)}"] if parts else []
 
 
-def describe(result: AcrossRuns, scorers: Mapping[str, Mapping[str, Any]], checks: Sequence[Check] = ()) -> list[str]:
+def describe(result: AcrossRuns, scorers: Mapping[str, ScorerEntry], checks: Sequence[Check] = ()) -> list[str]:
     """Return the comparison as lines of text: what differs first, then the verdict, the numbers and the gate."""
     lines = []
     if result.manifest_differences:
         lines.append("What differs between the runs:")
         for entry in result.manifest_differences[:_MOST_DIFFERENCES]:
-            lines.append(f"  {entry['key']}: {entry['left']} → {entry['right']}")
+            lines.append(f"  {entry.key}: {entry.left} → {entry.right}")
         more = len(result.manifest_differences) - _MOST_DIFFERENCES
         lines += [f"  and {more} more"] if more > 0 else []
         lines += _another_of_that_name(result)
     lines += [f"Left out, {why}: {metric}" for metric, why in result.left_out_metrics.items()]
     if result.left_out_tasks:
         lines.append(f"Left out: {result.left_out_tasks} tasks that only one side answered, or with another prompt")
-    verdict = result.summary["verdicts"][result.pair]
-    lines += [verdict["sentence"], verdict["gains"], *verdict["warnings"]]
-    for suite, content in result.summary["suites"].items():
-        entries = [entry for entry in content["pairs"][result.pair].values() if entry["difference"] is not None]
-        compared = max((entry["tasks"] for entry in entries), default=0)
-        every = (
-            f"{content['tasks']} tasks" if compared == content["tasks"] else f"{compared} of {content['tasks']} tasks"
-        )
-        if content["units"] < content["tasks"]:
-            every += f" in {content['units']} groups of near-duplicates"
+    verdict = result.summary.verdicts[result.pair]
+    lines += [verdict.sentence, verdict.gains, *verdict.warnings]
+    for suite, content in result.summary.suites.items():
+        entries = content.pairs[result.pair]
+        compared = max((entry.tasks or 0 for entry in entries.values() if entry.difference is not None), default=0)
+        every = f"{content.tasks} tasks" if compared == content.tasks else f"{compared} of {content.tasks} tasks"
+        if content.units is not None and content.units < content.tasks:
+            every += f" in {content.units} groups of near-duplicates"
         lines.append(f"{suite}, {every} (points, means over the tasks that both have; ★ primary, p after Holm):")
-        for metric, entry in content["pairs"][result.pair].items():
-            if entry["difference"] is None:
-                continue
-            by = points(str(scorers[metric]["scale"]))
-            p = entry["p_adjusted"] if entry["primary"] else entry["p"]
-            means = [plain(side * by) for side in entry["sides"]]
-            fewer = f"  {entry['tasks']} tasks" if entry["tasks"] < compared else ""
-            lines.append(
-                f"  {'★' if entry['primary'] else ' '} {metric:18} {means[0]:>4} → {means[1]:>4}"
-                f"  {signed(entry['difference'] * by):>6}"
-                f"  ({span(entry['low'] * by, entry['high'] * by)})  p {p:.3g}{fewer}"
-            )
+        lines += [_line(m, entry, scorers[m], compared) for m, entry in entries.items() if entry.difference is not None]
     for check in checks:
         where = f" on {check.suite}" if check.suite else ""
         lines.append(f"{'held' if check.passed else 'FAILED'}: {check.rule}: {check.metric}{where}, {check.detail}")
     return ["".join(char if char.isprintable() else "�" for char in line) for line in lines]
+
+
+def _line(metric: str, entry: DifferenceEntry, scorer: ScorerEntry, compared: int) -> str:
+    by = points(scorer.scale)
+    difference, interval, means, p = in_points(entry, by)
+    tasks = entry.tasks or 0
+    return (
+        f"  {'★' if entry.primary else ' '} {metric:18} {means[0]:>4} → {means[1]:>4}  {difference:>6}"
+        f"  ({interval})  p {p}{f'  {tasks} tasks' if tasks < compared else ''}"
+    )

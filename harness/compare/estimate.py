@@ -23,6 +23,7 @@ from harness.compare.power import FEWEST, detectable_mcnemar, detectable_mean
 from harness.compare.resample import Floats, Pivot, Resampler, mean_pivots
 from harness.compare.seeds import SeededPivot
 from harness.compare.table import Cells, Mask, by_unit
+from harness.runs.summary import Effect
 
 _Z_POWER = 0.8416
 """The 80 % quantile of the standard normal."""
@@ -67,7 +68,7 @@ class Estimated:
     low: float | None = None
     high: float | None = None
     p: float | None = None
-    effect: dict[str, object] | None = None
+    effect: Effect | None = None
     detectable: float | None = None
     method: str = ""
 
@@ -182,7 +183,7 @@ def _estimate(quantity: Quantity, pivot: Pivot | None, resampler: Resampler) -> 
     low, high = agreeing(pivot.estimate, low, high, p)
     sd = pivot.se * n**0.5
     dz = pivot.estimate / sd if sd > 1e-9 * abs(pivot.estimate) else None
-    effect = {"name": "cohen_dz", "value": dz} if dz is not None else None
+    effect = Effect(name="cohen_dz", value=dz) if dz is not None else None
     return Estimated(n, pivot.estimate, low, high, p, effect, detectable, method)
 
 
@@ -231,7 +232,7 @@ def _flips(values: Floats) -> Estimated:
     n, gained, lost = len(values), int((values > 0).sum()), int((values < 0).sum())
     estimate, p = (gained - lost) / n, mcnemar_exact(gained, lost)
     low, high = agreeing(estimate, *bonett_price(gained, lost, n), p)
-    effect = {"name": "cohen_g", "value": gained / (gained + lost) - 0.5} if gained + lost else None
+    effect = Effect(name="cohen_g", value=gained / (gained + lost) - 0.5) if gained + lost else None
     detectable = detectable_mcnemar((gained + lost) / n, n)
     reach = detectable if detectable <= 1 else None
     return Estimated(n, estimate, low, high, p, effect, reach, "Bonett-Price, exact McNemar")
@@ -251,6 +252,6 @@ def _group_flips(values: Floats) -> Estimated:
     sd = float(np.concatenate([values, [1.0, -1.0]]).std(ddof=1))
     reach = detectable_mean(sd, n)
     gained, lost = int((values > 0).sum()), int((values < 0).sum())
-    effect = {"name": "cohen_g", "value": gained / (gained + lost) - 0.5} if gained + lost else None
+    effect = Effect(name="cohen_g", value=gained / (gained + lost) - 0.5) if gained + lost else None
     method = "Bonett-Price over groups, exact sign-flip test"
     return Estimated(n, estimate, low, high, p, effect, reach if reach <= 1 else None, method)

@@ -3,51 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.compare.table import Cells, by_unit
+from harness.runs.summary import FlipCount, Flips, Section
+from harness.types import Scale
 
-_THRESHOLD = {"binary": 0.5, "share": 0.1, "percent": 10.0}
+_THRESHOLD: Mapping[Scale, float] = {"binary": 0.5, "share": 0.1, "percent": 10.0}
 """How far a task's mean must move to count as flipped: for one yes or no, that is the flip itself."""
 
-PARTS = ("category", "difficulty")
-
-
-def part_of(suite: str, task: str, part: str, tasks: Mapping[tuple[str, str], Mapping[str, Any]] | None) -> str:
-    """Return the category or difficulty of a task; empty where it has none."""
-    return str((tasks or {}).get((suite, task), {}).get(part) or "")
+SECTIONS: tuple[Section, ...] = get_args(Section)
 
 
 def flips(
-    first: Cells, second: Cells, scale: str, tasks: Sequence[str], parts: Mapping[str, Sequence[str]]
-) -> dict[str, Any]:
+    first: Cells, second: Cells, scale: Scale, tasks: Sequence[str], sections: Mapping[Section, Sequence[str]]
+) -> Flips:
     """Return the tasks that got better (`gained`) and worse (`lost`), by size of the change and then by id.
 
-    `parts` holds for "category" and "difficulty" the part of every task, in the order of `tasks`.
+    `sections` holds the category and the difficulty of every task, in the order of `tasks`.
     """
     keep = first.scored & second.scored
     change = np.where(keep, second.values.mean(axis=1) - first.values.mean(axis=1), 0.0)
     threshold = _THRESHOLD[scale]
     gained, lost = change >= threshold - 1e-9, change <= -threshold + 1e-9
-    out: dict[str, Any] = {
-        "gained": [tasks[int(i)] for i in sorted(np.flatnonzero(gained), key=lambda i: (-change[i], int(i)))],
-        "lost": [tasks[int(i)] for i in sorted(np.flatnonzero(lost), key=lambda i: (change[i], int(i)))],
-        "threshold": threshold,
-    }
-    for part, names in parts.items():
-        labels = np.array(names)
-        out[f"by_{part}"] = {
-            name: {
-                "gained": int((gained & (labels == name)).sum()),
-                "lost": int((lost & (labels == name)).sum()),
-                "n": int((keep & (labels == name)).sum()),
-            }
-            for name in sorted(set(names) - {""})
-        }
-    return out
+
+    def counts(names: Sequence[str]) -> dict[str, FlipCount]:
+        found = {}
+        for name in sorted(set(names) - {""}):
+            own = np.array(names) == name
+            sums = (int((mask & own).sum()) for mask in (gained, lost, keep))
+            found[name] = FlipCount(**dict(zip(("gained", "lost", "n"), sums, strict=True)))
+        return found
+
+    return Flips(
+        gained=tuple(tasks[int(i)] for i in sorted(np.flatnonzero(gained), key=lambda i: (-change[i], int(i)))),
+        lost=tuple(tasks[int(i)] for i in sorted(np.flatnonzero(lost), key=lambda i: (change[i], int(i)))),
+        threshold=threshold,
+        by_category=counts(sections["category"]),
+        by_difficulty=counts(sections["difficulty"]),
+    )
 
 
 def pass_at_k(cells: Cells, unit: NDArray[np.int64]) -> dict[str, float]:

@@ -7,12 +7,14 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.compare.missing import COMPLETE_SHARE
 from harness.compare.resample import ALPHA
 from harness.compare.verdict import BETTER, MIXED, NO_DIFFERENCE, TOO_FEW, WORSE
 from harness.errors import UsageError, did_you_mean
+from harness.runs.pairs import Pair
+from harness.runs.summary import DifferenceEntry, MeanEntry, SuiteSummary, Summary
 from harness.storage.yaml import load_yaml
 from harness.types import SUITE_NAME
 
@@ -97,9 +99,9 @@ def gate_runs(result: AcrossRuns, rules: Sequence[str] = DEFAULT_RULES) -> list[
 
 
 def gate(
-    summary: Mapping[str, Any],
+    summary: Summary,
     rules: Sequence[str] = DEFAULT_RULES,
-    pair: str | None = None,
+    pair: Pair | None = None,
     *,
     left_out: Mapping[str, str] | None = None,
     left_out_primary: Sequence[str] = (),
@@ -115,11 +117,10 @@ def gate(
     Raises:
         UsageError: a rule is not understood, or the summary compares no models.
     """
-    pair = pair or (summary.get("verdict") or {}).get("pair")
-    if not pair or pair not in summary.get("pairs", ()):
-        raise UsageError(
-            "there is no pair of models to hold the gate against", did_you_mean(pair or "", summary["pairs"])
-        )
+    pair = pair or (summary.verdict.pair if summary.verdict else None)
+    if pair is None or pair not in summary.pairs:
+        known = [str(one) for one in summary.pairs]
+        raise UsageError("there is no pair of models to hold the gate against", did_you_mean(str(pair or ""), known))
     if not rules:
         return [Check(NO_RULE, "", "rules", False, "no rule was given")]
     absent, unshared = left_out or {}, left_out_tasks or {}
@@ -128,36 +129,36 @@ def gate(
 
 
 def _completeness(
-    summary: Mapping[str, Any],
-    pair: str,
+    summary: Summary,
+    pair: Pair,
     rules: Sequence[str],
     left_out: Mapping[str, str],
     left_out_tasks: Mapping[str, int],
 ) -> list[Check]:
     """Check that what the verdict rests on was compared at all, and on how many of the tasks."""
     checks = [Check(EVERY_PRIMARY, "", metric, False, f"left out: {why}") for metric, why in left_out.items()]
-    for suite in dict.fromkeys([*summary["suites"], *left_out_tasks]):
-        content = summary["suites"].get(suite)
+    for suite in dict.fromkeys([*summary.suites, *left_out_tasks]):
         absent = left_out_tasks.get(suite, 0)
-        entries = (content or {"pairs": {}})["pairs"].get(pair, {})
-        primaries = {metric: entry for metric, entry in entries.items() if entry["primary"]}
+        entries = summary.suites.get(suite, SuiteSummary()).pairs.get(pair, {})
+        primaries = {metric: entry for metric, entry in entries.items() if entry.primary}
         if not primaries:
             checks.append(Check(MOST_TASKS, suite, "tasks", False, "no task was compared on a primary metric"))
         for metric, entry in primaries.items():
-            asked = entry["tasks"] + entry["dropped"] + absent
-            detail = f"{entry['tasks']} of {asked} tasks"
-            checks.append(Check(MOST_TASKS, suite, metric, entry["tasks"] >= COMPLETE_SHARE * asked, detail))
-            lacking = entry["missing"]
-            if lacking["notable"] and set(rules) & set(DEFAULT_RULES):
-                detail = f"no number on {lacking['first']} and {lacking['second']} of {lacking['asked']} tasks"
+            tasks = entry.tasks or 0
+            asked = tasks + entry.dropped + absent
+            detail = f"{tasks} of {asked} tasks"
+            checks.append(Check(MOST_TASKS, suite, metric, tasks >= COMPLETE_SHARE * asked, detail))
+            lacking = entry.missing
+            if lacking.notable and set(rules) & set(DEFAULT_RULES):
+                detail = f"no number on {lacking.first} and {lacking.second} of {lacking.asked} tasks"
                 checks.append(Check(AS_MANY, suite, metric, False, detail))
     return checks
 
 
 def _apply(
     rule: str,
-    summary: Mapping[str, Any],
-    pair: str,
+    summary: Summary,
+    pair: Pair,
     absent: Mapping[str, str],
     left_out_tasks: Mapping[str, int],
 ) -> list[Check]:
@@ -167,7 +168,7 @@ def _apply(
         raise UsageError(f"the rule '{rule}' is not understood", hint)
     verdict = match.re is _VERDICT
     metric, suite = ("verdict", match[1]) if verdict else (match[1], match[2])
-    if suite in left_out_tasks and suite not in summary["suites"]:
+    if suite in left_out_tasks and suite not in summary.suites:
         return [Check(rule, suite, metric, False, "left out: only one side measured it, or with other prompts")]
     if metric in absent:
         return [Check(rule, suite or "", metric, False, f"left out: {absent[metric]}")]
@@ -178,68 +179,68 @@ def _apply(
     return _number(rule, match, summary, pair)
 
 
-def _suites(summary: Mapping[str, Any], wanted: str | None) -> dict[str, Mapping[str, Any]]:
-    suites = summary["suites"]
+def _suites(summary: Summary, wanted: str | None) -> dict[str, SuiteSummary]:
+    suites = summary.suites
     if wanted is None:
-        return dict(suites)
+        return suites
     if wanted not in suites:
         raise UsageError(f"a rule names the suite '{wanted}'", did_you_mean(wanted, suites))
     return {wanted: suites[wanted]}
 
 
-def _known_metric(metric: str, summary: Mapping[str, Any]) -> None:
-    known = {name for suite in summary["suites"].values() for name in suite["metrics"]}
+def _known_metric(metric: str, summary: Summary) -> None:
+    known = {name for suite in summary.suites.values() for name in suite.metrics}
     if metric not in known:
         raise UsageError(f"a rule names the metric '{metric}'", did_you_mean(metric, known))
 
 
-def _no_worse(rule: str, metric: str, suite: str | None, summary: Mapping[str, Any], pair: str) -> list[Check]:
+def _no_worse(rule: str, metric: str, suite: str | None, summary: Summary, pair: Pair) -> list[Check]:
     primary = metric == "primary"
     if not primary:
         _known_metric(metric, summary)
     checks = []
     for name, content in _suites(summary, suite).items():
-        for found, entry in content["pairs"].get(pair, {}).items():
-            if not (entry["primary"] if primary else found == metric):
+        for found, entry in content.pairs.get(pair, {}).items():
+            if not (entry.primary if primary else found == metric):
                 continue
-            p = entry["p_adjusted"] if primary else entry["p"]
-            worse = p is not None and p <= ALPHA and entry["difference"] < 0
+            p = entry.p_adjusted if primary else entry.p
+            worse = p is not None and p <= ALPHA and (entry.difference or 0.0) < 0
             detail = _words(entry, p) if p is not None else "not measured"
             checks.append(Check(rule, name, found, p is not None and not worse, detail))
     return checks or [Check(rule, suite or "", metric, False, "not measured")]
 
 
-def _verdict_is(rule: str, match: re.Match[str], summary: Mapping[str, Any], pair: str) -> Check:
+def _verdict_is(rule: str, match: re.Match[str], summary: Summary, pair: Pair) -> Check:
     suite, negated, word = match[1], bool(match[2]), match[3].strip()
     if word not in WORDS:
         raise UsageError(f"a rule names the verdict '{word}'", did_you_mean(word, WORDS))
-    verdicts = summary["verdicts"] if suite is None else _suites(summary, suite)[suite]["verdicts"]
+    verdicts = summary.verdicts if suite is None else _suites(summary, suite)[suite].verdicts
     verdict = verdicts[pair]
-    return Check(rule, suite or "", "verdict", (verdict["word"] == word) != negated, verdict["sentence"])
+    return Check(rule, suite or "", "verdict", (verdict.word == word) != negated, verdict.sentence)
 
 
-def _number(rule: str, match: re.Match[str], summary: Mapping[str, Any], pair: str) -> list[Check]:
+def _number(rule: str, match: re.Match[str], summary: Summary, pair: Pair) -> list[Check]:
     metric, suite, field, sign, limit = match[1], match[2], match[3], match[4], float(match[5])
     if field not in _OF_MEAN | _OF_PAIR:
         raise UsageError(f"a rule asks for '{field}'", did_you_mean(field, _OF_MEAN | _OF_PAIR))
     _known_metric(metric, summary)
-    second = pair.partition(":")[2]
     checks = []
     for name, content in _suites(summary, suite).items():
+        entry: MeanEntry | DifferenceEntry | None
         if field in _OF_MEAN:
-            entry = content["metrics"].get(metric, {}).get(second)
+            entry = content.metrics.get(metric, {}).get(pair.second)
         else:
-            entry = content["pairs"].get(pair, {}).get(metric)
+            entry = content.pairs.get(pair, {}).get(metric)
         if entry is None:
             continue
-        value = entry[field.removeprefix("mean_")]
+        value: float | None = getattr(entry, field.removeprefix("mean_"))
         held = value is not None and _OPERATORS[sign](value, limit)
         checks.append(Check(rule, name, metric, held, f"{field} {'not measured' if value is None else f'{value:.4g}'}"))
     return checks or [Check(rule, suite or "", metric, False, "not measured")]
 
 
-def _words(entry: Mapping[str, Any], p: float) -> str:
+def _words(entry: DifferenceEntry, p: float) -> str:
     return (
-        f"difference {entry['difference']:+.4g} (95 % interval {entry['low']:.4g} to {entry['high']:.4g}), "
-        f"p {p:.3g}, {entry['n']} tasks"
+        f"difference {entry.difference:+.4g} (95 % interval {entry.low:.4g} to {entry.high:.4g}), "
+        f"p {p:.3g}, {entry.n} tasks"
     )

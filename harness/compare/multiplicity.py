@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from harness.runs.summary import PairDifferences
 
-def holm(entries: Sequence[dict[str, Any]]) -> None:
-    """Set `p_adjusted` of each entry that has a `p` by Holm's correction over all of them.
+
+def holm(values: Sequence[float | None]) -> list[float | None]:
+    """Return the p-values after Holm's correction over all of them; None stays None and counts for nothing.
 
     Holm 1979. The tests hold it equal to statsmodels' `multipletests`, which is not called here because it runs the
     garbage collector each time (46 ms).
     """
-    tested = sorted((entry for entry in entries if entry["p"] is not None), key=lambda entry: float(entry["p"]))
+    tested = sorted((p, place) for place, p in enumerate(values) if p is not None)
     factors = np.arange(len(tested), 0, -1)
-    adjusted = np.maximum.accumulate(factors * np.array([entry["p"] for entry in tested], dtype=np.float64))
-    for entry, p in zip(tested, adjusted, strict=True):
-        entry["p_adjusted"] = min(1.0, float(p))
+    adjusted = np.maximum.accumulate(factors * np.array([p for p, _ in tested], dtype=np.float64))
+    found: list[float | None] = [None] * len(values)
+    for (_, place), p in zip(tested, adjusted, strict=True):
+        found[place] = min(1.0, float(p))
+    return found
 
 
-def adjust_for_primaries(suites: Mapping[str, Mapping[str, Any]]) -> None:
+def adjust_for_primaries(suites: Collection[PairDifferences]) -> None:
     """Set `p_adjusted` by Holm over the primary metrics of all suites, for each pair of models by itself."""
-    for pair in dict.fromkeys(pair for content in suites.values() for pair in content["pairs"]):
-        entries = [entry for content in suites.values() for entry in content["pairs"].get(pair, {}).values()]
-        holm([entry for entry in entries if entry["primary"]])
+    for pair in dict.fromkeys(pair for pairs in suites for pair in pairs):
+        held = [(pairs[pair], m) for pairs in suites if pair in pairs for m, e in pairs[pair].items() if e.primary]
+        adjusted = holm([entries[metric].p for entries, metric in held])
+        for (entries, metric), p in zip(held, adjusted, strict=True):
+            entries[metric] = entries[metric].model_copy(update={"p_adjusted": p})

@@ -36,7 +36,7 @@ class Resampler:
         self.replicates = replicates
         self._held: tuple[int, Floats] | None = None
 
-    def blocks(self, n: int) -> Iterator[tuple[slice, Floats]]:
+    def blocks(self, n: int) -> Iterator[tuple[slice[int, int, None], Floats]]:
         """Yield (which replicates, their weights of shape (block, n)) until all replicates are drawn."""
         if self._held is not None and self._held[0] == n:
             yield slice(0, self.replicates), self._held[1]

@@ -8,21 +8,25 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+
+from pydantic import JsonValue
 
 from harness.compare.summary import Described, summarise
 from harness.errors import HarnessError, UsageError, did_you_mean
+from harness.runs.manifest import CONTROL, TUNED, ScorerEntry
 from harness.runs.model_name import family
-from harness.runs.pairs import CONTROL, TUNED, kinds_of
-from harness.runs.read import Run
+from harness.runs.pairs import Pair, kinds_of
+from harness.runs.run import Run
+from harness.runs.samples import SampleRecord
 from harness.runs.schema import SCHEMA
+from harness.runs.summary import Summary
 from harness.storage.outputs import write_output
 
-_NOT_DECIDING = {"schema", "run", "started", "finished", "command", "arguments"}
+_NOT_DECIDING = {"schema", "run", "started", "finished", "command", "arguments", "models"}
 """Keys of a manifest that name a run or its time and decide no number."""
 _NOT_DECIDING_OF_MODELS = {"cost", "curve", "seconds"}
-_KEPT_OF_ROWS = ("schema", "suite", "task", "model", "sample", "prompt_sha", "scores", "counts")
-_KEPT_OF_TASKS = ("suite", "task", "category", "difficulty", "group", "prompt_sha")
+_KEPT_OF_ROWS = {"version", "suite", "task", "model", "sample", "prompt_sha", "scores", "counts"}
+_KEPT_OF_TASKS = {"version", "suite", "task", "category", "difficulty", "group", "prompt_sha"}
 
 
 def split_reference(text: str) -> tuple[str, str]:
@@ -40,29 +44,40 @@ def choose_model(run: Run, wanted: str) -> str:
         UsageError: the run has no such model, or several and none is named.
     """
     if wanted:
-        if wanted not in run.models:
-            raise UsageError(f"the run {run.name} has no model '{wanted}'", did_you_mean(wanted, run.models))
+        if wanted not in run.families:
+            raise UsageError(f"the run {run.name} has no model '{wanted}'", did_you_mean(wanted, run.families))
         return wanted
-    if "tuned" in run.models:
+    if "tuned" in run.families:
         return "tuned"
-    kinds = {name: entry["kind"] for name, entry in run.about_models.items()}
+    kinds = {name: entry.kind for name, entry in run.about_families.items()}
     tuned = [name for name, kind in kinds.items() if kind == TUNED]
-    if len(tuned) == 1 or len(run.models) == 1:
-        return (tuned or run.models)[0]
-    raise UsageError(f"the run {run.name} has several models", f"name one: {run.name}:{run.models[0]}")
+    if len(tuned) == 1 or len(run.families) == 1:
+        return (tuned or run.families)[0]
+    raise UsageError(f"the run {run.name} has several models", f"name one: {run.name}:{run.families[0]}")
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestDifference:
+    """What decides numbers and differs between two runs; None where a side does not say."""
+
+    key: str
+    left: JsonValue
+    right: JsonValue
 
 
 @dataclass(frozen=True)
 class AcrossRuns:
     """Two models of two runs (or of one), compared on what both measured in the same way."""
 
-    pair: str
-    manifest_differences: list[dict[str, Any]]
-    """What decides numbers and differs: `{key, left, right}`."""
+    pair: Pair
+    """As the summary calls them."""
+    models: Pair
+    """As their runs call them."""
+    manifest_differences: list[ManifestDifference]
     left_out_metrics: dict[str, str]
     """Metrics that cannot be compared, and why."""
     left_out_tasks: int
-    summary: dict[str, Any]
+    summary: Summary
     left_out_primary: tuple[str, ...] = ()
     """Those of the left-out metrics that are primary on a side."""
     left_out_by_suite: Mapping[str, int] = field(default_factory=dict)
@@ -79,74 +94,81 @@ def compare_runs(left: Run, left_model: str, right: Run, right_model: str, *, re
         raise UsageError("both sides name the same model of the same run", "name two models: RUN:base RUN:tuned")
     scorers, left_out = _common_scorers(left, right)
     # what a run asked, whoever answered: a task that the model at hand never answered is missing, not left out
-    asked = [{(r["suite"], r["task"]): r.get("prompt_sha") for r in run.rows} for run in (left, right)]
+    asked = [{row.of_task: row.prompt_sha for row in run.rows} for run in (left, right)]
     for run, prompts in zip((left, right), asked, strict=True):
-        lacking = next((task for (_, task), sha in prompts.items() if sha is None), None)
+        lacking = next((key.task for key, sha in prompts.items() if not sha), None)
         if lacking is not None and not same_run:
             raise HarnessError(f"{run.path}: the rows of task {lacking} have no prompt_sha", "call `run` again")
     shared = {key for key in asked[0].keys() & asked[1].keys() if asked[0][key] == asked[1][key]}
     answered = [
-        {(r["suite"], r["task"]) for r in run.rows if family(r["model"]) == model}
+        {row.of_task for row in run.rows if family(row.model) == model}
         for run, model in ((left, left_model), (right, right_model))
     ]
     if not shared & answered[0] & answered[1] or not scorers:
         what = "task with the same prompt" if scorers else "scorer of the same version"
         raise UsageError(f"{left.name}:{left_model} and {right.name}:{right_model} share no {what}")
-    labels = (left_model, right_model) if same_run else (f"{left_model}@{left.name}", f"{right_model}@{right.name}")
-    if labels[0] == labels[1]:
-        labels = (f"{labels[0]} (1)", f"{labels[1]} (2)")
-    sides = [(left, left_model, labels[0]), (right, right_model, labels[1])]
-    kinds = kinds_of(right.about_models)
-    controls = [name for name in right.models if kinds[name] == CONTROL and name not in (*labels, right_model)]
+    pair = Pair(left_model, right_model)
+    if not same_run:
+        pair = Pair(f"{left_model}@{left.name}", f"{right_model}@{right.name}")
+    if pair.first == pair.second:
+        pair = Pair(f"{pair.first} (1)", f"{pair.second} (2)")
+    sides = [(left, left_model, pair.first), (right, right_model, pair.second)]
+    kinds = kinds_of(right.about_families)
+    controls = [name for name in right.families if kinds[name] == CONTROL and name not in (*pair, right_model)]
     sides += [(right, name, name) for name in controls]
     rows = [
-        {**row, "model": label + row["model"][len(model) :], "scores": _only(row["scores"], scorers)}
+        _relabelled(row, label + row.model[len(model) :], scorers)
         for run, model, label in sides
         for row in run.rows
-        if family(row["model"]) == model and (row["suite"], row["task"]) in shared
+        if family(row.model) == model and row.of_task in shared
     ]
-    models = {label: run.about_models[model] | {"family": label} for run, model, label in sides}
+    models = {label: run.about_families[model].with_(family=label) for run, model, label in sides}
     leaked: dict[str, set[str]] = {}
     for run in (left, right):
-        for suite, about in run.manifest.get("suites", {}).items():
-            leaked.setdefault(suite, set()).update((about.get("leakage") or {}).get("flagged", ()))
+        for suite, flagged in run.manifest.flagged.items():
+            leaked.setdefault(suite, set()).update(flagged)
     summary = summarise(
         rows,
         scorers,
         tasks={**left.tasks, **right.tasks},
-        pairs=[labels],
+        pairs=[pair],
         replicates=replicates,
-        about=Described(models, right.manifest.get("suites", {}), leaked),
+        about=Described(models, right.manifest.suites, leaked),
     )
     unshared = (asked[0].keys() | asked[1].keys()) - shared
-    marked = [{m for m, s in run.manifest.get("scorers", {}).items() if s.get("primary")} for run in (left, right)]
+    marked = {m for run in (left, right) for m, scorer in run.manifest.scorers.items() if scorer.primary}
     return AcrossRuns(
-        ":".join(labels),
-        [] if same_run else manifest_differences(left, right, left_model, right_model),
-        left_out,
-        len(unshared),
-        summary,
-        tuple(metric for metric in left_out if metric in marked[0] | marked[1]),
-        Counter(suite for suite, _ in sorted(unshared)),
+        pair=pair,
+        models=Pair(left_model, right_model),
+        manifest_differences=[] if same_run else manifest_differences(left, right, left_model, right_model),
+        left_out_metrics=left_out,
+        left_out_tasks=len(unshared),
+        summary=summary,
+        left_out_primary=tuple(metric for metric in left_out if metric in marked),
+        left_out_by_suite=Counter(key.suite for key in sorted(unshared)),
     )
 
 
-def manifest_differences(left: Run, right: Run, left_model: str = "", right_model: str = "") -> list[dict[str, Any]]:
+def _relabelled(row: SampleRecord, model: str, scorers: Mapping[str, ScorerEntry]) -> SampleRecord:
+    scores = {metric: score for metric, score in row.scores.items() if metric in scorers}
+    return row.model_copy(update={"model": model, "scores": scores})
+
+
+def manifest_differences(
+    left: Run, right: Run, left_model: str = "", right_model: str = ""
+) -> list[ManifestDifference]:
     """List what decides the numbers and differs between two manifests; of the models only the two named."""
 
-    def flat(run: Run, model: str) -> dict[str, Any]:
-        manifest = {key: value for key, value in run.manifest.items() if key not in _NOT_DECIDING | {"models"}}
-        models = run.manifest.get("models", {})
-        about: Mapping[str, Any] = next((facts for name, facts in models.items() if family(name) == model), {})
-        return dict(_leaves({**manifest, "model": {"name": model, **about}}))
+    def flat(run: Run, model: str) -> dict[str, JsonValue]:
+        manifest = {key: value for key, value in run.manifest.as_json().items() if key not in _NOT_DECIDING}
+        found = next((entry.as_json() for name, entry in run.manifest.models.items() if family(name) == model), {})
+        about: dict[str, JsonValue] = {"name": model, **found}
+        return dict(_leaves({**manifest, "model": about}))
 
     sides = flat(left, left_model), flat(right, right_model)
     keys = sorted(sides[0].keys() | sides[1].keys())
-    return [
-        {"key": key, "left": sides[0].get(key), "right": sides[1].get(key)}
-        for key in keys
-        if sides[0].get(key) != sides[1].get(key)
-    ]
+    pairs = ((key, sides[0].get(key), sides[1].get(key)) for key in keys)
+    return [ManifestDifference(key, ours, theirs) for key, ours, theirs in pairs if ours != theirs]
 
 
 _FROZEN = re.compile(rb'\A\{"schema": \d+, "manifest": \{')
@@ -162,35 +184,34 @@ def freeze(run: Run, target: Path) -> Path:
         UsageError: `target` is a file of somebody's own.
         HarnessError: the disk takes no more; an older file of that name stays.
     """
-    rows = [_only(row, _KEPT_OF_ROWS) for row in run.rows]
-    tasks = [_only(task, _KEPT_OF_TASKS) for task in run.tasks.values()]
-    content = {"schema": SCHEMA, "manifest": dict(run.manifest), "tasks": tasks, "rows": rows}
+    content = {
+        "schema": SCHEMA,
+        "manifest": run.manifest.as_json(),
+        "tasks": [task.model_dump(include=_KEPT_OF_TASKS) for task in run.tasks.values()],
+        "rows": [row.model_dump(include=_KEPT_OF_ROWS) for row in run.rows],
+    }
     write_output(target, json.dumps(content, ensure_ascii=False) + "\n", _FROZEN)
     return target
 
 
-def _common_scorers(left: Run, right: Run) -> tuple[dict[str, Any], dict[str, str]]:
+def _common_scorers(left: Run, right: Run) -> tuple[dict[str, ScorerEntry], dict[str, str]]:
     """Return the scorers of the same version on both sides, and why others are left out."""
-    ours, theirs = left.manifest.get("scorers", {}), right.manifest.get("scorers", {})
+    ours, theirs = left.manifest.scorers, right.manifest.scorers
     common, left_out = {}, {}
     for metric in dict.fromkeys([*ours, *theirs]):
         if metric not in ours or metric not in theirs:
             left_out[metric] = f"only {left.name if metric in ours else right.name} has it"
-        elif ours[metric].get("version") != theirs[metric].get("version"):
-            left_out[metric] = f"version {ours[metric].get('version')} against {theirs[metric].get('version')}"
+        elif ours[metric].version != theirs[metric].version:
+            left_out[metric] = f"version {ours[metric].version} against {theirs[metric].version}"
         else:
             common[metric] = theirs[metric]
     return common, left_out
 
 
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping):
+def _leaves(value: JsonValue, path: str = "") -> Iterator[tuple[str, JsonValue]]:
+    if isinstance(value, dict):
         for key, inner in value.items():
             if key not in _NOT_DECIDING_OF_MODELS:
-                yield from _leaves(inner, f"{path}.{key}" if path else str(key))
+                yield from _leaves(inner, f"{path}.{key}" if path else key)
     else:
         yield path, value
-
-
-def _only(mapping: Mapping[str, Any], keys: Any) -> dict[str, Any]:
-    return {key: mapping[key] for key in mapping if key in keys}

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from harness.compare.resample import ALPHA, Floats, Pivot
+from harness.runs.summary import Spread
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class SeededPivot:
         return null < low or null > high
 
 
-def spread(by_seed: Sequence[float] | Floats) -> dict[str, object]:
+def spread(by_seed: Sequence[float] | Floats) -> Spread:
     """Return what the report shows of the trainings: each one's number and their standard deviation."""
     values = np.asarray(by_seed, dtype=np.float64)
-    return {"values": values.tolist(), "sd": float(values.std(ddof=1)) if len(values) > 1 else None}
+    return Spread(values=tuple(values.tolist()), sd=float(values.std(ddof=1)) if len(values) > 1 else None)

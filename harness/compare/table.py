@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.compare.resample import Floats
+from harness.runs.manifest import ScorerEntry
 from harness.runs.model_name import family
-from harness.types import Row
+from harness.runs.samples import SampleRecord, TaskKey, TaskRecord
 
 Mask = NDArray[np.bool_]
-Tasks = Mapping[tuple[str, str], Mapping[str, Any]]
-"""What tasks.jsonl says of each task, by (suite, task)."""
+Tasks = Mapping[TaskKey, TaskRecord]
+"""The lines of tasks.jsonl."""
 
 
 @dataclass
@@ -109,15 +109,15 @@ def _any(masks: Sequence[Mask], length: int) -> Mask:
 
 def build_table(
     suite: str,
-    rows: Sequence[Row],
-    scorers: Mapping[str, Mapping[str, Any]],
+    rows: Sequence[SampleRecord],
+    scorers: Mapping[str, ScorerEntry],
     without: Collection[str] = (),
     tasks_file: Tasks | None = None,
 ) -> Table:
     """Arrange one suite's rows; tasks in `without` are left out. Scores of metrics that `scorers` lacks are ignored."""
-    rows = [row for row in rows if row["suite"] == suite and row["task"] not in without]
-    tasks = sorted({row["task"] for row in rows})
-    names = list(dict.fromkeys(row["model"] for row in rows))
+    rows = [row for row in rows if row.suite == suite and row.task not in without]
+    tasks = sorted({row.task for row in rows})
+    names = list(dict.fromkeys(row.model for row in rows))
     trainings: dict[str, list[str]] = {}
     for name in names:
         trainings.setdefault(family(name), []).append(name)
@@ -125,17 +125,16 @@ def build_table(
     table = Table(suite, tasks, list(trainings), trainings, _units(suite, tasks, tasks_file or {}))
     position = {task: index for index, task in enumerate(tasks)}
     column = {name: index for group in trainings.values() for index, name in enumerate(group)}
-    corpus = {m for m, s in scorers.items() if s.get("corpus") and any((r.get("counts") or {}).get(m) for r in rows)}
+    corpus = {m for m, s in scorers.items() if s.corpus and any(r.counts.get(m) for r in rows)}
     absent = _never_given(rows)
     for row in rows:
-        model = family(row["model"])
-        at = position[row["task"]], column[row["model"]]
+        model = family(row.model)
+        at = position[row.task], column[row.model]
         shape = (len(tasks), len(trainings[model]))
-        table.outcomes.setdefault(model, Counter())[row.get("outcome") or "unscored"] += 1
-        table.finish_reasons.setdefault(model, Counter())[row.get("finish_reason") or "none"] += 1
-        measured = _measured(row)
-        table.measured.setdefault(model, np.zeros(shape))[at] += measured
-        for metric, score in row["scores"].items():
+        table.outcomes.setdefault(model, Counter())[row.outcome or "unscored"] += 1
+        table.finish_reasons.setdefault(model, Counter())[row.finish_reason or "none"] += 1
+        table.measured.setdefault(model, np.zeros(shape))[at] += row.measured
+        for metric, score in row.scores.items():
             if metric not in scorers:
                 continue
             cells = table.cells.get((model, metric))
@@ -143,11 +142,11 @@ def build_table(
                 totals, trials, nulls, overran = (np.zeros(shape) for _ in range(4))
                 cells = Cells(np.zeros(len(tasks), dtype=bool), totals, trials, nulls, overran)
                 table.cells[model, metric] = cells
-            counts = (row.get("counts") or {}).get(metric) if metric in corpus else None
+            counts = row.counts.get(metric) if metric in corpus else None
             number = None if metric in corpus and counts is None else score
             cells.unscored += number is None
-            if (row["model"], row["sample"]) not in absent:
-                _add(cells, at, number, counts, measured)
+            if (row.model, row.sample) not in absent:
+                _add(cells, at, number, counts, row.measured)
     # metrics that apply to nobody stand in the rows of answers that never came
     apply = {metric for (_, metric), cells in table.cells.items() if cells.applies.any()}
     if apply:
@@ -155,24 +154,21 @@ def build_table(
     return table
 
 
-def _measured(row: Row) -> bool:
-    return any(score is not None for score in row["scores"].values())
-
-
-def _never_given(rows: Sequence[Row]) -> set[tuple[str, int]]:
+def _never_given(rows: Sequence[SampleRecord]) -> set[tuple[str, int]]:
     """Return the samples, by model, that have no number on any task although others have: it was asked fewer times.
 
     A file of answers may hold two of one model and one of another; the second of the other is not missing.
     """
-    there = {(row["model"], row["sample"]) for row in rows if _measured(row)}
+    there = {(row.model, row.sample) for row in rows if row.measured}
     models = {model for model, _ in there}
-    return {(row["model"], row["sample"]) for row in rows if row["model"] in models} - there
+    return {(row.model, row.sample) for row in rows if row.model in models} - there
 
 
 def _units(suite: str, tasks: Sequence[str], about: Tasks) -> NDArray[np.int64]:
     """Number the units in the order of their first task."""
     numbers: dict[str, int] = {}
-    keys = [str((about.get((suite, task)) or {}).get("group") or task) for task in tasks]
+    known = [about.get(TaskKey(suite, task)) for task in tasks]
+    keys = [(record.group if record else None) or task for task, record in zip(tasks, known, strict=True)]
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
 
 

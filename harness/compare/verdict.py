@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Final
 
 from harness.compare.resample import ALPHA
-from harness.runs.pairs import TUNED
+from harness.runs.manifest import TUNED, ScorerEntry
+from harness.runs.pairs import Pair
+from harness.runs.summary import DifferenceEntry, FindingEntry, Gain, Verdict, Word
+from harness.types import Scale
 
-BETTER, WORSE, MIXED = "better", "worse", "mixed"
-NO_DIFFERENCE, TOO_FEW = "no difference shown", "too few tasks to tell"
+BETTER: Final = "better"
+WORSE: Final = "worse"
+MIXED: Final = "mixed"
+NO_DIFFERENCE: Final = "no difference shown"
+TOO_FEW: Final = "too few tasks to tell"
 
 MIN_TASKS = 20
 """Below this many tasks no interval's coverage was measured, and nothing is called better or worse."""
@@ -91,7 +97,7 @@ class Setting:
         return min((n for kind, n in zip(self.kinds, self.trainings, strict=True) if kind == TUNED), default=0)
 
 
-def word_of(findings: Sequence[Finding]) -> str:
+def word_of(findings: Sequence[Finding]) -> Word:
     """Return the one word that the rule gives these findings."""
     ups = any(finding.direction > 0 for finding in findings)
     downs = any(finding.direction < 0 for finding in findings)
@@ -102,45 +108,47 @@ def word_of(findings: Sequence[Finding]) -> str:
     return NO_DIFFERENCE if any(finding.enough for finding in findings) else TOO_FEW
 
 
-def points(scale: str) -> float:
+def points(scale: Scale) -> float:
     """Return the factor that turns a metric's numbers into points."""
     return 1.0 if scale == "percent" else 100.0
 
 
-def findings_of(pairs: Mapping[str, Mapping[str, Any]], scorers: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
-    """Return the primary findings of one pair from `pairs`: {suite: {metric: entry of summary.json}}."""
+def findings_of(
+    pairs: Mapping[str, Mapping[str, DifferenceEntry]], scorers: Mapping[str, ScorerEntry]
+) -> list[Finding]:
+    """Return the primary findings of one pair from its differences by suite and metric."""
     found = []
     for suite, metrics in pairs.items():
         for metric, entry in metrics.items():
-            if not entry.get("primary") or entry["p_adjusted"] is None:
+            if not entry.primary or entry.p_adjusted is None:
                 continue
-            scorer = scorers[metric]
-            by = points(str(scorer["scale"]))
-            reach, missing, worst = entry.get("detectable"), entry.get("missing") or {}, entry.get("worst_case")
+            assert entry.difference is not None and entry.low is not None and entry.high is not None
+            scorer, worst = scorers[metric], entry.worst_case
+            by = points(scorer.scale)
             found.append(
                 Finding(
-                    suite,
-                    metric,
-                    str(scorer.get("label") or metric),
-                    str(scorer["kind"]),
-                    entry["difference"] * by,
-                    entry["low"] * by,
-                    entry["high"] * by,
-                    entry["p_adjusted"],
-                    entry["n"],
-                    None if reach is None else reach * by,
-                    entry.get("tasks", 0),
-                    missing.get("asked", 0),
-                    (missing.get("first", 0), missing.get("second", 0)),
-                    missing.get("notable", False),
-                    None if worst is None else (worst["low"] * by, worst["high"] * by),
-                    worst is None or worst["holds"],
+                    suite=suite,
+                    metric=metric,
+                    label=scorer.label or metric,
+                    kind=scorer.kind,
+                    difference=entry.difference * by,
+                    low=entry.low * by,
+                    high=entry.high * by,
+                    p_adjusted=entry.p_adjusted,
+                    n=entry.n,
+                    detectable=None if entry.detectable is None else entry.detectable * by,
+                    tasks=entry.tasks or 0,
+                    asked=entry.missing.asked,
+                    lacking=(entry.missing.first, entry.missing.second),
+                    notable=entry.missing.notable,
+                    bounds=None if worst is None else (worst.low * by, worst.high * by),
+                    holds=worst is None or worst.holds,
                 )
             )
     return found
 
 
-def verdict(first: str, second: str, findings: Sequence[Finding], setting: Setting = Setting()) -> dict[str, Any]:
+def verdict(pair: Pair, findings: Sequence[Finding], setting: Setting = Setting()) -> Verdict:
     """Return the verdict on one pair over these findings (of one suite or of several)."""
     from harness.compare import wording
 
@@ -151,25 +159,26 @@ def verdict(first: str, second: str, findings: Sequence[Finding], setting: Setti
     scope = "these models"
     if trainings:
         scope = "this adapter" if trainings == 1 else f"fine-tuning, {trainings} trainings"
-    return {
-        "pair": f"{first}:{second}",
-        "word": word,
-        "sentence": wording.sentence(first, second, word, findings, setting),
-        "form": _part(form),
-        "content": _part(content),
-        "gains": wording.gains(second, form, content),
-        "scope": scope,
-        "trainings": max(setting.trainings),
-        "worse_at": list(setting.worse_at),
-        "warnings": wording.warnings(first, second, findings, setting),
-    }
+    headline = wording.headline(*pair, word, findings, setting)
+    return Verdict(
+        pair=pair,
+        word=word,
+        headline=headline,
+        sentence=f"{headline}: {wording.figures(word, findings, setting)}",
+        form=_gain(form),
+        content=_gain(content),
+        gains=wording.gains(pair.second, form, content),
+        scope=scope,
+        trainings=max(setting.trainings),
+        worse_at=tuple(setting.worse_at),
+        warnings=tuple(wording.warnings(*pair, findings, setting)),
+    )
 
 
-def _part(findings: Sequence[Finding]) -> dict[str, Any]:
-    return {
-        "word": word_of(findings) if findings else "not measured",
-        "findings": [
-            {"suite": f.suite, "metric": f.metric, "difference": f.difference, "low": f.low, "high": f.high}
-            for f in findings
-        ],
-    }
+def _gain(findings: Sequence[Finding]) -> Gain:
+    if not findings:
+        return Gain()
+    entries = (
+        FindingEntry(suite=f.suite, metric=f.metric, difference=f.difference, low=f.low, high=f.high) for f in findings
+    )
+    return Gain(word=word_of(findings), findings=tuple(entries))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from harness.compare.verdict import (
     BETTER,
@@ -18,7 +17,9 @@ from harness.compare.verdict import (
     Setting,
     word_of,
 )
-from harness.runs.pairs import BASE, FEW_SHOT
+from harness.runs.manifest import BASE, FEW_SHOT, SuiteEntry
+from harness.runs.pairs import Pair
+from harness.runs.summary import DifferenceEntry, Verdict
 
 
 def signed(value: float) -> str:
@@ -43,6 +44,15 @@ def span(low: float, high: float) -> str:
     return f"{ends[0]} to {ends[1]}"
 
 
+def in_points(entry: DifferenceEntry, by: float) -> tuple[str, str, tuple[str, str], str]:
+    """Return a measured difference, its interval, both means and its p in words; `by` turns its numbers into points."""
+    assert entry.difference is not None and entry.low is not None and entry.high is not None
+    first, second = entry.sides or (0.0, 0.0)
+    p = entry.p_adjusted if entry.primary else entry.p
+    means = plain(first * by), plain(second * by)
+    return signed(entry.difference * by), span(entry.low * by, entry.high * by), means, f"{p:.3g}"
+
+
 def joined(words: Sequence[str]) -> str:
     """Return "a", "a and b" or "a, b and c"."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else list(words))
@@ -57,15 +67,15 @@ def tasks_of(finding: Finding) -> str:
     return text if finding.n >= tasks else f"{text} in {finding.n} groups of near-duplicates"
 
 
-def sentence(first: str, second: str, word: str, findings: Sequence[Finding], setting: Setting) -> str:
-    """Return the verdict in one sentence: the headline up to the first colon, then the numbers."""
+def figures(word: str, findings: Sequence[Finding], setting: Setting) -> str:
+    """Return what stands behind the headline and its colon: the numbers that it rests on."""
     worse_at = f" Worse at {', '.join(setting.worse_at)}." if setting.worse_at else ""
     if not findings:
-        return f"Too few tasks to tell {second} from {first}: no primary metric has a number on both sides.{worse_at}"
+        return f"no primary metric has a number on both sides.{worse_at}"
     several = len({finding.suite for finding in findings}) > 1
     shown = [f for f in findings if f.direction] if word in {BETTER, WORSE, MIXED} else list(findings)
     rest = [f for f in findings if f not in shown]
-    text = f"{headline(first, second, word, findings, setting)}: {_numbers(shown, several)}"
+    text = _numbers(shown, several)
     if rest:
         text += f"; no difference shown in {_numbers(rest, several)}"
     text += f"; {_tasks(findings)}"
@@ -76,6 +86,8 @@ def sentence(first: str, second: str, word: str, findings: Sequence[Finding], se
 
 def headline(first: str, second: str, word: str, findings: Sequence[Finding], setting: Setting) -> str:
     """Return what was shown and no more: where one side only was gained or lost, which, alike in both directions."""
+    if not findings:
+        return f"Too few tasks to tell {second} from {first}"
     suites = list(dict.fromkeys(finding.suite for finding in findings))
     where = (f" on {suites[0]}" if len(suites) == 1 else "") + _transfer(suites, setting)
     if word == NO_DIFFERENCE:
@@ -207,42 +219,43 @@ def missing_lines(first: str, second: str, findings: Sequence[Finding], unmeasur
     return out
 
 
-def caveats_of_suites(suites: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def caveats_of_suites(suites: Mapping[str, SuiteEntry]) -> list[str]:
     """Return what the manifest says of the measured suites: that they measure transfer, or are out of reach."""
     out = []
-    for suite, about in suites.items():
-        shift, reach = about.get("shift") or {}, about.get("reach") or {}
-        if shift.get("told_apart"):
-            text = f"{suite} measures transfer, not learning: a classifier tells its held-out tasks from the training"
-            if all(isinstance(shift.get(key), int | float) for key in ("auc", "low", "high")):
-                text += f" tasks (AUC {shift['auc']:.2f}, 95 % interval {shift['low']:.2f} to {shift['high']:.2f})"
+    for name, suite in suites.items():
+        shift, reach = suite.shift, suite.reach
+        if shift is not None and shift.told_apart:
+            text = f"{name} measures transfer, not learning: a classifier tells its held-out tasks from the training"
+            if shift.auc is not None and shift.low is not None and shift.high is not None:
+                text += f" tasks (AUC {shift.auc:.2f}, 95 % interval {shift.low:.2f} to {shift.high:.2f})"
             else:
                 text += " tasks"
-            words = [str(word) for word in shift.get("differs_in") or ()]
-            out.append(text + (f"; held out against training, {'; '.join(words)}." if words else "."))
-        if reach.get("out_of_reach"):
+            words = "; ".join(shift.differs_in)
+            out.append(text + (f"; held out against training, {words}." if words else "."))
+        if reach is not None and reach.out_of_reach:
             out.append(
-                f"{reach['out_of_reach']} of {reach.get('references', '?')} references of {suite} are longer than the "
-                f"{reach.get('max_new_tokens', '?')} new tokens that an answer may have: no answer can match them."
+                f"{reach.out_of_reach} of {_known(reach.references)} references of {name} are longer than the "
+                f"{_known(reach.max_new_tokens)} new tokens that an answer may have: no answer can match them."
             )
     return out
 
 
-def against_fewshot(
-    verdicts: Mapping[str, Mapping[str, Any]], second: str, kinds: Mapping[str, str] | None = None
-) -> str | None:
-    """Return the sentence that holds `second` against the base model with examples in its prompt; None without it."""
-    known = kinds or {"base": BASE, "base-fewshot": FEW_SHOT}
+def _known(count: int | None) -> str:
+    return "?" if count is None else str(count)
 
-    def against(kind: str) -> Mapping[str, Any] | None:
-        found = (f"{model}:{second}" for model, of_kind in known.items() if of_kind == kind)
-        return next((verdicts[pair] for pair in found if pair in verdicts), None)
+
+def against_fewshot(verdicts: Mapping[Pair, Verdict], second: str, kinds: Mapping[str, str]) -> str | None:
+    """Return the sentence that holds `second` against the base model with examples in its prompt; None without it."""
+
+    def against(kind: str) -> tuple[str, Verdict] | None:
+        names = (model for model, of_kind in kinds.items() if of_kind == kind)
+        return next(((name, verdicts[Pair(name, second)]) for name in names if Pair(name, second) in verdicts), None)
 
     shot, plain_base = against(FEW_SHOT), against(BASE)
     if shot is None:
         return None
-    name = str(shot["pair"]).partition(":")[0]
-    text = f"Against {name}, which a user gets without training: {shot['sentence']}"
-    if plain_base is not None and plain_base["word"] == BETTER and shot["word"] != BETTER:
+    name, said = shot
+    text = f"Against {name}, which a user gets without training: {said.sentence}"
+    if plain_base is not None and plain_base[1].word == BETTER and said.word != BETTER:
         text += " So the gain over base is not shown to be more than two examples in the prompt give."
     return text

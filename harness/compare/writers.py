@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 from xml.etree import ElementTree
 
 from harness import safe_text
 from harness.compare.gate import Check
+from harness.compare.runs import ManifestDifference
 from harness.compare.verdict import points
-from harness.compare.wording import plain, signed, span
+from harness.compare.wording import in_points
+from harness.runs.manifest import ScorerEntry
+from harness.runs.pairs import Pair
+from harness.runs.summary import DifferenceEntry, Summary
 from harness.storage.outputs import GENERATOR
 
 WRITTEN = re.compile(rf"<!-- {GENERATOR} -->".encode())
@@ -50,30 +53,29 @@ def junit(checks: Sequence[Check], name: str = "compare") -> str:
 
 
 def markdown(
-    summary: Mapping[str, Any],
-    scorers: Mapping[str, Mapping[str, Any]],
-    pair: str,
+    summary: Summary,
+    scorers: Mapping[str, ScorerEntry],
+    pair: Pair,
     checks: Sequence[Check] = (),
-    differences: Sequence[Mapping[str, Any]] = (),
+    differences: Sequence[ManifestDifference] = (),
 ) -> str:
     """Return the comparison for a pull request: verdict, gate, the table of differences, what else differs."""
-    verdict = summary["verdicts"][pair]
-    lines = [f"<!-- {GENERATOR} -->", "", f"**{cell(verdict['sentence'])}**", "", cell(verdict["gains"]), ""]
-    lines += [f"> {cell(warning)}" for warning in verdict["warnings"]] + [""] * bool(verdict["warnings"])
+    verdict = summary.verdicts[pair]
+    lines = [f"<!-- {GENERATOR} -->", "", f"**{cell(verdict.sentence)}**", "", cell(verdict.gains), ""]
+    lines += [f"> {cell(warning)}" for warning in verdict.warnings] + [""] * bool(verdict.warnings)
     for check in checks:
         mark = "✅" if check.passed else "❌"
         where = f" ({cell(check.suite)})" if check.suite else ""
         lines.append(f"- {mark} {cell(check.rule)}: {cell(check.metric)}{where}, {cell(check.detail)}")
     lines += [""] * bool(checks)
-    first, _, second = pair.partition(":")
-    for suite, content in summary["suites"].items():
+    for suite, content in summary.suites.items():
         lines += [
             f"### {cell(suite)}",
             "",
-            f"| metric | {cell(first)} | {cell(second)} | difference | 95 % interval | p | tasks |",
+            f"| metric | {cell(pair.first)} | {cell(pair.second)} | difference | 95 % interval | p | tasks |",
         ]
         lines.append("|---|---:|---:|---:|---:|---:|---:|")
-        for metric, entry in content["pairs"].get(pair, {}).items():
+        for metric, entry in content.pairs.get(pair, {}).items():
             lines.append(_row(metric, scorers[metric], entry))
         lines.append("")
     lines.append("★ primary: the verdict rests on these, p after Holm. The others are exploratory and not corrected.")
@@ -85,22 +87,18 @@ def markdown(
             "| key | left | right |",
             "|---|---|---|",
         ]
-        lines += [f"| {cell(d['key'])} | {cell(d['left'])} | {cell(d['right'])} |" for d in differences]
+        lines += [f"| {cell(d.key)} | {cell(d.left)} | {cell(d.right)} |" for d in differences]
         lines += ["", "</details>"]
     return "\n".join(lines) + "\n"
 
 
-def _row(metric: str, scorer: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
+def _row(metric: str, scorer: ScorerEntry, entry: DifferenceEntry) -> str:
     """Return one metric's line: both means and the difference over the same tasks."""
-    by = points(str(scorer["scale"]))
-    label = cell(scorer.get("label") or metric) + (" ★" if entry["primary"] else "")
-    if entry["difference"] is None:
+    label = cell(scorer.label or metric) + (" ★" if entry.primary else "")
+    if entry.difference is None:
         return f"| {label} | – | – | – | – | – | 0 |"
-    shown = [plain(side * by) for side in entry["sides"]]
-    p = entry["p_adjusted"] if entry["primary"] else entry["p"]
-    interval = span(entry["low"] * by, entry["high"] * by)
-    difference = signed(entry["difference"] * by)
-    return f"| {label} | {shown[0]} | {shown[1]} | {difference} | {interval} | {p:.3g} | {entry['tasks']} |"
+    difference, interval, means, p = in_points(entry, points(scorer.scale))
+    return f"| {label} | {means[0]} | {means[1]} | {difference} | {interval} | {p} | {entry.tasks} |"
 
 
 def cell(value: object) -> str:

@@ -9,7 +9,9 @@ from typing import Any, Generic, Self, TypeVar, cast
 
 from harness.generate.settings import GenerationSettings
 from harness.generate.store import CompletionStore, StoredCompletion
-from harness.types import Completion, Row, Task
+from harness.runs.manifest import BackendEntry, Price
+from harness.runs.samples import SampleRecord
+from harness.types import Completion, Task
 
 PromptT = TypeVar("PromptT")
 SampleKey = tuple[str, int]
@@ -65,11 +67,11 @@ class Backend(ABC):
         return self
 
     @abstractmethod
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> BackendEntry:
         """Return what the manifest says of it: see docs/files.md."""
 
-    def price(self, rows: Sequence[Row]) -> dict[str, Any] | None:
-        """Return `amount` and `currency` of what these rows cost, None where nothing is charged by the token."""
+    def price(self, rows: Sequence[SampleRecord]) -> Price | None:
+        """Return what these rows cost, None where nothing is charged by the token."""
         return None
 
     def complete(

@@ -73,7 +73,6 @@ def given_models(path: Path, suite: Suite) -> tuple[Profile, list[ModelSpec], in
         title=f"Answers in {path.name}",
         prompt="{{ prompt }}",
         chat=False,
-        training_suite=suite.name,
         suites=[suite.name],
     )
     profile = Profile("given", path.resolve().parent, about, f"the answers are in {path.name}")

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -14,6 +13,7 @@ from harness.answer import page_end
 from harness.errors import UsageError, did_you_mean
 from harness.generate.backend import Backend, Decode, SampleKey, decode_here
 from harness.generate.openai.protocol import FINISH_WORDS, TOOL_WORDS, finish, text_of
+from harness.runs.manifest import BackendEntry
 from harness.storage.cache import file_sha256
 from harness.storage.yaml import validate
 from harness.types import Completion, Suite, Task
@@ -38,12 +38,12 @@ class GivenAnswer(BaseModel):
 
     @field_validator("task", "model", mode="before")
     @classmethod
-    def _number_as_name(cls, value: Any) -> Any:
+    def _number_as_name(cls, value: object) -> object:
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
     @field_validator("completion", mode="before")
     @classmethod
-    def _parts_joined(cls, value: Any) -> Any:
+    def _parts_joined(cls, value: object) -> object:
         return text_of(value) if isinstance(value, list | dict) else value
 
     @field_validator("finish_reason")
@@ -204,18 +204,6 @@ class GivenAnswers(Backend):
         reason, note = finish(given.finish_reason, closed=closed)
         return Completion(task, self.name, given.completion, reason, sample, note=note)
 
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> BackendEntry:
         """Return what the manifest says of it."""
-        return {
-            "weights_sha256": None,
-            "adapter_sha256": None,
-            "quantization": None,
-            "dtype": None,
-            "device": None,
-            "template_sha": None,
-            "examples": [],
-            "backend": "file",
-            "batch_size": None,
-            "generation": None,
-            "file": {"name": self.path.name, "sha256": self.sha256},
-        }
+        return BackendEntry(backend="file", examples=(), file={"name": self.path.name, "sha256": self.sha256})

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+
+from pydantic import TypeAdapter
 
 from harness.runs.schema import SCHEMA, upgraded
 from harness.storage.atomic import write_atomically
@@ -33,7 +34,7 @@ class StoredCompletion:
     """Which decoder wrote it, where it is another one than the identity names: the memory ran out on the way."""
 
 
-_FIELDS = frozenset(field.name for field in fields(StoredCompletion))
+_STORED = TypeAdapter(StoredCompletion)
 
 
 class CompletionStore:
@@ -44,19 +45,17 @@ class CompletionStore:
     first of them was stored.
     """
 
-    def __init__(self, identity: Mapping[str, Any], folder: Path | None = None, *, model: str = "") -> None:
+    def __init__(self, identity: Mapping[str, object], folder: Path | None = None, *, model: str = "") -> None:
         key = content_key({"form": FORM, "identity": identity})[:32]
         self.path = (folder or cache_folder("completions")) / f"{key}.jsonl"
         self._about = {"model": model, "form": FORM, "identity": identity}
         self._rows: dict[str, StoredCompletion] = {}
         for line in read_lines(self.path):
             row = upgraded(line, self.path)
-            self._rows[row["key"]] = StoredCompletion(
-                **{field.name: row[field.name] for field in fields(StoredCompletion) if field.name in row}
-            )
+            self._rows[str(row["key"])] = _STORED.validate_python(row)
 
     @staticmethod
-    def key(prompt: Any, sample: int, seed: int) -> str:
+    def key(prompt: object, sample: int, seed: int) -> str:
         """Return the key of one completion of one prompt: token ids, a text or messages."""
         return content_key([prompt, sample, seed])[:32]
 

@@ -1,6 +1,7 @@
 """The process that parses for `harness.metrics.parser_pool`: reads pickled requests from stdin, answers on stdout.
 
-First it says True: it is ready. A request is (function name, arguments); an answer is (True, value) or (False, reason).
+First it says True: it is ready. A request is (function name, arguments, processor seconds); an answer is (True, value)
+or (False, reason). A request that needs more seconds ends the process.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +19,8 @@ _MEMORY_BYTES = 3 * 2**30
 
 def main() -> None:
     """Serve requests until stdin closes."""
+    if hasattr(signal, "SIGPROF"):
+        signal.signal(signal.SIGPROF, signal.SIG_DFL)
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 
@@ -33,17 +37,25 @@ def main() -> None:
     answers.flush()
     while True:
         try:
-            name, arguments = pickle.load(requests)
+            name, arguments, seconds = pickle.load(requests)
         except EOFError:
             return
         try:
+            _end_after(seconds)
             answer = (True, functions[name](*arguments))
         except MemoryError:
             answer = (False, MEMORY)
         except Exception as error:
             answer = (False, f"{type(error).__name__}: {error}"[:200])
+        _end_after(0)
         pickle.dump(answer, answers, protocol=pickle.HIGHEST_PROTOCOL)
         answers.flush()
+
+
+def _end_after(seconds: float) -> None:
+    """Have the system end this process after so many more processor seconds; 0 takes that back."""
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
 if __name__ == "__main__":

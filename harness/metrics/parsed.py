@@ -24,8 +24,7 @@ def page_facts(evidence: Evidence) -> PageFacts:
     Raises:
         NotMeasured: the page could not be parsed within the limits.
     """
-    page: PageFacts = _once(evidence, "facts", lambda: parser_pool.facts(evidence.page.html, evidence.task.scope))
-    return page
+    return _once(evidence, "facts", lambda: parser_pool.facts(evidence.page.html, evidence.task.scope))
 
 
 def tree_errors(evidence: Evidence) -> list[Message]:
@@ -38,7 +37,7 @@ def tree_errors(evidence: Evidence) -> list[Message]:
     def find() -> list[Message]:
         wrapped = bare(evidence.page.html, evidence.task.scope)
         depth = page_facts(evidence).depth
-        found: list[Message] = parser_pool.tree_errors(wrapped.html, "missing-doctype" in evidence.task.ignore, depth)
+        found = parser_pool.tree_errors(wrapped.html, "missing-doctype" in evidence.task.ignore, depth)
         # What is found in the wrapper's end belongs to the fragment's last line.
         lines = evidence.page.html.count("\n") + 1
         if not wrapped.offset:
@@ -70,10 +69,9 @@ def reference_facts(reference: str, scope: Scope) -> PageFacts:
 def _reference_facts(reference: str, scope: Scope) -> PageFacts | NotMeasured:
     # A reference that overruns is not tried again for every answer that is compared with it.
     try:
-        found: PageFacts = parser_pool.facts(reference_html(reference, scope), scope)
+        return parser_pool.facts(reference_html(reference, scope), scope)
     except NotMeasured as reason:
         return reason
-    return found
 
 
 def _once(evidence: Evidence, name: str, find: Callable[[], T]) -> T:

@@ -2,24 +2,31 @@
 
 `call` hands the work to a process from a small pool, which lives on for the next page; one that overruns its time is
 killed and replaced. What is not found out is a `NotMeasured` with its reason, never an exception from a parser.
+
+Not pebble's `ProcessPool`: whatever `multiprocessing` starts without a fork imports the caller's script again (one
+without a `__main__` guard runs twice, one from stdin fails), a fork takes over threads and a GPU's address space, and
+with loky's context, which does neither, the first page waits three times as long, in every command that parses one.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import pickle
 import queue
+import signal
 import subprocess
 import sys
 import threading
-import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import psutil
+from harness.types import OVERRAN, Message, Scope
 
-from harness.types import OVERRAN, Scope
+if TYPE_CHECKING:
+    from harness.metrics.facts import PageFacts
 
 MAX_CHARACTERS = 2_000_000
 """Longer pages are not parsed at all."""
@@ -30,10 +37,10 @@ MAX_NESTING = 3_000
 PARSE_SECONDS = 10.0
 """Processor seconds of its process that a page's parsing may take, so that a busy machine is not held against it."""
 PATIENCE = 6
-"""Its wall clock ends at so many times that."""
+"""Its wall clock ends at so many times that (and on Windows, where nothing else ends it)."""
+_COMPUTED_TOO_LONG = -signal.SIGPROF if hasattr(signal, "SIGPROF") else None
 _START_SECONDS = 120.0
 _IN_PROCESS_CHARACTERS = 64_000
-
 
 MEMORY = "it needs more memory than allowed"
 
@@ -42,7 +49,7 @@ class NotMeasured(Exception):
     """Why something could not be found out about a page; the text goes into the row's notes."""
 
 
-def facts(html: str, scope: Scope) -> Any:
+def facts(html: str, scope: Scope) -> PageFacts:
     """Return `harness.metrics.facts.page_facts`; large pages are parsed in a process that can be killed.
 
     Raises:
@@ -51,13 +58,14 @@ def facts(html: str, scope: Scope) -> Any:
     if len(html) > MAX_CHARACTERS:
         raise NotMeasured(f"{OVERRAN}the page has {len(html):,} characters, more than {MAX_CHARACTERS:,}")
     if len(html) > _IN_PROCESS_CHARACTERS:
-        return call("page_facts", (html, scope), PARSE_SECONDS)
+        found: PageFacts = call("page_facts", (html, scope), PARSE_SECONDS)
+        return found
     from harness.metrics.facts import page_facts
 
     return page_facts(html, scope)
 
 
-def tree_errors(html: str, ignore_doctype: bool, depth: int) -> Any:
+def tree_errors(html: str, ignore_doctype: bool, depth: int) -> list[Message]:
     """Return `harness.metrics.html5.tree_errors`, found in a process that can be killed.
 
     Raises:
@@ -65,10 +73,11 @@ def tree_errors(html: str, ignore_doctype: bool, depth: int) -> Any:
     """
     if depth > MAX_NESTING:
         raise NotMeasured(f"{OVERRAN}tags nest {depth:,} deep, more than {MAX_NESTING:,}")
-    return call("tree_errors", (html, ignore_doctype), PARSE_SECONDS)
+    found: list[Message] = call("tree_errors", (html, ignore_doctype), PARSE_SECONDS)
+    return found
 
 
-def call(name: str, arguments: tuple[Any, ...], seconds: float) -> Any:
+def call(name: str, arguments: tuple[str | bool, ...], seconds: float) -> Any:
     """Run a function of the worker process within `seconds` of its computing and return what it returns.
 
     Raises:
@@ -89,58 +98,9 @@ def call(name: str, arguments: tuple[Any, ...], seconds: float) -> Any:
     return value
 
 
-class _Limit:
-    """Kills a process that has computed or waited too long since the block was entered.
-
-    A timer that kills is enough: the dead process's closed pipe then ends the read.
-    """
-
-    def __init__(self, process: subprocess.Popen[bytes], computing: float | None, waiting: float) -> None:
-        self.reached = ""
-        self._process = process
-        self._computing, self._waiting = computing, waiting
-        self._lock = threading.Lock()
-        self._timer: threading.Timer | None = None
-
-    def __enter__(self) -> _Limit:
-        self._end = time.monotonic() + self._waiting
-        self._computed = self._seconds()
-        self._arm(self._waiting if self._computing is None else self._computing)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = None
-
-    def _arm(self, seconds: float) -> None:
-        self._timer = threading.Timer(max(seconds, 0.01), self._look)
-        self._timer.daemon = True
-        self._timer.start()
-
-    def _look(self) -> None:
-        with self._lock:
-            if self._timer is None:
-                return
-            waiting = self._end - time.monotonic()
-            left = waiting if self._computing is None else self._computing - (self._seconds() - self._computed)
-            if waiting > 0 and left > 0:
-                self._arm(min(waiting, left))
-                return
-            if self._computing is not None:
-                self.reached = f"{OVERRAN}parsing took longer than {self._computing:g} s"
-            self._process.kill()
-
-    def _seconds(self) -> float:
-        try:
-            times = psutil.Process(self._process.pid).cpu_times()
-        except psutil.Error:
-            return 0.0
-        return float(times.user + times.system)
-
-
 class _Worker:
+    """One process of `harness.metrics._worker`."""
+
     def __init__(self) -> None:
         root = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH", "")) if p)
@@ -152,24 +112,41 @@ class _Worker:
             env={**os.environ, "PYTHONPATH": path},
         )
         self._started = False
+        self._overran = False
 
-    def ask(self, name: str, arguments: tuple[Any, ...], seconds: float) -> tuple[bool, Any]:
+    def ask(self, name: str, arguments: tuple[str | bool, ...], seconds: float) -> tuple[bool, Any]:
         assert self._process.stdin is not None and self._process.stdout is not None
         try:
             if not self._started:  # loading the parsers is no page's time
-                with self._limit(None, _START_SECONDS):
+                with self._killed_after(_START_SECONDS):
                     self._started = pickle.load(self._process.stdout)
-            with self._limit(seconds, seconds * PATIENCE) as limit:
-                pickle.dump((name, arguments), self._process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
+            with self._killed_after(seconds * PATIENCE):
+                pickle.dump((name, arguments, seconds), self._process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
                 self._process.stdin.flush()
                 answer: tuple[bool, Any] = pickle.load(self._process.stdout)
         except (EOFError, OSError, pickle.UnpicklingError) as error:
-            why = limit.reached if self._started else "the parser's process did not start"
-            raise NotMeasured(why or "the parser's process died") from error
+            self.kill()
+            if not self._started:
+                raise NotMeasured("the parser's process did not start") from error
+            if self._overran or self._process.returncode == _COMPUTED_TOO_LONG:
+                raise NotMeasured(f"{OVERRAN}parsing took longer than {seconds:g} s") from error
+            raise NotMeasured("the parser's process died") from error
         return answer
 
-    def _limit(self, computing: float | None, waiting: float) -> _Limit:
-        return _Limit(self._process, computing, waiting)
+    @contextlib.contextmanager
+    def _killed_after(self, seconds: float) -> Iterator[None]:
+        """Kill the process unless the block is left in time: its closed pipe then ends the read."""
+        timer = threading.Timer(seconds, self._overrun)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _overrun(self) -> None:
+        self._overran = True
+        self._process.kill()
 
     def alive(self) -> bool:
         return self._process.poll() is None
@@ -179,37 +156,44 @@ class _Worker:
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                pipe.close()
+                with contextlib.suppress(OSError):  # what it had not read yet
+                    pipe.close()
 
 
 class _Pool:
     """As many workers as there are cores, started when first needed."""
 
     def __init__(self) -> None:
-        self._slots: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
         self._pid = os.getpid()
         self.size = max(1, min(8, os.cpu_count() or 1))
-        for _ in range(self.size):
-            self._slots.put(None)
+        self._places = threading.Semaphore(self.size)
+        self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
 
     def take(self) -> _Worker:
         if self._pid != os.getpid():  # after a fork the workers belong to the parent
             self.__init__()  # type: ignore[misc]
-        # A started worker is put back first in line by `put`, so a single-threaded caller uses one process only.
-        worker = self._slots.get()
-        if worker is not None and not worker.alive():
-            worker.kill()
-            worker = None
-        return worker or _Worker()
+        self._places.acquire()
+        try:
+            # The last one first, so a single-threaded caller uses one process only.
+            while not (worker := self._idle.get_nowait()).alive():
+                worker.kill()
+        except queue.Empty:
+            try:
+                return _Worker()
+            except BaseException:
+                self._places.release()
+                raise
+        return worker
 
     def put(self, worker: _Worker | None) -> None:
-        self._slots.put(worker)
+        """Give back the place that was taken, with its worker unless that is dead."""
+        if worker is not None:
+            self._idle.put(worker)
+        self._places.release()
 
     def close(self) -> None:
-        while not self._slots.empty():
-            worker = self._slots.get()
-            if worker is not None:
-                worker.kill()
+        while not self._idle.empty():
+            self._idle.get().kill()
 
 
 _pool = _Pool()

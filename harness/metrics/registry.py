@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import metadata
-from typing import Any
 
 from harness.errors import UsageError, did_you_mean
 from harness.metrics import form, parsed, rendered, similarity
@@ -230,7 +229,7 @@ def tool_versions() -> dict[str, str | None]:
     return {**versions, **similarity.signatures()}
 
 
-def scorer_manifest() -> dict[str, dict[str, Any]]:
+def scorer_manifest() -> dict[str, dict[str, str | int | bool]]:
     """Return what `manifest.json` says of each metric under `scorers`."""
     return {
         m.name: {

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
 
-from harness.errors import UsageError, did_you_mean
 from harness.model.profile_schema import Shape
+from harness.types import GpuName
 
 GIB = 2**30
 
@@ -42,7 +43,7 @@ class Card:
     """bfloat16 and flash attention: Ampere and later."""
 
 
-CARDS = {
+CARDS: Mapping[GpuName, Card] = {
     "t4": Card("T4", int(14.6 * GIB), 65e12, 0.32e12, modern=False),
     "l4": Card("L4", int(22.0 * GIB), 121e12, 0.30e12, modern=True),
     "a10": Card("A10", int(22.0 * GIB), 125e12, 0.60e12, modern=True),
@@ -95,14 +96,3 @@ def this_card() -> Card | None:
     if "h200" in name.lower():
         similar = CARDS["h100"]
     return replace(similar, name=name, memory=properties.total_memory, modern=modern)
-
-
-def named_card(word: str) -> Card:
-    """Return the card of that name.
-
-    Raises:
-        UsageError: it is not known.
-    """
-    if word.lower() not in CARDS:
-        raise UsageError(f"the GPU '{word}' is not known", did_you_mean(word.lower(), CARDS))
-    return CARDS[word.lower()]

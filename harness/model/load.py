@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import HarnessError
 from harness.model.adapters import TOKENIZER_FILES, attach
 from harness.model.checkpoint import check_folder, load_checkpoint, one_line, read_object, some
-from harness.model.profile_schema import DType, Quantization, Weights
+from harness.model.profile_schema import DType, Weights
 from harness.model.prompt import PromptRenderer
 from harness.model.weights import LocalWeights, fetch_weights
 from harness.processes import main_first, sharded
+from harness.types import Quantization
 
 if TYPE_CHECKING:
     from harness.model.base_state import BaseState

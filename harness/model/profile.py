@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError, did_you_mean
 from harness.model.identity import ADAPTER_CONFIG, ADAPTER_FILE
-from harness.model.profile_schema import ModelFile, ProfileFile, Quantization, Weights
-from harness.model.weights import gguf_file, gguf_has_chat_template
+from harness.model.profile_schema import ModelFile, ProfileFile, Weights
+from harness.model.weights import gguf_file
+from harness.model.weights_facts import brings_chat_template, is_hub_id, weights_named
+from harness.storage.builtin import Found, find_all
 from harness.storage.yaml import read_yaml, validate
-from harness.types import CONTROL_NAMES
+from harness.types import CONTROL_NAMES, Quantization
 
 BASELINES_FOLDER = Path("baselines")
 EMBEDDED_PROFILE = "smollm2-135m"
@@ -37,6 +39,8 @@ class Profile:
     folder: Path
     file: ProfileFile
     why: str
+    models: Mapping[str, ModelFile] = field(default_factory=dict)
+    """Model files that no folder holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +79,17 @@ def weights_source(spec: ModelSpec) -> str | None:
     return str(spec.profile.file.weights) if spec.file.backend in ("transformers", "vllm") else None
 
 
-def profile_names(folder: Path = BASELINES_FOLDER) -> list[str]:
-    """Return the names of all profiles below `folder`."""
-    return [file.parent.name for file in sorted(folder.glob("*/profile.yaml"))]
+def _profiles(folder: Path | None) -> dict[str, Found]:
+    return find_all(folder or BASELINES_FOLDER, "profile.yaml", alone=folder is not None)
 
 
-def load_profile(name: str | None, folder: Path = BASELINES_FOLDER) -> Profile:
-    """Load the profile of that name; for None, the one that suits this machine.
+def profile_names(folder: Path | None = None) -> list[str]:
+    """Return all profiles' names: below `folder`; for None those of the working folder and the built-in ones."""
+    return list(_profiles(folder))
+
+
+def load_profile(name: str | None, folder: Path | None = None) -> Profile:
+    """Load the profile of that name, looked for as by `profile_names`; for None, the one that suits this machine.
 
     Raises:
         UsageError: there is no such profile, or its file is wrong.
@@ -89,10 +97,13 @@ def load_profile(name: str | None, folder: Path = BASELINES_FOLDER) -> Profile:
     why = "chosen by --profile"
     if name is None:
         name, why = _suitable_profile()
-    path = folder / name / "profile.yaml"
-    if not path.is_file():
-        raise UsageError(f"there is no profile '{name}'", did_you_mean(name, profile_names(folder)))
-    return Profile(name, path.parent, validate(ProfileFile, read_yaml(path) or {}, str(path)), why)
+    profiles = _profiles(folder)
+    found = profiles.get(name)
+    if found is None:
+        raise UsageError(f"there is no profile '{name}'", did_you_mean(name, profiles))
+    path = found.folder / "profile.yaml"
+    why = f"{why}; {found.taken()}" if found.shadows else why
+    return Profile(name, found.folder, validate(ProfileFile, read_yaml(path) or {}, str(path)), why)
 
 
 def _suitable_profile() -> tuple[str, str]:
@@ -103,41 +114,76 @@ def _suitable_profile() -> tuple[str, str]:
     return EMBEDDED_PROFILE, "no CUDA GPU was found, so the embedded model is used"
 
 
-def resolve_model(word: str, profile: Profile, folder: Path = BASELINES_FOLDER) -> ModelSpec:
-    """Resolve one word of `--models`: a model file of the profile, `profile/model`, or a local model or adapter folder.
+def resolve_model(word: str, profile: Profile, folder: Path | None = None) -> ModelSpec:
+    """Resolve one word of `--models`: a model file of the profile, `profile/model`, or a model or adapter by itself.
 
     Raises:
         UsageError: the word names nothing; the hint names the nearest.
     """
-    path = profile.folder / f"{word}.yaml"
-    if path.is_file() and word != "profile":
-        return ModelSpec(word, profile, validate(ModelFile, read_yaml(path) or {}, str(path)))
-    if "/" in word and (folder / f"{word}.yaml").is_file():
+    if _has_model(profile, word):
+        return ModelSpec(word, profile, read_model_file(profile, word))
+    if _of_other_profile(word, folder):
         other, _, model = word.rpartition("/")
-        spec = resolve_model(model, load_profile(other, folder), folder)
-        return replace(spec, name=word)
+        return replace(resolve_model(model, load_profile(other, folder), folder), name=word)
     local = Path(word)
     if (local / ADAPTER_CONFIG).is_file():
         return _local_adapter(local, profile)
-    if (local / "config.json").is_file():
-        weights = Weights(folder=str(local.resolve()))
-        file = profile.file.model_copy(update={"weights": weights, "chat": _has_chat_template(local)})
-        described = ModelFile(description=f"the model in {local}")
+    weights = _whole_model(word, folder)
+    if weights is not None:
+        file = profile.file.model_copy(update={"weights": weights, "chat": brings_chat_template(weights)})
+        described = ModelFile(description=f"the model in {word}")
         merged: Quantization | None = "none" if (local / MERGED_RECORD).is_file() else None
-        return ModelSpec(local.absolute().name or local.resolve().name, replace(profile, file=file), described, merged)
-    packed = gguf_file(local)
-    if packed is not None:
-        weights = Weights(folder=str(packed.resolve()))
-        file = profile.file.model_copy(update={"weights": weights, "chat": gguf_has_chat_template(packed)})
-        described = ModelFile(description=f"the model in {packed}")
-        return ModelSpec(local.absolute().name, replace(profile, file=file), described)
+        name = weights.name if weights.hub else local.absolute().name or weights.name  # a link keeps its own name
+        return ModelSpec(name, replace(profile, file=file), described, merged)
     known = [*model_names(profile), *CONTROL_NAMES]
     raise UsageError(f"profile {profile.name} has no model '{word}'", did_you_mean(word, known))
 
 
+def _of_other_profile(word: str, folder: Path | None) -> bool:
+    """Return whether a word is `profile/model` of a profile that there is."""
+    other, _, model = word.rpartition("/")
+    named = _profiles(folder).get(other) if other else None
+    return named is not None and model != "profile" and (named.folder / f"{model}.yaml").is_file()
+
+
+def names_whole_model(word: str, baselines: Path | None = None) -> bool:
+    """Return whether a word names a whole model by itself: its folder, a GGUF file, or OWNER/NAME on the hub."""
+    return not _of_other_profile(word, baselines) and _whole_model(word, baselines) is not None
+
+
+def _whole_model(word: str, baselines: Path | None) -> Weights | None:
+    """Return the weights of a word that names a model's folder, a GGUF file, or OWNER/NAME on the hub."""
+    path = Path(word)
+    if (path / "config.json").is_file() or gguf_file(path) is not None:
+        return weights_named(word)
+    owner, slash, _ = word.partition("/")
+    on_hub = slash and not path.exists() and owner not in profile_names(baselines) and is_hub_id(word)
+    return weights_named(word) if on_hub else None
+
+
 def model_names(profile: Profile) -> list[str]:
     """Return the names of the profile's model files."""
+    if profile.models:
+        return list(profile.models)
     return [file.stem for file in sorted(profile.folder.glob("*.yaml")) if file.stem != "profile"]
+
+
+def read_model_file(profile: Profile, name: str) -> ModelFile:
+    """Return one of the profile's model files.
+
+    Raises:
+        UsageError: it is missing or wrong.
+    """
+    if name in profile.models:
+        return profile.models[name]
+    path = profile.folder / f"{name}.yaml"
+    return validate(ModelFile, read_yaml(path) or {}, str(path))
+
+
+def _has_model(profile: Profile, name: str) -> bool:
+    return name in profile.models or (
+        not profile.models and name != "profile" and (profile.folder / f"{name}.yaml").is_file()
+    )
 
 
 def check_adapter(spec: ModelSpec) -> None:
@@ -163,7 +209,7 @@ def check_names(specs: Sequence[ModelSpec], words: Sequence[str], profile: Profi
         UsageError: a name is taken, or holds what the files of a run put between names.
     """
     for word in CONTROL_NAMES:
-        if word in words and (profile.folder / f"{word}.yaml").is_file():
+        if word in words and _has_model(profile, word):
             raise UsageError(
                 f"'{word}' is a control, and profile {profile.name} has a model of that name", f"rename {word}.yaml"
             )
@@ -180,7 +226,7 @@ def check_names(specs: Sequence[ModelSpec], words: Sequence[str], profile: Profi
         if other is not None:
             raise UsageError(f"a model is called '{spec.name}', like {other}", "rename its folder or file")
         taken[_folded(spec.name)] = f"the model '{spec.name}'"
-        if spec.name not in words and (profile.folder / f"{spec.name}.yaml").is_file():
+        if spec.name not in words and _has_model(profile, spec.name):
             kind = resolve_model(spec.name, profile).kind
             if kind != spec.kind:
                 raise UsageError(
@@ -200,13 +246,6 @@ def _local_adapter(folder: Path, profile: Profile) -> ModelSpec:
     described = f"the adapter in {folder}, made for {_json(folder / ADAPTER_CONFIG).get('base_model_name_or_path')}"
     name = folder.absolute().name or folder.resolve().name
     return ModelSpec(name, profile, ModelFile(description=described, adapter=str(folder.resolve())))
-
-
-def _has_chat_template(folder: Path) -> bool:
-    if (folder / "chat_template.jinja").is_file() or any(folder.glob("additional_chat_templates/*.jinja")):
-        return True
-    config = folder / "tokenizer_config.json"
-    return config.is_file() and bool(_json(config).get("chat_template"))
 
 
 def _json(path: Path) -> dict[str, Any]:

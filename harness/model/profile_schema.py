@@ -2,37 +2,41 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-Quantization = Literal["none", "nf4"]
+from harness.storage.yaml import YamlModel
+from harness.types import Quantization
+
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 BackendName = Literal["transformers", "vllm", "openai", "file"]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class PackagedGguf(_Strict):
-    """A GGUF file inside an installed Python package."""
+class PackagedGguf(YamlModel):
+    """A GGUF file inside a Python package, installed or fetched by `html-harness setup`."""
 
     package: str
     file: str
     sha256: str
 
+    @property
+    def distribution(self) -> str:
+        """The package's name at the index."""
+        return self.package.replace("_", "-")
 
-class HubWeights(_Strict):
+
+class HubWeights(YamlModel):
     """A checkpoint on the Hugging Face hub."""
 
     path: str
     revision: str = "main"
 
 
-class Weights(_Strict):
+class Weights(YamlModel):
     """Where base weights come from: exactly one of the three."""
 
     gguf: PackagedGguf | None = None
@@ -45,13 +49,21 @@ class Weights(_Strict):
             raise ValueError("name the weights by exactly one of `gguf`, `hub` and `folder`")
         return self
 
+    @property
+    def name(self) -> str:
+        """The last part of their id or path, as a person calls them."""
+        if self.hub:
+            return self.hub.path.rpartition("/")[2]
+        path = PurePath(self.gguf.file if self.gguf else str(self.folder))
+        return path.stem if path.suffix == ".gguf" else path.name
+
     def __str__(self) -> str:
         if self.gguf:
             return f"{self.gguf.package}/{self.gguf.file}"
         return f"{self.hub.path}@{self.hub.revision}" if self.hub else str(self.folder)
 
 
-class Shape(_Strict):
+class Shape(YamlModel):
     """The sizes of a Llama-like decoder in the words of its config.json, which `plan` knows before a download."""
 
     hidden_size: int
@@ -63,7 +75,7 @@ class Shape(_Strict):
     tie_word_embeddings: bool = False
 
 
-class ProfileFile(_Strict):
+class ProfileFile(YamlModel):
     """`profile.yaml`: what all models of a profile share."""
 
     title: str
@@ -79,15 +91,25 @@ class ProfileFile(_Strict):
     max_new_tokens: int | None = Field(default=None, gt=0)
     """The longest answer, which may only lower the limit that follows a suite's references; None leaves it to them."""
     batch_size: int = Field(default=16, gt=0)
-    training_suite: str
     suites: list[str] = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_old_key(cls, content: Any) -> Any:
+        if isinstance(content, dict) and "training_suite" in content:
+            raise PydanticCustomError(
+                "removed_key",
+                "there is no key 'training_suite' any more: models learn from the suite that is measured",
+                {"hint": "take it out; `--train-on SUITE`, or `suite:` under `train:` in a model file, names another"},
+            )
+        return content
 
 
 _RENAMED = {"watch": "evaluation", "fit": "batch_plan"}
 """Keys of `train` by their names of before."""
 
 
-class DevEvaluation(_Strict):
+class DevEvaluation(YamlModel):
     """The evaluation of a training by the task: by what the model answers to rows that are kept out of the training."""
 
     every: int = Field(gt=0)
@@ -104,7 +126,7 @@ class DevEvaluation(_Strict):
     """Answers that are decoded at once, beside what the training holds in memory."""
 
 
-class Training(_Strict):
+class Training(YamlModel):
     """How an adapter is trained. `sft` and `lora` take any field of trl's SFTConfig and peft's LoraConfig."""
 
     suite: str | None = None
@@ -134,7 +156,7 @@ class Training(_Strict):
         return content
 
 
-class Price(_Strict):
+class Price(YamlModel):
     """What a server charges, in `currency` per million tokens."""
 
     prompt: float = Field(ge=0)
@@ -142,7 +164,7 @@ class Price(_Strict):
     currency: str = "USD"
 
 
-class Served(_Strict):
+class Served(YamlModel):
     """A model behind a server of OpenAI's protocol: vLLM, llama.cpp, TGI, `transformers serve`, hosted ones."""
 
     url: str
@@ -193,7 +215,7 @@ class Served(_Strict):
         return self
 
 
-class ModelFile(_Strict):
+class ModelFile(YamlModel):
     """`base.yaml`, `tuned.yaml` and others: one model of a profile."""
 
     description: str = ""

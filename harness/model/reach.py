@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from harness.types import Suite, Task
 
@@ -34,7 +33,7 @@ class Reach:
     estimated: bool = False
     """The lengths are estimates, for the tokenizer is not known."""
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, int]:
         """Return what the manifest says."""
         return {
             "max_new_tokens": self.max_new_tokens,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ from harness.errors import HarnessError, UsageError
 from harness.model.identity import ContentHashes, model_hashes
 from harness.model.profile_schema import HubWeights, PackagedGguf, Weights
 from harness.storage.atomic import disk_faults_named, finished_folder
-from harness.storage.cache import cache_folder, file_sha256
-from harness.storage.hub import without_retry_warnings
+from harness.storage.cache import cache_folder, file_sha256, remembered_sha256
+from harness.storage.hub import reason, refusal, without_retry_warnings
 from harness.storage.lock import one_at_a_time
+from harness.storage.variables import folder_variable
 
 CONVERTED_FORM = 1
 """Raised when the conversion of packaged weights changes, so that the cache is made anew."""
@@ -64,19 +66,35 @@ def fetch_weights(weights: Weights) -> LocalWeights:
 
 
 def packaged_file(gguf: PackagedGguf) -> Path:
-    """Return the path of a GGUF file inside an installed package, without importing the package.
+    """Return the path of a package's GGUF file: the one that HARNESS_EMBEDDED_MODEL names, the package's, the cache's.
+
+    The package is not imported.
 
     Raises:
-        HarnessError: the package is not installed, or the file is another one than the profile names.
+        HarnessError: it is nowhere, or only another file than the profile names.
     """
+    found = [path for path in _packaged_places(gguf) if path.is_file()]
+    for path in found:
+        if remembered_sha256(path) == gguf.sha256:
+            return path
+    if found:
+        raise HarnessError(f"{found[0]} is not the file that the profile names", "run `html-harness setup`")
+    raise HarnessError(f"{gguf.file} of {gguf.distribution} is not on this machine", "run `html-harness setup`")
+
+
+def cached_gguf(gguf: PackagedGguf) -> Path:
+    """Return where `html-harness setup` puts a package's GGUF file."""
+    return cache_folder("packaged") / gguf.sha256[:16] / gguf.file
+
+
+def _packaged_places(gguf: PackagedGguf) -> Iterator[Path]:
+    named = folder_variable("HARNESS_EMBEDDED_MODEL")
+    if named is not None:
+        yield named
     spec = importlib.util.find_spec(gguf.package)
-    name = gguf.package.replace("_", "-")
-    if spec is None or spec.origin is None:
-        raise HarnessError(f"the package {name} with the embedded model is not installed", "run `make setup`")
-    path = Path(spec.origin).parent / gguf.file
-    if not path.is_file() or file_sha256(path) != gguf.sha256:
-        raise HarnessError(f"{name} does not hold the {gguf.file} that the profile names", "run `make setup`")
-    return path
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        yield Path(folder) / gguf.file
+    yield cached_gguf(gguf)
 
 
 def _convert_packaged(gguf: PackagedGguf) -> Path:
@@ -98,20 +116,6 @@ def gguf_file(path: Path) -> Path | None:
     if len(files) > 1:
         raise UsageError(f"{path} holds {len(files)} GGUF files", f"name one of them, such as {files[0]}")
     return files[0] if files else None
-
-
-def gguf_has_chat_template(path: Path) -> bool:
-    """Return whether a GGUF file brings a chat template.
-
-    Raises:
-        HarnessError: it is damaged.
-    """
-    from harness.model.checkpoint import one_line
-
-    with one_line(f"{path} cannot be read", "fetch it again: it is cut or damaged"):
-        from gguf import GGUFReader
-
-        return "tokenizer.chat_template" in GGUFReader(path).fields
 
 
 def _converted(source: Path, sha256: str) -> Path:
@@ -144,26 +148,55 @@ def _convert(source: Path, folder: Path) -> None:
         AutoTokenizer.from_pretrained(**place).save_pretrained(target)
 
 
-def _download(hub: HubWeights) -> Path:
-    from huggingface_hub import snapshot_download
+_WEIGHTS = ("*.safetensors",)
+_SETTINGS = ("*.json", "*.model", "*.jinja", "*.txt")
+"""Everything else that a model needs. No pickles: they can run code."""
 
-    patterns = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]  # no pickles: they can run code
+
+def fetch_settings(hub: HubWeights) -> Path:
+    """Return a folder with the small files of a model on the hub: its configs, tokenizer and chat template.
+
+    Raises:
+        HarnessError: the hub does not hand them out.
+    """
+    return _snapshot(hub, _SETTINGS)
+
+
+def hub_card(hub: HubWeights) -> dict[str, Any]:
+    """Return what the hub says of a model: `license` and `gated`; empty where it is out of reach."""
+    from huggingface_hub import HfApi
+
     try:
         with without_retry_warnings():
-            files = _hub_files(hub)
-            if not any(name.endswith(".safetensors") for name in files):
+            found = HfApi().model_info(hub.path, revision=hub.revision)
+    except Exception:  # the client raises many kinds; fetching says what is wrong
+        return {}
+    card = found.card_data
+    names = [getattr(card, name, None) for name in ("license_name", "license")]
+    return {"license": next((name for name in names if name), None), "gated": found.gated}
+
+
+def _download(hub: HubWeights) -> Path:
+    return _snapshot(hub, (*_SETTINGS, *_WEIGHTS))
+
+
+def _snapshot(hub: HubWeights, patterns: tuple[str, ...]) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        with without_retry_warnings():
+            if not any(name.endswith(".safetensors") for name in _hub_files(hub)):
                 raise HarnessError(f"{hub.path} has no *.safetensors files on the hub", "take weights that have them")
-            return Path(snapshot_download(hub.path, revision=hub.revision, allow_patterns=patterns))
+            return Path(snapshot_download(hub.path, revision=hub.revision, allow_patterns=list(patterns)))
     except HarnessError:
         raise
     except Exception as error:  # the hub client raises many kinds; all of them mean "no weights"
-        cached = _cached_snapshot(hub, patterns)
+        cached = _cached_snapshot(hub, list(patterns))
         if cached is not None:
             return cached
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise HarnessError(
-            f"the weights {hub.path} could not be loaded from the hub: {reason:.120}",
-            "check the network, or use `--profile smollm2-135m`, or `--models FOLDER` with weights on disk",
+        raise refusal(error, hub.path) or HarnessError(
+            f"the weights {hub.path} could not be loaded from the hub: {reason(error)}",
+            "check the network, or use `--profile smollm2-135m`, or `--weights FOLDER` with weights on disk",
         ) from error
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from harness.generate.backend import Backend, StoredBackend
 from harness.generate.openai.backend import ServedModel
-from harness.generate.transformers.context import read_config
 from harness.generate.transformers.generator import Generator
+from harness.model.context import read_config
 from harness.model.profile_schema import ProfileFile
 from harness.model.reach import UNKNOWN_LIMIT, Reach, answer_limit, estimated_tokens, reach
 from harness.pipeline.config import RunPlan
+from harness.runs.manifest import ReachEntry
 from harness.types import Suite, Task
 
 _BODY_LIMITS = ("max_completion_tokens", "max_tokens")
@@ -50,7 +50,7 @@ class AnswerLimits:
             return profile.max_new_tokens or UNKNOWN_LIMIT
         return answer_limit(suite, self._counter(backend)[0], profile.max_new_tokens)
 
-    def _counter(self, backend: StoredBackend[Any]) -> tuple[Callable[[str], int], bool]:
+    def _counter(self, backend: Backend) -> tuple[Callable[[str], int], bool]:
         """How long a text is in the model's tokens, and whether that is an estimate."""
         tokenizer = backend.loaded.tokenizer if isinstance(backend, Generator) else None
         if tokenizer is None:
@@ -93,7 +93,7 @@ def context_length(folder: Path) -> int | None:
     return None
 
 
-def suite_reach(all_limits: Iterable[Mapping[str, Reach]], suite: str) -> dict[str, Any] | None:
+def suite_reach(all_limits: Iterable[Mapping[str, Reach]], suite: str) -> ReachEntry | None:
     """Return a suite's entry in the manifest: of the model for which most references are out of reach."""
     found = [limits[suite] for limits in all_limits if suite in limits]
-    return max(found, key=lambda one: one.out_of_reach).as_dict() if found else None
+    return ReachEntry(**max(found, key=lambda one: one.out_of_reach).as_dict()) if found else None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from harness.generate.transformers.decoding import TransformersDecoding
 from harness.generate.transformers.generator import Generator
@@ -16,15 +15,17 @@ from harness.pipeline.config import RunPlan
 from harness.pipeline.executor import Executor
 from harness.pipeline.model_under_test import ModelUnderTest
 from harness.progress import ProgressReporter
+from harness.runs.manifest import BatchCheck
+from harness.runs.samples import RecordKey, SampleRecord
+from harness.runs.schema import JsonObject
 from harness.suite.split import stratified
-from harness.types import Row
 
 
 @dataclass(frozen=True)
 class DecodingAlone(TransformersDecoding):
     """Decodes one row at a time; its answers are kept apart from those of whole batches."""
 
-    def identity(self, model: Generator) -> dict[str, Any]:
+    def identity(self, model: Generator) -> JsonObject:
         """Return the decoder, and that it decodes alone."""
         return super().identity(model) | {"batch_size": 1}
 
@@ -38,17 +39,17 @@ def alone(generator: Generator) -> Generator:
 def check_batches(
     plan: RunPlan,
     candidates: Sequence[ModelUnderTest],
-    rows: Sequence[Row],
+    rows: Sequence[SampleRecord],
     executor: Executor,
     reporter: ProgressReporter,
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, BatchCheck]:
     """Return, by model, of how many answers how many differ between batch 1 and the batch used.
 
     Models that something else decodes for are left out: their batches are their server's or engine's.
     """
     if not plan.config.check_batch:
         return {}
-    said = {(row["suite"], row["task"], row["model"], row["sample"]): row for row in rows}
+    said = {row.key: row for row in rows}
     found = {}
     for candidate in candidates:
         generator = candidate.generator
@@ -61,10 +62,10 @@ def _check(
     plan: RunPlan,
     candidate: ModelUnderTest,
     generator: Generator,
-    said: Mapping[tuple[str, str, str, int], Row],
+    said: Mapping[RecordKey, SampleRecord],
     executor: Executor,
     reporter: ProgressReporter,
-) -> dict[str, Any]:
+) -> BatchCheck:
     answers, differ = 0, []
     with reporter.stage(f"{generator.name} answers again at batch 1") as stage:
         for part in plan.measured:
@@ -72,12 +73,13 @@ def _check(
             assert isinstance(limited, Generator)
             asked = stratified(part.own, plan.config.check_batch)
             for done, _ in alone(limited).answers(asked, decode=executor.decode):
-                row = said.get((part.suite.name, done.task, done.model, done.sample))
+                row = said.get(RecordKey(part.suite.name, done.task, done.model, done.sample))
                 if row is None or done.unanswered:
                     continue
                 answers += 1
                 stage.advance()
-                if (row["completion"], row["finish_reason"]) != (done.text, done.finish_reason):
+                if (row.completion, row.finish_reason) != (done.text, done.finish_reason):
                     differ.append(f"{part.suite.name}/{done.task}")
         stage.note = f"{len(differ)} of {answers} differ from batch {generator.settings.batch_size}"
-    return {"batch_size": generator.settings.batch_size, "answers": answers, "differ": len(differ), "tasks": differ}
+    size = generator.settings.batch_size
+    return BatchCheck(batch_size=size, answers=answers, differ=len(differ), tasks=tuple(differ))

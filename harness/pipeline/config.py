@@ -6,32 +6,27 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
-from harness.cluster.actors import Actors
+from harness.cluster.actors import Actors, ExecutorName
 from harness.errors import UsageError, did_you_mean
 from harness.generate.backends import check_elsewhere, check_given_tasks, given_models
-from harness.model.profile import (
-    ModelSpec,
-    Profile,
-    check_adapter,
-    check_names,
-    load_profile,
-    model_names,
-    resolve_model,
+from harness.model.profile import ModelSpec, Profile, check_adapter, check_names, names_whole_model
+from harness.pipeline.models import (
+    profile_of,
+    profiles_of_weights,
+    resolve_specs,
+    training_locations,
+    with_rows_to_learn,
 )
-from harness.model.profile_schema import Quantization
 from harness.runs.shard import Shard
 from harness.storage.cache import content_key, file_sha256
 from harness.suite.load import SuiteLocation, find_suite, load_suite
-from harness.suite.rows import SUFFIXES
+from harness.suite.rows import SUFFIXES, data_sha256
 from harness.suite.split import stratified
 from harness.suite.split_option import check_split_option, chosen_split
-from harness.types import CONTROL_NAMES, Suite, Task
+from harness.types import CONTROL_NAMES, Quantization, Suite, Task
 
-ExecutorName = Literal["local", "ray"]
 DEFAULT_MODELS = ("base", "base-fewshot", "tuned")
-FEW_SHOT_BASE = "base-fewshot"
 
 
 @dataclass(frozen=True)
@@ -40,7 +35,11 @@ class RunConfig:
 
     models: tuple[str, ...] = DEFAULT_MODELS
     profile: str | None = None
+    weights: tuple[str, ...] = ()
+    """Models on the hub or the disk, each of which is a profile by itself, instead of one under baselines/."""
     suites: tuple[str, ...] = ()
+    train_on: str | None = None
+    """The suite whose training part is learnt from, where a model file names none; None is the first measured one."""
     data: Mapping[str, Path] = field(default_factory=dict)
     split: tuple[str, ...] = ()
     """Splits that suites take instead of their default: NAME, or SUITE=NAME."""
@@ -64,7 +63,7 @@ class RunConfig:
         deciding = asdict(replace(self, name=None, fresh=False, data={}, shard=None))
         for where in ("shard", "check_batch", "executor", "address", "actors"):
             del deciding[where]
-        deciding["data"] = {suite: file_sha256(path) for suite, path in self.data.items()}
+        deciding["data"] = {suite: data_sha256(path) for suite, path in self.data.items()}
         return deciding
 
 
@@ -94,26 +93,47 @@ class RunPlan:
     learns_from: Mapping[str, Suite]
     """By the names of models that are trained or see examples: the suite whose training part they learn from."""
     run_name: str
+    notes: tuple[str, ...] = ()
+    """What is left out of what was asked, for people."""
+
+    def what_is_learnt(self) -> str:
+        """Return in words what is trained on what, and measured on what."""
+        by_suite: dict[str, list[str]] = {}
+        for model, suite in self.learns_from.items():
+            by_suite.setdefault(f"{suite.name} ({len(suite.train)} tasks)", []).append(model)
+        learnt = [f"{' and '.join(models)} from the training part of {suite}" for suite, models in by_suite.items()]
+        measured = " and ".join(f"{part.suite.name} ({len(part.tasks)} tasks)" for part in self.measured)
+        learning = f"learning: {'; '.join(learnt)}. " if learnt else ""
+        return f"{learning}measured: the held-out part of {measured}"
 
 
-def resolve(config: RunConfig, *, models_only: bool = False) -> RunPlan:
-    """Resolve profile, models and suites and read all data; with `models_only` no suite is to be measured.
+def resolve(config: RunConfig, *, models_only: bool = False, measured_later: bool = False) -> RunPlan:
+    """Resolve profile, models and suites and read all data.
+
+    With `models_only` no suite is to be measured; with `measured_later` those of the profile are, in a run to come.
 
     Raises:
         UsageError: a word means nothing, or the words do not fit together.
     """
     _check(config)
-    profile = load_profile(config.profile)
-    if config.quantization is not None:
-        profile = replace(profile, file=profile.file.model_copy(update={"quantization": config.quantization}))
-    suite_names = [] if models_only else list(dict.fromkeys(config.suites or profile.file.suites))
-    _data_by_folder(config.data)
     words = [word for word in config.models if word not in CONTROL_NAMES]
     if not words:
         raise UsageError("--models names only controls", "name at least one model, such as base")
-    specs = [resolve_model(word, profile) for word in words]
-    locations = _told_apart(find_suite(name) for name in suite_names)
-    check_split_option(config.split, [*locations.values(), *_learnt_from(specs).values()])
+    weights = config.weights
+    if not weights and config.profile is None and "base" not in words:  # a whole model alone is what is asked about
+        weights = tuple(word for word in words if names_whole_model(word))[:1]
+    held = config.quantization
+    profiles = profiles_of_weights(weights, held) if weights else [profile_of(config.profile, held)]
+    profile = profiles[0]
+    wanted_suites = list(dict.fromkeys(config.suites or profile.file.suites))
+    specs = resolve_specs(words, profiles, with_few_shot=not models_only)
+    locations = _told_apart(find_suite(name) for name in ([] if models_only else wanted_suites))
+    learnt = training_locations(specs, config.train_on or wanted_suites[0])
+    used = [*locations.values(), *learnt.values()]
+    if measured_later:
+        used += [find_suite(name) for name in profile.file.suites]
+    check_data_option(config.data, used)
+    check_split_option(config.split, used)
     suites = {name: _load(location, config) for name, location in locations.items()}
     for spec in specs:
         check_adapter(spec)
@@ -123,44 +143,22 @@ def resolve(config: RunConfig, *, models_only: bool = False) -> RunPlan:
 
             check_metrics(spec.file.train.evaluation)
         check_given_tasks(spec, suites.values())
-    tuned = any(spec.kind == "tuned" for spec in specs)
-    if tuned and not models_only and FEW_SHOT_BASE not in words and FEW_SHOT_BASE in model_names(profile):
-        specs.insert(len([spec for spec in specs if spec.kind == "base"]), resolve_model(FEW_SHOT_BASE, profile))
     check_names(specs, config.models, profile)
-    learnt = _learnt_from(specs)
     all_folders = {
         location.folder.resolve(): suites.get(name) or _load(location, config)
         for name, location in _told_apart([*locations.values(), *learnt.values()]).items()
     }
+    learns_from = {model: all_folders[location.folder.resolve()] for model, location in learnt.items()}
+    specs, notes = with_rows_to_learn(specs, learns_from)
     return RunPlan(
         config=config,
         profile=profile,
         specs=tuple(specs),
         controls=CONTROL_NAMES,
         measured=tuple(MeasuredSuite(suite, _measured_part(suite, config), config.shard) for suite in suites.values()),
-        learns_from={model: all_folders[location.folder.resolve()] for model, location in learnt.items()},
+        learns_from={spec.name: learns_from[spec.name] for spec in specs if spec.name in learns_from},
         run_name=_run_name(config, profile),
-    )
-
-
-def one_model_config(
-    model: str,
-    profile: str | None,
-    data: Sequence[str] = (),
-    split: Sequence[str] = (),
-    quantization: Quantization | None = None,
-) -> RunConfig:
-    """Return the configuration of a command for one model, in the words of the command line.
-
-    Raises:
-        UsageError: an option of `--data` has another form than SUITE=FILE, or its file is missing.
-    """
-    return RunConfig(
-        models=(model,),
-        profile=profile,
-        data=parse_data_options(data),
-        split=tuple(split),
-        quantization=quantization,
+        notes=notes,
     )
 
 
@@ -173,6 +171,7 @@ def resolve_given(config: RunConfig, answers: Path) -> RunPlan:
     _check(replace(config, samples=1))
     (word,) = config.suites
     location = find_suite(word)
+    check_data_option(config.data, [location])
     check_split_option(config.split, [location])
     suite = _load(location, config)
     profile, specs, samples = given_models(answers, suite)
@@ -196,6 +195,8 @@ def _check(config: RunConfig) -> None:
         raise UsageError("--limit must be at least 2", "a comparison needs more than one task")
     if config.executor == "local" and (config.address is not None or config.actors != Actors()):
         raise UsageError("--address and --actors are for --executor ray", "add it, or leave them out")
+    if config.weights and config.profile is not None:
+        raise UsageError("--weights and --profile both say which models there are", "leave one of them out")
     if config.name is not None and not _is_folder_name(config.name):
         raise UsageError(f"'{config.name}' cannot be the name of a run", "use letters, digits, '.', '_' and '-'")
 
@@ -236,11 +237,28 @@ def _data_by_folder(data: Mapping[str, Path]) -> dict[Path, Path]:
     return found
 
 
+def check_data_option(data: Mapping[str, Path], locations: Iterable[SuiteLocation]) -> dict[Path, Path]:
+    """Return the files given by `--data`, by the folder of their suite, which is one of those in use.
+
+    Raises:
+        UsageError: the suite does not exist, gets two files, or is not used; the hint names those that are.
+    """
+    used = {location.folder.resolve(): location for location in locations}
+    found = _data_by_folder(data)
+    for folder, path in found.items():
+        if folder not in used:
+            # of two suites of one name, the folder says which is meant
+            names = {str(one.folder) if one.name == folder.name else one.name for one in used.values()}
+            hint = f"in use: {', '.join(sorted(names))}" if used else "leave --data out"
+            raise UsageError(f"--data {folder.name}={path}: the suite '{folder.name}' is not used here", hint)
+    return found
+
+
 def _load(location: SuiteLocation, config: RunConfig) -> Suite:
     data = _data_by_folder(config.data).get(location.folder.resolve())
     suite = load_suite(location, data, chosen_split(location, config.split))
     for part, tasks in (("training", suite.train), ("held-out", suite.held_out)):
-        if not tasks:
+        if not tasks and not (part == "training" and suite.held_out_only):
             raise UsageError(f"suite {suite.name} has no {part} tasks", _why_empty(suite))
     return suite
 
@@ -249,18 +267,6 @@ def _why_empty(suite: Suite) -> str:
     if len(suite.train) + len(suite.held_out) > 1:
         return "all its rows are near-duplicates of one another, which stay in one part: add rows that differ"
     return "add rows to its data"
-
-
-def _learnt_from(specs: Sequence[ModelSpec]) -> dict[str, SuiteLocation]:
-    """The suites that models learn from or take examples from, by the models' names."""
-    learning = [spec for spec in specs if spec.file.train or spec.file.few_shot]
-    return {spec.name: find_suite(_training_suite_name(spec, specs)) for spec in learning}
-
-
-def _training_suite_name(spec: ModelSpec, specs: Sequence[ModelSpec]) -> str:
-    """A few-shot model takes its examples from where the first trained model of the run learns: both know the same."""
-    trainings = [other.file.train for other in ([spec] if spec.file.train else specs) if other.file.train]
-    return (trainings[0].suite if trainings else None) or spec.profile.file.training_suite
 
 
 def _measured_part(suite: Suite, config: RunConfig) -> tuple[Task, ...]:
@@ -289,7 +295,7 @@ def parse_data_options(options: Sequence[str]) -> dict[str, Path]:
         name, equals, path = option.partition("=")
         if not equals or not name or not path:
             raise UsageError(f"--data {option} is not SUITE=FILE", "for example --data html_alpaca=rows.jsonl")
-        if not Path(path).is_file():
+        if not Path(path).exists():
             near = [file.name for file in Path(path).parent.glob("*") if file.suffix in SUFFIXES]
             raise UsageError(f"there is no data file {path}", did_you_mean(Path(path).name, near) if near else "")
         if name in data and data[name] != Path(path):

@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
 
 from harness.generate.backend import SuiteQuestions
 from harness.pipeline.config import MeasuredSuite, RunPlan
@@ -14,10 +13,12 @@ from harness.pipeline.executor import Executor
 from harness.pipeline.model_under_test import ModelUnderTest
 from harness.progress import ProgressReporter
 from harness.runs.folder import RunFolder
-from harness.types import Completion, Row, Task
+from harness.runs.manifest import SelfTest
+from harness.runs.samples import RecordKey, SampleRecord
+from harness.types import Completion, Task
 
-Finished = Mapping[tuple[str, str, str, int], Row]
-"""The rows of the journal by suite, task, model and sample."""
+Finished = Mapping[RecordKey, SampleRecord]
+"""The rows of the journal."""
 
 
 @dataclass(frozen=True)
@@ -32,17 +33,17 @@ def measure(
     plan: RunPlan,
     candidates: Sequence[ModelUnderTest],
     journal: Journal,
-    trials: Mapping[str, Mapping[str, Any]],
+    self_tests: Mapping[str, SelfTest],
     executor: Executor,
     reporter: ProgressReporter,
-) -> list[Row]:
+) -> list[SampleRecord]:
     """Generate and score everything; rows that are in the journal with the same completion are kept."""
     seen = {candidate.generator.name: candidate.trained_on for candidate in candidates}
     executor.begin()
     answered = [
         (measured, executor.answers(_questions(measured, candidates, plan.config.fresh))) for measured in plan.measured
     ]
-    rows: list[Row] = []
+    rows: list[SampleRecord] = []
     for measured, answers in answered:
         controls = _controls(measured, plan.controls)
         samples = sum(candidate.generator.samples for candidate in candidates)
@@ -51,7 +52,7 @@ def measure(
         by_id = {task.id: task for task in measured.own}
         # controls go first, for they are there before any model is loaded
         work = ((by_id[done.task], done) for done in chain(controls, answers))
-        refused = trials[measured.suite.name]["refused"]
+        refused = self_tests[measured.suite.name].refused
         rows += _score(pending, pending.missing(work), refused, journal.folder, executor, reporter)
     return rows
 
@@ -78,28 +79,28 @@ class _PendingSamples:
     seen: Mapping[str, frozenset[str]]
     expected: int
     """How many rows are to be scored, as far as is known."""
-    kept: list[Row] = field(default_factory=list)
-    refused: deque[Row] = field(default_factory=deque)
+    kept: list[SampleRecord] = field(default_factory=list)
+    refused: deque[SampleRecord] = field(default_factory=deque)
     """Not yet in the journal."""
 
     def missing(self, work: Iterable[tuple[Task, Completion]]) -> Iterator[tuple[Task, Completion]]:
         """Yield what is to be scored."""
-        from harness.scoring.scorer import refuse
+        from harness.scoring.scorer import unscored
 
         for task, done in work:
-            row = self.finished.get((self.suite, task.id, done.model, done.sample))
-            if row is not None and row["completion"] == done.text and row["prompt_sha"] == task.prompt_sha:
+            row = self.finished.get(RecordKey(self.suite, task.id, done.model, done.sample))
+            if row is not None and row.completion == done.text and row.prompt_sha == task.prompt_sha:
                 self.kept.append(row)
             elif task.prompt_sha in self.seen.get(done.model, frozenset()):
-                self.refused.append(refuse(task, self.suite, done, "the model was trained on this row"))
+                self.refused.append(unscored(self.suite, task, done, "the model was trained on this row"))
             elif done.unanswered:
-                self.refused.append(refuse(task, self.suite, done, done.unanswered))
+                self.refused.append(unscored(self.suite, task, done, done.unanswered))
             else:
                 yield task, done
                 continue
             self.expected -= 1
 
-    def take_refused(self) -> list[Row]:
+    def take_refused(self) -> list[SampleRecord]:
         """Return the refused rows that came since the last call."""
         return [self.refused.popleft() for _ in range(len(self.refused))]
 
@@ -111,11 +112,11 @@ def _score(
     folder: RunFolder,
     executor: Executor,
     reporter: ProgressReporter,
-) -> list[Row]:
-    fresh_rows: list[Row] = []
+) -> list[SampleRecord]:
+    fresh_rows: list[SampleRecord] = []
     with reporter.stage(f"checking and rendering {pending.suite}", pending.expected) as stage:
 
-        def keep(rows: list[Row]) -> None:
+        def keep(rows: list[SampleRecord]) -> None:
             if rows:
                 folder.append(rows)
                 fresh_rows.extend(rows)

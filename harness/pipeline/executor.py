@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
-from harness.generate.backend import Answer, GenerationRequests, StoredBackend, SuiteQuestions
+from harness.generate.backend import Answer, GenerationRequests, PromptT, StoredBackend, SuiteQuestions
 from harness.generate.transformers.decoder_verdict import Verdict
 from harness.generate.transformers.generator import Generator
 from harness.model.load import Precision, choose_precision
-from harness.model.profile_schema import DType, Quantization
+from harness.model.profile_schema import DType
+from harness.runs.samples import SampleRecord
+from harness.runs.schema import JsonObject
 from harness.storage.cache import cache_folder
-from harness.types import Completion, Row, Task
+from harness.types import Completion, Quantization, Task
 
 if TYPE_CHECKING:
     from harness.cluster.executor import RayExecutor
@@ -39,7 +41,7 @@ class Executor(Protocol):
     def begin(self) -> None:
         """Called when training is over and the measuring begins."""
 
-    def decode(self, backend: StoredBackend[Any], wanted: GenerationRequests[Any]) -> Iterator[Answer]:
+    def decode(self, backend: StoredBackend[PromptT], wanted: GenerationRequests[PromptT]) -> Iterator[Answer]:
         """Yield a model's answers to what is not in the store."""
 
     def answers(self, questions: Iterable[SuiteQuestions]) -> Iterable[Completion]:
@@ -52,7 +54,7 @@ class Executor(Protocol):
         refused: Mapping[str, str],
         write_shot: ShotWriter,
         on_page: Callable[[], None],
-    ) -> Iterator[list[Row]]:
+    ) -> Iterator[list[SampleRecord]]:
         """Yield the finished rows of a suite as they come, in any order.
 
         Args:
@@ -63,7 +65,7 @@ class Executor(Protocol):
             on_page: Called after each page.
         """
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> JsonObject:
         """Return what the manifest says of it."""
 
 
@@ -110,7 +112,7 @@ class LocalExecutor:
     def begin(self) -> None:
         """Nothing is to be made ready: browsers start with the first page."""
 
-    def decode(self, backend: StoredBackend[Any], wanted: GenerationRequests[Any]) -> Iterator[Answer]:
+    def decode(self, backend: StoredBackend[PromptT], wanted: GenerationRequests[PromptT]) -> Iterator[Answer]:
         """Let the model decode in this process."""
         return backend.decode(wanted)
 
@@ -139,7 +141,7 @@ class LocalExecutor:
         refused: Mapping[str, str],
         write_shot: ShotWriter,
         on_page: Callable[[], None],
-    ) -> Iterator[list[Row]]:
+    ) -> Iterator[list[SampleRecord]]:
         """Yield finished rows, a chunk at a time; the browsers stay open for the next suite."""
         from harness.render import Renderer
         from harness.scoring.scorer import Scorer
@@ -148,6 +150,6 @@ class LocalExecutor:
             self._renderer = self._open.enter_context(Renderer(cache_dir=cache_folder("renders")))
         return Scorer(suite, self._renderer, write_shot, refused).rows(work, on_page)
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> JsonObject:
         """Return the executor's name."""
         return {"name": "local"}

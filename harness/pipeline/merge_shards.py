@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from harness.errors import UsageError
 from harness.pipeline.results import write_answer, write_rows
 from harness.runs.cost import answering_cost
-from harness.runs.folder import REPORTS_FOLDER, RunFolder, row_key
-from harness.runs.schema import upgraded
+from harness.runs.folder import MANIFEST_FILE, REPORTS_FOLDER, SAMPLES_FILE, RunFolder
+from harness.runs.manifest import Manifest, ShardEntry
+from harness.runs.read import read_manifest, read_run
+from harness.runs.run import Run
+from harness.runs.samples import RecordKey, SampleRecord
 from harness.runs.shard import Shard, shard_folders
-from harness.storage.jsonl import read_lines
-from harness.types import Row
 
 
 def merge_shards(name: str, reports: Path = REPORTS_FOLDER) -> Path | None:
@@ -30,15 +29,15 @@ def merge_shards(name: str, reports: Path = REPORTS_FOLDER) -> Path | None:
     if not folders:
         return None
     _complete(name, folders)
-    manifests = {shard: _manifest(shard, folder) for shard, folder in folders.items()}
-    _of_one_run(name, manifests)
-    tasks = read_lines(next(iter(folders.values())) / "tasks.jsonl")
-    rows = _rows(folders)
+    _of_one_run(name, {shard: _manifest(shard, folder) for shard, folder in folders.items()})
+    runs = {shard: read_run(folder) for shard, folder in folders.items()}
+    tasks = list(next(iter(runs.values())).tasks.values())
+    rows = _rows(runs)
     with RunFolder(name, reports) as whole:
         for folder in folders.values():
             if (folder / "shots").is_dir():
                 shutil.copytree(folder / "shots", whole.path / "shots", dirs_exist_ok=True)
-        manifest = _merged(name, list(manifests.values()), rows)
+        manifest = _merged(name, [run.manifest for run in runs.values()], rows)
         write_answer(whole, manifest, tasks, write_rows(whole, manifest, tasks, rows))
         return whole.path
 
@@ -57,69 +56,65 @@ def _complete(name: str, folders: Mapping[Shard, Path]) -> None:
         raise UsageError(f"the run {name} lacks the shard {words}", "run it, or copy its folder here")
 
 
-def _manifest(shard: Shard, folder: Path) -> dict[str, Any]:
-    try:
-        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        manifest = {}
-    manifest = upgraded(manifest, folder / "manifest.json")
-    if not manifest.get("finished") or not (folder / "samples.jsonl").exists():
-        raise UsageError(f"the shard {shard} has not finished", "run it again: it goes on where it was")
+def _manifest(shard: Shard, folder: Path) -> Manifest:
+    if not (folder / MANIFEST_FILE).is_file() or not (folder / SAMPLES_FILE).is_file():
+        raise _unfinished(shard)
+    manifest = read_manifest(folder)
+    if not manifest.finished:
+        raise _unfinished(shard)
     return manifest
 
 
-def _of_one_run(name: str, manifests: Mapping[Shard, Mapping[str, Any]]) -> None:
+def _unfinished(shard: Shard) -> UsageError:
+    return UsageError(f"the shard {shard} has not finished", "run it again: it goes on where it was")
+
+
+def _of_one_run(name: str, manifests: Mapping[Shard, Manifest]) -> None:
     first, *others = manifests.items()
     for shard, manifest in others:
-        if manifest["deciding"] != first[1]["deciding"]:
-            differs = [part for part in ("models", "suites", "tools") if _decides(manifest, first[1], part)]
+        if manifest.deciding != first[1].deciding:
+            sides = [_bare(side) for side in (manifest, first[1])]
+            differs = [part for part in sides[0] if sides[0][part] != sides[1][part]]
             raise UsageError(
                 f"the shards {first[0]} and {shard} of {name} differ in {' and '.join(differs) or 'their scorers'}",
                 "measure them with the same adapter, data, browser and versions",
             )
 
 
-def _decides(left: Mapping[str, Any], right: Mapping[str, Any], part: str) -> bool:
-    def bare(entries: Mapping[str, Any]) -> dict[str, Any]:
-        apart = ("training", "cost", "batch_size", "decoding", "batch_check", "leakage")
-        return {
-            name: {key: value for key, value in entry.items() if key not in apart}
-            if isinstance(entry, Mapping)
-            else entry
-            for name, entry in entries.items()
-        }
-
-    return bare(left[part]) != bare(right[part])
+def _bare(manifest: Manifest) -> dict[str, object]:
+    """Return what decides a run's rows, without what a part of it says of itself."""
+    models = {name: entry.model_dump(exclude=_OF_A_PART) for name, entry in manifest.models.items()}
+    suites = {name: entry.model_dump(exclude={"leakage"}) for name, entry in manifest.suites.items()}
+    return {"models": models, "suites": suites, "tools": manifest.tools}
 
 
-def _rows(folders: Mapping[Shard, Path]) -> list[Row]:
-    rows: dict[tuple[str, str, str, int], Row] = {}
-    for shard, folder in folders.items():
-        for line in read_lines(folder / "samples.jsonl"):
-            row = upgraded(line, folder / "samples.jsonl")
-            if row_key(row) in rows:
-                raise UsageError(f"the shard {shard} holds task {row['task']} again", "remove its folder, run it again")
-            rows[row_key(row)] = row
+_OF_A_PART = {"training", "cost", "batch_size", "decoding", "batch_check"}
+
+
+def _rows(runs: Mapping[Shard, Run]) -> list[SampleRecord]:
+    rows: dict[RecordKey, SampleRecord] = {}
+    for shard, run in runs.items():
+        for row in run.rows:
+            if row.key in rows:
+                raise UsageError(f"the shard {shard} holds task {row.task} again", "remove its folder, run it again")
+            rows[row.key] = row
     return list(rows.values())
 
 
-def _merged(name: str, manifests: Sequence[Mapping[str, Any]], rows: Sequence[Row]) -> dict[str, Any]:
+def _merged(name: str, manifests: Sequence[Manifest], rows: Sequence[SampleRecord]) -> Manifest:
     """Return the manifest of the whole: the first part's, with the time and cost of all."""
-    merged = json.loads(json.dumps(manifests[0]))
-    merged |= {
-        "run": name,
-        "shard": None,
-        "started": min(manifest["started"] for manifest in manifests),
-        "finished": max(manifest["finished"] for manifest in manifests),
-        "shards": [
-            {"shard": part["shard"], "hardware": part["hardware"], "finished": part["finished"]} for part in manifests
-        ],
-    }
-    for model, entry in merged["models"].items():
-        if entry["cost"] is not None:
-            peaks = [manifest["models"][model]["cost"]["peak_memory_bytes"] for manifest in manifests]
-            entry["cost"] = answering_cost(
-                (row for row in rows if row["model"] == model),
-                max((peak for peak in peaks if peak is not None), default=None),
-            )
-    return dict(merged)
+    models = dict(manifests[0].models)
+    for model, entry in models.items():
+        if entry.cost is not None:
+            costs = [manifest.models[model].cost for manifest in manifests]
+            peaks = [cost.peak_memory_bytes for cost in costs if cost and cost.peak_memory_bytes is not None]
+            own = (row for row in rows if row.model == model)
+            models[model] = entry.with_(cost=answering_cost(own, max(peaks, default=None)))
+    return manifests[0].with_(
+        run=name,
+        shard=None,
+        started=min(manifest.started or "" for manifest in manifests),
+        finished=max(manifest.finished or "" for manifest in manifests),
+        shards=[ShardEntry(shard=m.shard, hardware=m.hardware, finished=m.finished) for m in manifests],
+        models=models,
+    )

@@ -14,7 +14,7 @@ from harness.generate.vllm_engine import EngineDecoding
 from harness.model.identity import adapter_hashes
 from harness.model.load import LoadedModel, Precision, choose_precision, load_model, renderer_for
 from harness.model.profile import ModelSpec, base_weights
-from harness.model.profile_schema import DType, Quantization, Training, Weights
+from harness.model.profile_schema import DType, Training, Weights
 from harness.model.prompt import PromptRenderer, few_shot_examples
 from harness.model.reach import UNKNOWN_LIMIT, Reach
 from harness.pipeline.answer_limits import AnswerLimits
@@ -29,7 +29,7 @@ from harness.train.job import TrainingJob
 from harness.train.memory_plan import fitting_layout
 from harness.train.settings import check_names
 from harness.train.sft import train_adapter
-from harness.types import Suite, Task
+from harness.types import Quantization, Suite, Task
 
 
 def prepare(

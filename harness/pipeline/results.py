@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from harness.runs.folder import RunFolder, row_key
-from harness.types import Row
+from harness.runs.folder import MANIFEST_FILE, SAMPLES_FILE, SUMMARY_FILE, TASKS_FILE, RunFolder
+from harness.runs.manifest import Manifest
+from harness.runs.samples import SampleRecord, TaskRecord
+from harness.runs.summary import Summary
 
 
 def write_rows(
-    folder: RunFolder, manifest: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]], rows: Sequence[Row]
-) -> list[Row]:
+    folder: RunFolder, manifest: Manifest, tasks: Sequence[TaskRecord], rows: Sequence[SampleRecord]
+) -> list[SampleRecord]:
     """Write tasks, rows and the finished manifest; return the rows in the order in which they were written."""
-    ordered = sorted(rows, key=row_key)
-    folder.write_lines("tasks.jsonl", tasks)
-    folder.write_lines("samples.jsonl", ordered)
-    folder.write_json("manifest.json", manifest)
+    ordered = sorted(rows, key=lambda row: row.key)
+    folder.write_lines(TASKS_FILE, tasks)
+    folder.write_lines(SAMPLES_FILE, ordered)
+    folder.write(MANIFEST_FILE, manifest)
     return ordered
 
 
 def write_answer(
-    folder: RunFolder, manifest: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]], rows: Sequence[Row]
-) -> dict[str, Any]:
+    folder: RunFolder, manifest: Manifest, tasks: Sequence[TaskRecord], rows: Sequence[SampleRecord]
+) -> Summary:
     """Compare the rows that `write_rows` has written; write and return the summary, write the report."""
     from harness.compare import Described, summarise
     from harness.report import write_index, write_report
@@ -30,16 +31,12 @@ def write_answer(
 
     summary = summarise(
         rows,
-        manifest["scorers"],
-        tasks={(task["suite"], task["task"]): task for task in tasks},
-        pairs=pairs_to_compare(manifest["models"]),
-        about=Described(
-            manifest["models"],
-            manifest["suites"],
-            {name: suite["leakage"]["flagged"] for name, suite in manifest["suites"].items()},
-        ),
+        manifest.scorers,
+        tasks={task.key: task for task in tasks},
+        pairs=pairs_to_compare(manifest.models),
+        about=Described(manifest.models, manifest.suites, manifest.flagged),
     )
-    folder.write_json("summary.json", summary)
+    folder.write(SUMMARY_FILE, summary)
     write_report(folder.path)
     write_index(folder.path.parent)
     return summary

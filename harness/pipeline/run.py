@@ -4,28 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from harness.generate.transformers.decoder_verdict import Verdict
 from harness.generate.transformers.generator import Generator
 from harness.model.profile import base_weights
-from harness.pipeline.answer_limits import suite_reach
 from harness.pipeline.batch_invariance import check_batches
 from harness.pipeline.config import RunConfig, RunPlan, resolve
 from harness.pipeline.evaluate import Journal, measure
 from harness.pipeline.executor import open_executor
-from harness.pipeline.manifest import build_manifest, deciding_part, model_entry
+from harness.pipeline.manifest import build_manifest, deciding_part, finished_manifest, model_entry
 from harness.pipeline.model_under_test import ModelUnderTest
 from harness.pipeline.prepare import prepare
-from harness.pipeline.suite_records import compare_parts, task_lines
+from harness.pipeline.suite_records import compare_parts, task_records
 from harness.processes import refuse_many
 from harness.progress import ProgressReporter
-from harness.runs.folder import REPORTS_FOLDER, RunFolder, check_run_folder, row_key
+from harness.runs.folder import REPORTS_FOLDER, RunFolder, check_run_folder
+from harness.runs.manifest import Manifest, SelfTest
+from harness.runs.samples import SampleRecord
 from harness.train.model_card import base_on_the_hub, write_card
-from harness.types import Row
 
 
 def run(config: RunConfig, reporter: ProgressReporter | None = None, reports: Path = REPORTS_FOLDER) -> Path:
@@ -56,32 +54,35 @@ def carry_out(plan: RunPlan, reporter: ProgressReporter, reports: Path = REPORTS
     reporter.say(f"profile {profile.name}: {profile.why}")
     with RunFolder(plan.run_name, reports) as folder, open_executor(config, reporter) as executor:
         reporter.say(f"run {folder.name}")
+        reporter.say(plan.what_is_learnt())
+        for note in plan.notes:
+            reporter.say(note)
         for part in plan.measured:
             for note in part.suite.notes:
                 reporter.say(f"{part.suite.name}: {note}")
         shifts = compare_parts(plan, reporter)
         candidates = proved(prepare(plan, reporter, executor.precision), reporter, executor.decoder)
-        trials = _self_test(plan, reporter)
-        manifest = build_manifest(plan, [model_entry(candidate) for candidate in candidates], trials)
-        for name, entry in manifest["suites"].items():
-            entry |= {"shift": shifts[name], "reach": suite_reach([one.limits for one in candidates], name)}
-        manifest["executor"] = executor.record()
-        finished = {row_key(row): row for row in folder.begin(manifest, deciding_part(manifest))}
-        rows = measure(plan, candidates, Journal(folder, finished), trials, executor, reporter)
-        manifest["models"] |= dict(model_entry(candidate, rows) for candidate in candidates)
-        for name, check in check_batches(plan, candidates, rows, executor, reporter).items():
-            manifest["models"][name]["batch_check"] = check
+        self_tests = _self_test(plan, reporter)
+        manifest = build_manifest(plan, candidates, self_tests, shifts, executor.record())
+        manifest, records = folder.begin(manifest, deciding_part(manifest))
+        journal = Journal(folder, {record.key: record for record in records})
+        rows = measure(plan, candidates, journal, self_tests, executor, reporter)
+        entries = [model_entry(candidate, rows) for candidate in candidates]
+        checks = check_batches(plan, candidates, rows, executor, reporter)
+        manifest = finished_manifest(
+            manifest, ((name, entry.with_(batch_check=checks.get(name))) for name, entry in entries)
+        )
         return _finish(plan, candidates, folder, manifest, rows, reporter)
 
 
-def _self_test(plan: RunPlan, reporter: ProgressReporter) -> dict[str, dict[str, Any]]:
+def _self_test(plan: RunPlan, reporter: ProgressReporter) -> dict[str, SelfTest]:
     """Let every metric prove itself on perturbed references of each suite before its numbers are given."""
     from harness.render import Renderer
     from harness.render.tasks import render_task_pages
     from harness.scoring.selftest import RUN_RENDERED, self_test
     from harness.storage.cache import cache_folder
 
-    trials = {}
+    found = {}
     with (
         Renderer(cache_dir=cache_folder("renders")) as renderer,
         reporter.stage("metrics prove themselves on perturbed references", len(plan.measured)) as stage,
@@ -89,9 +90,9 @@ def _self_test(plan: RunPlan, reporter: ProgressReporter) -> dict[str, dict[str,
         render = partial(render_task_pages, renderer)
         for measured in plan.measured:
             report = self_test(measured.tasks, render=render, rendered=RUN_RENDERED)
-            trials[measured.suite.name] = report.as_dict()
+            found[measured.suite.name] = report
             stage.advance("all hold" if not report.refused else f"refused: {', '.join(report.refused)}")
-    return trials
+    return found
 
 
 def proved(
@@ -129,8 +130,8 @@ def _finish(
     plan: RunPlan,
     candidates: Sequence[ModelUnderTest],
     folder: RunFolder,
-    manifest: dict[str, Any],
-    rows: list[Row],
+    manifest: Manifest,
+    rows: list[SampleRecord],
     reporter: ProgressReporter,
 ) -> Path:
     """Write the run's files, the comparison and the report, and print the answer.
@@ -140,10 +141,9 @@ def _finish(
     from harness.pipeline.results import write_answer, write_rows
     from harness.report import print_report
 
-    manifest["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
     shard = plan.config.shard
     with reporter.stage("comparing and reporting" if shard is None else "writing the rows"):
-        tasks = list(task_lines(plan.measured))
+        tasks = list(task_records(plan.measured))
         ordered = write_rows(folder, manifest, tasks, rows)
         if shard is None:
             summary = write_answer(folder, manifest, tasks, ordered)
@@ -151,10 +151,9 @@ def _finish(
                 if candidate.trained is not None:
                     base = base_on_the_hub(base_weights(candidate.spec.profile))
                     write_card(candidate.trained.folder, candidate.generator.name, base, manifest, summary)
-    for name, entry in manifest["models"].items():
-        price = (entry["cost"] or {}).get("price")
-        if price:
-            reporter.say(f"{name} cost {price['amount']:.4f} {price['currency']}")
+    for name, entry in manifest.models.items():
+        if entry.cost and entry.cost.price:
+            reporter.say(f"{name} cost {entry.cost.price.amount:.4f} {entry.cost.price.currency}")
     if shard is None:
         print_report(folder.path, reporter.console)
     else:

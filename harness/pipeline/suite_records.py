@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Any
 
 from harness.pipeline.config import MeasuredSuite, RunPlan
 from harness.progress import ProgressReporter
-from harness.runs.schema import SCHEMA
+from harness.runs.manifest import ShiftEntry
+from harness.runs.samples import TaskRecord
 from harness.suite.leakage import first_of_group
 from harness.suite.shift import shift
 
 
-def compare_parts(plan: RunPlan, reporter: ProgressReporter) -> dict[str, dict[str, Any] | None]:
+def compare_parts(plan: RunPlan, reporter: ProgressReporter) -> dict[str, ShiftEntry | None]:
     """Compare the rows that models learn from with each suite's held-out ones; say so where they are of other kinds.
 
     These are the suite's own training rows, unless this run trains, and on another suite alone.
     """
     learnt_from = [plan.learns_from[spec.name] for spec in plan.specs if spec.file.train]
-    found: dict[str, dict[str, Any] | None] = {}
+    found: dict[str, ShiftEntry | None] = {}
     for part in plan.measured:
         suite = part.suite
         learnt = suite if suite in learnt_from or not learnt_from else learnt_from[0]
@@ -27,25 +27,24 @@ def compare_parts(plan: RunPlan, reporter: ProgressReporter) -> dict[str, dict[s
         if compared is not None and compared.told_apart:
             trained = "" if learnt is suite else f", trained on {learnt.name}"
             reporter.say(f"{suite.name}{trained}: {compared}")
-        found[suite.name] = compared.as_dict() | {"training": learnt.name} if compared else None
+        found[suite.name] = ShiftEntry(**compared.as_dict(), training=learnt.name) if compared else None
     return found
 
 
-def task_lines(measured: Sequence[MeasuredSuite]) -> Iterator[dict[str, Any]]:
+def task_records(measured: Sequence[MeasuredSuite]) -> Iterator[TaskRecord]:
     """Yield the lines of tasks.jsonl; near-duplicates among the measured tasks of a suite have one `group`."""
     group = {part.suite.name: first_of_group(part.tasks) for part in measured}
     for part, task in chain.from_iterable(((part, task) for task in part.tasks) for part in measured):
-        yield {
-            "schema": SCHEMA,
-            "suite": part.suite.name,
-            "task": task.id,
-            "group": group[part.suite.name][task.id],
-            "prompt": task.prompt,
-            "input": task.input,
-            "reference": task.reference,
-            "category": task.category,
-            "difficulty": task.difficulty,
-            "scope": task.scope,
-            "ignore": sorted(task.ignore),
-            "prompt_sha": task.prompt_sha,
-        }
+        yield TaskRecord(
+            suite=part.suite.name,
+            task=task.id,
+            group=group[part.suite.name][task.id],
+            prompt=task.prompt,
+            input=task.input,
+            reference=task.reference,
+            category=task.category,
+            difficulty=task.difficulty,
+            scope=task.scope,
+            ignore=tuple(sorted(task.ignore)),
+            prompt_sha=task.prompt_sha,
+        )

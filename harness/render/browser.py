@@ -18,7 +18,8 @@ from harness.errors import HarnessError
 from harness.storage.variables import folder_variable, variable
 
 INSTALL_HINT = (
-    "install one with `apt-get install chromium-headless-shell` or `playwright install chromium --only-shell`"
+    "install one with `html-harness setup`, or by hand with `apt-get install chromium-headless-shell` or "
+    "`playwright install chromium --only-shell`"
 )
 _ON_PATH = (
     "chromium-headless-shell",
@@ -42,11 +43,6 @@ class BrowserChoice:
     name: str
     version: str
     why: str
-
-    @property
-    def headless_shell(self) -> bool:
-        """Whether this is the headless shell, which renders about twice as fast as the full browser."""
-        return "headless" in self.name
 
 
 @functools.cache

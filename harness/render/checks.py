@@ -1,4 +1,4 @@
-"""Runs task checks on a loaded page. The vocabulary is that of `harness.suite.checks`; nothing here waits long."""
+"""Runs task checks on a loaded page. The vocabulary is that of `harness.metrics.checks`; nothing here waits long."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from harness.metrics.checks import LOCATORS, as_pattern, regex
 from harness.render.settings import Deadlines
-from harness.suite.checks import LOCATORS, as_pattern, regex
 from harness.types import CheckResult
 
 if TYPE_CHECKING:

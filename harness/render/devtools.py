@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import psutil
+from harness.render import processes
 
 Event = Callable[[str, Mapping[str, Any]], None]
 """Called with an event's method and parameters."""
@@ -132,49 +132,15 @@ class Connection(asyncio.Protocol):
 
     async def close(self, patience: float) -> None:
         """End the browser within `patience` seconds, by force if need be, and leave no process of it."""
-        family = [*self.family()]
+        family = processes.family(self.pid)
         with contextlib.suppress(TimeoutError, DevToolsError):
             await asyncio.wait_for(self.post("Browser.close"), patience)
         self.alive = False
         for transport in (self._writer, self._reader):
             if transport is not None:
                 transport.close()
-        await asyncio.to_thread(_end, family, patience)
+        await asyncio.to_thread(processes.end, family, patience)
 
     def kill(self) -> None:
         """Kill the browser with all its processes at once."""
-        for process in self.family():
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-
-    def family(self) -> list[psutil.Process]:
-        """Return the browser's living processes, itself first."""
-        with contextlib.suppress(psutil.Error):
-            browser = psutil.Process(self.pid)
-            return [browser, *browser.children(recursive=True)]
-        return []
-
-
-class Session:
-    """One attached target, as `harness.render.measurements.PageMeasurer` wants it."""
-
-    def __init__(self, connection: Connection, number: str) -> None:
-        self._connection = connection
-        self.number = number
-
-    async def send(self, method: str, parameters: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Send a command to the target and return its answer.
-
-        Raises:
-            DevToolsError: it was refused, or the browser is gone.
-        """
-        return await self._connection.post(method, parameters, self.number)
-
-
-def _end(processes: list[psutil.Process], patience: float) -> None:
-    """Wait for processes to end, then kill the rest."""
-    _, alive = psutil.wait_procs(processes, timeout=patience)
-    for process in alive:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
-    psutil.wait_procs(alive, timeout=3)
+        processes.kill(processes.family(self.pid))

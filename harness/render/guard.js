@@ -33,6 +33,7 @@
     }
   };
   guard(START);
+  if (globalThis.ServiceWorkerContainer) ServiceWorkerContainer.prototype.register = async () => {};
   if (!globalThis.Worker) return;
   // Only blob: and data: workers can start at all without a network; theirs is a world of its own, guarded likewise.
   let left = 2;

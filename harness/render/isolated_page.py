@@ -1,28 +1,28 @@
-"""One page, from its loading to its measured `Rendering`."""
+"""The careful way: one page in a browser context and a process of its own, driven by Playwright."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from harness.render import pixels
-from harness.render.assemble import assemble
 from harness.render.checks import CheckRunner, failed_checks
-from harness.render.measurements import MeasureFailed, PageMeasurer, script
-from harness.render.outcome import Facts, oversize
+from harness.render.measurements import PageMeasurer, script
 from harness.render.page_events import PageEventRecorder, origin
 from harness.render.settings import (
+    COLOR_SCHEME,
     DESKTOP_WIDTH,
-    MAX_ELEMENTS,
-    PHONE_WIDTH,
+    FORCED_COLORS,
+    LOCALE,
+    REDUCED_MOTION,
+    TIME_ZONE,
     VIEWPORT_HEIGHT,
     RenderRequest,
     RenderSettings,
 )
+from harness.render.visit import Stalled, TooLarge, Visit, answer
 from harness.types import CheckResult, Rendering
 
 if TYPE_CHECKING:
@@ -31,16 +31,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Stalled(Exception):
-    """A page did not answer in time; the message says during what."""
-
-
 class BrowserGone(Exception):
     """The browser died or does not answer: never the page's outcome by itself."""
 
 
 class IsolatedPage:
-    """Opens one page in a context of its own, measures it, and runs its task checks."""
+    """Opens one page in a context of its own, has it measured, and runs its task checks."""
 
     def __init__(
         self,
@@ -48,22 +44,29 @@ class IsolatedPage:
         request: RenderRequest,
         settings: RenderSettings,
         kill: Callable[[], None],
-        patience: float | None = None,
+        patience: float,
     ) -> None:
-        """`patience` in seconds takes the place of `Deadlines.page` where some of that is spent already."""
+        """`patience` is how many seconds are left for all but the task checks."""
         self._browser = browser
         self._kill = kill
         self._request = request
         self._settings = settings
         self._limits = settings.deadlines
-        self._patience = settings.deadlines.page if patience is None else patience
+        self._patience = patience
         self._context: BrowserContext | None = None
-        self._events = PageEventRecorder(origin(request), request.html, kill)
-        self._facts = Facts()
-        self._parts: dict[str, Any] = {}
-        self._axe_failed = ""
-        self._now: tuple[Page, PageMeasurer] | None = None
-        self._pictures: dict[str, asyncio.Task[pixels.Picture]] = {}
+        self._begin()
+
+    def _begin(self) -> None:
+        self._page: Page | None = None
+        self._measurer: PageMeasurer | None = None
+        self._events = PageEventRecorder(origin(self._request), self._request.html, self._kill)
+        self.heard = self._events.heard
+
+    @property
+    def measurer(self) -> PageMeasurer:
+        """What asks the page, once it is open."""
+        assert self._measurer is not None
+        return self._measurer
 
     async def run(self) -> Rendering:
         """Return what was measured; whatever the page does, this ends within the deadlines.
@@ -71,38 +74,21 @@ class IsolatedPage:
         Raises:
             BrowserGone: the browser died under the page.
         """
+        visit = Visit(self._request, self._settings)
         try:
-            return await self._run()
+            await self._open()
+            await self._measure(visit)
+            rendering = await visit.rendering(self.heard, self._events.url)
         finally:
-            for task in self._pictures.values():
-                task.cancel()
-
-    async def _run(self) -> Rendering:
-        started = time.perf_counter()
-        self._facts.too_large = oversize(self._request.html)
-        if self._facts.too_large:
-            return await self._rendering(started)
-        page, measurer = await self._open()
-        try:
-            async with asyncio.timeout(self._patience):
-                await self._measure(page, measurer)
-        except TimeoutError:
-            if "phone" in self._parts:
-                self._axe_failed = "accessibility not measured: no time was left"
-            else:
-                self._facts.timeout = f"no end within {self._patience:.3g} s"
-        except Stalled as stalled:
-            self._facts.timeout = str(stalled)
-        rendering = await self._rendering(started)
-        if self._request.checks:
-            if rendering.outcome in ("crash", "timeout", "too-large"):
-                checks = failed_checks(self._request.checks, f"the page's outcome is {rendering.outcome}")
-            else:
-                checks = await self._check(
-                    reuse=rendering.outcome not in ("navigated-away", "unscored") and not self._axe_failed
-                )
-            rendering = replace(rendering, checks=checks)
-        return replace(rendering, seconds=time.perf_counter() - started)
+            visit.end()
+        if not self._request.checks:
+            return rendering
+        if rendering.outcome in ("crash", "timeout", "too-large"):
+            checks = failed_checks(self._request.checks, f"the page's outcome is {rendering.outcome}")
+        else:
+            reuse = rendering.outcome not in ("navigated-away", "unscored") and not visit.axe_failed
+            checks = await self._check(reuse)
+        return replace(rendering, checks=checks, seconds=visit.seconds)
 
     async def close(self) -> None:
         """Close the context, which kills the page's process even where it hangs.
@@ -118,16 +104,46 @@ class IsolatedPage:
         except Exception as error:
             raise BrowserGone(f"closing the page: {_first_line(error)}") from error
 
-    async def _open(self) -> tuple[Page, PageMeasurer]:
+    async def load(self) -> dict[str, Any]:
+        """Load the document, and return what was measured when it had settled.
+
+        A page that writes or navigates itself anew destroys the isolated world; then the new document is waited for.
+
+        Raises:
+            Stalled: it was not there or did not answer in time.
+        """
+        assert self._page is not None
+        limits = self._limits
+        try:
+            async with asyncio.timeout(limits.load):
+                await self._page.goto(self._events.url, wait_until="commit", timeout=0)
+        except TimeoutError:
+            raise Stalled(f"no document within {limits.load:g} s") from None
+        end = time.monotonic() + limits.load
+        for last in (False, False, False, True):
+            try:
+                await answer(self.measurer.enter(), limits.load, "loading")
+                await answer(self.measurer.measure("ready"), max(0.1, end - time.monotonic()), "loading")
+                return await answer(self.measurer.measure("settle"), limits.measure, "measuring")
+            except Stalled:
+                raise
+            except Exception as error:
+                if not self._replaced(error):
+                    raise
+                if last or time.monotonic() > end:
+                    raise Stalled("its document is replaced again and again") from None
+        raise AssertionError("unreachable")
+
+    async def _open(self) -> Page:
         context = await self._own(
             self._browser.new_context(
                 viewport={"width": DESKTOP_WIDTH, "height": VIEWPORT_HEIGHT},
                 device_scale_factor=1,
-                locale="en-US",
-                timezone_id="UTC",
-                color_scheme="light",
-                reduced_motion="reduce",
-                forced_colors="none",
+                locale=LOCALE,
+                timezone_id=TIME_ZONE,
+                color_scheme=COLOR_SCHEME,
+                reduced_motion=REDUCED_MOTION,
+                forced_colors=FORCED_COLORS,
                 service_workers="block",
                 offline=True,
                 accept_downloads=False,
@@ -137,13 +153,14 @@ class IsolatedPage:
         )
         self._context = context
         await self._own(self._events.attach(context), "routing")
-        page = await self._own(context.new_page(), "opening a page")
+        self._page = page = await self._own(context.new_page(), "opening a page")
         self._events.watch(page)
         cdp = await self._own(context.new_cdp_session(page), "opening a session")
+        self._measurer = PageMeasurer(cdp, self._limits)
+        await self._own(self.measurer.set_fonts(), "preparing the page")
         # Scripts see one clock; it is set before any script of any document.
         await self._own(page.add_init_script(script("guard.js")), "preparing the page")
-        self._now = page, PageMeasurer(cdp, self._limits)
-        return self._now
+        return page
 
     async def _own(self, step: Awaitable[T], what: str) -> T:
         """Await a step that concerns the browser, not yet the page."""
@@ -152,138 +169,76 @@ class IsolatedPage:
         except Exception as error:
             raise BrowserGone(f"{what}: {_first_line(error)}") from error
 
-    async def _measure(self, page: Page, measurer: PageMeasurer) -> None:
-        limits = self._limits
-        try:
-            await self._load(page)
-            self._parts["desktop"] = measured = await self._ready(measurer)
-            if measured["elements"] > MAX_ELEMENTS:
-                self._facts.too_large = f"{measured['elements']} elements"
-                return
-            await self._shoot(measurer, "desktop", DESKTOP_WIDTH)
-            await self._page(measurer.resize(PHONE_WIDTH), limits.measure, "resizing")
-            self._parts["phone"] = await self._page(measurer.measure("geometry"), limits.measure, "measuring")
-            await self._shoot(measurer, "phone", PHONE_WIDTH)
-            if self._settings.axe:
-                await self._accessibility(measurer)
-        except _Destroyed:
-            self._facts.left_for = "another document"
-        except _Ended:
-            pass
+    async def _measure(self, visit: Visit) -> None:
+        """Measure what can be measured, and record in the visit's facts why that ended early.
 
-    async def _accessibility(self, measurer: PageMeasurer) -> None:
-        """Run axe, last of all: where it takes too long or fails, only its own result is missing."""
-        await self._page(measurer.resize(DESKTOP_WIDTH), self._limits.measure, "resizing")
-        try:
-            async with asyncio.timeout(self._limits.axe):
-                self._parts["accessibility"] = await measurer.accessibility()
-        except TimeoutError:
-            self._axe_failed = f"accessibility not measured: no answer within {self._limits.axe:g} s"
-        except MeasureFailed as failed:
-            self._axe_failed = f"accessibility not measured: {failed}"
-        except Exception as error:
-            self._ended(error)
-
-    async def _load(self, page: Page) -> None:
-        from playwright.async_api import TimeoutError as PlaywrightTimeout
-
-        try:
-            async with asyncio.timeout(self._limits.load):
-                await page.goto(self._events.url, wait_until="commit", timeout=self._limits.load * 1000)
-        except (PlaywrightTimeout, TimeoutError):
-            raise Stalled(f"no document within {self._limits.load:g} s") from None
-        except Exception as error:
-            self._ended(error)
-
-    async def _ready(self, measurer: PageMeasurer) -> dict[str, Any]:
-        """Wait until the document is loaded and settled, and return what was measured then.
-
-        A page that writes or navigates itself anew destroys the isolated world; then the new document is waited for.
+        Raises:
+            BrowserGone: the browser is to blame.
         """
-        end = time.monotonic() + self._limits.load
-        for last in (False, False, False, True):
-            try:
-                await self._page(measurer.enter(), self._limits.load, "loading")
-                await self._page(measurer.measure("ready"), max(0.1, end - time.monotonic()), "loading")
-                return await self._page(measurer.measure("settle"), self._limits.measure, "measuring")
-            except _Destroyed:
-                if last or time.monotonic() > end:
-                    raise Stalled("its document is replaced again and again") from None
-        raise AssertionError("unreachable")
-
-    async def _page(self, step: Awaitable[T], limit: float, what: str) -> T:
-        """Await a step that the page has to answer."""
+        facts = visit.facts
         try:
-            async with asyncio.timeout(limit):
-                return await step
+            async with asyncio.timeout(self._patience):
+                await visit.measure(self)
+                if self._settings.axe:
+                    await visit.accessibility(self)
         except TimeoutError:
-            raise Stalled(f"no answer within {limit:g} s while {what}") from None
-        except MeasureFailed as failed:
-            raise Stalled(f"{what} failed: {failed}") from None
+            if "phone" in visit.parts:
+                visit.axe_failed = "accessibility not measured: no time was left"
+            else:
+                facts.timeout = f"no end within {self._patience:.3g} s"
+        except Stalled as stalled:
+            facts.timeout = str(stalled)
+        except TooLarge as too_large:
+            facts.too_large = str(too_large)
         except Exception as error:
-            self._ended(error)
-            raise AssertionError("unreachable") from error
+            self._page_is_to_blame(error)
+            if self._crashed(error):
+                facts.crash = "its process ended"
+            elif self.heard.flood:
+                facts.too_large = self.heard.flood
+            else:
+                facts.left_for = "another document"
+        if self._events.crashed:
+            facts.crash = "its process ended"
 
-    def _ended(self, error: Exception) -> None:
-        """Say what an error of the browser means: the page crashed, went away, or the browser is gone."""
-        if self._events.crashed or "crash" in str(error).lower():
-            self._facts.crash = "its process ended"
-            raise _Ended from None
-        if self._events.flood:
-            self._facts.too_large = self._events.flood
-            raise _Ended from None
-        if not self._browser.is_connected():
+    def _crashed(self, error: Exception) -> bool:
+        return self._events.crashed or "crash" in str(error).lower()
+
+    def _replaced(self, error: Exception) -> bool:
+        """Whether an error of the browser means that the document in which something was measured is gone."""
+        if self._crashed(error) or self.heard.flood or not self._browser.is_connected():
+            return False
+        return any(word in str(error) for word in ("context", "navigat", "world"))
+
+    def _page_is_to_blame(self, error: Exception) -> None:
+        """Return where the page itself ended a step.
+
+        Raises:
+            BrowserGone: the browser is to blame.
+        """
+        if not (isinstance(error, Stalled) or self._crashed(error) or self.heard.flood or self._replaced(error)):
             raise BrowserGone(_first_line(error)) from error
-        if "context" in str(error) or "navigat" in str(error) or "world" in str(error):
-            raise _Destroyed from None
-        raise BrowserGone(_first_line(error)) from error
-
-    async def _shoot(self, measurer: PageMeasurer, name: str, width: int) -> None:
-        if not self._settings.screenshots:
-            return
-        picture = measurer.shoot(width, self._parts[name]["height"])
-        encoded = await self._page(picture, self._limits.screenshot, "taking a screenshot")
-        # The browser goes on with the page while a thread reads the picture.
-        self._pictures[name] = asyncio.create_task(asyncio.to_thread(pixels.read, encoded, VIEWPORT_HEIGHT))
 
     async def _check(self, reuse: bool) -> tuple[CheckResult, ...]:
-        page = None
-        if reuse and self._now is not None:
-            page, measurer = self._now
+        page = self._page if reuse else None
+        if page is not None:
             try:
-                await self._page(measurer.resize(DESKTOP_WIDTH), self._limits.measure, "resizing")
-            except (Stalled, _Ended, _Destroyed):
+                await answer(self.measurer.resize(DESKTOP_WIDTH), self._limits.measure, "resizing")
+            except Exception as error:
+                self._page_is_to_blame(error)
                 page = None
         return await CheckRunner(page, self._fresh, self._limits).run(self._request.checks)
 
     async def _fresh(self) -> Page:
         """Open the document anew in a new context: no state is left of what was there before."""
         await self.close()
-        self._events = PageEventRecorder(self._events.url, self._request.html, self._kill)
-        page, measurer = await self._open()
-        with contextlib.suppress(_Ended, _Destroyed, Stalled):
-            await self._load(page)
-            await self._ready(measurer)
+        self._begin()
+        page = await self._open()
+        try:
+            await self.load()
+        except Exception as error:
+            self._page_is_to_blame(error)
         return page
-
-    async def _rendering(self, started: float) -> Rendering:
-        events, facts = self._events, self._facts
-        facts.crash = facts.crash or ("its process ended" if events.crashed else "")
-        last = self._parts.get("phone", self._parts.get("desktop", {}))
-        url = str(last.get("url", events.url))
-        moved = "" if url.startswith(events.url) else url[:200]
-        facts.left_for = events.left_for or moved or facts.left_for
-        pictures = {name: await task for name, task in self._pictures.items()}
-        rendering = assemble(events.heard, facts, self._request.html, self._parts, pictures, self._axe_failed)
-        return replace(rendering, seconds=time.perf_counter() - started)
-
-
-class _Ended(Exception):
-    """The page ended by itself; the facts say how."""
-
-
-class _Destroyed(Exception):
-    """The document in which something was measured is gone."""
 
 
 def _first_line(error: BaseException) -> str:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ import psutil
 from harness.errors import HarnessError
 from harness.render.browser import INSTALL_HINT, BrowserChoice, namespace_command
 from harness.render.devtools import Connection
-from harness.render.settings import RenderSettings
+from harness.render.settings import LOCALE, TIME_ZONE, RenderSettings
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Playwright
@@ -51,47 +51,15 @@ _SWITCHES = (
     "--deny-permission-prompts",
     "--font-render-hinting=none",
     "--disable-lcd-text",
-    "--force-color-profile=srgb",
-    "--hide-scrollbars",
-    "--mute-audio",
 )
 
-# What Playwright starts its browsers with, as far as a page or the machine's quiet can feel it.
-_ALIKE = (
-    "--headless",
-    "--disable-field-trial-config",
-    "--disable-background-timer-throttling",
-    "--disable-backgrounding-occluded-windows",
-    "--disable-back-forward-cache",
-    "--disable-breakpad",
-    "--disable-component-update",
-    "--disable-default-apps",
-    "--disable-dev-shm-usage",
-    "--disable-extensions",
-    "--allow-pre-commit-input",
-    "--disable-hang-monitor",
-    "--disable-ipc-flooding-protection",
-    "--disable-popup-blocking",
-    "--disable-prompt-on-repost",
-    "--disable-renderer-backgrounding",
-    "--disable-search-engine-choice-screen",
-    "--disable-sync",
-    "--metrics-recording-only",
-    "--no-default-browser-check",
-    "--no-first-run",
-    "--no-service-autorun",
-    "--password-store=basic",
-    "--use-mock-keychain",
-    "--blink-settings=primaryHoverType=2,availableHoverTypes=2,primaryPointerType=4,availablePointerTypes=4",
-    "--enable-features=CDPScreenshotNewSurface",
-)
-_UNWANTED = (
-    "AvoidUnnecessaryBeforeUnloadCheckSync,BackForwardCache,DestroyProfileOnBrowserClose,HttpsUpgrades,"
-    "HttpsFirstBalancedModeAutoEnable,IsolateOrigins,MediaRouter,NetworkTimeServiceQuerying,OptimizationHints,"
-    "PaintHolding,SpareRendererForSitePerProcess,ThirdPartyStoragePartitioning,Translate,site-per-process"
-)
 # One process for all tabs of a browser context: without site isolation, and with no room for a second one.
-_SHARE = ("--disable-site-isolation-trials", "--renderer-process-limit=1", f"--disable-features={_UNWANTED}")
+_SHARE = (
+    "--disable-site-isolation-trials",
+    "--renderer-process-limit=1",
+    "--disable-features=IsolateOrigins,site-per-process,SpareRendererForSitePerProcess",
+)
+_FEATURES = "--disable-features="
 
 
 class Room:
@@ -170,8 +138,10 @@ def wrapper(room: Room, choice: BrowserChoice, settings: RenderSettings) -> str 
     return str(script)
 
 
-async def launch(playwright: Playwright, program: str | None, settings: RenderSettings) -> Browser:
-    """Start one browser with all safeguards.
+async def launch(
+    playwright: Playwright, program: str | None, settings: RenderSettings, more: Sequence[str] = ()
+) -> Browser:
+    """Start one browser with all safeguards; `more` are further arguments.
 
     Raises:
         HarnessError: the browser does not start.
@@ -189,7 +159,7 @@ async def launch(playwright: Playwright, program: str | None, settings: RenderSe
                 handle_sigint=False,
                 handle_sigterm=False,
                 handle_sighup=False,
-                args=[*_SWITCHES, f"--js-flags=--max-old-space-size={settings.heap_memory}"],
+                args=[*_SWITCHES, f"--js-flags=--max-old-space-size={settings.heap_memory}", *more],
             ),
             settings.deadlines.launch,
         )
@@ -198,23 +168,32 @@ async def launch(playwright: Playwright, program: str | None, settings: RenderSe
         raise HarnessError(f"the browser {program or ''} does not start: {line.strip()}", INSTALL_HINT) from error
 
 
-async def launch_shared(program: str, room: Room, settings: RenderSettings) -> Connection:
-    """Start a browser with the same safeguards whose tabs share one process (Linux).
+async def shared_arguments(playwright: Playwright, room: Room, settings: RenderSettings) -> list[str]:
+    """Return the arguments for `launch_shared`: those with which this version of Playwright starts a browser, and ours.
+
+    Playwright tells its arguments to the program that it starts alone, so it starts one that writes them down.
+
+    Raises:
+        OSError: such a program cannot be started.
+    """
+    told, program = room.path / "arguments", room.path / "tell.sh"
+    program.write_text(f'#!/bin/sh\nprintf "%s\\0" "$@" >{shlex.quote(str(told))}\n', encoding="utf-8")
+    program.chmod(0o700)
+    with contextlib.suppress(HarnessError):  # it is no browser
+        await launch(playwright, str(program), settings, _SHARE)
+    arguments = told.read_text(encoding="utf-8").split("\0")[:-1]
+    # The browser heeds the last list of features only; and the profile is Playwright's, which has removed it by now.
+    off = ",".join(each.removeprefix(_FEATURES) for each in arguments if each.startswith(_FEATURES))
+    kept = [each for each in arguments if not each.startswith((_FEATURES, "--user-data-dir="))]
+    return [*kept, _FEATURES + off, f"--lang={LOCALE}"]
+
+
+async def launch_shared(program: str, room: Room, arguments: Sequence[str]) -> Connection:
+    """Start a browser with the same safeguards whose tabs share one process (Linux); see `shared_arguments`.
 
     Raises:
         OSError: the browser does not start.
     """
     profile = tempfile.mkdtemp(prefix="profile-", dir=room.path)
-    place = {"TMPDIR": str(room.path), "TZ": "UTC", "LANG": "en_US.UTF-8", "LANGUAGE": "en_US"}
-    arguments = [
-        *_ALIKE,
-        *_SHARE,
-        *_SWITCHES,
-        *(["--no-sandbox"] if os.geteuid() == 0 else []),
-        "--lang=en-US",
-        f"--js-flags=--max-old-space-size={settings.heap_memory}",
-        f"--user-data-dir={profile}",
-        "--remote-debugging-pipe",
-        "--no-startup-window",
-    ]
-    return await Connection.start(program, arguments, os.environ | place)
+    place = {"TMPDIR": str(room.path), "TZ": TIME_ZONE, "LANG": "en_US.UTF-8", "LANGUAGE": "en_US"}
+    return await Connection.start(program, [*arguments, f"--user-data-dir={profile}"], os.environ | place)

@@ -5,7 +5,8 @@
     const getter = Object.getOwnPropertyDescriptor(proto, name).get;
     return (object) => getter.call(object);
   };
-  const root = get(Document.prototype, "documentElement")(document);
+  const rootOf = get(Document.prototype, "documentElement");
+  let root = rootOf(document);
   const parentOf = get(Node.prototype, "parentElement");
   const dataOf = get(CharacterData.prototype, "data");
   const scrollWidth = get(Element.prototype, "scrollWidth");
@@ -49,6 +50,7 @@
     const late = new Promise((done) => setTimeout(done, limits.settle));
     await Promise.race([Promise.all([frames, get(Document.prototype, "fonts")(document).ready]), late]);
   }
+  root = rootOf(document); // a page may have put another one in its place
 
   const result = { ...geometry(), elements: count(), text: "", faults: { clipped: 0, zero_size: 0, invisible: 0 }, blocks: [] };
   if (result.elements > limits.elements || !root) return result;

@@ -8,12 +8,21 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Awaitable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from harness.render.settings import CLOCK, MAX_ELEMENTS, MAX_TEXT, SCREENSHOT_MAX_HEIGHT, VIEWPORT_HEIGHT, Deadlines
+from harness.render.settings import (
+    CLOCK,
+    FONTS,
+    MAX_ELEMENTS,
+    MAX_TEXT,
+    SCREENSHOT_MAX_HEIGHT,
+    VIEWPORT_HEIGHT,
+    Deadlines,
+)
 
 _FOLDER = Path(__file__).parent
 _MAX_TEXT_NODES = 5_000
@@ -38,16 +47,10 @@ def _axe() -> str:
     return script("vendor/axe-core/axe.min.js") + "\n;" + script("axe_run.js")
 
 
-def metrics(width: int) -> dict[str, Any]:
-    """Return the parameters of `Emulation.setDeviceMetricsOverride` for a viewport and a screen of `width` CSS px."""
-    screen = {"screenWidth": width, "screenHeight": VIEWPORT_HEIGHT}
-    return {"width": width, "height": VIEWPORT_HEIGHT, "deviceScaleFactor": 1, "mobile": False, **screen}
-
-
 class Talks(Protocol):
     """A DevTools session, Playwright's or our own."""
 
-    async def send(self, method: str, params: dict[str, Any] | None = None, /) -> dict[str, Any]:
+    def send(self, method: str, params: dict[str, Any] | None = None, /) -> Awaitable[dict[str, Any]]:
         """Send a command and return its answer."""
         ...
 
@@ -68,6 +71,11 @@ class PageMeasurer:
                 "blockText": _MAX_BLOCK_TEXT,
             }
         )
+
+    async def set_fonts(self) -> None:
+        """Say what the generic font families are, before the page is opened."""
+        if sys.platform == "linux":
+            await self._cdp.send("Page.setFontFamilies", {"fontFamilies": FONTS})
 
     async def enter(self, frame: str | None = None) -> None:
         """Make an isolated world in the present document; another document needs another one.
@@ -106,7 +114,9 @@ class PageMeasurer:
 
     async def resize(self, width: int) -> None:
         """Set the viewport's width in CSS px."""
-        await self._cdp.send("Emulation.setDeviceMetricsOverride", metrics(width))
+        window = {"width": width, "height": VIEWPORT_HEIGHT, "deviceScaleFactor": 1, "mobile": False}
+        screen = {"screenWidth": width, "screenHeight": VIEWPORT_HEIGHT}
+        await self._cdp.send("Emulation.setDeviceMetricsOverride", window | screen)
 
     async def shoot(self, width: int, content_height: int) -> str:
         """Return a picture of the whole page, down to 8,000 px, as a base64 PNG."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import psutil
 
+from harness.render.processes import kill
 from harness.render.settings import RenderSettings
 
 PERIOD = 0.25
@@ -53,9 +54,7 @@ class MemoryWatch:
             total += held
             if held > self._browser_limit:
                 self.kills.append(f"the browser held {held // _MIB} MiB")
-                for process in members:
-                    with contextlib.suppress(psutil.Error):
-                        process.kill()
+                kill(members)
         self.peak = max(self.peak, total)
 
     def _weigh(self, process: psutil.Process) -> int:

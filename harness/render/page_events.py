@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from harness.render.assemble import LINE, Heard, keep
 from harness.render.excuse import ScriptError
-from harness.render.settings import MAX_EVENTS, RenderRequest
+from harness.render.heard import LINE, Heard
+from harness.render.settings import RenderRequest
 
 if TYPE_CHECKING:
     from playwright.async_api import BrowserContext, ConsoleMessage, Dialog, Error, Page, Request, Route, WebSocket
@@ -35,13 +34,8 @@ class PageEventRecorder:
         self._html = html.encode("utf-8", "replace")  # a lone surrogate is no character in any encoding
         self._served = False
         self.heard = Heard()
-        self.left_for = ""
-        """Where the page tried to go, or empty."""
         self.crashed = False
-        self.flood = ""
-        """What the page sent more of than anyone can read; its browser was killed for it."""
         self._kill = kill
-        self._counts: Counter[str] = Counter()
 
     async def attach(self, context: BrowserContext) -> None:
         """Take over the context's requests and events."""
@@ -66,11 +60,10 @@ class PageEventRecorder:
                 await route.fulfill(status=200, content_type="text/html; charset=utf-8", body=self._html)
             elif main:
                 # "No content" keeps the page as it stands; an aborted navigation would replace it by an error page.
-                self.left_for = self.left_for or request.url[:LINE]
+                self.heard.left_for = self.heard.left_for or request.url[:LINE]
                 await route.fulfill(status=204, body="")
             else:
-                if not request.url.endswith("/favicon.ico"):
-                    self.heard.refuse(request.url, request.resource_type)
+                self.heard.refuse(request.url, request.resource_type)
                 await route.abort("internetdisconnected")
 
     async def _opened(self, page: Page) -> None:
@@ -82,9 +75,7 @@ class PageEventRecorder:
 
     def _count(self, what: str) -> None:
         """Stop a page that floods the pipe to its browser: all that the browser still says queues behind that."""
-        self._counts[what] += 1
-        if self._counts[what] > MAX_EVENTS and not self.flood:
-            self.flood = f"more than {MAX_EVENTS} {what}"
+        if self.heard.count(what):
             self._kill()
 
     def _error(self, error: Error) -> None:
@@ -97,7 +88,7 @@ class PageEventRecorder:
     def _console(self, message: ConsoleMessage) -> None:
         self._count("console messages")
         if message.type == "error":
-            keep(self.heard.console_errors, message.text)
+            self.heard.say(message.text)
 
     def _crash(self, _page: Page) -> None:
         self.crashed = True

@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING
 import psutil
 
 from harness.errors import HarnessError
+from harness.render import processes
 from harness.render.browser import BrowserChoice
+from harness.render.checks import failed_checks
 from harness.render.devtools import Connection
 from harness.render.isolated_page import BrowserGone, IsolatedPage
-from harness.render.launch import Room, launch, launch_shared, wrapper
+from harness.render.launch import Room, launch, launch_shared, shared_arguments, wrapper
 from harness.render.memory import MemoryWatch
+from harness.render.outcome import oversize
 from harness.render.settings import RenderRequest, RenderSettings, worker_count
-from harness.render.shared_tab import SharedTabRenderer
+from harness.render.shared_process import SharedProcess
 from harness.types import Rendering
 
 if TYPE_CHECKING:
@@ -29,14 +32,14 @@ _HEALTHY = 1.5
 
 
 class _BrowserSlot:
-    """One browser at work, replaced when it is old or broken, and a shared tab for pages that may share a process."""
+    """One browser at work, replaced when it is old or broken, and a shared process for pages that may go into one."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._browser: Browser | None = None
         self._process: psutil.Process | None = None
         self._pages = 0
-        self.shared_tab = SharedTabRenderer(pool.settings, pool.start_shared) if pool.shares else None
+        self.shared = SharedProcess(pool.settings, pool.start_shared) if pool.shares else None
 
     async def browser(self) -> Browser:
         """Return the browser, a new one if the old one is too old or dead."""
@@ -60,15 +63,12 @@ class _BrowserSlot:
 
     async def end(self) -> None:
         """Close all that runs here."""
-        await asyncio.gather(self.dismiss(), *([self.shared_tab.close()] if self.shared_tab else []))
+        await asyncio.gather(self.dismiss(), *([self.shared.close()] if self.shared else []))
 
     def kill(self) -> None:
         """Kill the browser with all its processes."""
         if self._process is not None:
-            with contextlib.suppress(psutil.Error):
-                for process in (self._process, *self._process.children(recursive=True)):
-                    with contextlib.suppress(psutil.Error):
-                        process.kill()
+            processes.kill(processes.family(self._process.pid))
 
 
 class Pool:
@@ -79,6 +79,7 @@ class Pool:
         self._choice = choice
         self._room: Room | None = None
         self._program: str | None = None
+        self._shared_arguments: list[str] = []
         self._playwright: Playwright | None = None
         self._driver: psutil.Process | None = None
         self._watch: MemoryWatch | None = None
@@ -122,15 +123,17 @@ class Pool:
         return browser, news[0] if news else None
 
     async def start_shared(self) -> Connection:
-        """Start a browser for shared tabs; see `launch_shared`."""
-        assert self._room is not None
-        assert self._program is not None
-        return await launch_shared(self._program, self._room, self.settings)
+        """Start a browser for a shared process; see `launch_shared`."""
+        assert self._playwright is not None and self._room is not None and self._program is not None
+        async with self._starting:
+            if not self._shared_arguments:
+                self._shared_arguments = await shared_arguments(self._playwright, self._room, self.settings)
+        return await launch_shared(self._program, self._room, self._shared_arguments)
 
     def _is_browser(self, process: psutil.Process, parent: int) -> bool:
         if self._driver is not None and parent == self._driver.pid:
             return True
-        return any(slot.shared_tab is not None and slot.shared_tab.pid == process.pid for slot in self._all)
+        return any(slot.shared is not None and slot.shared.pid == process.pid for slot in self._all)
 
     def _browsers(self) -> list[psutil.Process]:
         with contextlib.suppress(psutil.Error):
@@ -146,22 +149,15 @@ class Pool:
         """Stop everything and leave nothing behind."""
         if self._watching is not None:
             self._watching.cancel()
-        strays = self._family()
+        strays = processes.family(self._driver.pid) if self._driver is not None else []
         with contextlib.suppress(Exception):
             await asyncio.gather(*(slot.end() for slot in self._all))
         if self._playwright is not None:
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(self._playwright.stop(), 5)
-        await asyncio.to_thread(_reap, strays)
+        await asyncio.to_thread(processes.end, strays, 1)
         if self._room is not None:
             await asyncio.to_thread(self._room.clear)
-
-    def _family(self) -> list[psutil.Process]:
-        if self._driver is None:
-            return []
-        with contextlib.suppress(psutil.Error):
-            return [self._driver, *self._driver.children(recursive=True)]
-        return []
 
     async def render(self, request: RenderRequest) -> Rendering:
         """Return the rendering of one page; a fault of ours is `unscored` with the reason."""
@@ -176,16 +172,19 @@ class Pool:
             self._free.put_nowait(slot)
 
     async def _once(self, slot: _BrowserSlot, request: RenderRequest) -> Rendering:
-        """Try the shared tab first; what it gives up, and every page with task checks, is measured alone."""
+        """Try the shared process first; what it gives up, and every page with task checks, is measured alone."""
         started = time.perf_counter()
-        if slot.shared_tab is not None and not request.checks:
+        if too_large := oversize(request.html):
+            checks = failed_checks(request.checks, "the page's outcome is too-large") if request.checks else None
+            return Rendering("too-large", too_large, seconds=time.perf_counter() - started, checks=checks)
+        if slot.shared is not None and not request.checks:
             try:
-                shared = await slot.shared_tab.render(request)
+                rendering = await slot.shared.render(request)
             except OSError:
-                slot.shared_tab = None  # the browser that is started alone will say what is wrong
+                slot.shared = None  # the browser that is started alone will say what is wrong
             else:
-                if shared is not None:
-                    return shared
+                if rendering is not None:
+                    return rendering
         tried = time.perf_counter() - started
         limits = self.settings.deadlines
         alone = await self._attempts(slot, request, min(limits.page, max(limits.load, limits.all - tried)))
@@ -261,13 +260,3 @@ def _is_driver(process: psutil.Process) -> bool:
         return any("playwright" in part for part in process.cmdline())
     except psutil.Error:
         return False
-
-
-def _reap(processes: list[psutil.Process]) -> None:
-    """Kill what is still alive of `processes` after a moment's grace."""
-    with contextlib.suppress(psutil.Error):
-        _, alive = psutil.wait_procs(processes, timeout=1)
-        for process in alive:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        psutil.wait_procs(alive, timeout=3)

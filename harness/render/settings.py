@@ -13,6 +13,20 @@ RENDERER_VERSION: Final = 3
 DESKTOP_WIDTH: Final = 1280
 PHONE_WIDTH: Final = 375
 VIEWPORT_HEIGHT: Final = 800
+LOCALE: Final = "en-US"
+TIME_ZONE: Final = "UTC"
+COLOR_SCHEME: Final = "light"
+REDUCED_MOTION: Final = "reduce"
+FORCED_COLORS: Final = "none"
+FONTS: Final = {
+    "standard": "Times New Roman",
+    "fixed": "Monospace",
+    "serif": "Times New Roman",
+    "sansSerif": "Arial",
+    "cursive": "Comic Sans MS",
+    "fantasy": "Impact",
+}
+"""What CSS's generic families are on Linux; fontconfig says which fonts of the machine that means."""
 SCREENSHOT_MAX_HEIGHT: Final = 8_000
 """CSS px; a page of 400,000 px breaks full-page screenshots."""
 
@@ -33,7 +47,7 @@ CLOCK: Final = "2025-01-15T12:00:00Z"
 
 @dataclass(frozen=True, slots=True)
 class RenderRequest:
-    """One page to measure. `key` names it in the result; `checks` went through `harness.suite.checks.parse_check`."""
+    """One page to measure. `key` names it in the result; `checks` went through `harness.metrics.checks.parse_check`."""
 
     key: str
     html: str
@@ -84,7 +98,7 @@ class RenderSettings:
     heap_memory: int = 256
     """MiB of JavaScript heap per page."""
     shared_process: bool = True
-    """Let well-behaved pages without task checks share a process, one after the other (`harness.render.shared_tab`)."""
+    """Let pages without task checks share a process one after the other, see `harness.render.shared_process`."""
     pages_per_process: int = 50
     """A shared process is replaced after so many pages."""
     pages_per_browser: int = 150

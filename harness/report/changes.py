@@ -3,141 +3,199 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
 from urllib.parse import urlencode
 
 from harness.report import numbers
-from harness.runs.read import Json, RunFiles, as_dict, as_list, number
+from harness.runs.run import Run
+from harness.runs.summary import Effect, FlipCount, Section
+from harness.runs.votes import PairVotes
 from harness.safe_text import one_line
 
+SECTIONS: tuple[Section, ...] = get_args(Section)
 _EFFECTS = {"cohen_dz": "dz", "cohen_g": "g"}
 
 
-def parts(run: RunFiles, suite: str) -> list[Json]:
-    """Tasks of the suite's pair that flipped on its primary metrics, by category and by difficulty.
+@dataclass(frozen=True, slots=True)
+class Flipped:
+    """How many tasks flipped one way, and the link into the gallery that shows them."""
 
-    `[{title, metrics: [label], rows: [{name, n, cells: [{gained, lost}]}]}]`; `gained` and `lost` are
-    `{count, href}`, the link into the gallery, and a cell also holds the `change` of that part where the comparison
-    gives one. Rows with most losses stand first.
-    """
-    flips = as_dict(as_dict(run.suite(suite).get("flips")).get(run.pair(suite)))
-    inside = as_dict(as_dict(run.suite(suite).get("parts")).get(run.pair(suite)))
-    metrics = [name for name, facts in run.metrics.items() if facts["primary"] and as_dict(flips.get(name))]
+    count: int
+    href: str
+
+
+@dataclass(frozen=True, slots=True)
+class FlipCell:
+    """One metric in one category or difficulty: its flips, and its difference where the comparison gives one."""
+
+    gained: Flipped
+    lost: Flipped
+    difference: str
+    interval: str
+
+
+@dataclass(frozen=True, slots=True)
+class FlipRow:
+    """One category or difficulty."""
+
+    name: str
+    n: int
+    cells: list[FlipCell]
+
+
+@dataclass(frozen=True, slots=True)
+class FlipTable:
+    """Tasks that flipped by category, or by difficulty; rows with most losses stand first."""
+
+    title: str
+    metrics: list[str]
+    rows: list[FlipRow]
+
+
+def parts(run: Run, suite: str) -> list[FlipTable]:
+    """Tasks of the suite's pair that flipped on its primary metrics, by category and by difficulty."""
+    pair = run.pair(suite)
+    if pair is None:
+        return []
+    flips, inside = run.suite(suite).flips.get(pair, {}), run.suite(suite).parts.get(pair, {})
+    metrics = [name for name, metric in run.metrics.items() if metric.primary and name in flips]
     tables = []
-    for part in ("category", "difficulty"):
-        counts = {name: as_dict(flips[name].get(f"by_{part}")) for name in metrics}
-        rows: list[Json] = []
+    for section in SECTIONS:
+        counts = {name: flips[name].by(section) for name in metrics}
+        rows: list[FlipRow] = []
         for name in dict.fromkeys(name for by_name in counts.values() for name in by_name):
-            cells = []
+            cells, tasks = [], 0
             for metric in metrics:
-                scale, found = run.metrics[metric]["scale"], as_dict(counts[metric].get(name))
-                difference = as_dict(as_dict(as_dict(inside.get(part)).get(name)).get(metric))
+                scale, found = run.metrics[metric].scale, counts[metric].get(name, FlipCount())
+                difference = inside.get(section, {}).get(name, {}).get(metric)
                 cells.append(
-                    {
-                        "gained": _link(run, suite, {part: name}, metric, "better", found.get("gained")),
-                        "lost": _link(run, suite, {part: name}, metric, "worse", found.get("lost")),
-                        "difference": numbers.signed(difference["difference"], scale) if difference else "",
-                        "interval": numbers.interval(difference, scale, sign=True),
-                    }
+                    FlipCell(
+                        gained=_link(run, suite, {section: name}, metric, "better", found.gained),
+                        lost=_link(run, suite, {section: name}, metric, "worse", found.lost),
+                        difference=numbers.signed(difference.difference, scale) if difference else "",
+                        interval=numbers.interval(difference, scale, sign=True),
+                    )
                 )
-            tasks = max(int(number(as_dict(counts[metric].get(name)).get("n")) or 0) for metric in metrics)
-            rows.append({"name": one_line(name, 40), "n": tasks, "cells": cells})
+                tasks = max(tasks, found.n)
+            rows.append(FlipRow(one_line(name, 40), tasks, cells))
         if rows:
-            rows.sort(key=lambda row: -sum(cell["lost"]["count"] for cell in row["cells"]))
-            labels = [one_line(run.metrics[metric]["label"], 40) for metric in metrics]
-            tables.append({"title": part.capitalize(), "metrics": labels, "rows": rows})
+            rows.sort(key=lambda row: -sum(cell.lost.count for cell in row.cells))
+            labels = [one_line(run.metrics[metric].label, 40) for metric in metrics]
+            tables.append(FlipTable(section.capitalize(), labels, rows))
     return tables
 
 
-def _link(run: RunFiles, suite: str, group: Mapping[str, str], metric: str, way: str, count: object) -> Json:
-    first, _, second = run.pair(suite).partition(":")
+def _link(
+    run: Run, suite: str, group: Mapping[str, str], metric: str, way: Literal["better", "worse"], count: int
+) -> Flipped:
+    pair = run.pair(suite)
     asked = {"change": way, "metric": metric, "sort": "gain" if way == "better" else "loss", **group}
     asked |= {"suite": suite} if len(run.suites) > 1 else {}
-    asked |= {"from": first, "to": second} if run.pair(suite) != run.pair(run.suites[0]) else {}
-    return {"count": int(number(count) or 0), "href": "#" + urlencode(asked, errors="replace")}
+    asked |= {"from": pair.first, "to": pair.second} if pair and pair != run.pair(run.suites[0]) else {}
+    return Flipped(count, "#" + urlencode(asked, errors="replace"))
 
 
-def powers(run: RunFiles, suite: str) -> list[Json]:
-    """Of each primary metric of the suite's pair: effect size, smallest detectable difference, spread of trainings."""
-    pair = as_dict(as_dict(run.suite(suite).get("pairs")).get(run.pair(suite)))
-    found = []
-    for name, facts in run.metrics.items():
-        entry = as_dict(pair.get(name))
-        if facts["primary"] and entry:
-            spread = as_dict(entry.get("seeds"))
+@dataclass(frozen=True, slots=True)
+class Power:
+    """Of one primary metric: effect size, smallest detectable difference, spread of trainings."""
+
+    label: str
+    n: int
+    effect: str
+    detectable: str
+    trainings: list[str]
+    sd: str
+
+
+def powers(run: Run, suite: str) -> list[Power]:
+    """What the primary metrics of the suite's pair can show."""
+    differences, found = run.differences(suite), []
+    for name, metric in run.metrics.items():
+        entry = differences.get(name)
+        if metric.primary and entry is not None:
             found.append(
-                {
-                    "label": one_line(facts["label"], 40),
-                    "n": int(number(entry.get("n")) or 0),
-                    "effect": effect(entry.get("effect")),
-                    "detectable": numbers.mean(entry.get("detectable"), facts["scale"]),
-                    "trainings": [numbers.signed(value, facts["scale"]) for value in as_list(spread.get("values"))],
-                    "sd": numbers.mean(spread.get("sd"), facts["scale"]),
-                }
+                Power(
+                    label=one_line(metric.label, 40),
+                    n=entry.n,
+                    effect=effect(entry.effect),
+                    detectable=numbers.mean(entry.detectable, metric.scale),
+                    trainings=[numbers.signed(v, metric.scale) for v in entry.seeds.values] if entry.seeds else [],
+                    sd=numbers.mean(entry.seeds.sd if entry.seeds else None, metric.scale),
+                )
             )
     return found
 
 
-def powers_line(run: RunFiles, suite: str) -> str:
+def powers_line(run: Run, suite: str) -> str:
     """The same as one line of text for the exports; empty without a pair."""
-    said = [f"{row['label']} {row['detectable']} (effect size {row['effect']})" for row in powers(run, suite)]
+    said = [f"{row.label} {row.detectable} (effect size {row.effect})" for row in powers(run, suite)]
     return f"Smallest difference found with 80 % power: {'; '.join(said)}." if said else ""
 
 
-def effect(value: object) -> str:
+def effect(value: Effect | None) -> str:
     """An effect size with its name: "dz 0.62" (Cohen's, paired) or "g 0.45" (Cohen's, of flips)."""
-    facts = as_dict(value)
-    found = number(facts.get("value"))
-    if found is None:
+    if value is None:
         return "–"
-    name = _EFFECTS.get(str(facts.get("name")), one_line(facts.get("name") or "", 20))
-    return f"{name} {found:.2f}".replace("-", numbers.MINUS).strip()
+    name = _EFFECTS.get(value.name, one_line(value.name, 20))
+    return f"{name} {value.value:.2f}".replace("-", numbers.MINUS).strip()
 
 
-def votes(run: RunFiles) -> list[Json]:
-    """What people said, by pair: win rate of the second model and each metric's agreement with the votes."""
-    found = []
-    for pair, given in as_dict(run.agreement.get("pairs")).items():
-        first, _, second = pair.partition(":")
-        facts = as_dict(given)
-        metrics = as_dict(facts.get("metrics"))
-        rows = [
-            {
-                "label": run.metrics[name]["label"],
-                "primary": run.metrics[name]["primary"],
-                "agreement": numbers.mean(as_dict(metrics[name]).get("agreement"), "share"),
-                "interval": numbers.interval(as_dict(metrics[name]), "share"),
-                "n": int(number(as_dict(metrics[name]).get("n")) or 0),
-                "silent": int(number(as_dict(metrics[name]).get("silent")) or 0),
-                "way": _beyond_half(as_dict(metrics[name])),
-            }
-            for name in run.metrics
-            if name in metrics
-        ]
-        found.append(
-            {
-                "first": one_line(first, 40),
-                "second": one_line(second, 40),
-                **{key: int(number(facts.get(key)) or 0) for key in ("votes", "decided", "ties", "both_bad", "voters")},
-                "rate": numbers.mean(facts.get("win_rate"), "share"),
-                "interval": numbers.interval(facts, "share"),
-                "way": _beyond_half(facts),
-                "rows": rows,
-            }
+@dataclass(frozen=True, slots=True)
+class AgreementRow:
+    """How often one metric was higher for the page that people chose."""
+
+    label: str
+    primary: bool
+    agreement: str
+    interval: str
+    n: int
+    silent: int
+    way: numbers.Way
+
+
+@dataclass(frozen=True, slots=True)
+class VotesOnPair:
+    """What people said of two models: win rate of the second, and each metric's agreement with the votes."""
+
+    first: str
+    second: str
+    given: PairVotes
+    rows: list[AgreementRow]
+
+    @property
+    def sentence(self) -> str:
+        """The votes in a sentence."""
+        given = self.given
+        people = f"{given.voters} voter{'' if given.voters == 1 else 's'}"
+        aside = f"{given.ties} tie{'' if given.ties == 1 else 's'}, {given.both_bad} both bad, {people}"
+        if not given.decided:
+            return f"People did not decide between {self.second} and {self.first}: {aside}."
+        rate, interval = numbers.mean(given.win_rate, "share"), numbers.interval(given, "share")
+        decided = f"{rate} % of {given.decided} decided votes (95 % interval {interval})"
+        return f"People chose {self.second} over {self.first} in {decided}; {aside}."
+
+
+def votes(run: Run) -> list[VotesOnPair]:
+    """What people said, by pair."""
+    return [
+        VotesOnPair(
+            first=one_line(pair.first, 40),
+            second=one_line(pair.second, 40),
+            given=given,
+            rows=[
+                AgreementRow(
+                    label=metric.label,
+                    primary=metric.primary,
+                    agreement=numbers.mean(given.metrics[name].agreement, "share"),
+                    interval=numbers.interval(given.metrics[name], "share"),
+                    n=given.metrics[name].n,
+                    silent=given.metrics[name].silent,
+                    way=numbers.direction(given.metrics[name], 0.5),
+                )
+                for name, metric in run.metrics.items()
+                if name in given.metrics
+            ],
         )
-    return found
-
-
-def _beyond_half(facts: Json) -> str:
-    """Which side of a coin's toss the interval of a share lies on, as `numbers.direction` says it."""
-    low, high = number(facts.get("low")), number(facts.get("high"))
-    return numbers.direction({"low": None if low is None else low - 0.5, "high": None if high is None else high - 0.5})
-
-
-def votes_line(vote: Json) -> str:
-    """One pair's votes in a sentence."""
-    people = f"{vote['voters']} voter{'' if vote['voters'] == 1 else 's'}"
-    aside = f"{vote['ties']} tie{'' if vote['ties'] == 1 else 's'}, {vote['both_bad']} both bad, {people}"
-    if not vote["decided"]:
-        return f"People did not decide between {vote['second']} and {vote['first']}: {aside}."
-    rate = f"{vote['rate']} % of {vote['decided']} decided votes (95 % interval {vote['interval']})"
-    return f"People chose {vote['second']} over {vote['first']} in {rate}; {aside}."
+        for pair, given in run.agreement.pairs.items()
+    ]

@@ -8,13 +8,22 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from harness.errors import UsageError, did_you_mean
 from harness.report import attempts, changes, numbers, tables_latex, view
-from harness.runs.read import Json, RunFiles, as_dict, number, read_run
+from harness.runs.manifest import TUNED
+from harness.runs.read import read_run
+from harness.runs.run import Run
+from harness.runs.samples import SampleRecord, TaskRecord
 from harness.safe_text import markdown, one_line, spreadsheet
 from harness.storage.outputs import GENERATOR, Mark, check_output, write_output
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Cell = str | float | bool | None
+"""What stands in one column of one row."""
 
 
 def write(run_dir: Path, formats: Sequence[str], out: Path | None) -> list[Path]:
@@ -32,41 +41,49 @@ def write(run_dir: Path, formats: Sequence[str], out: Path | None) -> list[Path]
     return [folder / _FORMATS[name].file for name in formats]
 
 
-def flat_rows(run: RunFiles) -> list[Json]:
+def flat_rows(run: Run) -> list[dict[str, Cell]]:
     """All rows with one column a fact: task and answer, texts, outcome, `score_<metric>`, `note_<metric>`, timing.
 
     All rows have the same columns in the same order; what a row lacks is None.
     """
-    tasks = {(task.get("suite"), task.get("task")): task for task in run.tasks}
-    metrics = list(dict.fromkeys([*run.metrics, *(name for row in run.rows for name in as_dict(row.get("scores")))]))
-    rows = []
-    for row in run.rows:
-        task = tasks.get((row.get("suite"), row.get("task")), {})
-        scores, notes = as_dict(row.get("scores")), as_dict(row.get("notes"))
-        timing, extraction = as_dict(row.get("timing")), as_dict(row.get("extraction"))
-        flat: Json = {name: _text(row.get(name)) for name in ("suite", "task", "model")}
-        flat["sample"] = int(number(row.get("sample")) or 0)
-        flat |= {
-            name: _text(task.get(name)) for name in ("category", "difficulty", "scope", "prompt", "input", "reference")
-        }
-        flat |= {name: _text(row.get(name)) for name in ("completion", "page", "finish_reason", "outcome")}
-        flat["extraction"] = _text(extraction.get("kind"))
-        flat["truncated"] = bool(extraction["truncated"]) if "truncated" in extraction else None
-        flat |= {f"score_{name}": number(scores.get(name)) for name in metrics}
-        flat |= {f"note_{name}": _text(notes.get(name)) for name in metrics}
-        flat |= {
-            name: number(timing.get(name)) for name in ("generate_s", "render_s", "prompt_tokens", "completion_tokens")
-        }
-        rows.append(flat)
-    return rows
+    metrics = list(dict.fromkeys([*run.metrics, *(name for row in run.rows for name in row.scores)]))
+    return [_flat(row, run.tasks.get(row.of_task), metrics) for row in run.rows]
 
 
-def _text(value: object) -> str | None:
+def _flat(row: SampleRecord, task: TaskRecord | None, metrics: Sequence[str]) -> dict[str, Cell]:
+    timing = row.timing
+    return {
+        "suite": _text(row.suite),
+        "task": _text(row.task),
+        "model": _text(row.model),
+        "sample": row.sample,
+        "category": _text(task.category if task else None),
+        "difficulty": _text(task.difficulty if task else None),
+        "scope": _text(task.scope if task else None),
+        "prompt": _text(task.prompt if task else None),
+        "input": _text(task.input if task else None),
+        "reference": _text(task.reference if task else None),
+        "completion": _text(row.completion),
+        "page": _text(row.page),
+        "finish_reason": _text(row.finish_reason),
+        "outcome": _text(row.outcome),
+        "extraction": _text(row.extraction.kind),
+        "truncated": row.extraction.truncated,
+        **{f"score_{name}": row.scores.get(name) for name in metrics},
+        **{f"note_{name}": _text(row.notes.get(name)) for name in metrics},
+        "generate_s": timing.generate_s,
+        "render_s": timing.render_s,
+        "prompt_tokens": float(timing.prompt_tokens),
+        "completion_tokens": float(timing.completion_tokens),
+    }
+
+
+def _text(value: str | None) -> str | None:
     """Text that UTF-8 can hold: a lone surrogate, which a model can emit, becomes a question mark."""
-    return None if value is None else str(value).encode("utf-8", "replace").decode("utf-8")
+    return None if value is None else value.encode("utf-8", "replace").decode("utf-8")
 
 
-def _csv(run: RunFiles) -> bytes:
+def _csv(run: Run) -> bytes:
     rows = flat_rows(run)
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(rows[0]) if rows else ["suite", "task", "model", "sample"])
@@ -75,14 +92,14 @@ def _csv(run: RunFiles) -> bytes:
     return text.getvalue().encode("utf-8-sig")  # Excel takes UTF-8 for the machine's code page without the mark
 
 
-def _parquet(run: RunFiles) -> bytes:
+def _parquet(run: Run) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     rows = flat_rows(run)
     names = list(rows[0]) if rows else ["suite", "task", "model", "sample"]
 
-    def kind(name: str) -> Any:
+    def kind(name: str) -> pa.DataType:
         if name == "sample":
             return pa.int32()
         if name == "truncated":
@@ -107,19 +124,17 @@ def _is_our_parquet(path: Path) -> bool:
         return False
 
 
-def _markdown(run: RunFiles) -> str:
+def _markdown(run: Run) -> str:
     parts = [f"<!-- {GENERATOR} -->\n\n# {markdown(run.name)}"]
     parts += [f"**{view.UNFINISHED}**"] if not view.finished(run) else []
     for suite in run.suites:
         models, pair = view.suite_models(run, suite), run.pair(suite)
-        first, _, second = pair.partition(":")
-        heads = [markdown(model) for model in models] + (
-            [f"{markdown(second)} {numbers.MINUS} {markdown(first)}"] if pair else []
-        )
+        heads = [markdown(model) for model in models]
+        heads += [f"{markdown(pair.second)} {numbers.MINUS} {markdown(pair.first)}"] if pair else []
         lines = [
             f"## {markdown(view.suite_title(run, suite))}",
             "",
-            f"**{markdown(view.verdict(run, suite)['sentence'])}**",
+            f"**{markdown(view.verdict(run, suite).sentence)}**",
             "",
             f"{markdown(view.measured(run, suite))}; means with 95 % intervals; primary metrics in bold.",
             "",
@@ -127,15 +142,13 @@ def _markdown(run: RunFiles) -> str:
             "| :-- " + "| --: " * len(heads) + "|",
         ]
         for group in view.table(run, suite):
-            for row in group["rows"]:
-                label = markdown(row["label"])
-                cells = [f"**{label}**" if row["primary"] else label]
-                cells += [f"{cell['mean']}{_brackets(cell['interval'])}" for cell in row["cells"]]
+            for row in group.rows:
+                label = markdown(row.label)
+                cells = [f"**{label}**" if row.primary else label]
+                cells += [f"{cell.mean}{_brackets(cell.interval)}" for cell in row.cells]
                 if pair:
-                    change = row["change"]
-                    cells.append(
-                        f"{change['arrow']} {change['difference']}{_brackets(change['interval'])}" if change else "–"
-                    )
+                    change = row.change
+                    cells.append(f"{change.arrow} {change.difference}{_brackets(change.interval)}" if change else "–")
                 lines.append("| " + " | ".join(cells) + " |")
         power = changes.powers_line(run, suite)
         lines += ["", markdown(power)] if power else []
@@ -143,17 +156,17 @@ def _markdown(run: RunFiles) -> str:
     return _ended("\n\n".join(parts))
 
 
-def _markdown_attempts(run: RunFiles, suite: str) -> list[str]:
+def _markdown_attempts(run: Run, suite: str) -> list[str]:
     """Lines of the table of pass@k; none where every task was answered once."""
     found = attempts.pass_at(run, suite)
     if not found:
         return []
-    heads = [f"{markdown(model)} @{k}" for model in found["models"] for k in found["ks"]]
+    heads = [f"{markdown(model)} @{k}" for model in found.models for k in found.ks]
     lines = ["", "pass@k, percent: the chance that one of k answers passes.", ""]
     lines += ["| " + " | ".join(["Metric", *heads]) + " |", "| :-- " + "| --: " * len(heads) + "|"]
-    for row in found["rows"]:
-        label = markdown(row["label"])
-        cells = [f"**{label}**" if row["primary"] else label, *(value for values in row["cells"] for value in values)]
+    for row in found.rows:
+        label = markdown(row.label)
+        cells = [f"**{label}**" if row.primary else label, *(value for values in row.cells for value in values)]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
@@ -162,41 +175,36 @@ def _brackets(interval: str) -> str:
     return f" ({interval})" if interval else ""
 
 
-def _model_card(run: RunFiles) -> str:
+def _model_card(run: Run) -> str:
     """Metadata of the hub's model cards (`model-index`), written by huggingface_hub itself."""
     from huggingface_hub import EvalResult, ModelCardData
 
-    tuned = next(
-        (name for name in run.models if as_dict(as_dict(run.manifest.get("models")).get(name)).get("kind") == "tuned"),
-        "",
-    )
-    tuned = tuned or next((run.pair(suite).partition(":")[2] for suite in run.suites if run.pair(suite)), "")
+    entries = run.manifest.models
+    tuned = next((name for name in run.models if name in entries and entries[name].kind == TUNED), "")
+    tuned = tuned or next((pair.second for pair in map(run.pair, run.suites) if pair), "")
     results = []
     for suite in run.suites:
-        about = as_dict(as_dict(run.manifest.get("suites")).get(suite))
-        for name, models in as_dict(run.suite(suite).get("metrics")).items():
-            estimate = as_dict(as_dict(models).get(tuned))
-            mean = number(estimate.get("mean"))
-            if mean is None or name not in run.metrics:
+        about = view.about_suite(run, suite)
+        for name, models in run.suite(suite).metrics.items():
+            estimate = models.get(tuned)
+            if estimate is None or estimate.mean is None:
                 continue
-            facts = run.metrics[name]
-            interval = numbers.interval(estimate, facts["scale"])
-            measured = [(name, facts["label"], mean, f"95 % interval {interval}" if interval else None)]
-            measured += [
-                (f"{name}_pass_at_{k}", f"{facts['label']}, pass@{k}", share, None)
-                for k, value in as_dict(estimate.get("pass_at")).items()
-                if (share := number(value)) is not None and k != "1"
-            ]
+            metric = run.metrics[name]
+            interval = numbers.interval(estimate, metric.scale)
+            config = f"95 % interval {interval}" if interval else None
+            measured = [(name, metric.label, estimate.mean, config)]
+            shares = ((k, share) for k, share in (estimate.pass_at or {}).items() if k != "1")
+            measured += [(f"{name}_pass_at_{k}", f"{metric.label}, pass@{k}", share, None) for k, share in shares]
             results += [
                 EvalResult(
                     task_type="text-generation",
                     dataset_type=one_line(suite),
                     dataset_name=one_line(view.suite_title(run, suite)),
                     dataset_split="held-out",
-                    dataset_revision=one_line(about.get("revision") or "") or None,
+                    dataset_revision=one_line(about.revision) or None,
                     metric_type=one_line(kind),
                     metric_name=one_line(label),
-                    metric_value=round(value * numbers.factor(facts["scale"]), 4),
+                    metric_value=round(value * numbers.factor(metric.scale), 4),
                     metric_config=config,
                 )
                 for kind, label, value, config in measured
@@ -218,7 +226,7 @@ class _Format:
     """An export: its file, what is in it, and what says that such a file came from here."""
 
     file: str
-    content: Callable[[RunFiles], str | bytes]
+    content: Callable[[Run], str | bytes]
     mark: Mark
 
 

@@ -8,29 +8,14 @@ import re
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
 from harness import safe_text
 from harness.report import numbers, view
+from harness.report.modules import join_modules
 from harness.storage.outputs import GENERATOR, Mark, write_output
 
-_SCRIPTS = {
-    "report": (
-        "base.js",
-        "highlight.js",
-        "diff.js",
-        "store.js",
-        "state.js",
-        "filters.js",
-        "cards.js",
-        "parts.js",
-        "detail.js",
-        "report.js",
-    ),
-    "overview": ("base.js", "overview.js"),
-}
 _KINDS = {"report": "report", "overview": "list of runs"}
 _TITLES = {"report": rb"<title>[^<]* \xc2\xb7 report</title>", "overview": b"<title>All runs</title>"}
 """Pages of before they were marked: this title, and the policy that no other page has."""
@@ -58,9 +43,8 @@ def policy(script: str) -> str:
 
 @cache
 def script(name: str) -> str:
-    """Return the whole script of a page, "report" or "overview": its parts in one function, nothing global."""
-    parts = [_asset(part) for part in _SCRIPTS[name]]
-    return '(() => {\n"use strict";\n' + "\n".join(parts) + "\n})();\n"
+    """Return the whole script of a page, "report" or "overview": its module and all that it imports."""
+    return join_modules(f"{name}.js", _asset)
 
 
 @cache
@@ -82,7 +66,7 @@ def _asset(name: str) -> str:
     return (files("harness.report") / "assets" / name).read_text(encoding="utf-8")
 
 
-def render(name: str, **context: Any) -> str:
+def render(name: str, **context: object) -> str:
     """Render a template of this package; all that is put in is escaped but the package's own SVG and JSON."""
     import jinja2
 

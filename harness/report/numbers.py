@@ -2,68 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Literal
 
-from harness.runs.read import as_dict, number
+from harness.runs.record import Interval
+from harness.types import Scale
 
 MINUS = "−"
+Way = Literal["better", "worse", "open"]
+"""What the interval of a difference says; "open" where it holds zero or is absent."""
 
 
-def factor(scale: str) -> float:
+def factor(scale: Scale) -> float:
     """100 for metrics between 0 and 1, which are shown in percent; 1 for those that already run to 100."""
     return 1.0 if scale == "percent" else 100.0
 
 
-def mean(value: object, scale: str) -> str:
+def mean(value: float | None, scale: Scale) -> str:
     """A mean in percent or points, one decimal; an en dash where nothing was measured."""
-    found = number(value)
-    return "–" if found is None else f"{found * factor(scale):.1f}".replace("-", MINUS)
+    return "–" if value is None else f"{value * factor(scale):.1f}".replace("-", MINUS)
 
 
-def signed(value: object, scale: str) -> str:
+def signed(value: float | None, scale: Scale) -> str:
     """A difference with its sign, one decimal, in percentage points or points."""
-    found = number(value)
-    if found is None:
+    if value is None:
         return "–"
-    text = f"{found * factor(scale):+.1f}"
+    text = f"{value * factor(scale):+.1f}"
     return ("0.0" if float(text) == 0 else text).replace("-", MINUS)
 
 
-def interval(estimate: Mapping[str, Any], scale: str, *, sign: bool = False) -> str:
+def interval(estimate: Interval | None, scale: Scale, *, sign: bool = False) -> str:
     """A 95 % interval as "low to high"; empty where there is none."""
-    low, high = number(estimate.get("low")), number(estimate.get("high"))
-    if low is None or high is None:
+    if estimate is None or estimate.low is None or estimate.high is None:
         return ""
     write = signed if sign else mean
-    return f"{write(low, scale)} to {write(high, scale)}"
+    return f"{write(estimate.low, scale)} to {write(estimate.high, scale)}"
 
 
-def p_value(value: object) -> str:
+def p_value(value: float | None) -> str:
     """A p-value as papers write it: three decimals, never 0."""
-    found = number(value)
-    if found is None:
+    if value is None:
         return "–"
-    return "< 0.001" if found < 0.001 else f"{found:.3f}"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def direction(estimate: object) -> str:
-    """What the interval of a difference says: "better", "worse", or "open" where it holds zero or is absent."""
-    facts = as_dict(estimate)
-    low, high = number(facts.get("low")), number(facts.get("high"))
-    if low is None or high is None or low <= 0 <= high:
+def direction(estimate: Interval, nothing: float = 0.0) -> Way:
+    """What an interval says against `nothing`: 0 for a difference, 0.5 for a share that a coin would give."""
+    if estimate.low is None or estimate.high is None or estimate.low <= nothing <= estimate.high:
         return "open"
-    return "better" if low > 0 else "worse"
+    return "better" if estimate.low > nothing else "worse"
 
 
-def seconds(value: object) -> str:
+def seconds(value: float | None) -> str:
     """A duration for reading: 0.4 s, 42 s, 3 min 05 s, 2 h 10 min."""
-    found = number(value)
-    if found is None:
+    if value is None:
         return "–"
-    if found < 10:
-        return f"{found:.1f} s"
-    whole = round(found)
+    if value < 10:
+        return f"{value:.1f} s"
+    whole = round(value)
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:
@@ -71,21 +66,19 @@ def seconds(value: object) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def size(value: object) -> str:
+def size(value: float | None) -> str:
     """Bytes for reading, in binary units."""
-    found = number(value)
-    if found is None:
+    if value is None:
         return "–"
     for unit in ("B", "KiB", "MiB", "GiB"):
-        if found < 1024:
-            return f"{found:.0f} {unit}" if unit in ("B", "KiB", "MiB") else f"{found:.1f} {unit}"
-        found /= 1024
-    return f"{found:.1f} TiB"
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit in ("B", "KiB", "MiB") else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
 
 
-def count(value: object) -> str:
+def count(value: float | None) -> str:
     """A whole number with thin spaces between thousands; a decimal below 100 keeps one place."""
-    found = number(value)
-    if found is None:
+    if value is None:
         return "–"
-    return f"{found:,.0f}".replace(",", "\u202f") if found >= 100 or found == int(found) else f"{found:.1f}"
+    return f"{value:,.0f}".replace(",", "\u202f") if value >= 100 or value == int(value) else f"{value:.1f}"

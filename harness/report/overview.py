@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from markupsafe import Markup
 
 from harness.errors import HarnessError, UsageError
 from harness.report import markup, numbers, plots, view
-from harness.runs.read import Json, RunFiles, as_dict, as_list, number, one_path, read_overview
+from harness.runs.manifest import ScorerEntry
+from harness.runs.read import one_path, read_overview
+from harness.runs.run import Run
+from harness.runs.schema import JsonObject
 from harness.runs.shard import is_shard_folder
 from harness.safe_text import one_line, script_json
 from harness.storage.outputs import is_ours
@@ -24,16 +29,16 @@ def write(reports_dir: Path) -> Path | None:
     page = reports_dir / "index.html"
     if is_somebody_elses(reports_dir):
         return None
-    runs: list[RunFiles] = []
-    damaged: list[Json] = []
+    runs: list[Run] = []
+    damaged: list[_Damaged] = []
     for folder in sorted(path.parent for path in reports_dir.glob("*/manifest.json")):
         if is_shard_folder(folder):
             continue  # part of a run that is yet to be put together
         try:
             runs.append(read_overview(folder))
         except HarnessError as error:
-            damaged.append({"folder": one_line(folder.name), "why": one_line(error.message)})
-    runs.sort(key=lambda run: (_instant(run), run.directory.name), reverse=True)
+            damaged.append(_Damaged(one_line(folder.name), one_line(error.message)))
+    runs.sort(key=lambda run: (_instant(run), run.path.name), reverse=True)
     text = markup.render(
         "overview",
         runs=[_run(run, _current_scorers(runs)) for run in runs],
@@ -50,137 +55,164 @@ def is_somebody_elses(reports_dir: Path) -> bool:
     return os.path.lexists(page) and not (page.is_file() and is_ours(page, markup.mark("overview")))
 
 
-def _instant(run: RunFiles) -> float:
+def _instant(run: Run) -> float:
     """When the run began, as seconds since the epoch; 0 where the manifest does not say."""
     from datetime import UTC, datetime
 
     try:
-        began = datetime.fromisoformat(str(run.manifest.get("started")))
+        began = datetime.fromisoformat(str(run.manifest.started))
     except ValueError:
         return 0.0
     return (began if began.tzinfo else began.replace(tzinfo=UTC)).timestamp()
 
 
-def _compared_models(run: RunFiles) -> list[str]:
-    return [model for model in run.models if not run.is_control(model)]
+def _compared_models(run: Run) -> list[str]:
+    return [model for model in run.models if not run.manifest.is_control(model)]
 
 
-def _versions(run: RunFiles) -> dict[str, Json]:
-    """The scorers of a run as its manifest tells them."""
-    return {name: as_dict(facts) for name, facts in as_dict(run.manifest.get("scorers")).items()}
-
-
-def _current_scorers(runs: list[RunFiles]) -> dict[str, Json]:
+def _current_scorers(runs: Sequence[Run]) -> dict[str, ScorerEntry]:
     """Each scorer as the newest run that has it tells it; `runs` are newest first."""
-    current: dict[str, Json] = {}
+    current: dict[str, ScorerEntry] = {}
     for run in runs:
-        for name, facts in _versions(run).items():
-            current.setdefault(name, facts)
+        current = run.manifest.scorers | current
     return current
 
 
-def _other_scorers(run: RunFiles, current: dict[str, Json]) -> str:
+def _other_scorers(run: Run, current: Mapping[str, ScorerEntry]) -> str:
     """Which scorers of a run are of another version than the newest run's, whose numbers are others: in words."""
     differing = [
-        (not facts.get("primary"), one_line(f"{facts.get('label') or name} {facts.get('version')}", 30))
-        for name, facts in _versions(run).items()
-        if facts.get("version") != current[name].get("version")
+        (not scorer.primary, one_line(f"{scorer.label or name} {scorer.version}", 30))
+        for name, scorer in run.manifest.scorers.items()
+        if scorer.version != current[name].version
     ]
     shown = [text for _, text in sorted(differing, key=lambda item: item[0])]
     more = len(shown) - _MOST_SCORERS
     return ", ".join(shown[:_MOST_SCORERS]) + (f" and {more} more" if more > 0 else "")
 
 
-def _run(run: RunFiles, current: dict[str, Json]) -> Json:
+@dataclass(frozen=True, slots=True)
+class _Damaged:
+    folder: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    label: str
+    way: numbers.Way
+    arrow: str
+    difference: str
+
+
+@dataclass(frozen=True, slots=True)
+class _SuiteLine:
+    title: str
+    headline: str
+    changes: list[_Change]
+
+
+@dataclass(frozen=True, slots=True)
+class _RunLine:
+    name: str
+    folder: str
+    started: str
+    unfinished: bool
+    profile: str
+    models: list[str]
+    controls: int
+    suites: list[_SuiteLine]
+    other_scorers: str
+    page: bool
+
+
+def _run(run: Run, current: Mapping[str, ScorerEntry]) -> _RunLine:
     models, suites = _compared_models(run), []
     for suite in run.suites:
-        pair = run.pair(suite)
-        differences = as_dict(as_dict(run.suite(suite).get("pairs")).get(pair))
-        suites.append(
-            {
-                "title": one_line(view.suite_title(run, suite)),
-                "headline": view.verdict(run, suite)["sentence"].partition(": ")[0],
-                "changes": [
-                    {"label": one_line(facts["label"], 30), **change}
-                    for name, facts in run.metrics.items()
-                    if facts["primary"] and (change := view.change(differences.get(name), facts["scale"]))
-                ],
-            }
-        )
-    return {
-        "name": one_line(run.name, 80),
-        "folder": run.directory.name,
-        "started": one_line(run.manifest.get("started") or "")[:16].replace("T", " "),
-        "unfinished": not run.manifest.get("finished"),
-        "profile": one_line(as_dict(run.manifest.get("profile")).get("name") or ""),
-        "models": [one_line(model, 40) for model in models],
-        "controls": len(run.models) - len(models),
-        "suites": suites,
-        "other_scorers": _other_scorers(run, current),
-        "page": (run.directory / "index.html").is_file(),
-    }
+        differences = run.differences(suite)
+        found = [
+            _Change(one_line(metric.label, 30), change.way, change.arrow, change.difference)
+            for name, metric in run.metrics.items()
+            if metric.primary and (change := view.change(differences.get(name), metric))
+        ]
+        suites.append(_SuiteLine(one_line(view.suite_title(run, suite)), view.verdict(run, suite).head, found))
+    return _RunLine(
+        name=one_line(run.name, 80),
+        folder=run.path.name,
+        started=one_line(run.manifest.started or "")[:16].replace("T", " "),
+        unfinished=not view.finished(run),
+        profile=one_line(run.manifest.profile.name),
+        models=[one_line(model, 40) for model in models],
+        controls=len(run.models) - len(models),
+        suites=suites,
+        other_scorers=_other_scorers(run, current),
+        page=(run.path / "index.html").is_file(),
+    )
 
 
-def _numbers(run: RunFiles) -> Json:
+def _numbers(run: Run) -> JsonObject:
     """What the page needs to lay two runs beside each other: means of its models with their intervals."""
-    models, suites = _compared_models(run), {}
+    models = _compared_models(run)
+    suites: JsonObject = {}
     for suite in run.suites:
-        metrics = as_dict(run.suite(suite).get("metrics"))
+        metrics = run.suite(suite).metrics
+        shown = ((n, m) for n, m in sorted(run.metrics.items(), key=lambda item: not item[1].primary) if n in metrics)
         suites[suite] = {
             "title": one_line(view.suite_title(run, suite)),
-            "split": as_dict(as_dict(run.manifest.get("suites")).get(suite)).get("split_hash"),
+            "split": view.about_suite(run, suite).split_hash,
             "metrics": [
                 {
                     "name": name,
-                    "label": facts["label"],
-                    "scale": facts["scale"],
-                    "primary": facts["primary"],
-                    "version": as_dict(as_dict(run.manifest.get("scorers")).get(name)).get("version"),
-                    "models": {
-                        model: [number(as_dict(about).get(key)) for key in ("mean", "low", "high")]
-                        for model, about in as_dict(metrics[name]).items()
-                        if model in models
-                    },
+                    "label": metric.label,
+                    "scale": metric.scale,
+                    "primary": metric.primary,
+                    "version": metric.version,
+                    "models": {m: [e.mean, e.low, e.high] for m, e in metrics[name].items() if m in models},
                 }
-                for name, facts in sorted(run.metrics.items(), key=lambda item: not item[1]["primary"])
-                if name in metrics
+                for name, metric in shown
             ],
         }
-    return {"name": one_line(run.name, 80), "folder": run.directory.name, "models": models, "suites": suites}
+    return {"name": one_line(run.name, 80), "folder": run.path.name, "models": [*models], "suites": suites}
 
 
-def _trends(runs: list[RunFiles]) -> list[Json]:
+@dataclass(frozen=True, slots=True)
+class _Trend:
+    title: str
+    picture: Markup
+
+
+def _trends(runs: list[Run]) -> list[_Trend]:
     """One picture a suite and primary metric: the means of the pair's models from the oldest run to the newest.
 
     Numbers of another version of the scorer are another measure: their line has the version beside the model's name.
     """
+    if len(runs) < 2:
+        return []
     found: dict[tuple[str, str], dict[str, list[tuple[float, float]]]] = {}
     current = _current_scorers(runs[::-1])
     titles: dict[tuple[str, str], str] = {}
     for place, run in enumerate(runs):
         for suite in run.suites:
-            metrics = as_dict(run.suite(suite).get("metrics"))
-            models = [name for name in run.pair(suite).split(":") if name]
-            for name in (name for name, facts in run.metrics.items() if facts["primary"] and name in metrics):
-                titles[suite, name] = f"{view.suite_title(run, suite)}: {run.metrics[name]['label']}"
-                for model in models:
-                    value = number(as_dict(as_dict(metrics[name]).get(model)).get("mean"))
+            means = run.suite(suite).metrics
+            for name, metric in run.metrics.items():
+                if not metric.primary or name not in means:
+                    continue
+                titles[suite, name] = f"{view.suite_title(run, suite)}: {metric.label}"
+                for model in run.pair(suite) or ():
+                    value = means[name][model].mean if model in means[name] else None
                     if value is not None:
-                        version = _versions(run).get(name, {}).get("version")
-                        same = version == current.get(name, {}).get("version")
-                        line = model if same else f"{model}, scorer {version}"
+                        same = name not in current or metric.version == current[name].version
+                        line = model if same else f"{model}, scorer {metric.version}"
                         points = found.setdefault((suite, name), {}).setdefault(line, [])
-                        points.append((float(place), value * numbers.factor(run.metrics[name]["scale"])))
-    ticks = [str(as_list([run.manifest.get("started")])[0] or "")[5:10] for run in runs]
+                        points.append((float(place), value * numbers.factor(metric.scale)))
+    ticks = [(run.manifest.started or "")[5:10] for run in runs]
     return [
-        {
-            "title": one_line(titles[key]),
-            "picture": Markup(
+        _Trend(
+            one_line(titles[key]),
+            Markup(
                 plots.lines(
                     list(series.items()), f"{titles[key]} over the runs", ("run, by date", "points of 100"), ticks=ticks
                 )
             ),
-        }
+        )
         for key, series in found.items()
-        if len(runs) > 1
     ]

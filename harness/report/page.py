@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from markupsafe import Markup
 
 from harness.report import attempts, changes, making, markup, payload, plots, view
-from harness.runs.read import Json, RunFiles, as_dict, as_list, number, read_run
+from harness.report.funnel import Funnel, Outcomes, funnel, outcomes
+from harness.runs.read import read_run
+from harness.runs.run import Run
 from harness.safe_text import one_line, script_json
 
 
 def write(run_dir: Path, *, single_file: bool = False) -> Path:
     """Write the page of one run; see `harness.report.write_report`."""
     run = read_run(run_dir)
-    labels = {"task_score": "Task score"} | {name: facts["label"] for name, facts in run.metrics.items()}
+    labels = {"task_score": "Task score"} | {name: metric.label for name, metric in run.metrics.items()}
     light, packed, pictures = payload.gallery(run, inline=single_file)
     text = markup.render(
         "report",
         run=run,
         title=one_line(run.name),
-        verdict=_hero(view.verdict(run)),
+        verdict=_Hero(view.verdict(run)),
         suites=[_suite(run, suite) for suite in run.suites],
-        curves=[
-            {**curve, "pictures": [Markup(p) for p in plots.training(curve, labels)]} for curve in making.curves(run)
-        ],
+        curves=[_Curve(training, labels) for training in making.trainings(run)],
         costs=making.costs(run),
-        votes=[{**vote, "sentence": changes.votes_line(vote)} for vote in changes.votes(run)],
-        facts=[(title, [(key, _fact(value)) for key, value in items]) for title, items in making.facts(run)],
-        started=one_line(run.manifest.get("started") or ""),
-        finished=run.manifest.get("finished"),
-        profile=as_dict(run.manifest.get("profile")),
+        votes=changes.votes(run),
+        facts=making.facts(run),
+        started=one_line(run.manifest.started or ""),
+        finished=run.manifest.finished,
         data=Markup(light),
         chunks=[Markup(chunk) for chunk in packed],
         pictures=Markup(script_json(pictures)) if single_file else None,
@@ -39,73 +39,116 @@ def write(run_dir: Path, *, single_file: bool = False) -> Path:
     return markup.write(run_dir / name, text, "report")
 
 
-def _suite(run: RunFiles, suite: str) -> Json:
-    pair = run.pair(suite)
-    first, _, second = pair.partition(":")
-    rows = view.forest_rows(run, suite)
-    drawn = f"{second} minus {first}, {view.suite_title(run, suite)}: paired differences with 95 % intervals"
-    about = as_dict(as_dict(run.manifest.get("suites")).get(suite))
-    return {
-        "name": suite,
-        "title": one_line(view.suite_title(run, suite)),
-        "measured": view.measured(run, suite),
-        "notes": view.suite_notes(run, suite),
-        "verdict": _hero(view.verdict(run, suite)),
-        "figures": _figures(run, suite),
-        "pair": [one_line(name) for name in (first, second)] if pair else [],
-        "models": [
-            {"name": one_line(name, 40), "control": run.is_control(name)} for name in view.suite_models(run, suite)
+class _Hero:
+    """A verdict with its headline in large letters, its numbers beneath."""
+
+    def __init__(self, said: view.Said) -> None:
+        self.head = said.head + ("." if said.rest else "")
+        self.rest = said.rest[:1].upper() + said.rest[1:]
+        self.gains, self.notes = said.gains, said.notes
+
+
+class _Curve:
+    """One training's pictures."""
+
+    def __init__(self, training: making.Training, labels: dict[str, str]) -> None:
+        self.pictures = [Markup(one) for one in plots.training(training.model, training.entry, labels)]
+        self.note = training.note
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    name: str
+    control: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Figure:
+    """A primary metric of the suite's pair: from what to what, and the difference."""
+
+    label: str
+    means: list[str]
+    change: view.Change
+
+
+@dataclass(frozen=True, slots=True)
+class _PairRow:
+    label: str
+    primary: bool
+    change: view.Change
+
+
+@dataclass(frozen=True, slots=True)
+class _PairTable:
+    first: str
+    second: str
+    rows: list[_PairRow]
+
+
+@dataclass(frozen=True, slots=True)
+class _Suite:
+    """What the page shows of one suite."""
+
+    name: str
+    title: str
+    measured: str
+    notes: list[str]
+    verdict: _Hero
+    figures: list[_Figure]
+    pair: list[str]
+    models: list[_Model]
+    forest: list[Markup]
+    table: list[view.MetricGroup]
+    unequal: str
+    pairs: list[_PairTable]
+    parts: list[changes.FlipTable]
+    powers: list[changes.Power]
+    attempts: attempts.PassAt | None
+    funnel: list[Funnel]
+    outcomes: Outcomes
+    flagged: int
+
+
+def _suite(run: Run, suite: str) -> _Suite:
+    pair, title = run.pair(suite), view.suite_title(run, suite)
+    rows = plots.forest_rows(run, suite)
+    drawn = f"{pair.second} minus {pair.first}, {title}: paired differences with 95 % intervals" if pair else ""
+    table = view.table(run, suite)
+    return _Suite(
+        name=suite,
+        title=one_line(title),
+        measured=view.measured(run, suite),
+        notes=view.suite_notes(run, suite),
+        verdict=_Hero(view.verdict(run, suite)),
+        figures=[
+            _Figure(row.label, [row.of(name).mean for name in pair or () if name in shown], row.change)
+            for group in table
+            for row in group.rows
+            if row.primary and row.change and (shown := [cell.model for cell in row.cells])
         ],
-        "forest": [Markup(plots.forest(rows, drawn, wide=wide)) for wide in (True, False)] if rows else [],
-        "table": view.table(run, suite),
-        "unequal": ", ".join(view.unequal(run, suite)),
-        "pairs": _pairs(run, suite),
-        "parts": changes.parts(run, suite),
-        "powers": changes.powers(run, suite),
-        "attempts": attempts.pass_at(run, suite),
-        "funnel": view.funnel(run, suite),
-        "outcomes": view.outcomes(run, suite),
-        "flagged": len(as_list(as_dict(about.get("leakage")).get("flagged"))),
-        "held_out": number(about.get("held_out")),
-    }
+        pair=[one_line(name) for name in pair or ()],
+        models=[_Model(one_line(name, 40), run.manifest.is_control(name)) for name in view.suite_models(run, suite)],
+        forest=[Markup(plots.forest(rows, drawn, wide=wide)) for wide in (True, False)] if rows else [],
+        table=table,
+        unequal=", ".join(view.unequal(run, suite)),
+        pairs=_pairs(run, suite),
+        parts=changes.parts(run, suite),
+        powers=changes.powers(run, suite),
+        attempts=attempts.pass_at(run, suite),
+        funnel=funnel(run, suite),
+        outcomes=outcomes(run, suite),
+        flagged=len(view.about_suite(run, suite).leakage.flagged),
+    )
 
 
-def _hero(verdict: Json) -> Json:
-    """Split the sentence at its first colon: what it says in large letters, its numbers beneath."""
-    head, colon, numbers = verdict["sentence"].partition(": ")
-    return {**verdict, "head": head + ("." if colon else ""), "rest": numbers[:1].upper() + numbers[1:]}
-
-
-def _figures(run: RunFiles, suite: str) -> list[Json]:
-    """The primary metrics of the suite's pair: from what to what, and the difference."""
-    pair = run.pair(suite).split(":")
-    return [
-        {**row, "means": [cell["mean"] for name in pair for cell in row["cells"] if cell["model"] == name]}
-        for group in view.table(run, suite)
-        for row in group["rows"]
-        if row["primary"] and row["change"]
-    ]
-
-
-def _pairs(run: RunFiles, suite: str) -> list[Json]:
+def _pairs(run: Run, suite: str) -> list[_PairTable]:
     found = []
-    for pair, metrics in as_dict(run.suite(suite).get("pairs")).items():
-        first, _, second = pair.partition(":")
+    for pair, differences in run.suite(suite).pairs.items():
         rows = [
-            {"label": facts["label"], "primary": facts["primary"], **change}
-            for name, facts in run.metrics.items()
-            if (change := view.change(as_dict(metrics).get(name), facts["scale"]))
+            _PairRow(metric.label, metric.primary, change)
+            for name, metric in run.metrics.items()
+            if (change := view.change(differences.get(name), metric))
         ]
         if rows:
-            found.append({"first": one_line(first, 40), "second": one_line(second, 40), "rows": rows})
+            found.append(_PairTable(one_line(pair.first, 40), one_line(pair.second, 40), rows))
     return found
-
-
-def _fact(value: object) -> str:
-    if value is None:
-        return "not there"
-    if isinstance(value, dict):
-        return "; ".join(f"{one_line(key)} {_fact(item)}" for key, item in value.items()) or "none"
-    if isinstance(value, list):
-        return ", ".join(_fact(item) for item in value) or "none"
-    return one_line(value, 400)

@@ -6,128 +6,143 @@ import base64
 import json
 import re
 import zlib
-from typing import Any
 
-from harness.runs.read import Json, RunFiles, as_dict, as_list, number, shot_path
+from pydantic import JsonValue
+
+from harness.report.view import suite_title
+from harness.runs.run import Run
+from harness.runs.samples import SampleRecord, TaskKey, TaskRecord
+from harness.runs.schema import JsonObject
 from harness.safe_text import one_line, script_json
 
 CHUNK = 24
 """Tasks whose texts are packed together: one opening unpacks that many."""
 
 
-def gallery(run: RunFiles, *, inline: bool) -> tuple[str, list[str], Json]:
+def gallery(run: Run, *, inline: bool) -> tuple[str, list[str], dict[str, str]]:
     """Return the list as JSON for a script element, the packed texts (base64 of zlib), and the pictures if `inline`.
 
     The list holds names once and indices into them afterwards: 500 tasks of 5 models stay below a megabyte.
     """
-    answering = {str(row.get("model")) for row in run.rows}
+    answering = {row.model for row in run.rows}
     # A family of trainings has numbers and no rows: its trainings stand in the gallery.
-    metrics, models = list(run.metrics), [model for model in run.models if model in answering] or run.models
-    places = {model: place for place, model in enumerate(models)}
-    by_task: dict[tuple[str, str], list[Json]] = {}
+    models = [model for model in run.models if model in answering] or run.models
+    by_task: dict[TaskKey, list[SampleRecord]] = {}
     for row in run.rows:
-        by_task.setdefault((str(row.get("suite")), str(row.get("task"))), []).append(row)
-    known = {(str(task.get("suite")), str(task.get("task"))): task for task in run.tasks}
-    keys = sorted(
-        {**known, **by_task}, key=lambda key: (run.suites.index(key[0]) if key[0] in run.suites else 99, key[1])
-    )
-    whys: dict[str, int] = {}
-    words: dict[str, int] = {}
-    entries, packed, chunk = [], [], []
-    pictures: Json = {}
+        by_task.setdefault(row.of_task, []).append(row)
+    order = {suite: place for place, suite in enumerate(run.suites)}
+    keys = sorted({**run.tasks, **by_task}, key=lambda key: (order.get(key.suite, len(order)), key.task))
+    light = _Light(list(run.metrics), {model: place for place, model in enumerate(models)})
+    packed, chunk = [], []
+    pictures: dict[str, str] = {}
     for place, key in enumerate(keys):
-        task, rows = known.get(key, {}), by_task.get(key, [])
-        entry: Json = {
-            "s": key[0],
-            "id": key[1],
-            "p": one_line(task.get("prompt", ""), 400),
-            "c": str(task.get("category") or ""),
-            "d": str(task.get("difficulty") or ""),
-            "r": [[] for _ in models],
-        }
-        for row in sorted(rows, key=lambda row: number(row.get("sample")) or 0):
-            model = str(row.get("model"))
-            if model in places:
-                shots = [shot_path(row, view) for view in ("desktop", "phone")]
-                entry["r"][places[model]].append(_light(row, metrics, shots, whys, words))
-                if inline:
-                    pictures |= {shot: data for shot in shots if shot and (data := _data_url(run, shot))}
-        entries.append(entry)
-        chunk.append(_texts(task, rows, places))
+        task, rows = run.tasks.get(key) or TaskRecord(suite=key.suite, task=key.task), by_task.get(key, [])
+        light.add(task, rows)
+        if inline:
+            shots = (shot_path(row, view) for row in rows for view in _VIEWS)
+            pictures |= {shot: data for shot in shots if shot and (data := _data_url(run, shot))}
+        chunk.append(_texts(task, rows, light.models))
         if len(chunk) == CHUNK or place == len(keys) - 1:
             packed.append(_pack(chunk))
             chunk = []
-    light = {
-        "suites": [{"name": name, "title": _title(run, name), "pair": run.pair(name)} for name in run.suites],
-        "models": [{"name": name, "control": run.is_control(name)} for name in models],
-        "metrics": [
-            {"name": name, **{k: facts[k] for k in ("label", "scale", "primary", "kind")}}
-            for name, facts in run.metrics.items()
+    content = {
+        "suites": [
+            {"name": name, "title": one_line(suite_title(run, name)), "pair": str(run.pair(name) or "")}
+            for name in run.suites
         ],
-        "whys": list(whys),
-        "words": list(words),
+        "models": [{"name": name, "control": run.manifest.is_control(name)} for name in models],
+        "metrics": [
+            {"name": name, "label": m.label, "scale": m.scale, "primary": m.primary, "kind": m.kind}
+            for name, m in run.metrics.items()
+        ],
+        "whys": list(light.whys),
+        "words": list(light.words),
         "chunk": CHUNK,
-        "tasks": entries,
+        "tasks": light.tasks,
     }
-    return script_json(light), packed, pictures
+    return script_json(content), packed, pictures
 
 
-def _light(row: Json, metrics: list[str], shots: list[str], whys: dict[str, int], words: dict[str, int]) -> list[Any]:
-    """`[outcome, [score or null], desktop, phone, [failed checks], messages, sample]`; absent metrics are -1."""
-    scores = as_dict(row.get("scores"))
-    failed = [
-        whys.setdefault(one_line(check.get("why") or "check", 300), len(whys))
-        for check in as_list(row.get("checks"))
-        if isinstance(check, dict) and not check.get("passed")
-    ]
-    return [
-        words.setdefault(str(row.get("outcome") or "unscored"), len(words)),
-        [_score(scores[name]) if name in scores else -1 for name in metrics],
-        *shots,
-        failed,
-        len(as_list(row.get("messages"))),
-        int(number(row.get("sample")) or 0),
-    ]
+class _Light:
+    """The list that is there at once, in which a text that comes again is a number."""
+
+    def __init__(self, metrics: list[str], models: dict[str, int]) -> None:
+        self.metrics, self.models = metrics, models
+        self.whys: dict[str, int] = {}
+        self.words: dict[str, int] = {}
+        self.tasks: list[JsonObject] = []
+
+    def add(self, task: TaskRecord, rows: list[SampleRecord]) -> None:
+        """Add a task with its answers, each in the list of its model."""
+        answers: list[list[JsonValue]] = [[] for _ in self.models]
+        for row in sorted(rows, key=lambda row: row.sample):
+            if row.model in self.models:
+                answers[self.models[row.model]].append(self._answer(row))
+        self.tasks.append(
+            {
+                "s": task.suite,
+                "id": task.task,
+                "p": one_line(task.prompt, 400),
+                "c": task.category or "",
+                "d": task.difficulty or "",
+                "r": [*answers],
+            }
+        )
+
+    def _answer(self, row: SampleRecord) -> list[JsonValue]:
+        """`[outcome, [score or null], desktop, phone, [failed checks], messages, sample]`; absent metrics are -1."""
+        whys = [one_line(check.why or "check", 300) for check in row.checks if not check.passed]
+        return [
+            self.words.setdefault(row.outcome or "unscored", len(self.words)),
+            [_score(row.scores[name]) if name in row.scores else -1 for name in self.metrics],
+            *(shot_path(row, view) for view in _VIEWS),
+            [self.whys.setdefault(why, len(self.whys)) for why in whys],
+            len(row.messages),
+            row.sample,
+        ]
 
 
-def _score(value: object) -> float | int | None:
-    found = number(value)
-    if found is None:
+def _score(value: float | None) -> float | int | None:
+    if value is None:
         return None
-    return int(found) if found == int(found) else round(found, 4)
+    return int(value) if value == int(value) else round(value, 4)
 
 
-def _texts(task: Json, rows: list[Json], places: dict[str, int]) -> Json:
+_SHOT = re.compile(r"shots/[A-Za-z0-9_-][A-Za-z0-9._-]*\.(webp|png|jpg|jpeg|avif)")
+_VIEWS = ("desktop", "phone")
+
+
+def shot_path(row: SampleRecord, view: str) -> str:
+    """The picture of one row relative to the run's folder; "" for none and for any path that leaves `shots/`."""
+    path = row.shots.get(view, "")
+    return path if _SHOT.fullmatch(path) and ".." not in path else ""
+
+
+_KEPT = {"completion", "page", "extraction", "finish_reason", "notes", "messages", "checks", "render", "timing"}
+
+
+def _texts(task: TaskRecord, rows: list[SampleRecord], places: dict[str, int]) -> JsonObject:
     """What only an opened task needs: whole prompt, input, reference, and of every row the texts and findings."""
-    kept = ("completion", "page", "extraction", "finish_reason", "notes", "messages", "checks", "render", "timing")
-    answers = []
+    answers: list[JsonValue] = []
     for row in rows:
-        if str(row.get("model")) in places:
-            answer = {name: row[name] for name in kept if row.get(name) not in (None, "", [], {})}
+        if row.model in places:
+            content = row.model_dump(include=_KEPT)
+            answer = {name: value for name, value in content.items() if value not in (None, "", [], {}, ())}
             if answer.get("completion") == answer.get("page"):
                 answer.pop("completion", None)
                 answer["same"] = True
-            answers.append({"m": places[str(row["model"])], "n": int(number(row.get("sample")) or 0), **answer})
-    return {
-        "prompt": str(task.get("prompt") or ""),
-        "input": str(task.get("input") or ""),
-        "reference": str(task.get("reference") or ""),
-        "answers": answers,
-    }
+            answers.append({"m": places[row.model], "n": row.sample, **answer})
+    return {"prompt": task.prompt, "input": task.input, "reference": task.reference, "answers": answers}
 
 
-def _pack(chunk: list[Json]) -> str:
+def _pack(chunk: list[JsonObject]) -> str:
     text = json.dumps(chunk, ensure_ascii=True, separators=(",", ":"))
     text = re.sub(r"-?\bNaN\b|-?\bInfinity\b", "null", text) if "NaN" in text or "Infinity" in text else text
     return base64.b64encode(zlib.compress(text.encode("ascii"), 6)).decode("ascii")
 
 
-def _title(run: RunFiles, suite: str) -> str:
-    return one_line(as_dict(as_dict(run.manifest.get("suites")).get(suite)).get("title") or suite)
-
-
-def _data_url(run: RunFiles, shot: str) -> str:
-    path = run.directory / shot
+def _data_url(run: Run, shot: str) -> str:
+    path = run.path / shot
     if not path.is_file():
         return ""
     kind = path.suffix.lstrip(".").replace("jpg", "jpeg")

@@ -6,17 +6,22 @@ import hashlib
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lxml import etree
 
-from harness.runs.read import Json, as_dict, number
+from harness.report import numbers
+from harness.report.view import table
+from harness.runs.manifest import TrainingEntry
+from harness.runs.run import Run
 from harness.safe_text import one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Transform
 
 # matplotlib wants colours as numbers; these stand for the page's CSS variables and are replaced in the SVG.
 INK, MUTED, GRID, BETTER, WORSE, OPEN, PAPER = (
@@ -41,24 +46,62 @@ _VARIABLES = {
 _MARKS = ("o", "s", "D", "^", "v", "P")
 
 
-def forest(rows: Sequence[Json], title: str, *, wide: bool = True) -> str:
+@dataclass(frozen=True, slots=True)
+class ForestRow:
+    """One paired difference to draw, in points of 100."""
+
+    label: str
+    group: str
+    primary: bool
+    difference: float
+    low: float | None
+    high: float | None
+    way: numbers.Way
+    text: str
+
+
+def forest_rows(run: Run, suite: str) -> list[ForestRow]:
+    """The paired differences of a suite's pair, in the order of the table."""
+    differences, rows = run.differences(suite), []
+    for group in table(run, suite):
+        for row in group.rows:
+            entry = differences.get(row.name)
+            if entry is None or entry.difference is None or row.change is None:
+                continue
+            by = numbers.factor(row.metric.scale)
+            rows.append(
+                ForestRow(
+                    label=one_line(row.label, 34),
+                    group=group.title,
+                    primary=row.primary,
+                    difference=entry.difference * by,
+                    low=None if entry.low is None else entry.low * by,
+                    high=None if entry.high is None else entry.high * by,
+                    way=row.change.way,
+                    text=row.change.difference,
+                )
+            )
+    return rows
+
+
+def forest(rows: Sequence[ForestRow], title: str, *, wide: bool = True) -> str:
     """Draw paired differences with 95 % intervals, one line a metric; "" without rows.
 
     Args:
-        rows: see `harness.report.view.forest_rows`.
+        rows: see `forest_rows`.
         title: what the picture shows, for readers who do not see it.
         wide: for a desk (labels left of the lines) or for a phone (labels above them).
     """
     if not rows:
         return ""
-    groups = list(dict.fromkeys(row["group"] for row in rows))
-    slots: list[tuple[str, Json | None]] = []
+    groups = list(dict.fromkeys(row.group for row in rows))
+    slots: list[tuple[str, ForestRow | None]] = []
     for group in groups:
         slots.append((group, None))
-        slots += [(row["label"], row) for row in rows if row["group"] == group]
+        slots += [(row.label, row) for row in rows if row.group == group]
     step = 0.27 if wide else 0.44
     figure, axes = _figure((7.6 if wide else 3.7, 0.75 + step * len(slots)))
-    ends = [value for row in rows for key in ("low", "high", "difference") if (value := row[key]) is not None]
+    ends = [value for row in rows for value in (row.low, row.high, row.difference) if value is not None]
     reach = max(5.0, max(abs(value) for value in ends)) * 1.08
     lowest, highest = (min(0.0, *ends), max(0.0, *ends))
     pad = max(2.0, (highest - lowest) * 0.08)
@@ -84,7 +127,7 @@ def forest(rows: Sequence[Json], title: str, *, wide: bool = True) -> str:
         top=1 - 0.08 / figure.get_figheight(),
         bottom=0.55 / figure.get_figheight(),
     )
-    said = "; ".join(f"{row['label']} {row['text']} ({_WORDS[row['way']]})" for row in rows)
+    said = "; ".join(f"{row.label} {row.text} ({_WORDS[row.way]})" for row in rows)
     return _svg(figure, title, said)
 
 
@@ -94,28 +137,28 @@ _COLOURS = {"better": BETTER, "worse": WORSE, "open": OPEN}
 _SHAPES = {"better": "^", "worse": "v", "open": "o"}
 
 
-def _forest_line(axes: Axes, place: int, label: str, row: Json | None, *, wide: bool) -> None:
+def _forest_line(axes: Axes, place: int, label: str, row: ForestRow | None, *, wide: bool) -> None:
     left, blend = -_LEFT / (_RIGHT - _LEFT) if wide else 0.0, _blend(axes)
     up = 0 if wide else -0.36
     if row is None:
         axes.text(left, place + (0 if wide else 0.1), label, transform=blend, color=MUTED, fontsize=9.5, va="center")
         return
-    weight = "bold" if row["primary"] else "normal"
+    weight = "bold" if row.primary else "normal"
     size = 10.5 if wide else 10
     axes.text(left + (0.015 if wide else 0), place + up, label, transform=blend, color=INK, fontsize=size,
               va="center", fontweight=weight)  # fmt: skip
     right = 1 + (1 - _RIGHT) / (_RIGHT - _LEFT) if wide else 1.0
-    axes.text(right, place + up, row["text"], transform=blend, color=INK, fontsize=size, va="center", ha="right",
+    axes.text(right, place + up, row.text, transform=blend, color=INK, fontsize=size, va="center", ha="right",
               fontweight=weight)  # fmt: skip
-    colour = _COLOURS[row["way"]]
-    if row["low"] is not None and row["high"] is not None:
-        axes.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=3 if row["primary"] else 1.8,
+    colour = _COLOURS[row.way]
+    if row.low is not None and row.high is not None:
+        axes.plot([row.low, row.high], [place, place], color=colour, linewidth=3 if row.primary else 1.8,
                   solid_capstyle="round")  # fmt: skip
-    axes.plot([row["difference"]], [place], _SHAPES[row["way"]], color=colour, markersize=9 if row["primary"] else 7,
+    axes.plot([row.difference], [place], _SHAPES[row.way], color=colour, markersize=9 if row.primary else 7,
               markeredgecolor=PAPER, markeredgewidth=1.2)  # fmt: skip
 
 
-def _blend(axes: Axes) -> Any:
+def _blend(axes: Axes) -> Transform:
     from matplotlib.transforms import blended_transform_factory
 
     return blended_transform_factory(axes.transAxes, axes.transData)
@@ -168,19 +211,19 @@ def _names(axes: Axes, ends: Sequence[tuple[str, float]]) -> None:
         axes.text(1.015, before, one_line(name, 22), transform=_blend(axes), color=INK, fontsize=9, va="center")
 
 
-def training(curve: Json, labels: Mapping[str, str] | None = None) -> list[str]:
+def training(model: str, entry: TrainingEntry, labels: Mapping[str, str] | None = None) -> list[str]:
     """Draw one training's loss, and the scores of its evaluations beside it, each kind of unit in a picture of its own.
 
     `labels` gives the metrics' names for readers.
     """
-    points = [point for point in curve["points"] if number(point.get("step")) is not None]
-    loss = [(float(p["step"]), value) for p in points if (value := number(p.get("loss"))) is not None]
+    points = [(float(point.step), point) for point in entry.curve if point.step is not None]
+    loss = [(step, point.loss) for step, point in points if point.loss is not None]
     evaluated: dict[str, list[tuple[float, float]]] = {}
-    for point in points:
-        for name, value in as_dict(point.get("scores")).items():
-            if (found := number(value)) is not None:
-                evaluated.setdefault((labels or {}).get(str(name), str(name)), []).append((float(point["step"]), found))
-    name, kept = one_line(curve["model"], 40), number(curve.get("kept"))
+    for step, point in points:
+        for name, value in point.scores.items():
+            if value is not None:
+                evaluated.setdefault((labels or {}).get(name, name), []).append((step, value))
+    name, kept = one_line(model, 40), entry.evaluation.kept_step if entry.evaluation else None
     pictures = [lines([("loss", loss)], f"Training loss of {name} by step", ("step", "training loss"), mark=kept)]
     losses = {key: value for key, value in evaluated.items() if "loss" in key}
     small = {k: v for k, v in evaluated.items() if k not in losses and all(0 <= y <= 1 for _, y in v)}

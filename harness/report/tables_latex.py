@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.report import attempts, changes, numbers, view
-from harness.runs.read import Json, RunFiles
+from harness.report.attempts import PassAtRow
+from harness.runs.run import Run
 from harness.safe_text import LATEX_PREAMBLE, latex
 from harness.storage.outputs import GENERATOR
 
@@ -19,7 +20,7 @@ _HEAD = f"""\
 \\providecommand{{\\harnessfit}}[1]{{\\resizebox{{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}}{{!}}{{#1}}}}"""
 
 
-def tables(run: RunFiles) -> str:
+def tables(run: Run) -> str:
     """Return the text of `tables.tex`: for each suite the metrics of all models, and pass@k where there is one."""
     parts = [_HEAD]
     for suite in run.suites:
@@ -27,26 +28,24 @@ def tables(run: RunFiles) -> str:
     return "\n\n".join(parts)
 
 
-def _metrics(run: RunFiles, suite: str) -> str:
+def _metrics(run: Run, suite: str) -> str:
     models, pair = view.suite_models(run, suite), run.pair(suite)
-    first, _, second = pair.partition(":")
     title = latex(view.suite_title(run, suite))
     unfinished = "" if view.finished(run) else f" {latex(view.UNFINISHED)}"
     caption = rf"{title}: means with 95\,\% intervals, {latex(view.measured(run, suite))}.{unfinished}"
     tabulars = []
     chunks = _chunks(len(models)) or [range(0)]
     for number, chunk in enumerate(chunks):
-        last = bool(pair) and number == len(chunks) - 1
+        last = pair is not None and number == len(chunks) - 1
         heads = [latex(models[place]) for place in chunk]
-        heads += [rf"$\Delta$ {latex(second)} $-$ {latex(first)}"] if last else []
+        heads += [rf"$\Delta$ {latex(pair.second)} $-$ {latex(pair.first)}"] if pair and last else []
         groups = []
         for group in view.table(run, suite):
             lines = []
-            for row in group["rows"]:
-                cells = [_math(row["cells"][place]["mean"], row["cells"][place]["interval"]) for place in chunk]
+            for row in group.rows:
+                cells = [_math(row.cells[place].mean, row.cells[place].interval) for place in chunk]
                 if last:
-                    change = row["change"]
-                    cells.append(_math(change["difference"], change["interval"]) if change else "--")
+                    cells.append(_math(row.change.difference, row.change.interval) if row.change else "--")
                 lines.append([_label(row), *cells])
             groups.append(lines)
         tabulars.append(_tabular("l" + "r" * len(heads), [["Metric", *heads]], groups))
@@ -55,12 +54,12 @@ def _metrics(run: RunFiles, suite: str) -> str:
     return _table(caption, tabulars, below)
 
 
-def _pass_at(run: RunFiles, suite: str) -> list[str]:
+def _pass_at(run: Run, suite: str) -> list[str]:
     """The table of pass@k; none where every task was answered once."""
     found = attempts.pass_at(run, suite)
     if not found:
         return []
-    ks, models = found["ks"], found["models"]
+    ks, models = found.ks, found.models
     tabulars = []
     for chunk in _chunks(len(models)):
         heads = [
@@ -68,8 +67,7 @@ def _pass_at(run: RunFiles, suite: str) -> list[str]:
             ["Metric", *(f"$k={k}$" for _ in chunk for k in ks)],
         ]
         rows = [
-            [_label(row), *(_math(value, "") for place in chunk for value in row["cells"][place])]
-            for row in found["rows"]
+            [_label(row), *(_math(value, "") for place in chunk for value in row.cells[place])] for row in found.rows
         ]
         tabulars.append(_tabular("l" + "r" * len(ks) * len(chunk), heads, [rows]))
     caption = f"{latex(view.suite_title(run, suite))}: pass@$k$ in percent, {latex(view.measured(run, suite))}."
@@ -99,8 +97,8 @@ def _row(cells: Sequence[str]) -> str:
     return " & ".join([first if first.startswith(r"\multicolumn") else f"{{{first}}}", *others]) + r" \\"
 
 
-def _label(row: Json) -> str:
-    return latex(row["label"]) + ("*" if row["primary"] else "")
+def _label(row: view.MetricRow | PassAtRow) -> str:
+    return latex(row.label) + ("*" if row.primary else "")
 
 
 def _math(value: str, interval: str) -> str:

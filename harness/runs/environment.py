@@ -7,7 +7,8 @@ import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+
+from harness.runs.manifest import GitState, Hardware
 
 PACKAGES = (
     "torch",
@@ -40,12 +41,12 @@ def _version(name: str) -> str | None:
         return None
 
 
-def hardware() -> dict[str, Any]:
+def hardware() -> Hardware:
     """Return processor, cores, memory in bytes and GPU of this machine."""
     import torch
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {"cpu": _processor(), "cores": os.cpu_count(), "memory_bytes": _memory(), "gpu": gpu}
+    return Hardware(cpu=_processor(), cores=os.cpu_count(), memory_bytes=_memory(), gpu=gpu)
 
 
 def _processor() -> str:
@@ -65,7 +66,7 @@ def _memory() -> int | None:
         return None
 
 
-def git_state(package: Path | None = None) -> dict[str, Any]:
+def git_state(package: Path | None = None) -> GitState:
     """Return the commit of the harness' own checkout and whether files differ from it.
 
     Both are None where the package was installed from a wheel, or was copied into a repository of somebody else: that
@@ -80,7 +81,8 @@ def git_state(package: Path | None = None) -> dict[str, Any]:
     # within a checkout, but only as something that it ignores: a virtual environment, a copy
     own = own and _git(package, "ls-files", "--error-unmatch", "--", "__init__.py", "runs/environment.py") is not None
     commit = _git(package, "rev-parse", "HEAD") if own else None
-    return {"commit": commit, "dirty": bool(_git(package.parent, "status", "--porcelain")) if commit else None}
+    dirty = bool(_git(package.parent, "status", "--porcelain")) if commit else None
+    return GitState(commit=commit, dirty=dirty)
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

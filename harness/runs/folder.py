@@ -8,26 +8,28 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO
 
 from harness.errors import HarnessError, UsageError, cannot_write
+from harness.runs.manifest import Manifest
+from harness.runs.record import Record, parsed
+from harness.runs.samples import SampleRecord
 from harness.runs.schema import upgraded
 from harness.storage.atomic import write_atomically
 from harness.storage.cache import content_key
 from harness.storage.jsonl import append_lines, dump_lines, read_lines
 from harness.storage.lock import try_lock
-from harness.types import Row
 
 REPORTS_FOLDER = Path("reports")
 MANIFEST_FILE = "manifest.json"
+TASKS_FILE = "tasks.jsonl"
+SAMPLES_FILE = "samples.jsonl"
+SUMMARY_FILE = "summary.json"
+VOTES_FILE = "votes.jsonl"
+AGREEMENT_FILE = "agreement.json"
 LOCK_FILE = ".lock"
 LOCK_MARK = "html-harness\n"
 """Stands in the lock of each run: a folder without it, and without a run's manifest, is somebody's own."""
-
-
-def row_key(row: Mapping[str, Any]) -> tuple[str, str, str, int]:
-    """Return what makes a row unique in a run, and the order of samples.jsonl."""
-    return str(row["suite"]), str(row["task"]), str(row["model"]), int(row["sample"])
 
 
 def is_run_folder(folder: Path) -> bool:
@@ -97,45 +99,49 @@ class RunFolder:
         """The append-only file of finished rows."""
         return self.path / "journal.jsonl"
 
-    def begin(self, manifest: dict[str, Any], deciding: Mapping[str, Any]) -> list[Row]:
-        """Write the manifest and return the rows that are already finished.
+    def begin(self, manifest: Manifest, deciding: Mapping[str, object]) -> tuple[Manifest, list[SampleRecord]]:
+        """Write the manifest; return it as it was written, and the rows that are already finished.
 
         Rows of a run with the same name whose numbers were decided by something else (other weights, scorers, tools or
         data) are not mixed in: their journal is kept beside the new one under a number.
         """
-        manifest["deciding"] = content_key(deciding)
+        manifest = manifest.with_(deciding=content_key(deciding))
         before = self.read_manifest()
-        if before is not None and before.get("deciding") != manifest["deciding"] and self.journal.exists():
+        if before is not None and before.deciding != manifest.deciding and self.journal.exists():
             kept = (self.path / f"journal-{number}.jsonl" for number in itertools.count(1))
             self.journal.replace(next(path for path in kept if not os.path.lexists(path)))
         elif before is not None:
-            manifest["started"] = before["started"]
-        self.write_json("manifest.json", manifest)
-        return [upgraded(row, self.journal) for row in read_lines(self.journal)]
+            manifest = manifest.with_(started=before.started)
+        self.write(MANIFEST_FILE, manifest)
+        journal = str(self.journal)
+        return manifest, [
+            parsed(SampleRecord, upgraded(row, self.journal), journal) for row in read_lines(self.journal)
+        ]
 
-    def append(self, rows: Sequence[Row]) -> None:
+    def append(self, rows: Sequence[SampleRecord]) -> None:
         """Append finished rows to the journal; they are on disk when this returns."""
-        append_lines(self.journal, list(rows))
+        append_lines(self.journal, [row.as_json() for row in rows])
 
-    def read_manifest(self) -> dict[str, Any] | None:
-        """Return the manifest of this folder, or None.
+    def read_manifest(self) -> Manifest | None:
+        """Return the manifest of this folder, or None where there is none that can be read.
 
         Raises:
             HarnessError: it is of a newer schema.
         """
+        path = self.path / MANIFEST_FILE
         try:
-            content = json.loads((self.path / "manifest.json").read_text(encoding="utf-8"))
+            content = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        return upgraded(content, self.path / "manifest.json") if isinstance(content, dict) else None
+        return parsed(Manifest, upgraded(content, path), str(path)) if isinstance(content, dict) else None
 
-    def write_json(self, name: str, content: Any) -> None:
+    def write(self, name: str, record: Record) -> None:
         """Write a JSON file whole or not at all."""
-        self._write(name, json.dumps(content, indent=1, ensure_ascii=True, sort_keys=False).encode() + b"\n")
+        self._write(name, json.dumps(record.as_json(), indent=1, ensure_ascii=True).encode() + b"\n")
 
-    def write_lines(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    def write_lines(self, name: str, records: Sequence[Record]) -> None:
         """Write a JSON Lines file whole or not at all."""
-        self._write(name, dump_lines(list(rows)))
+        self._write(name, dump_lines([record.as_json() for record in records]))
 
     def write_shot(self, picture: bytes, name: str) -> str:
         """Write a screenshot under a name made of its content, once; return its path relative to the run."""

@@ -4,16 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Any
+from typing import Annotated, NamedTuple
 
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+
+from harness.runs.manifest import BASE, CONTROL, FEW_SHOT, TUNED, ModelEntry
 from harness.runs.model_name import family
 from harness.types import CONTROL_NAMES
 
-TUNED, FEW_SHOT, BASE, CONTROL = "tuned", "few-shot", "base", "control"
 _BY_NAME = {"base": BASE, "base-fewshot": FEW_SHOT, "tuned": TUNED, **dict.fromkeys(CONTROL_NAMES, CONTROL)}
 
 
-def pairs_to_compare(models: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+class Pair(NamedTuple):
+    """Two models of which the second is held against the first."""
+
+    first: str
+    second: str
+
+    def __str__(self) -> str:
+        return f"{self.first}:{self.second}"
+
+
+def read_pair(text: object) -> object:
+    """Return the pair that a file names "first:second"; anything else as it is, to be refused by its type."""
+    if not isinstance(text, str):
+        return text
+    first, colon, second = text.partition(":")
+    return Pair(first, second) if colon else text
+
+
+PairName = Annotated[Pair, BeforeValidator(read_pair), PlainSerializer(str), WithJsonSchema({"type": "string"})]
+"""A pair that a file calls by one name, "first:second"."""
+
+
+def pairs_to_compare(models: Mapping[str, ModelEntry]) -> list[Pair]:
     """Return the pairs to compare, the one that answers the question first; trainings of one family are one model.
 
     `models` is the manifest's. Each tuned model is held against base and against the few-shot base; then the bases
@@ -23,19 +47,21 @@ def pairs_to_compare(models: Mapping[str, Mapping[str, Any]]) -> list[tuple[str,
     untuned = [name for name, kind in kinds.items() if kind != TUNED]
     tuned = [name for name, kind in kinds.items() if kind == TUNED]
     if not tuned or not untuned:
-        return list(combinations(kinds, 2))
-    return [*((base, name) for name in tuned for base in untuned), *combinations(untuned, 2)]
+        return [Pair(*pair) for pair in combinations(kinds, 2)]
+    return [
+        *(Pair(base, name) for name in tuned for base in untuned),
+        *(Pair(*two) for two in combinations(untuned, 2)),
+    ]
 
 
-def kinds_of(models: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def kinds_of(models: Mapping[str, ModelEntry]) -> dict[str, str]:
     """Return the kind of each family of models, as the manifest's entries say it."""
     kinds: dict[str, str] = {}
     for name, entry in models.items():
-        kinds.setdefault(str(entry.get("family") or family(name)), str(entry.get("kind") or "model"))
+        kinds.setdefault(entry.family or family(name), entry.kind)
     return kinds
 
 
-def described(names: Sequence[str], models: Mapping[str, Mapping[str, Any]] | None) -> dict[str, dict[str, Any]]:
-    """Return an entry for each model named: the manifest's, or without a manifest what its usual name stands for."""
-    known = models or {}
-    return {name: {"kind": _BY_NAME.get(family(name), "model"), **known.get(name, {})} for name in names}
+def described(names: Sequence[str], models: Mapping[str, ModelEntry]) -> dict[str, ModelEntry]:
+    """Return an entry for each model named: the manifest's, or without one what its usual name stands for."""
+    return {name: models.get(name) or ModelEntry(kind=_BY_NAME.get(family(name), "model")) for name in names}

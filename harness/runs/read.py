@@ -1,267 +1,89 @@
-"""Reads a run's files. The report knows nothing else of a run."""
+"""The one reader of a run's folder."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+
+from pydantic import JsonValue
 
 from harness.errors import HarnessError, UsageError, did_you_mean
-from harness.runs.model_name import family
-from harness.runs.pairs import described, pairs_to_compare
-from harness.runs.records import checked_rows, checked_scorers, checked_tasks
-from harness.runs.schema import upgraded
-from harness.types import CONTROL_NAMES, Row
+from harness.runs.folder import AGREEMENT_FILE, MANIFEST_FILE, SAMPLES_FILE, SUMMARY_FILE, TASKS_FILE, VOTES_FILE
+from harness.runs.manifest import Manifest, ScorerEntry
+from harness.runs.record import RecordT, parsed, unfit
+from harness.runs.run import Run
+from harness.runs.samples import RecordKey, SampleRecord, TaskKey, TaskRecord
+from harness.runs.schema import JsonObject, upgraded
+from harness.runs.summary import Summary
+from harness.runs.votes import Agreement, Vote
+from harness.storage.jsonl import read_lines
 
-Json = dict[str, Any]
-_SHOT = re.compile(r"shots/[A-Za-z0-9_-][A-Za-z0-9._-]*\.(webp|png|jpg|jpeg|avif)")
-_ORDER = ("base", "base-fewshot", "tuned")
-KINDS = {
-    "form": "Form",
-    "content": "Content",
-    "similarity": "Likeness to the reference",
-    "render": "In the browser",
-    "other": "Other",
-}
-"""Kinds of metrics with their titles, in the order in which they are shown."""
+_HIGHEST = {"binary": 1.0, "share": 1.0, "percent": 100.0}
+_SLACK = 1e-6
+"""How far a score may lie outside its range: sacrebleu's 100 is 100.00000000000004."""
+_AGAIN = "call `run` again to write it anew"
+_FREEZE = "freeze the run anew"
 
 
-@dataclass(frozen=True)
-class RunFiles:
-    """What `reports/<run>/` holds, as it was written; nothing is recomputed."""
-
-    directory: Path
-    manifest: Json
-    summary: Json
-    tasks: list[Json]
-    rows: list[Json]
-    agreement: Json = field(default_factory=dict)
-
-    @cached_property
-    def name(self) -> str:
-        """The run's name: from its manifest, else its folder's."""
-        return str(self.manifest.get("run") or self.directory.name)
-
-    @cached_property
-    def suites(self) -> list[str]:
-        """Names of the measured suites, in the order of the summary."""
-        names = list(as_dict(self.summary.get("suites")))
-        return names + sorted({str(task.get("suite")) for task in self.tasks} - set(names))
-
-    @cached_property
-    def models(self) -> list[str]:
-        """Names of all models: base, few-shot base, tuned, then others as they come, controls last."""
-        seen: dict[str, None] = dict.fromkeys(as_dict(self.manifest.get("models")))
-        for row in self.rows:
-            seen.setdefault(str(row.get("model")))
-        for suite in self.suites:
-            for models in as_dict(self.suite(suite).get("metrics")).values():
-                seen.update(dict.fromkeys(as_dict(models)))
-        names = list(seen)
-
-        def place(name: str) -> tuple[int, int]:
-            if name in _ORDER:
-                return 0, _ORDER.index(name)
-            if self.is_control(name):
-                return 2, CONTROL_NAMES.index(name) if name in CONTROL_NAMES else len(CONTROL_NAMES)
-            return 1, names.index(name)
-
-        return sorted(names, key=place)
-
-    @cached_property
-    def metrics(self) -> dict[str, Json]:
-        """`{metric: {label, kind, scale, primary, description, corpus}}`, by kind, else in the scorers' order."""
-        known = {name: as_dict(facts) for name, facts in as_dict(self.manifest.get("scorers")).items()}
-        for suite in self.suites:
-            for name in as_dict(self.suite(suite).get("metrics")):
-                known.setdefault(name, {})
-            for metrics in as_dict(self.suite(suite).get("pairs")).values():
-                known |= {name: {} for name in as_dict(metrics) if name not in known}
-        primary = self.summary.get("primary")
-        found: dict[str, Json] = {
-            name: {
-                "label": str(facts.get("label") or name),
-                "kind": str(facts.get("kind")) if facts.get("kind") in KINDS else "other",
-                "scale": str(facts.get("scale") or "percent"),
-                # The comparison has the last word: it puts another metric in the place of one that no tool measured.
-                "primary": name in primary if isinstance(primary, list) else bool(facts.get("primary")),
-                "description": str(facts.get("description") or ""),
-                "corpus": bool(facts.get("corpus")),
-            }
-            for name, facts in known.items()
-        }
-        return dict(sorted(found.items(), key=lambda item: list(KINDS).index(item[1]["kind"])))
-
-    def is_control(self, model: str) -> bool:
-        """Whether no model wrote these rows."""
-        facts = as_dict(as_dict(self.manifest.get("models")).get(model))
-        return facts.get("kind") == "control" or (not facts and model in CONTROL_NAMES)
-
-    def suite(self, name: str) -> Json:
-        """The summary of one suite, empty where there is none."""
-        return as_dict(as_dict(self.summary.get("suites")).get(name))
-
-    def pair(self, suite: str) -> str:
-        """The pair that the suite's verdict speaks of, "base:tuned" where there is one; "" without any pair."""
-        pairs = as_dict(self.suite(suite).get("pairs"))
-        named = as_dict(self.summary.get("verdict")).get("pair")
-        if isinstance(named, str) and named in pairs:
-            return named
-        return "base:tuned" if "base:tuned" in pairs else next(iter(pairs), "")
-
-
-def as_dict(value: object) -> Json:
-    """Return `value` if it is a mapping, else an empty one: absent parts of a file are left out of the report."""
-    return value if isinstance(value, dict) else {}
-
-
-def as_list(value: object) -> list[Any]:
-    """Return `value` if it is a list, else an empty one."""
-    return value if isinstance(value, list) else []
-
-
-def number(value: object) -> float | None:
-    """Return a finite number, or None."""
-    if isinstance(value, bool | int | float) and value == value and abs(float(value)) != float("inf"):
-        return float(value)
-    return None
-
-
-def shot_path(row: Json, view: str) -> str:
-    """The picture of one row relative to the run's folder; "" for none and for any path that leaves `shots/`."""
-    path = as_dict(row.get("shots")).get(view)
-    return path if isinstance(path, str) and _SHOT.fullmatch(path) and ".." not in path else ""
-
-
-def read_run(directory: Path) -> RunFiles:
-    """Read a run's folder.
+def read_run(folder: Path) -> Run:
+    """Read a run's folder; a run that is not finished may lack all files but its manifest.
 
     Raises:
         UsageError: the folder or its manifest is not there.
-        HarnessError: a file is damaged, named with its line.
+        HarnessError: a file is damaged or of a newer schema; names it, with the line.
     """
-    if not (directory / "manifest.json").is_file():
-        raise UsageError(
-            f"{one_path(directory)} holds no run", "name a folder under reports/ that holds a manifest.json"
-        )
-    summary = directory / "summary.json"
-    votes = directory / "agreement.json"
-    return RunFiles(
-        directory=directory,
-        manifest=_json(directory / "manifest.json"),
-        summary=_json(summary) if summary.is_file() else {},
-        tasks=list(_lines(directory / "tasks.jsonl")),
-        rows=list(_lines(directory / "samples.jsonl")),
-        agreement=_json(votes) if votes.is_file() else {},
+    manifest = read_manifest(folder)
+    rows = _lines(folder / SAMPLES_FILE, SampleRecord)
+    tasks = _lines(folder / TASKS_FILE, TaskRecord)
+    return Run(
+        path=folder,
+        manifest=manifest,
+        rows=checked_rows(rows, manifest.scorers),
+        tasks={task.key: task for _, task in tasks},
+        summary=_whole(folder / SUMMARY_FILE, Summary) if (folder / SUMMARY_FILE).is_file() else Summary(),
+        agreement=_whole(folder / AGREEMENT_FILE, Agreement) if (folder / AGREEMENT_FILE).is_file() else Agreement(),
     )
 
 
-def read_overview(directory: Path) -> RunFiles:
+def read_overview(folder: Path) -> Run:
     """Read a run's manifest and summary only: what the list of all runs needs. Raises as `read_run`."""
-    summary = directory / "summary.json"
-    return RunFiles(directory, _json(directory / "manifest.json"), _json(summary) if summary.is_file() else {}, [], [])
-
-
-def one_path(path: Path) -> str:
-    """A path as a user types it: relative to where he stands, if it lies below."""
-    try:
-        return str(path.resolve().relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
-
-
-def _json(path: Path) -> Json:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise HarnessError(f"{one_path(path)} cannot be read: {error}", "run it again, finished work is kept") from None
-    if not isinstance(value, dict):
-        raise HarnessError(f"{one_path(path)} is not a JSON object", "run it again, finished work is kept")
-    return upgraded(value, Path(one_path(path)))
-
-
-def _lines(path: Path) -> Iterator[Json]:
-    if not path.is_file():
-        return
-    # Only "\n" ends a row: str.splitlines would also cut at U+2028 inside a string.
-    with path.open(encoding="utf-8", errors="surrogatepass", newline="\n") as lines:
-        for count, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                value = json.loads(line)
-            except ValueError:
-                raise HarnessError(
-                    f"{one_path(path)}, line {count}, is not JSON", "run it again, finished work is kept"
-                ) from None
-            if isinstance(value, dict):
-                yield upgraded(value, Path(one_path(path)))
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run as its files tell it."""
-
-    name: str
-    path: Path
-    manifest: Mapping[str, Any]
-    rows: list[Row]
-    tasks: dict[tuple[str, str], Mapping[str, Any]]
-
-    @property
-    def models(self) -> list[str]:
-        """The models that answered, trainings of one model under one name."""
-        return list(dict.fromkeys(family(row["model"]) for row in self.rows))
-
-    @property
-    def pairs(self) -> list[tuple[str, str]]:
-        """The pairs of models that the run's verdicts speak of, the most important first."""
-        known = self.manifest.get("models") or self.about_models
-        return [pair for pair in pairs_to_compare(known) if {*pair} <= {*self.models}]
-
-    @property
-    def about_models(self) -> dict[str, dict[str, Any]]:
-        """By the name under which a model is compared, its entry in the manifest, of several trainings the first's."""
-        entries: dict[str, Mapping[str, Any]] = {}
-        for name, entry in self.manifest.get("models", {}).items():
-            entries.setdefault(str(entry.get("family") or family(name)), entry)
-        return described(self.models, entries)
+    summary = folder / SUMMARY_FILE
+    return Run(folder, read_manifest(folder), summary=_whole(summary, Summary) if summary.is_file() else Summary())
 
 
 def load_run(path: Path) -> Run:
-    """Read a run's folder, or a file of frozen scores (see `freeze`).
+    """Read a finished run's folder, or a file of frozen scores (see `harness.compare.runs.freeze`).
 
     Raises:
         UsageError: there is no run, or it has not finished.
         HarnessError: a file is torn or of a newer schema.
     """
     if path.is_file():
-        frozen = upgraded(_object(path, path.read_text("utf-8")), path)
-        manifest = frozen.get("manifest")
-        if not isinstance(manifest, dict):
-            raise HarnessError(f"{path} holds no frozen scores: it has no manifest", "freeze the run anew")
-        scorers = checked_scorers(str(path), manifest)
-        rows = checked_rows(_members(path, frozen, "rows"), scorers)
-        tasks = checked_tasks(_members(path, frozen, "tasks"))
-        return Run(str(manifest.get("run", path.stem)), path, manifest, rows, tasks)
-    manifest_path, samples = path / "manifest.json", path / "samples.jsonl"
-    if not manifest_path.is_file():
-        raise UsageError(f"{path} is no run: it has no manifest.json", "name a folder that `run` wrote")
-    if not samples.is_file():
+        return _frozen(path)
+    manifest = read_manifest(path)
+    if not (path / SAMPLES_FILE).is_file():
         raise UsageError(
-            f"the run {path.name} is not finished: it has no samples.jsonl", "call `run` again to finish it"
+            f"the run {path.name} is not finished: it has no {SAMPLES_FILE}", "call `run` again to finish it"
         )
-    manifest = upgraded(_object(manifest_path, manifest_path.read_text("utf-8")), manifest_path)
-    scorers = checked_scorers(str(manifest_path), manifest)
-    tasks_path = path / "tasks.jsonl"
-    tasks = checked_tasks(_numbered_lines(tasks_path)) if tasks_path.is_file() else {}
-    return Run(
-        str(manifest.get("run") or path.name), path, manifest, checked_rows(_numbered_lines(samples), scorers), tasks
-    )
+    tasks = {task.key: task for _, task in _lines(path / TASKS_FILE, TaskRecord)}
+    return Run(path, manifest, checked_rows(_lines(path / SAMPLES_FILE, SampleRecord), manifest.scorers), tasks)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read a run's manifest. Raises as `read_run`."""
+    if not (folder / MANIFEST_FILE).is_file():
+        raise UsageError(
+            f"{one_path(folder)} holds no run: it has no {MANIFEST_FILE}", "name a folder that `run` wrote"
+        )
+    return _whole(folder / MANIFEST_FILE, Manifest)
+
+
+def read_votes(folder: Path) -> list[Vote]:
+    """Return the votes of a run in the order they were given; torn lines are dropped, no file is no votes."""
+    path = folder / VOTES_FILE
+    kept = (vote for vote in read_lines(path) if {"suite", "task", "left", "right", "chosen"} <= vote.keys())
+    return [parsed(Vote, upgraded(vote, path), one_path(path)) for vote in kept]
 
 
 def find_run(name: str, reports: Path = Path("reports"), frozen: Path = Path("baselines/scores")) -> Path:
@@ -276,40 +98,106 @@ def find_run(name: str, reports: Path = Path("reports"), frozen: Path = Path("ba
         for candidate in candidates:
             if there(candidate):
                 return candidate
-    known = [path.parent.name for path in reports.glob("*/manifest.json")] + [
+    known = [path.parent.name for path in reports.glob(f"*/{MANIFEST_FILE}")] + [
         path.stem for path in frozen.glob("*.json")
     ]
     raise UsageError(f"there is no run '{name}'", did_you_mean(name, known))
 
 
+def one_path(path: Path) -> str:
+    """A path as a user types it: relative to where he stands, if it lies below."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def checked_rows(rows: Iterable[tuple[str, SampleRecord]], scorers: Mapping[str, ScorerEntry]) -> list[SampleRecord]:
+    """Return the rows, each given with the place it stands at ("FILE line 3").
+
+    Raises:
+        HarnessError: a score is out of its metric's range, counts differ in length, or a row stands there twice.
+    """
+    places: dict[RecordKey, str] = {}
+    lengths: dict[str, int] = {}
+    found = []
+    for place, row in rows:
+        for metric, score in row.scores.items():
+            if score is not None and metric in scorers:
+                _check_score(place, metric, score, scorers[metric])
+        for metric, numbers in row.counts.items():
+            if numbers is not None and lengths.setdefault(metric, len(numbers)) != len(numbers):
+                wanted = f"{lengths[metric]} numbers as in the rows before"
+                raise unfit(place, f"counts.{metric}", list(numbers), wanted)
+        if row.key in places:
+            said = f"sample {row.sample} of {row.model} on task {row.task} stands at {places[row.key]} already"
+            raise HarnessError(f"{place}: {said}", "take one of the two out")
+        places[row.key] = place
+        found.append(row)
+    return found
+
+
+def _check_score(place: str, metric: str, score: float, scorer: ScorerEntry) -> None:
+    highest = _HIGHEST[scorer.scale]
+    if not -_SLACK <= score <= highest + _SLACK:
+        raise unfit(place, f"scores.{metric}", score, f"null or a number from 0 to {highest:g}")
+    if scorer.scale == "binary" and score not in (0, 1):
+        raise unfit(place, f"scores.{metric}", score, "null, 0 or 1")
+
+
 def _is_run(path: Path) -> bool:
-    return path.is_file() or (path / "manifest.json").is_file()
+    return path.is_file() or (path / MANIFEST_FILE).is_file()
 
 
-def _numbered_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield each object of a JSON Lines file with the place where it stands."""
-    with path.open(encoding="utf-8") as lines:
+def _whole(path: Path, kind: type[RecordT]) -> RecordT:
+    """Read a file that holds one object."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise HarnessError(f"{one_path(path)} cannot be read: {error}", _AGAIN) from None
+    return parsed(kind, upgraded(_object(path, text), Path(one_path(path))), one_path(path))
+
+
+def _lines(path: Path, kind: type[RecordT]) -> Iterator[tuple[str, RecordT]]:
+    """Yield each object of a JSON Lines file with the place where it stands; none without the file."""
+    if not path.is_file():
+        return
+    shown = one_path(path)
+    # Only "\n" ends a row: str.splitlines would also cut at U+2028 inside a string.
+    with path.open(encoding="utf-8", errors="surrogatepass", newline="\n") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
-                yield f"{path} line {number}", upgraded(_object(path, line, number), path)
+                content = upgraded(_object(path, line, number), Path(shown))
+                yield f"{shown} line {number}", parsed(kind, content, f"{shown} line {number}")
 
 
-def _members(path: Path, frozen: Mapping[str, Any], key: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _frozen(path: Path) -> Run:
+    frozen = upgraded(_object(path, path.read_text("utf-8")), path)
+    content = frozen.get("manifest")
+    if not isinstance(content, dict):
+        raise HarnessError(f"{path} holds no frozen scores: it has no manifest", _FREEZE)
+    manifest = parsed(Manifest, upgraded(content, path), str(path))
+    rows = checked_rows(_members(path, frozen, "rows", SampleRecord), manifest.scorers)
+    tasks: dict[TaskKey, TaskRecord] = {task.key: task for _, task in _members(path, frozen, "tasks", TaskRecord)}
+    return Run(path, manifest, rows, tasks)
+
+
+def _members(path: Path, frozen: JsonObject, key: str, kind: type[RecordT]) -> Iterator[tuple[str, RecordT]]:
     """Yield each object of a list in a file of frozen scores with the place where it stands."""
-    members = frozen.get(key)
+    members: JsonValue = frozen.get(key)
     if not isinstance(members, list):
-        raise HarnessError(f"{path}: {key} is no list", "freeze the run anew")
+        raise HarnessError(f"{path}: {key} is no list", _FREEZE)
     for number, member in enumerate(members, 1):
         if not isinstance(member, dict):
-            raise HarnessError(f"{path} {key} {number}: no JSON object", "freeze the run anew")
-        yield f"{path} {key} {number}", member
+            raise HarnessError(f"{path} {key} {number}: no JSON object", _FREEZE)
+        yield f"{path} {key} {number}", parsed(kind, upgraded(member, path), f"{path} {key} {number}")
 
 
-def _object(path: Path, text: str, line: int = 1) -> dict[str, Any]:
+def _object(path: Path, text: str, line: int = 1) -> JsonObject:
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise HarnessError(f"{path} is damaged at line {line}: {error}", "call `run` again to write it anew") from None
+        raise HarnessError(f"{one_path(path)} is damaged at line {line}: {error}", _AGAIN) from None
     if not isinstance(value, dict):
-        raise HarnessError(f"{path} is damaged at line {line}: no JSON object")
+        raise HarnessError(f"{one_path(path)} is damaged at line {line}: no JSON object", _AGAIN)
     return value

@@ -8,28 +8,76 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
+
+from pydantic import JsonValue
 
 from harness.errors import HarnessError
 
-SCHEMA = 1
+SCHEMA = 2
 """The version that is written."""
 
-Step = Callable[[dict[str, Any]], dict[str, Any]]
+JsonObject: TypeAlias = dict[str, JsonValue]
+
+Step = Callable[[JsonObject], JsonObject]
 
 
-def _numbered(content: dict[str, Any]) -> dict[str, Any]:
+def _numbered(content: JsonObject) -> JsonObject:
     """0 → 1: the first files said no version; nothing else changed."""
     return content | {"schema": 1}
 
 
-STEPS: Mapping[int, Step] = {0: _numbered}
+def _renamed(content: JsonObject) -> JsonObject:
+    """1 → 2: the manifest's self-test and dev evaluation in other words; a verdict's headline by itself."""
+    new = content | {"schema": 2}
+    for suite in _objects(new, "self_test"):
+        suite["checks"] = [_check(check) for check in _list(suite.pop("trials", None)) if isinstance(check, dict)]
+    for model in _objects(new, "models"):
+        training = model.get("training")
+        if isinstance(training, dict) and "watch" in training:
+            model["training"] = {_TRAINING.get(key, key): value for key, value in training.items()}
+    for holder in (new, *_objects(new, "suites")):
+        for verdict in _objects(holder, "verdicts"):
+            _split(verdict)
+    if isinstance(main := new.get("verdict"), dict):
+        _split(copy := dict(main))
+        new["verdict"] = copy
+    return new
+
+
+_CHECK = {"mutant": "perturbation", "mutant_wins": "perturbation_wins"}
+_TRAINING = {"watch": "evaluation"}
+
+
+def _check(check: JsonObject) -> JsonValue:
+    return {_CHECK.get(key, key): value for key, value in check.items()}
+
+
+def _split(verdict: JsonObject) -> None:
+    sentence = verdict.get("sentence")
+    if isinstance(sentence, str):
+        verdict.setdefault("headline", sentence.partition(": ")[0])
+
+
+def _objects(holder: JsonObject, key: str) -> list[JsonObject]:
+    """Return copies of the objects in an object of objects, put in the place of the old ones."""
+    inner = holder.get(key)
+    if not isinstance(inner, dict):
+        return []
+    copies = {name: dict(value) if isinstance(value, dict) else value for name, value in inner.items()}
+    holder[key] = copies
+    return [value for value in copies.values() if isinstance(value, dict)]
+
+
+def _list(value: JsonValue) -> list[JsonValue]:
+    return value if isinstance(value, list) else []
+
+
+STEPS: Mapping[int, Step] = {0: _numbered, 1: _renamed}
 """Version → what turns an object of that version into one of the next."""
 
 
-def upgraded(
-    content: dict[str, Any], path: Path, *, newest: int = SCHEMA, steps: Mapping[int, Step] = STEPS
-) -> dict[str, Any]:
+def upgraded(content: JsonObject, path: Path, *, newest: int = SCHEMA, steps: Mapping[int, Step] = STEPS) -> JsonObject:
     """Return one object of a file as if this version had written it; an object without a version is of version 0.
 
     Raises:

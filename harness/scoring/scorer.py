@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Protocol
+from typing import Protocol
 
 from harness.metrics.extract import extract
 from harness.metrics.metric import Evidence, NuReport
@@ -14,8 +14,8 @@ from harness.metrics.nu import check_pages, find_nu, warm
 from harness.metrics.registry import METRICS, messages, score_page
 from harness.render import Renderer, RenderRequest
 from harness.render.tasks import task_request
-from harness.runs.schema import SCHEMA
-from harness.types import CONTROL_NAMES, Completion, Page, Rendering, Row, Score, Task
+from harness.runs.samples import Extraction, RenderFacts, SampleRecord, Timing
+from harness.types import CONTROL_NAMES, Completion, Page, Rendering, Scope, Score, Task
 
 CHUNK = 48
 """Pages checked, rendered and written to the journal together: a kill loses at most these."""
@@ -44,14 +44,16 @@ class Scorer:
         self,
         work: Iterable[tuple[Task, Completion]],
         on_page: Callable[[], None] | None = None,
-    ) -> Iterator[list[Row]]:
+    ) -> Iterator[list[SampleRecord]]:
         """Yield finished rows, a chunk at a time."""
         warm()  # it starts while the first answers are still being written
         pending = iter(work)
         while chunk := list(islice(pending, CHUNK)):
             yield self._chunk(chunk, on_page)
 
-    def _chunk(self, chunk: Sequence[tuple[Task, Completion]], on_page: Callable[[], None] | None) -> list[Row]:
+    def _chunk(
+        self, chunk: Sequence[tuple[Task, Completion]], on_page: Callable[[], None] | None
+    ) -> list[SampleRecord]:
         pages = [extract(done.text, done.finish_reason, task.scope) for task, done in chunk]
         reports = _check(pages, [task.scope for task, _ in chunk])
         self._render_references([task for task, _ in chunk])
@@ -70,7 +72,7 @@ class Scorer:
                 reference_rendering=self.references.get(task.id),
                 nu=report,
             )
-            rows.append(self._row(evidence, completion))
+            rows.append(self._record(evidence, completion))
             if on_page:
                 on_page()
         return rows
@@ -94,76 +96,57 @@ class Scorer:
         late = [wanted[key] for key, rendering in renderings.items() if rendering.outcome == "timeout"]
         return renderings | (self.renderer.render(late) if late else {})
 
-    def _row(self, evidence: Evidence, completion: Completion) -> Row:
-        task, page, rendering = evidence.task, evidence.page, evidence.rendering
+    def _record(self, evidence: Evidence, completion: Completion) -> SampleRecord:
+        page, rendering = evidence.page, evidence.rendering
         scores = score_page(evidence) | {name: Score(None, why) for name, why in self.refused.items()}
-        outcome = rendering.outcome if rendering is not None else "blank"
-        return {
-            "schema": SCHEMA,
-            "suite": self.suite,
-            "task": task.id,
-            "model": completion.model,
-            "sample": completion.sample,
-            "prompt_sha": task.prompt_sha,
-            "completion": completion.text,
-            "page": page.html,
-            "extraction": {"kind": page.kind, "truncated": page.truncated},
-            "finish_reason": None if completion.model in CONTROL_NAMES else completion.finish_reason,
-            "outcome": outcome,
-            "scores": {name: score.value for name, score in scores.items()},
-            "notes": _notes(scores, completion),
-            "counts": {name: list(score.counts) for name, score in scores.items() if score.counts is not None},
-            "messages": [asdict(message) for message in messages(evidence)],
-            "checks": [asdict(result) for result in (rendering.checks or ())] if rendering else [],
-            "render": _render_facts(rendering) if rendering else {},
-            "shots": self._shots(rendering) if rendering else {},
-            "timing": {
-                "generate_s": round(completion.seconds, 3),
-                "render_s": round(rendering.seconds, 3) if rendering else 0.0,
-                "prompt_tokens": completion.prompt_tokens,
-                "completion_tokens": completion.completion_tokens,
-            },
-        }
+        return unscored(self.suite, evidence.task, completion).with_(
+            page=page.html,
+            extraction=Extraction(kind=page.kind, truncated=page.truncated),
+            finish_reason=None if completion.model in CONTROL_NAMES else completion.finish_reason,
+            outcome=rendering.outcome if rendering else "blank",
+            scores={name: score.value for name, score in scores.items()},
+            notes=_notes(scores, completion),
+            counts={name: score.counts for name, score in scores.items() if score.counts is not None},
+            messages=tuple(messages(evidence)),
+            checks=rendering.checks or () if rendering else (),
+            render=_render_facts(rendering) if rendering else None,
+            shots=self._shots(rendering) if rendering else {},
+            timing=_timing(completion, rendering.seconds if rendering else 0.0),
+        )
 
     def _shots(self, rendering: Rendering) -> dict[str, str]:
-        shots = {}
-        for screen, picture in rendering.screenshots.items():
-            suffix = "png" if picture.startswith(b"\x89PNG") else "webp"
-            shots[screen] = self.write_shot(picture, f"{_digest(picture)}.{suffix}")
-        return shots
+        return {
+            screen: self.write_shot(picture, f"{_digest(picture)}.png")
+            for screen, picture in rendering.screenshots.items()
+        }
 
 
-def refuse(row_of: Task, suite: str, completion: Completion, why: str) -> Row:
-    """Return the row of a page that is not scored: every metric null with the reason, never 0 and never a pass."""
-    return {
-        "schema": SCHEMA,
-        "suite": suite,
-        "task": row_of.id,
-        "model": completion.model,
-        "sample": completion.sample,
-        "prompt_sha": row_of.prompt_sha,
-        "completion": completion.text,
-        "page": "",
-        "extraction": {"kind": "none", "truncated": False},
-        "finish_reason": completion.finish_reason,
-        "outcome": "unscored",
-        "scores": {metric.name: None for metric in METRICS},
-        "notes": {metric.name: why for metric in METRICS},
-        "counts": {},
-        "messages": [],
-        "checks": [],
-        "render": {},
-        "shots": {},
-        "timing": {
-            "generate_s": round(completion.seconds, 3),
-            "render_s": 0.0,
-            "prompt_tokens": completion.prompt_tokens,
-            "completion_tokens": completion.completion_tokens,
-        },
-    }
+def unscored(suite: str, task: Task, completion: Completion, why: str = "") -> SampleRecord:
+    """Return the record of an answer that is not scored: every metric null with the reason, never 0 nor a pass."""
+    return SampleRecord(
+        suite=suite,
+        task=task.id,
+        model=completion.model,
+        sample=completion.sample,
+        prompt_sha=task.prompt_sha,
+        completion=completion.text,
+        finish_reason=completion.finish_reason,
+        scores={metric.name: None for metric in METRICS},
+        notes={metric.name: why for metric in METRICS},
+        timing=_timing(completion, 0.0),
+    )
 
 
-def _check(pages: Sequence[Page], scopes: Sequence[Any]) -> list[NuReport | None]:
+def _timing(completion: Completion, render_s: float) -> Timing:
+    return Timing(
+        generate_s=round(completion.seconds, 3),
+        render_s=round(render_s, 3),
+        prompt_tokens=completion.prompt_tokens,
+        completion_tokens=completion.completion_tokens,
+    )
+
+
+def _check(pages: Sequence[Page], scopes: Sequence[Scope]) -> list[NuReport | None]:
     """Check the pages with Nu, each text once; None where Nu is not there or failed on it."""
     if find_nu() is None:
         return [None] * len(pages)
@@ -184,17 +167,5 @@ def _notes(scores: Mapping[str, Score], completion: Completion) -> dict[str, str
     return notes
 
 
-def _render_facts(rendering: Rendering) -> dict[str, Any]:
-    return {
-        "detail": rendering.detail,
-        "visible_characters": rendering.visible_characters,
-        "painted_share": rendering.painted_share,
-        "errors": list(rendering.errors),
-        "console_errors": list(rendering.console_errors),
-        "blocked": list(rendering.blocked),
-        "overflow": dict(rendering.overflow),
-        "text_faults": dict(rendering.text_faults),
-        "accessibility": None if rendering.accessibility is None else [dict(item) for item in rendering.accessibility],
-        "dom_hash": rendering.dom_hash,
-        "stable": rendering.stable,
-    }
+def _render_facts(rendering: Rendering) -> RenderFacts:
+    return RenderFacts.model_validate(rendering, from_attributes=True)

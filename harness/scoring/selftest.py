@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 from harness.metrics import nu
 from harness.metrics.extract import extract
-from harness.metrics.metric import Evidence, Metric
+from harness.metrics.metric import Evidence, Metric, NuReport
 from harness.metrics.registry import METRICS, score_metric
+from harness.runs.manifest import MetricCheck, SelfTest
 from harness.scoring.perturbations import RESTYLED, Perturbation, perturbations, restyled
 from harness.types import Rendering, Task
 
@@ -47,39 +47,6 @@ Renderer = Callable[[Sequence[tuple[Task, str]]], Sequence[Rendering | None]]
 """Renders pages for their tasks and returns what was measured, in the same order."""
 
 
-@dataclass(frozen=True, slots=True)
-class MetricCheck:
-    """One metric against one kind of perturbation."""
-
-    metric: str
-    mutant: str
-    reference_wins: int
-    mutant_wins: int
-    ties: int
-    unmeasured: int
-
-    @property
-    def measured(self) -> int:
-        """Pairs with a number on both sides."""
-        return self.reference_wins + self.mutant_wins + self.ties
-
-
-@dataclass(frozen=True, slots=True)
-class SelfTestReport:
-    """What the self-test found. Numbers of refused metrics must not be printed as if they meant something."""
-
-    tasks: int
-    trials: tuple[MetricCheck, ...]
-    refused: Mapping[str, str]
-    """Metric → why its numbers mean nothing."""
-    untested: tuple[str, ...]
-    """Metrics that no perturbation could be measured with (no browser, no Java, no reference)."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """The report for a JSON file."""
-        return asdict(self)
-
-
 def self_test(
     tasks: Sequence[Task],
     *,
@@ -88,7 +55,7 @@ def self_test(
     render: Renderer | None = None,
     rendered: int | None = None,
     metrics: Sequence[Metric] = METRICS,
-) -> SelfTestReport:
+) -> SelfTest:
     """Score the references of `tasks` and their perturbations, and return which metrics prefer these.
 
     A metric is refused where a kind of perturbation beats its references in over 10 % of the tasks, where those of all
@@ -99,32 +66,32 @@ def self_test(
     all).
     """
     chosen = _evenly([task for task in tasks if task.reference], sample)
-    trials = _pages(chosen)
-    evidence = _measure(trials, with_nu, render, rendered)
+    pages = _pages(chosen)
+    evidence = _measure(pages, with_nu, render, rendered)
     outcomes: Counter[tuple[str, str, str]] = Counter()
     reference_sum: Counter[str] = Counter()
     for metric in metrics:
-        for own, perturbed in zip(evidence, trials, strict=True):
+        for own, perturbed in zip(evidence, pages, strict=True):
             reference_score = score_metric(metric, own[0])
             if reference_score is None:
                 continue
             reference_sum[metric.name] += int((reference_score.value or 0) > 0)
             values: dict[str, float | None] = {}
-            for mutant, mutant_evidence in zip(perturbed[1], own[1:], strict=True):
-                if mutant.kind not in APPLIES[metric.kind] and not (metric.name in VISUAL and mutant.kind in RESTYLED):
+            for page, page_evidence in zip(perturbed[1], own[1:], strict=True):
+                if page.kind not in APPLIES[metric.kind] and not (metric.name in VISUAL and page.kind in RESTYLED):
                     continue
-                mutant_score = score_metric(metric, mutant_evidence)
-                values[mutant.kind] = mutant_score.value if mutant_score else None
-                result = _compare(reference_score.value, values[mutant.kind])
-                outcomes[metric.name, mutant.kind, result] += 1
+                score = score_metric(metric, page_evidence)
+                values[page.kind] = score.value if score else None
+                result = _compare(reference_score.value, values[page.kind])
+                outcomes[metric.name, page.kind, result] += 1
             for kind in RESTYLED.keys() & values.keys() if "hollow" in values else ():
                 outcomes[metric.name, f"hollow against {kind}", _compare(values[kind], values["hollow"])] += 1
     table = _table(metrics, outcomes)
-    return SelfTestReport(
+    return SelfTest(
         tasks=len(chosen),
-        trials=table,
+        checks=table,
         refused=_refused(metrics, table, reference_sum),
-        untested=tuple(m.name for m in metrics if not any(t.measured for t in table if t.metric == m.name)),
+        untested=tuple(m.name for m in metrics if not any(check.measured for check in table if check.metric == m.name)),
     )
 
 
@@ -138,18 +105,18 @@ def _pages(tasks: Sequence[Task]) -> list[tuple[Task, list[Perturbation]]]:
 
 
 def _measure(
-    trials: Sequence[tuple[Task, list[Perturbation]]], with_nu: bool, render: Renderer | None, rendered: int | None
+    pages: Sequence[tuple[Task, list[Perturbation]]], with_nu: bool, render: Renderer | None, rendered: int | None
 ) -> list[list[Evidence]]:
     """Evidence of the reference and each perturbation, per task; Nu and the renderer see all pages at once."""
     flat = [
-        (task, mutant, extract(mutant.text, mutant.finish_reason, task.scope))
-        for task, perturbed in trials
-        for mutant in (Perturbation("reference", task.reference), *perturbed)
+        (task, made, extract(made.text, made.finish_reason, task.scope))
+        for task, perturbed in pages
+        for made in (Perturbation("reference", task.reference), *perturbed)
     ]
-    few = {task.id for task in _evenly([task for task, _ in trials], rendered)}
+    few = {task.id for task in _evenly([task for task, _ in pages], rendered)}
     present = [index for index, (_, _, page) in enumerate(flat) if page.found]
-    reports: dict[int, Any] = {}
-    renderings: dict[int, Any] = {}
+    reports: dict[int, NuReport | None] = {}
+    renderings: dict[int, Rendering | None] = {}
     if with_nu:
         checkable = [index for index in present if flat[index][1].kind not in RESTYLED]
         checked = nu.check_pages([flat[i][2].html for i in checkable], [flat[i][0].scope for i in checkable])
@@ -160,17 +127,17 @@ def _measure(
         renderings = dict(zip(shown, render(asked), strict=True))
     evidence: list[list[Evidence]] = []
     reference_rendering = None
-    for index, (task, mutant, page) in enumerate(flat):
-        if mutant.kind == "reference":
+    for index, (task, made, page) in enumerate(flat):
+        if made.kind == "reference":
             reference_rendering = renderings.get(index)
             evidence.append([])
         rendering = renderings.get(index)
-        if not page.found and render is not None and (rendered is None or _shown(mutant, task, few)):
+        if not page.found and render is not None and (rendered is None or _shown(made, task, few)):
             rendering = Rendering("blank")
         evidence[-1].append(
             Evidence(
                 task=task,
-                completion=mutant.text,
+                completion=made.text,
                 page=page,
                 rendering=rendering,
                 reference_rendering=reference_rendering,
@@ -180,21 +147,21 @@ def _measure(
     return evidence
 
 
-def _unchecked(task: Task, mutant: Perturbation) -> Task:
+def _unchecked(task: Task, made: Perturbation) -> Task:
     """A restyled page is only rendered: its task's checks need not run."""
-    return replace(task, checks=()) if mutant.kind in RESTYLED else task
+    return replace(task, checks=()) if made.kind in RESTYLED else task
 
 
-def _shown(mutant: Perturbation, task: Task, few: set[str]) -> bool:
-    return task.id in few and (mutant.kind == "reference" or mutant.kind in RUN_RENDERED_PERTURBATIONS)
+def _shown(perturbation: Perturbation, task: Task, few: set[str]) -> bool:
+    return task.id in few and (perturbation.kind == "reference" or perturbation.kind in RUN_RENDERED_PERTURBATIONS)
 
 
-def _compare(reference: float | None, mutant: float | None) -> str:
-    if reference is None or mutant is None:
+def _compare(reference: float | None, perturbation: float | None) -> str:
+    if reference is None or perturbation is None:
         return "unmeasured"
-    if reference == mutant:
+    if reference == perturbation:
         return "ties"
-    return "reference_wins" if reference > mutant else "mutant_wins"
+    return "reference_wins" if reference > perturbation else "perturbation_wins"
 
 
 def _table(metrics: Sequence[Metric], outcomes: Mapping[tuple[str, str, str], int]) -> tuple[MetricCheck, ...]:
@@ -202,9 +169,12 @@ def _table(metrics: Sequence[Metric], outcomes: Mapping[tuple[str, str, str], in
     order = {metric.name: index for index, metric in enumerate(metrics)}
     return tuple(
         MetricCheck(
-            name,
-            kind,
-            *(outcomes.get((name, kind, r), 0) for r in ("reference_wins", "mutant_wins", "ties", "unmeasured")),
+            metric=name,
+            perturbation=kind,
+            reference_wins=outcomes.get((name, kind, "reference_wins"), 0),
+            perturbation_wins=outcomes.get((name, kind, "perturbation_wins"), 0),
+            ties=outcomes.get((name, kind, "ties"), 0),
+            unmeasured=outcomes.get((name, kind, "unmeasured"), 0),
         )
         for name, kind in sorted(kinds, key=lambda pair: (order[pair[0]], pair[1]))
     )
@@ -215,16 +185,17 @@ def _refused(
 ) -> dict[str, str]:
     refused: dict[str, str] = {}
     for metric in metrics:
-        trials = [trial for trial in table if trial.metric == metric.name and trial.measured]
-        wins, losses = (sum(getattr(t, side) for t in trials) for side in ("mutant_wins", "reference_wins"))
-        worst = max(trials, key=lambda trial: trial.mutant_wins, default=None)
-        if worst is not None and worst.mutant_wins > max(1, TOLERATED_SHARE * worst.measured):
+        checks = [check for check in table if check.metric == metric.name and check.measured]
+        wins = sum(check.perturbation_wins for check in checks)
+        losses = sum(check.reference_wins for check in checks)
+        worst = max(checks, key=lambda check: check.perturbation_wins, default=None)
+        if worst is not None and worst.perturbation_wins > max(1, TOLERATED_SHARE * worst.measured):
             refused[metric.name] = (
-                f"'{worst.mutant}' beats the reference in {worst.mutant_wins} of {worst.measured} tasks"
+                f"'{worst.perturbation}' beats the reference in {worst.perturbation_wins} of {worst.measured} tasks"
             )
         elif wins > losses:
             refused[metric.name] = f"perturbed answers beat the reference {wins} times and lose to it {losses} times"
-        elif wins == losses == 0 and trials and reference_sum.get(metric.name, 0):
+        elif wins == losses == 0 and checks and reference_sum.get(metric.name, 0):
             refused[metric.name] = "no perturbed answer ever scores less than the reference"
     return refused
 

@@ -12,8 +12,9 @@ from harness.model.reach import answer_limit, estimated_tokens, reach
 from harness.progress import ProgressReporter
 from harness.render import Renderer
 from harness.render.tasks import render_task_pages
+from harness.runs.manifest import SelfTest
 from harness.scoring.controls import control_completions
-from harness.scoring.selftest import SelfTestReport, self_test
+from harness.scoring.selftest import self_test
 from harness.scoring.suite_findings import TIERS, TOLD, SuiteCheck, Tier
 from harness.storage.cache import cache_folder
 from harness.suite.leakage import flag, groups
@@ -163,9 +164,7 @@ def _passed_by(suite: Suite, renderer: Renderer, reporter: ProgressReporter) -> 
     return found
 
 
-def _self_test(
-    tasks: Sequence[Task], renderer: Renderer, reporter: ProgressReporter, limit: int | None
-) -> SelfTestReport:
+def _self_test(tasks: Sequence[Task], renderer: Renderer, reporter: ProgressReporter, limit: int | None) -> SelfTest:
     with reporter.stage("self-test of the metrics") as stage:
 
         def render(pages: Sequence[tuple[Task, str]]) -> list[Rendering | None]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from harness.model.reach import Reach
-from harness.scoring.selftest import SelfTestReport
+from harness.runs.manifest import SelfTest
+from harness.runs.schema import SCHEMA, JsonObject
 from harness.suite.shift import Shift
 
 TIERS = ("extracted", "parses", "well_formed", "conforming", "renders")
@@ -56,7 +56,7 @@ class SuiteCheck:
     """`train` or `held_out` → groups of near-duplicates within that part."""
     leaked: Mapping[str, list[str]]
     """Held-out task → training rows that it resembles."""
-    self_test: SelfTestReport
+    self_test: SelfTest
     split: str = "default"
     shift: Shift | None = None
     """Whether training and held-out rows are of one kind; None where there are too few to tell."""
@@ -99,10 +99,10 @@ class SuiteCheck:
         unrendered = any(tier.unmeasured for tier in self.tiers if tier.name == "renders")
         return not (self.to_fix or self.self_test.refused or unrendered)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """The findings for a JSON file: ids, counts and reasons, no text of any task."""
         found = {name: value for name, value in asdict(self).items() if name != "self_test"}
-        return {"schema": 1, **found, "self_test": self.self_test.as_dict(), "mend": self.to_fix}
+        return {"schema": SCHEMA, **found, "self_test": self.self_test.as_json(), "to_fix": self.to_fix}
 
 
 _ADJECTIVES = {

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
+import sys
 from pathlib import Path
-from typing import Any
+
+import platformdirs
 
 from harness.errors import HarnessError
 from harness.storage.atomic import write_atomically
@@ -16,8 +17,12 @@ from harness.storage.variables import folder_variable
 _NAME = "html-harness"
 TAG_FILE = "CACHEDIR.TAG"
 _TAG = f"Signature: 8a477f597d28d172789f06886806bc55\n# The cache of {_NAME}; it may be removed as a whole.\n"
+PARTS = frozenset(
+    {"adapters", "completions", "hashes", "nu", "packaged", "proofs", "received", "renders", "weights", "written"}
+)
+"""The folders in a cache. One that holds nothing else is a cache, though it may have been restored without its tag."""
 _PARTS_BEFORE_TAGS = ("hashes", "completions", "renders")
-"""A folder that holds one of these is a cache from before caches were tagged."""
+"""A folder that holds one of these is a cache from before caches were tagged, whatever else lies there."""
 
 
 def cache_folder(*parts: str) -> Path:
@@ -29,12 +34,7 @@ def cache_folder(*parts: str) -> Path:
         HarnessError: the folder cannot be made or written.
     """
     named = folder_variable("HARNESS_CACHE")
-    if named is not None:
-        base = named if _is_cache(named) else named / _NAME
-    elif os.name == "nt":
-        base = (folder_variable("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / _NAME
-    else:
-        base = (folder_variable("XDG_CACHE_HOME") or Path.home() / ".cache") / _NAME
+    base = _user_cache() if named is None else named if _is_cache(named) else named / _NAME
     folder = base.joinpath(*parts)
     try:
         base.mkdir(parents=True, exist_ok=True)
@@ -47,6 +47,13 @@ def cache_folder(*parts: str) -> Path:
     return folder
 
 
+def _user_cache() -> Path:
+    """Return the user's cache folder as the platform has it; on a Mac the one of before where only that is there."""
+    found = platformdirs.user_cache_path(_NAME, appauthor=False, opinion=False)
+    before = Path.home() / ".cache" / _NAME
+    return before if sys.platform == "darwin" and before.is_dir() and not found.is_dir() else found
+
+
 def _is_cache(folder: Path) -> bool:
     """Whether a folder is the harness' cache, or may become it because nothing is in it."""
     tag = folder / TAG_FILE
@@ -54,7 +61,10 @@ def _is_cache(folder: Path) -> bool:
         if tag.is_file():
             content = tag.read_text(encoding="utf-8", errors="replace")
             return not content or _NAME in content  # it is empty while another process writes it
-        return not any(folder.iterdir()) or any((folder / part).is_dir() for part in _PARTS_BEFORE_TAGS)
+        held = list(folder.iterdir())
+        return all(path.name in PARTS and path.is_dir() for path in held) or any(
+            (folder / part).is_dir() for part in _PARTS_BEFORE_TAGS
+        )
     except OSError:  # not there yet, or no folder, which shows when it is made
         return True
 
@@ -65,7 +75,7 @@ def _tag(folder: Path) -> None:
         stream.write(_TAG)
 
 
-def content_key(content: Any) -> str:
+def content_key(content: object) -> str:
     """Return the SHA-256 of `content` as canonical JSON: equal content has an equal key, whatever it is called."""
     text = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

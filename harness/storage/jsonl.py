@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
+
+from pydantic import JsonValue
 
 from harness.errors import cannot_write
 
 
-def append_lines(path: Path, rows: list[Mapping[str, Any]]) -> None:
+def append_lines(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Append rows and bring them to the disk; a torn line before them is closed first.
 
     Raises:
@@ -29,7 +31,7 @@ def append_lines(path: Path, rows: list[Mapping[str, Any]]) -> None:
         raise cannot_write(path, error) from error
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
+def read_lines(path: Path) -> list[dict[str, JsonValue]]:
     """Return the rows of a file, none if it does not exist; lines torn by a crash are left out."""
     rows = []
     if path.exists():
@@ -43,12 +45,12 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def dump_lines(rows: list[Mapping[str, Any]]) -> bytes:
+def dump_lines(rows: Sequence[Mapping[str, object]]) -> bytes:
     """Return rows as JSON Lines."""
     return b"".join(_encode(row) for row in rows)
 
 
-def _encode(row: Mapping[str, Any]) -> bytes:
+def _encode(row: Mapping[str, object]) -> bytes:
     # ASCII escapes keep lone surrogates, which no UTF-8 file could hold
     return json.dumps(row, ensure_ascii=True, separators=(",", ":"), sort_keys=True).encode() + b"\n"
 

@@ -15,7 +15,6 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from harness.errors import HarnessError, UsageError, cannot_write
 from harness.storage.atomic import write_atomically
@@ -161,7 +160,7 @@ def _unchanged(path: Path, sums: list[str]) -> bool:
 def _record(folder: Path) -> dict[str, list[str]] | None:
     """Return what the harness put there; None where it says nothing, and for paths that lead out of the folder."""
     try:
-        content: Any = json.loads((folder / FOLDER_RECORD).read_text(encoding="utf-8"))
+        content = json.loads((folder / FOLDER_RECORD).read_text(encoding="utf-8"))
         if content["generator"] != GENERATOR:
             return None
         return {str(name): list(sums) for name, sums in content["files"].items() if not _leads_out(str(name))}

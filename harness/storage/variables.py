@@ -10,7 +10,7 @@ def variable(name: str) -> str | None:
     """Return the value of an environment variable; None where it is unset, empty or white space.
 
     A variable that is set to nothing (`HARNESS_CACHE= make run`, an unset secret of a build server) says nothing.
-    tools/setup_steps.py, which runs before this package is installed, decides `HARNESS_VENV` by the same rule.
+    tools/venv_folder.py, which runs before this package is installed, decides `HARNESS_VENV` by the same rule.
     """
     value = os.environ.get(name, "")
     return value if value.strip() else None

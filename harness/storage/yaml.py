@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Annotated, Any, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from harness.errors import UsageError, did_you_mean
 
@@ -66,6 +66,29 @@ def load_yaml(source: str | IO[str]) -> Any:
     return yaml.load(source, Loader=_Loader)
 
 
+class YamlModel(BaseModel):
+    """A mapping in a file that a person writes: no key that is not known, and `true` is no number."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_value_for_a_number(cls, value: object, info: ValidationInfo) -> object:
+        if isinstance(value, bool) and info.field_name:
+            kinds = _plain_types(cls.model_fields[info.field_name].annotation)
+            if bool not in kinds and kinds & {int, float}:
+                raise ValueError("a number is needed, not true or false")
+        return value
+
+
+def _plain_types(annotation: Any) -> set[Any]:
+    """Return what an annotation such as `int | None` consists of."""
+    parts = get_args(annotation)
+    if get_origin(annotation) is Annotated:
+        parts = parts[:1]
+    return set().union(*map(_plain_types, parts)) if parts else {annotation}
+
+
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -83,8 +106,8 @@ def validate(model: type[Model], content: Any, place: str) -> Model:
         if fault["type"] == "extra_forbidden":
             hint = did_you_mean(str(fault["loc"][-1]), _known_keys(model, fault["loc"][:-1]))
             raise UsageError(f"{place}: there is no key '{key}'", hint) from None
-        if fault["type"] == "renamed_key":
-            raise UsageError(f"{place}: {key}: {fault['msg']}", fault["ctx"]["hint"]) from None
+        if fault["type"] in ("renamed_key", "removed_key"):
+            raise UsageError(f"{place}: {key + ': ' if key else ''}{fault['msg']}", fault["ctx"]["hint"]) from None
         problem = fault["msg"].removeprefix("Value error, ")
         raise UsageError(
             f"{place}: {key + ': ' if key else ''}{problem}", f"see docs/suites.md; got {fault['input']!r:.60}"

@@ -6,12 +6,15 @@ earlier turns, each under the name of its speaker, the request last.
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+
+from pydantic import JsonValue
 
 from harness.errors import UsageError
+from harness.suite.values import as_json
 
 CONVERSATIONS = ("messages", "conversations", "conversation", "dialogue", "dialog", "chat", "turns")
 """Columns that hold a whole conversation, by the names they have."""
@@ -35,7 +38,7 @@ Turn = tuple[str, str]
 """Who speaks (`system`, `user` or `assistant`), and what."""
 
 
-def plain_row(values: Mapping[str, Any], place: str) -> tuple[dict[str, Any], str]:
+def plain_row(values: Mapping[str, JsonValue], place: str) -> tuple[dict[str, JsonValue], str]:
     """Return a row without conversations, and the column that held a whole one ("" if none).
 
     A whole conversation becomes the columns `prompt` and `reference`; other lists of messages become texts, of a list
@@ -48,9 +51,9 @@ def plain_row(values: Mapping[str, Any], place: str) -> tuple[dict[str, Any], st
     whole = next((name for name in row if str(name).lower() in CONVERSATIONS and _messages(row[name])), "")
     if whole:
         turns = _turns(_messages(row.pop(whole)), f"{place}: {whole}")
-        system = next((row[name] for name in _SYSTEM_COLUMNS if isinstance(row.get(name), str) and row[name]), "")
-        if system and turns[0][0] != "system":
-            turns.insert(0, ("system", system))
+        told = next((text for name in _SYSTEM_COLUMNS if isinstance(text := row.get(name), str) and text), "")
+        if told and turns[0][0] != "system":
+            turns.insert(0, ("system", told))
         row["prompt"], row["reference"] = _asked_and_answered(turns, f"{place}: {whole}")
         return row, whole
     for name in list(row):
@@ -68,20 +71,40 @@ def plain_row(values: Mapping[str, Any], place: str) -> tuple[dict[str, Any], st
     return row, ""
 
 
-def _messages(value: Any) -> Sequence[Mapping[str, Any]]:
-    """Return a list of messages, nothing where the value is none; a cell of a table may hold one as JSON."""
-    if isinstance(value, str) and re.match(r"\s*\[\s*\{", value):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            return ()
-    if not isinstance(value, list | tuple) or not value:
+def _messages(value: JsonValue) -> Sequence[Mapping[str, JsonValue]]:
+    """Return a list of messages, nothing where the value is none.
+
+    A cell of a table may hold one as JSON or as Python writes it, a columnar file as an object of lists.
+    """
+    if isinstance(value, str):
+        value = _written_list(value)
+    elif isinstance(value, dict):
+        value = _transposed(value)
+    if not isinstance(value, list) or not value:
         return ()
-    fitting = all(isinstance(one, Mapping) and ("role" in one or "from" in one) for one in value)
-    return value if fitting else ()
+    found = [one for one in value if isinstance(one, dict) and ("role" in one or "from" in one)]
+    return found if len(found) == len(value) else ()
 
 
-def _turns(messages: Sequence[Mapping[str, Any]], place: str) -> list[Turn]:
+def _written_list(text: str) -> JsonValue:
+    if not re.match(r"\s*\[\s*\{", text):
+        return None
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            return as_json(parse(text))
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            continue
+    return None
+
+
+def _transposed(columns: Mapping[str, JsonValue]) -> JsonValue:
+    lists = {name: values for name, values in columns.items() if isinstance(values, list)}
+    if not lists or len(lists) < len(columns) or len({len(values) for values in lists.values()}) > 1:
+        return None
+    return [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
+
+
+def _turns(messages: Sequence[Mapping[str, JsonValue]], place: str) -> list[Turn]:
     turns = []
     for message in messages:
         said = message.get("role") or message.get("from")
@@ -93,13 +116,15 @@ def _turns(messages: Sequence[Mapping[str, Any]], place: str) -> list[Turn]:
     return turns
 
 
-def _text(content: Any, place: str) -> str:
+def _text(content: JsonValue, place: str) -> str:
     if content is None:
         return ""
     if isinstance(content, list):  # parts, as multimodal models take them
-        if not all(isinstance(part, Mapping) and isinstance(part.get("text"), str) for part in content):
+        texts = [part.get("text") if isinstance(part, dict) else None for part in content]
+        written = [text for text in texts if isinstance(text, str)]
+        if len(written) < len(texts):
             raise UsageError(f"{place}: a message holds more than text", "leave the row out")
-        content = "".join(part["text"] for part in content)
+        content = "".join(written)
     if not isinstance(content, str):
         raise UsageError(f"{place}: a message's content is no text", "leave the row out")
     return content

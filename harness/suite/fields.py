@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
+
+from pydantic import JsonValue
 
 from harness.errors import UsageError
 from harness.types import sha256
@@ -20,7 +21,7 @@ DIFFICULTIES = {
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
-def own_fields(values: Mapping[str, Any], place: str) -> dict[str, Any]:
+def own_fields(values: Mapping[str, JsonValue], place: str) -> dict[str, JsonValue]:
     """Return the fields of a row in the harness' own words, in which a wrong difficulty is a misspelling.
 
     Raises:
@@ -31,7 +32,7 @@ def own_fields(values: Mapping[str, Any], place: str) -> dict[str, Any]:
         if name in fields:
             fields[name] = _label(fields[name])
     if fields.get("difficulty"):
-        known = _difficulty(fields["difficulty"])
+        known = _difficulty(_label(fields["difficulty"]))
         if known not in DIFFICULTIES:
             raise UsageError(
                 f"{place}: difficulty: Input should be '', 'easy', 'medium' or 'hard'",
@@ -41,7 +42,7 @@ def own_fields(values: Mapping[str, Any], place: str) -> dict[str, Any]:
     return fields
 
 
-def foreign_fields(values: Mapping[str, Any]) -> dict[str, Any]:
+def foreign_fields(values: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     """Return the fields of a row from elsewhere, where every id, category and difficulty is somebody's.
 
     An id with letters that ours cannot have gets others, and six digits of its SHA-256 so that it stays its own;
@@ -55,13 +56,13 @@ def foreign_fields(values: Mapping[str, Any]) -> dict[str, Any]:
         if name in fields:
             fields[name] = _label(fields[name])
     if "difficulty" in fields:
-        fields["difficulty"] = _difficulty(fields["difficulty"])
+        fields["difficulty"] = _difficulty(_label(fields["difficulty"]))
     if "id" in fields:
-        fields["id"] = _identifier(_label(fields["id"]))
+        fields["id"] = identifier(_label(fields["id"]))
     return fields
 
 
-def foreign_texts(values: Mapping[str, Any]) -> dict[str, Any]:
+def foreign_texts(values: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     """Return a row with its lists of texts as the texts that tasks take of them, for a guess of columns."""
     return {
         name: _text(value)
@@ -71,24 +72,24 @@ def foreign_texts(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _text(value: Any) -> Any:
+def _text(value: JsonValue) -> str:
     """A prompt, page or input as text; an absent one is empty."""
     if value is None:
         return ""
-    if isinstance(value, list | tuple):
+    if isinstance(value, list):
         return "\n\n".join(_text(one) for one in value if one is not None)
-    if isinstance(value, Mapping):
-        return json.dumps(value, ensure_ascii=False, default=str)
-    return value if isinstance(value, str) else str(value)
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value)
 
 
-def _label(value: Any) -> str:
+def _label(value: JsonValue) -> str:
     """A short text for any value: 3 and 3.0 are "3", a list is joined by commas, white space is one space."""
     if value is None:
         return ""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, list | tuple):
+    if isinstance(value, list):
         return ", ".join(filter(None, map(_label, value)))
     return " ".join(_text(value).split())
 
@@ -98,7 +99,11 @@ def _difficulty(label: str) -> str:
     return next((name for name, words in DIFFICULTIES.items() if plain in words), plain)
 
 
-def _identifier(label: str) -> str | None:
+def identifier(label: str) -> str | None:
+    """Return an id for somebody's label: itself where it can be one, else with other letters and digits of its hash.
+
+    None where the label is empty.
+    """
     if not label:
         return None
     if _ID.fullmatch(label):

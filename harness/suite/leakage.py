@@ -125,18 +125,19 @@ def _pairs(tasks: Sequence[Task], boundary: int | None = None) -> Iterator[tuple
 
 
 def _without_shared_openings(tasks: Sequence[Task]) -> Sequence[Task]:
-    """Return the tasks without the paragraphs that most prompts begin with.
+    """Return the tasks without the paragraphs that most of them begin with, the input after the prompt.
 
-    These are a system turn or a template, and say nothing about what is asked: with them, all would be near-duplicates.
+    These are a system turn, a template or one instruction for all inputs, and say nothing about what is asked: with
+    them, all would be near-duplicates.
     """
     while True:
-        parted = [task.prompt.partition("\n\n") for task in tasks]
+        parted = [f"{task.prompt}\n\n{task.input}".strip().partition("\n\n") for task in tasks]
         openings = Counter(first for first, _, rest in parted if rest)
         (opening, count), *_ = openings.most_common(1) or [("", 0)]
         if count < 3 or 2 * count <= len(tasks):
             return tasks
         tasks = [
-            replace(task, prompt=rest) if rest and first == opening else task
+            replace(task, prompt=rest, input="") if rest and first == opening else task
             for task, (first, _, rest) in zip(tasks, parted, strict=True)
         ]
 

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+
+from pydantic import JsonValue
 
 from harness.errors import HarnessError, UsageError, did_you_mean
-from harness.storage.hub import without_retry_warnings
+from harness.storage.builtin import find_all
+from harness.storage.hub import reason, refusal, without_retry_warnings
 from harness.storage.yaml import read_yaml, validate
 from harness.suite.columns import guess_columns
 from harness.suite.fields import foreign_fields, foreign_texts, own_fields
-from harness.suite.rows import DataFile, RawRow, plain_rows, read_data
-from harness.suite.schema import DEFAULT_SPLIT, Columns, FixedSplit, HubData, StratifiedSplit, SuiteFile, TaskRow
+from harness.suite.pinned import known_rows, rows_sha256
+from harness.suite.rows import DataFile, RawRow, plain_rows, read_data, revision_of
+from harness.suite.schema import DEFAULT_SPLIT, HELD_OUT, Columns, FixedSplit, HubData, SuiteFile, TaskRow
 from harness.suite.split import split_by_hash, split_by_strata, split_hash
-from harness.types import SUITE_NAME, Suite, Task, sha256
+from harness.suite.values import column_names, column_value, has_column
+from harness.types import SUITE_NAME, Suite, Task
 
 TASKS_FOLDER = Path("tasks")
+OTHER_COLUMNS: tuple[str, ...] = ("id", "category", "difficulty", "checks")
+"""What is read of a row beside the columns that its suite names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,8 @@ class SuiteLocation:
 
     name: str
     folder: Path
+    taken: str = ""
+    """A line that says that it is taken in place of a built-in suite; empty where there is none of that name."""
 
     @property
     def file(self) -> Path:
@@ -35,9 +42,10 @@ class SuiteLocation:
         return self.folder / "suite.yaml"
 
 
-def find_suites(tasks_folder: Path = TASKS_FOLDER) -> list[SuiteLocation]:
-    """Return every suite below `tasks_folder`, by name."""
-    return [SuiteLocation(file.parent.name, file.parent) for file in sorted(tasks_folder.glob("*/suite.yaml"))]
+def find_suites(tasks_folder: Path | None = None) -> list[SuiteLocation]:
+    """Return every suite by name: below `tasks_folder`; for None those of the working folder and the built-in ones."""
+    found = find_all(tasks_folder or TASKS_FOLDER, "suite.yaml", alone=tasks_folder is not None)
+    return [SuiteLocation(name, one.folder, one.taken()) for name, one in found.items()]
 
 
 def check_suite_name(name: str) -> None:
@@ -53,8 +61,8 @@ def check_suite_name(name: str) -> None:
         )
 
 
-def find_suite(name_or_folder: str, tasks_folder: Path = TASKS_FOLDER) -> SuiteLocation:
-    """Return the suite of that name, or the one in that folder.
+def find_suite(name_or_folder: str, tasks_folder: Path | None = None) -> SuiteLocation:
+    """Return the suite of that name, looked for as by `find_suites`, or the one in that folder.
 
     Raises:
         UsageError: there is none; the hint names the nearest.
@@ -94,12 +102,17 @@ def load_suite(location: SuiteLocation, data: Path | None = None, split: str = D
             message names it.
         HarnessError: the hub could not be reached.
     """
+    suite = _load_suite(location, data, split)
+    return replace(suite, notes=(location.taken, *suite.notes)) if location.taken else suite
+
+
+def _load_suite(location: SuiteLocation, data: Path | None, split: str) -> Suite:
     suite_file = load_suite_file(location)
     if split not in split_names(suite_file):
         raise UsageError(f"suite {location.name} has no split '{split}'", did_you_mean(split, split_names(suite_file)))
     if data is not None:
         given, suite_file = _with_columns_of(read_data(data), suite_file, data)
-        return _split_rows(location.name, suite_file, given, f"sha256:{_file_sha256([data])}", split)
+        return _split_rows(location.name, suite_file, given, revision_of([data]), split)
     if suite_file.hub is not None:
         fetched = _download(suite_file.hub, location.name)
         return _split_rows(
@@ -109,12 +122,12 @@ def load_suite(location: SuiteLocation, data: Path | None = None, split: str = D
     assert files is not None
     if files.rows:
         paths = _expand(location, files.rows)
-        return _split_rows(location.name, suite_file, _read(paths), f"sha256:{_file_sha256(paths)}", split)
+        return _split_rows(location.name, suite_file, _read(paths), revision_of(paths), split)
     train_paths, held_out_paths = _expand(location, files.train), _expand(location, files.held_out)
     learnt, held = _read(train_paths), _read(held_out_paths)
     tasks = _tasks([*learnt.rows, *held.rows], suite_file)
     train, held_out = tasks[: len(learnt.rows)], tasks[len(learnt.rows) :]
-    revision = f"sha256:{_file_sha256([*train_paths, *held_out_paths])}"
+    revision = revision_of([*train_paths, *held_out_paths])
     suite = _suite(location.name, suite_file, revision, train, held_out)
     return replace(suite, notes=(*learnt.notes, *held.notes))
 
@@ -128,7 +141,7 @@ def _read(paths: Sequence[Path]) -> DataFile:
 def _with_columns_of(given: DataFile, suite_file: SuiteFile, path: Path) -> tuple[DataFile, SuiteFile]:
     """Take the columns of the file where no row has those of the suite."""
     known = suite_file.columns
-    if any(_has(row.values, known.prompt) and _has(row.values, known.reference) for row in given.rows):
+    if any(has_column(row.values, known.prompt) and has_column(row.values, known.reference) for row in given.rows):
         return given, suite_file
     names = column_names([row.values for row in given.rows])
     values = [foreign_texts({name: column_value(row.values, name) for name in names}) for row in given.rows]
@@ -141,35 +154,11 @@ def _with_columns_of(given: DataFile, suite_file: SuiteFile, path: Path) -> tupl
     return DataFile(given.rows, (*given.notes, note)), suite_file.model_copy(update={"columns": Columns(**guessed)})
 
 
-def column_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the names of all columns, those of nested objects as `outer.inner`, in the order of their first row."""
-    names: dict[str, None] = {}
-    for row in rows:
-        for name, value in row.items():
-            inner = [f"{name}.{key}" for key in value] if isinstance(value, Mapping) else [str(name)]
-            names |= dict.fromkeys(inner)
-    return list(names)
-
-
-def column_value(row: Mapping[str, Any], column: str) -> Any:
-    """Return the value of a column, or of a field of a nested object by its path (`answer.html`); None if absent."""
-    if column in row:
-        return row[column]
-    value: Any = row
-    for part in column.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
-
-
-def _has(row: Mapping[str, Any], column: str) -> bool:
-    return column in row or ("." in column and column_value(row, column) is not None)
-
-
 def _split_rows(name: str, suite_file: SuiteFile, data: DataFile, revision: str, split: str) -> Suite:
     tasks = _tasks(data.rows, suite_file)
     if len(tasks) < 2:
         raise UsageError(f"suite {name} has only one row", "a split needs at least two")
-    chosen: FixedSplit | StratifiedSplit | None = suite_file.splits.get(split)
+    chosen = suite_file.splits.get(split)
     if isinstance(suite_file.split, FixedSplit) and suite_file.split.of_rows == len(tasks):
         chosen = suite_file.split
     if isinstance(chosen, FixedSplit):
@@ -180,12 +169,21 @@ def _split_rows(name: str, suite_file: SuiteFile, data: DataFile, revision: str,
                 f"give all {chosen.of_rows} rows" + (f", or take another split: {', '.join(others)}" if others else ""),
             )
         train, held_out = tuple(tasks[: chosen.train_rows]), tuple(tasks[chosen.train_rows :])
+    elif chosen == HELD_OUT:
+        train, held_out = (), tuple(tasks)
     elif chosen is not None:
         train, held_out = split_by_strata(tasks, suite_file.held_out_share, chosen.stratify)
     else:
         train, held_out = split_by_hash(tasks, suite_file.held_out_share)
-    suite = _suite(name, suite_file, revision, train, held_out)
-    return replace(suite, split=split, notes=data.notes)
+    known = known_rows(tasks, suite_file.pinned) if suite_file.pinned else ""
+    return replace(
+        _suite(name, suite_file, revision, train, held_out),
+        split=split,
+        held_out_only=chosen == HELD_OUT,
+        notes=(*data.notes, f"these are {known}") if known else data.notes,
+        rows_sha256=rows_sha256(tasks),
+        known_rows=known,
+    )
 
 
 def _suite(name: str, file: SuiteFile, revision: str, train: Sequence[Task], held_out: Sequence[Task]) -> Suite:
@@ -200,6 +198,7 @@ def _suite(name: str, file: SuiteFile, revision: str, train: Sequence[Task], hel
         split_hash=split_hash(train, held_out),
         default_held_out=file.default_held_out,
         split=DEFAULT_SPLIT,
+        held_out_only=file.splits.get(DEFAULT_SPLIT) == HELD_OUT,
     )
 
 
@@ -236,12 +235,12 @@ def _free_id(wanted: str, taken: Mapping[str, str]) -> str:
     return task_id
 
 
-def _mapped(row: RawRow, columns: Columns) -> dict[str, Any]:
+def _mapped(row: RawRow, columns: Columns) -> dict[str, JsonValue]:
     """Rename the suite's columns; where the suite names any, others that mean nothing to the harness are left out."""
     # `input` first: a suite whose prompts stand in a column of that name has no other
     names = {columns.input: "input", columns.prompt: "prompt", columns.reference: "reference"}
     for column in (columns.prompt, columns.reference):
-        if not _has(row.values, column):
+        if not has_column(row.values, column):
             raise UsageError(
                 f"{row.place}: there is no column '{column}'",
                 f"it has {', '.join(map(str, row.values))}; name the columns under `columns:` in suite.yaml",
@@ -249,11 +248,11 @@ def _mapped(row: RawRow, columns: Columns) -> dict[str, Any]:
     if not columns.model_fields_set:
         return own_fields(row.values, row.place)
     wanted = {
-        name: column_value(row.values, column) for column, name in names.items() if column and _has(row.values, column)
+        name: column_value(row.values, column)
+        for column, name in names.items()
+        if column and has_column(row.values, column)
     }
-    others: dict[str, Any] = {
-        key: row.values[key] for key in ("id", "category", "difficulty", "checks") if key in row.values
-    }
+    others = {key: row.values[key] for key in OTHER_COLUMNS if key in row.values}
     return foreign_fields({**others, **wanted})
 
 
@@ -267,14 +266,6 @@ def _expand(location: SuiteLocation, patterns: Sequence[str]) -> list[Path]:
     return paths
 
 
-def _file_sha256(paths: Sequence[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(sha256(path.name).encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
 def _download(hub: HubData, name: str) -> DataFile:
     from datasets import load_dataset
 
@@ -282,10 +273,9 @@ def _download(hub: HubData, name: str) -> DataFile:
         with without_retry_warnings():
             rows = load_dataset(hub.path, revision=hub.revision, split=hub.split)
     except Exception as error:  # the hub client raises many kinds; all of them mean "no data"
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise HarnessError(
-            f"the data set {hub.path} could not be loaded from the hub: {reason:.120}",
+        raise refusal(error, hub.path, data_set=True) or HarnessError(
+            f"the data set {hub.path} could not be loaded from the hub: {reason(error)}",
             f"with a copy on disk: --data {name}=FILE (JSONL, JSON, CSV or Parquet)",
         ) from error
-    plain, notes = plain_rows(RawRow(f"{hub.path}, row {number}", dict(row)) for number, row in enumerate(rows))
+    plain, notes = plain_rows((f"{hub.path}, row {number}", row) for number, row in enumerate(rows))
     return DataFile(plain, tuple(notes))

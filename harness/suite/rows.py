@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from pydantic import JsonValue
 
 from harness.errors import UsageError
+from harness.storage.cache import file_sha256
 from harness.storage.yaml import read_yaml
+from harness.suite.columnar import read_columnar
 from harness.suite.conversations import plain_row
 from harness.suite.delimited import read_delimited
 from harness.suite.encoding import read_text
+from harness.suite.pairs import pair_files, read_pairs
+from harness.suite.values import as_json
+from harness.types import sha256
 
 _TABLES = (".csv", ".tsv")
 _JSON_LINES = (".jsonl", ".ndjson")
@@ -30,12 +36,16 @@ class RawRow:
     """One row as it stands in a file, with the words that name its place."""
 
     place: str
-    values: dict[str, Any]
+    values: dict[str, JsonValue]
+
+
+Found = Iterator[tuple[str, Mapping[str, object]]]
+"""Rows as their format has them: the words that name a row's place, and its values."""
 
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """The rows of a data file, and what had to be done to read it."""
+    """The rows of a data file or folder, and what had to be done to read it."""
 
     rows: list[RawRow]
     notes: tuple[str, ...] = ()
@@ -47,25 +57,30 @@ def read_rows(path: Path) -> list[RawRow]:
 
 
 def read_data(path: Path) -> DataFile:
-    """Return all rows of a data file, conversations as prompt and reference, NaN as None, with notes for people.
+    """Return all rows of a data file or a folder of pairs, conversations as prompt and reference, and notes.
 
     Raises:
         UsageError: the file is missing, empty, of another format, or broken; the message names the line.
     """
+    if path.is_dir():
+        pairs, notes = read_pairs(path)
+        return DataFile([RawRow(place, dict(values)) for place, values in pairs], tuple(notes))
     if not path.is_file():
         raise UsageError(f"there is no data file {path}", "check the path")
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise UsageError(f"{path} is of no known format", "use " + ", ".join(SUFFIXES))
-    notes: list[str] = []
+        raise UsageError(f"{path} is of no known format", "use " + ", ".join(SUFFIXES) + ", or a folder of pairs")
+    notes = []
     if suffix in (".yaml", ".yml"):
         found = _yaml(path)
     elif suffix == ".parquet" or suffix in _ARROW:
-        found = _columnar(path, suffix)
+        found = read_columnar(path)
     else:
         text, note = read_text(path)
         notes += [note] if note else []
-        reader = _table if suffix in _TABLES else _json_lines if suffix in _JSON_LINES else _json
+        reader: Callable[[Path, str], Found] = (
+            _table if suffix in _TABLES else _json_lines if suffix in _JSON_LINES else _json
+        )
         found = reader(path, text)
     rows, conversation_notes = plain_rows(found)
     if not rows:
@@ -73,19 +88,44 @@ def read_data(path: Path) -> DataFile:
     return DataFile(rows, (*notes, *conversation_notes))
 
 
-def plain_rows(rows: Iterable[RawRow]) -> tuple[list[RawRow], list[str]]:
-    """Return rows whose values are those of the harness: conversations split, NaN None; and notes for people.
+def data_files(path: Path) -> list[Path]:
+    """Return the files that a data file or a folder of pairs consists of, in order."""
+    return pair_files(path) if path.is_dir() else [path]
+
+
+def data_sha256(path: Path) -> str:
+    """Return the SHA-256 of a data file, or of the names and contents of a folder of pairs."""
+    if not path.is_dir():
+        return file_sha256(path)
+    return sha256("".join(f"{file_sha256(file)} {file.relative_to(path).as_posix()}\n" for file in data_files(path)))
+
+
+def revision_of(paths: Sequence[Path]) -> str:
+    """Return what tells these data from others: `sha256:` and 64 hex digits over names and contents."""
+    digest = hashlib.sha256()
+    for path in paths:
+        for file in data_files(path):
+            digest.update(sha256(file.relative_to(path).as_posix() if path.is_dir() else file.name).encode())
+            digest.update(file.read_bytes())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def plain_rows(rows: Iterable[tuple[str, Mapping[str, object]]]) -> tuple[list[RawRow], list[str]]:
+    """Return rows, given by place and values, with values of JSON and conversations split; and notes for people.
 
     Raises:
-        UsageError: a conversation is none that a task can be made of.
+        UsageError: a conversation is none that a task can be made of, or a value is nested too deep.
     """
     found: list[RawRow] = []
     columns: dict[str, None] = {}
-    for row in rows:
-        values, column = plain_row({name: _without_nan(value) for name, value in row.values.items()}, row.place)
+    for place, values in rows:
+        try:
+            row, column = plain_row({str(name): as_json(value) for name, value in values.items()}, place)
+        except RecursionError:
+            raise UsageError(f"{place} is nested too deep", "leave the row out") from None
         if column:
             columns[column] = None
-        found.append(RawRow(row.place, values))
+        found.append(RawRow(place, row))
     if columns and not any(row.values.get("reference") for row in found):
         raise UsageError(
             f"{found[0].place}: nobody answers in this nor in any other conversation",
@@ -96,21 +136,17 @@ def plain_rows(rows: Iterable[RawRow]) -> tuple[list[RawRow], list[str]]:
     ]
 
 
-def _without_nan(value: Any) -> Any:
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _yaml(path: Path) -> Iterator[RawRow]:
+def _yaml(path: Path) -> Found:
     content = read_yaml(path)
     if content is not None and not isinstance(content, list):
         raise UsageError(f"{path} must be a list of tasks", "begin each task with '- prompt: ...'")
     for number, item in enumerate(content or [], 1):
         if not isinstance(item, dict):
             raise UsageError(f"{path}, task {number} is not a mapping", "begin each task with '- prompt: ...'")
-        yield RawRow(f"{path}, task {item.get('id') or number}", item)
+        yield f"{path}, task {item.get('id') or number}", item
 
 
-def _json_lines(path: Path, text: str) -> Iterator[RawRow]:
+def _json_lines(path: Path, text: str) -> Found:
     whole = _list_of_objects(text)
     if whole is not None:  # a JSON list under the wrong name
         yield from _items(path, whole)
@@ -120,7 +156,7 @@ def _json_lines(path: Path, text: str) -> Iterator[RawRow]:
             yield _row(f"{path}, line {number}", _parse_json(line, f"{path}, line {number}"))
 
 
-def _list_of_objects(text: str) -> list[Any] | None:
+def _list_of_objects(text: str) -> list[JsonValue] | None:
     if not text.lstrip().startswith("["):
         return None
     try:
@@ -130,7 +166,7 @@ def _list_of_objects(text: str) -> list[Any] | None:
     return content if isinstance(content, list) and all(isinstance(item, dict) for item in content) else None
 
 
-def _json(path: Path, text: str) -> Iterator[RawRow]:
+def _json(path: Path, text: str) -> Found:
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:
@@ -148,50 +184,27 @@ def _json(path: Path, text: str) -> Iterator[RawRow]:
     yield from _items(path, content)
 
 
-def _items(path: Path, content: list[Any]) -> Iterator[RawRow]:
+def _items(path: Path, content: Sequence[JsonValue]) -> Found:
     for number, item in enumerate(content, 1):
         yield _row(f"{path}, item {number}", item)
 
 
-def _parse_json(text: str, place: str) -> Any:
+def _parse_json(text: str, place: str) -> JsonValue:
     try:
-        return json.loads(text)
+        content: JsonValue = json.loads(text)
+        return content
     except json.JSONDecodeError as error:
         raise UsageError(f"{place} is not valid JSON: {error.msg} at column {error.colno}", "fix the line") from None
     except (RecursionError, ValueError):  # nested too deep; a number of thousands of digits
         raise UsageError(f"{place} is no JSON that can be read", "fix the line") from None
 
 
-def _row(place: str, item: Any) -> RawRow:
+def _row(place: str, item: JsonValue) -> tuple[str, Mapping[str, object]]:
     if not isinstance(item, dict):
         raise UsageError(f"{place} is not an object", 'write {"prompt": ..., "reference": ...}')
-    return RawRow(place, item)
+    return place, item
 
 
-def _table(path: Path, text: str) -> Iterator[RawRow]:
+def _table(path: Path, text: str) -> Found:
     for number, values in read_delimited(path, text):
-        yield RawRow(f"{path}, line {number}", values)
-
-
-def _columnar(path: Path, suffix: str) -> Iterator[RawRow]:
-    import pyarrow as pa
-    import pyarrow.feather as feather
-    import pyarrow.parquet as pq
-
-    kind = "Parquet" if suffix == ".parquet" else "Arrow"
-    try:
-        if suffix == ".parquet":
-            table = pq.read_table(path)
-        else:
-            try:
-                table = feather.read_table(path)
-            except pa.ArrowInvalid:  # a stream, as `datasets` writes it
-                with pa.memory_map(str(path)) as stream:
-                    table = pa.ipc.open_stream(stream).read_all()
-    except (pa.ArrowInvalid, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(
-            f"{path} is not {'an' if kind == 'Arrow' else 'a'} {kind} file: {reason}", "write it again"
-        ) from None
-    for number, item in enumerate(table.to_pylist(), 1):
-        yield RawRow(f"{path}, row {number}", item)
+        yield f"{path}, line {number}", values

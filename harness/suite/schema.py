@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Annotated, Final, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
 
-from harness.storage.yaml import load_yaml
+from harness.storage.yaml import YamlModel, load_yaml
 from harness.types import Scope
 
 IgnorableFault = Literal["missing-doctype", "missing-title"]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Columns(_Strict):
+class Columns(YamlModel):
     """Which column of the data holds what."""
 
     prompt: str = "prompt"
@@ -27,7 +23,7 @@ class Columns(_Strict):
     reference: str = "reference"
 
 
-class HubData(_Strict):
+class HubData(YamlModel):
     """A data set on the Hugging Face hub."""
 
     path: str
@@ -35,7 +31,7 @@ class HubData(_Strict):
     split: str = "train"
 
 
-class FileData(_Strict):
+class FileData(YamlModel):
     """Data files beside `suite.yaml`: either already split, or one set of rows that the harness splits."""
 
     train: list[str] = Field(default_factory=list)
@@ -51,7 +47,7 @@ class FileData(_Strict):
         return self
 
 
-class FixedSplit(_Strict):
+class FixedSplit(YamlModel):
     """The split of a published data set by row number; it holds only for exactly that data set."""
 
     of_rows: int = Field(gt=1)
@@ -66,19 +62,38 @@ class FixedSplit(_Strict):
         return self
 
 
-class StratifiedSplit(_Strict):
+_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class PinnedRows(YamlModel):
+    """The rows of a published data set, known by their content: `harness.suite.pinned` says how it is hashed."""
+
+    rows: int = Field(gt=0)
+    """How many there are."""
+    sha256: _Sha256
+    """Of all of them."""
+    first: dict[Annotated[int, Field(gt=0)], _Sha256] = Field(default_factory=dict)
+    """Of the first so many, where people have copies of that length."""
+
+
+class StratifiedSplit(YamlModel):
     """A split by groups of near-duplicates, each stratum in proportion."""
 
     stratify: list[Literal["length", "kind"]] = Field(min_length=1)
     """By what: the length of the reference, the kind of page (its category where the rows name one)."""
 
 
+HELD_OUT: Final = "held-out"
+"""The split of a benchmark: all rows are held out, none is for training."""
+
+Split = FixedSplit | StratifiedSplit | Literal["held-out"]
+
 DEFAULT_SPLIT = "default"
 """The name of the split that a command takes when it is told none."""
 _SPLIT_NAME = r"[A-Za-z][A-Za-z0-9_.-]{0,31}"
 
 
-class SuiteFile(_Strict):
+class SuiteFile(YamlModel):
     """`suite.yaml`."""
 
     title: str
@@ -89,9 +104,11 @@ class SuiteFile(_Strict):
     hub: HubData | None = None
     files: FileData | None = None
     columns: Columns = Columns()
-    split: FixedSplit | dict[str, FixedSplit | StratifiedSplit] | None = None
+    pinned: PinnedRows | None = None
+    """By what the rows of `hub` or `rows` are recognised; others are measured all the same and said to be others."""
+    split: FixedSplit | Literal["held-out"] | dict[str, Split] | None = None
     """Splits of `hub` or `rows` by name; `default` is taken unless a command names another. Without a name it is the
-    default for data of exactly so many rows. What is left is drawn by a hash."""
+    default, numbers of rows for data of exactly so many. What is left is drawn by a hash."""
     held_out_share: float = Field(default=0.2, gt=0, lt=1)
     default_held_out: int | None = Field(default=None, gt=0)
 
@@ -99,18 +116,21 @@ class SuiteFile(_Strict):
     def _one_source(self) -> SuiteFile:
         if (self.hub is None) == (self.files is None):
             raise ValueError("name the data by exactly one of `hub` and `files`")
-        if self.split is not None and self.files is not None and not self.files.rows:
+        said_already = self.split == HELD_OUT and self._of_held_out_files
+        if self.split is not None and self.files is not None and not self.files.rows and not said_already:
             raise ValueError("`split` is for `hub` and `rows`: `train` and `held_out` are split already")
+        if self.pinned is not None and self.files is not None and not self.files.rows:
+            raise ValueError("`pinned` is for `hub` and `rows`")
         return self
 
     @field_validator("split", mode="before")
     @classmethod
     def _one_form(cls, value: object) -> object:
         """Tell a split without a name from splits by name, so that a fault is told of the form that was meant."""
-        if value is None:
-            return None
+        if value is None or value == HELD_OUT:
+            return value
         if not isinstance(value, dict):
-            raise ValueError("splits are written NAME: {...}, a line each")
+            raise ValueError(f"splits are written NAME: {{...}}, a line each, or {HELD_OUT}")
         if FixedSplit.model_fields.keys() & value.keys():
             return _split_of("", value)
         for name in value:
@@ -119,15 +139,25 @@ class SuiteFile(_Strict):
         return {name: _split_of(name, split) for name, split in value.items()}
 
     @property
-    def splits(self) -> dict[str, FixedSplit | StratifiedSplit]:
-        """The splits that have a name."""
+    def splits(self) -> dict[str, Split]:
+        """The splits that have a name; a benchmark's is the default."""
+        if self.split == HELD_OUT or self._of_held_out_files:
+            return {DEFAULT_SPLIT: HELD_OUT}
         return self.split if isinstance(self.split, dict) else {}
 
+    @property
+    def _of_held_out_files(self) -> bool:
+        return self.files is not None and not (self.files.rows or self.files.train)
 
-def _split_of(name: str, content: object) -> FixedSplit | StratifiedSplit:
+
+def _split_of(name: str, content: object) -> Split:
     """Return the split that is written so; a fault is told in one line, whichever form was meant."""
+    if content == HELD_OUT:
+        return HELD_OUT
     if not isinstance(content, dict):
-        raise ValueError(f"split '{name}' is {{of_rows: ..., train_rows: ...}} or {{stratify: [length, kind]}}")
+        raise ValueError(
+            f"split '{name}' is {{of_rows: ..., train_rows: ...}}, {{stratify: [length, kind]}} or {HELD_OUT}"
+        )
     form = StratifiedSplit if "stratify" in content else FixedSplit
     try:
         return form.model_validate(content)
@@ -137,7 +167,7 @@ def _split_of(name: str, content: object) -> FixedSplit | StratifiedSplit:
         raise ValueError(f"{key + ': ' if key else ''}{fault['msg'].removeprefix('Value error, ')}") from None
 
 
-class TaskRow(_Strict):
+class TaskRow(YamlModel):
     """One task in a data file, after the columns have been mapped to these names."""
 
     id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
@@ -147,7 +177,7 @@ class TaskRow(_Strict):
     category: str = "other"
     difficulty: str = ""
     scope: Scope | None = None
-    checks: tuple[dict[str, Any], ...] = ()
+    checks: tuple[dict[str, JsonValue], ...] = ()
 
     @field_validator("id", mode="before")
     @classmethod
@@ -155,6 +185,13 @@ class TaskRow(_Strict):
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value)
         return value or None  # an empty cell
+
+    @field_validator("prompt")
+    @classmethod
+    def _asks_something(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("it is blank")
+        return value
 
     @field_validator("input", "reference", "difficulty", mode="before")
     @classmethod
@@ -178,6 +215,6 @@ class TaskRow(_Strict):
             return ()
         if not isinstance(value, list | tuple):
             raise ValueError("`checks` is a list")
-        from harness.suite.checks import parse_check
+        from harness.metrics.checks import parse_check
 
         return tuple(parse_check(check) for check in value)

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import JsonValue
+
 from harness.suite.kinds import kind_of
 from harness.suite.leakage import groups, prompt_tokens
 from harness.types import Task
@@ -55,7 +57,7 @@ class Shift:
             f"transfer, not learning. Held out against training: {'; '.join(self.differs_in)}"
         )
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, JsonValue]:
         """Return what the manifest says."""
         return {
             "auc": round(self.auc, 4),

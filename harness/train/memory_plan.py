@@ -26,9 +26,10 @@ from harness.model.gpu_memory import (
     this_card,
 )
 from harness.model.load import Precision
-from harness.model.profile_schema import ProfileFile, Quantization, Shape, Training
+from harness.model.profile_schema import ProfileFile, Shape, Training
 from harness.train.batch_layout import BatchPlan, written_layout
 from harness.train.settings import max_length
+from harness.types import Quantization
 
 EFFICIENCY = 0.40
 """Share of the data sheet's dense rate that 4 N · tokens/s reaches with layers kept and a dequantized base. Measured:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from harness.model.profile_schema import Weights
+from harness.runs.manifest import Manifest
+from harness.runs.record import Interval
+from harness.runs.summary import Summary
 from harness.storage.atomic import write_atomically
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
 
 DECIMALS = 4
 
@@ -21,8 +26,8 @@ def write_card(
     folder: Path,
     model: str,
     base: str | None = None,
-    manifest: Mapping[str, Any] | None = None,
-    summary: Mapping[str, Any] | None = None,
+    manifest: Manifest | None = None,
+    summary: Summary | None = None,
 ) -> None:
     """Write `README.md` into an adapter's folder.
 
@@ -55,71 +60,70 @@ def write_card(
     write_atomically(folder / "README.md", f"---\n{data.to_yaml()}\n---\n\n" + "\n".join(lines) + "\n")
 
 
-def _results(model: str, manifest: Mapping[str, Any], summary: Mapping[str, Any]) -> list[Any]:
+def _results(model: str, manifest: Manifest, summary: Summary) -> list[EvalResult]:
     """Return an EvalResult for each suite and metric that has a number for the model."""
     from huggingface_hub import EvalResult
 
     results = []
-    for suite, measured in summary["suites"].items():
-        facts = manifest["suites"][suite]
-        for metric, by_model in measured["metrics"].items():
+    for suite, measured in summary.suites.items():
+        facts = manifest.suites[suite]
+        for metric, by_model in measured.metrics.items():
             estimate = by_model.get(model)
-            if estimate is None or estimate["mean"] is None:
+            if estimate is None or estimate.mean is None:
                 continue
             results.append(
                 EvalResult(
                     task_type="text-generation",
                     task_name="HTML pages from instructions",
                     dataset_type=suite,
-                    dataset_name=str(facts["title"]),
+                    dataset_name=facts.title,
                     dataset_split="held-out",
-                    dataset_revision=str(facts["revision"]),
-                    dataset_args={"split_hash": facts["split_hash"]},
+                    dataset_revision=facts.revision,
+                    dataset_args={"split_hash": facts.split_hash},
                     metric_type=metric,
-                    metric_name=manifest["scorers"][metric]["label"],
-                    metric_value=round(estimate["mean"], DECIMALS),
-                    metric_args={key: _rounded(estimate[key]) for key in ("low", "high", "n", "unscored")},
+                    metric_name=manifest.scorers[metric].label,
+                    metric_value=round(estimate.mean, DECIMALS),
+                    metric_args={
+                        "low": _rounded(estimate.low),
+                        "high": _rounded(estimate.high),
+                        "n": estimate.n,
+                        "unscored": estimate.unscored,
+                    },
                 )
             )
     return results
 
 
-def _measured(model: str, seed: str, manifest: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
+def _measured(model: str, seed: str, manifest: Manifest, summary: Summary) -> list[str]:
     lines = [
-        f"Measured on held-out tasks, with 95 % intervals, by run `{manifest['run']}` (harness {manifest['harness']}, "
-        f"{str(manifest['finished'] or manifest['started'])[:10]})."
+        f"Measured on held-out tasks, with 95 % intervals, by run `{manifest.run}` (harness {manifest.harness}, "
+        f"{str(manifest.finished or manifest.started)[:10]})."
     ]
     if seed:
         lines.append(f"This is the training with seed {seed}; the numbers are over all trainings of that run.")
-    for suite, measured in summary["suites"].items():
-        primary = [metric for metric in summary["primary"] if metric in measured["metrics"]]
-        others = [metric for metric in measured["metrics"] if metric not in primary]
-        others = [metric for metric in others if manifest["scorers"][metric]["kind"] != "render"]
-        pairs = {
-            pair.partition(":")[0]: found for pair, found in measured["pairs"].items() if pair.endswith(f":{model}")
-        }
-        lines += ["", f"## {manifest['suites'][suite]['title']}: {measured['tasks']} tasks", ""]
+    for suite, measured in summary.suites.items():
+        primary = [metric for metric in summary.primary or () if metric in measured.metrics]
+        others = [metric for metric in measured.metrics if metric not in primary]
+        others = [metric for metric in others if manifest.scorers[metric].kind != "render"]
+        pairs = {pair.first: found for pair, found in measured.pairs.items() if pair.second == model}
+        lines += ["", f"## {manifest.suites[suite].title}: {measured.tasks} tasks", ""]
         lines += ["| metric | this model |" + "".join(f" against {other} |" for other in pairs)]
         lines += ["|---|---|" + "---|" * len(pairs)]
         for metric in [*primary, *others]:
-            own = measured["metrics"][metric].get(model)
-            if own is None or own["mean"] is None:
+            own = measured.metrics[metric].get(model)
+            if own is None or own.mean is None:
                 continue
-            cells = [manifest["scorers"][metric]["label"], _interval(own["mean"], own)]
-            cells += [_interval(_difference(pair, metric), pair.get(metric) or {}, "+") for pair in pairs.values()]
+            cells = [manifest.scorers[metric].label, _interval(own.mean, own)]
+            found = [pair.get(metric) for pair in pairs.values()]
+            cells += [_interval(entry.difference, entry, "+") if entry else "not measured" for entry in found]
             lines.append("| " + " | ".join(cells) + " |")
     return lines
 
 
-def _difference(pair: Mapping[str, Any], metric: str) -> float | None:
-    value: float | None = (pair.get(metric) or {}).get("difference")
-    return value
-
-
-def _interval(value: float | None, bounds: Mapping[str, Any], sign: str = "") -> str:
+def _interval(value: float | None, bounds: Interval, sign: str = "") -> str:
     if value is None:
         return "not measured"
-    low, high = bounds.get("low"), bounds.get("high")
+    low, high = bounds.low, bounds.high
     around = "" if low is None or high is None else f" [{low:.3g}, {high:.3g}]"
     return f"{value:{sign}.3g}{around}"
 

@@ -5,28 +5,28 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from harness.compare.paired import wilson
 from harness.compare.resample import Resampler, mean_pivots
 from harness.errors import cannot_write
+from harness.runs.folder import AGREEMENT_FILE
 from harness.runs.model_name import family
-from harness.runs.read import load_run
-from harness.runs.schema import SCHEMA
+from harness.runs.pairs import Pair
+from harness.runs.read import load_run, read_votes
+from harness.runs.samples import SampleRecord, TaskKey
+from harness.runs.votes import Agreement, MetricAgreement, PairVotes, Vote
 from harness.storage.atomic import write_atomically
-from harness.types import Row
-from harness.vote.ballots import read_votes
 
-Json = dict[str, Any]
-AGREEMENT_FILE = "agreement.json"
+Scores = Mapping[tuple[TaskKey, str], Mapping[str, float | None]]
+"""By task and model."""
 
 
 def agreement(
-    votes: Sequence[Mapping[str, Any]], rows: Sequence[Row], *, seed: int = 0, pairs: Sequence[tuple[str, str]] = ()
-) -> dict[str, Json]:
-    """Return for each pair "first:second" the win rate of the second model and each metric's agreement.
+    votes: Sequence[Vote], rows: Sequence[SampleRecord], *, seed: int = 0, pairs: Sequence[Pair] = ()
+) -> dict[Pair, PairVotes]:
+    """Return for each pair the win rate of the second model and each metric's agreement.
 
     A voter's last vote on a task counts, earlier ones stay in the file. The win rate is over decided votes (ties and
     "both bad" are counted beside it), with Wilson's interval; where several people voted on one task, tasks are the
@@ -35,91 +35,83 @@ def agreement(
     each vote against the scores of the training that it was given on. `pairs` says which model of a pair is the second:
     those of the run's verdicts.
     """
-    last: dict[tuple[str, ...], Mapping[str, Any]] = {}
+    last: dict[tuple[str, ...], Vote] = {}
     for vote in votes:
-        voter, suite, task = (str(vote.get(key, "")) for key in ("voter", "suite", "task"))
-        last[voter, suite, task, *sorted(_named(vote).values())] = vote
-    scores = {(r["suite"], r["task"], r["model"]): r["scores"] for r in rows if r["sample"] == 0}
-    by_pair: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+        last[vote.voter, *vote.of_task, *sorted(_named(vote).values())] = vote
+    scores = {(row.of_task, row.model): row.scores for row in rows if row.sample == 0}
+    by_pair: dict[Pair, list[Vote]] = {}
     known = {frozenset(pair): pair for pair in pairs}
     order = {model: place for place, model in enumerate(dict.fromkeys(_rank(rows)))}
     for vote in last.values():
         models = _named(vote).values()
         ranked = sorted(models, key=lambda m: (order.get(m, len(order)), m))
-        first, second = known.get(frozenset(models), (ranked[0], ranked[1]))
-        by_pair.setdefault((first, second), []).append(vote)
-    return {f"{a}:{b}": _of_pair(b, given, scores, seed) for (a, b), given in sorted(by_pair.items())}
+        pair = known.get(frozenset(models), Pair(ranked[0], ranked[1]))
+        by_pair.setdefault(pair, []).append(vote)
+    return {pair: _of_pair(pair.second, given, scores, seed) for pair, given in sorted(by_pair.items())}
 
 
-def _named(vote: Mapping[str, Any]) -> dict[str, str]:
+def _named(vote: Vote) -> dict[str, str]:
     """Return under which name each side's model is counted: its family's, unless both are of one family."""
-    left, right = str(vote["left"]), str(vote["right"])
-    if family(left) == family(right):
-        return {left: left, right: right}
-    return {left: family(left), right: family(right)}
+    if family(vote.left) == family(vote.right):
+        return {vote.left: vote.left, vote.right: vote.right}
+    return {vote.left: family(vote.left), vote.right: family(vote.right)}
 
 
-def _rank(rows: Sequence[Row]) -> list[str]:
+def _rank(rows: Sequence[SampleRecord]) -> list[str]:
     """Return the models with base first and tuned last, as pairs are written elsewhere; families before trainings."""
-    names = sorted({name for row in rows for name in (row["model"], family(row["model"]))})
+    names = sorted({name for row in rows for name in (row.model, family(row.model))})
     return sorted(names, key=lambda name: (name != "base", name.startswith("tuned"), name))
 
 
-def _of_pair(
-    second: str,
-    votes: Sequence[Mapping[str, Any]],
-    scores: Mapping[tuple[str, str, str], Mapping[str, float | None]],
-    seed: int,
-) -> Json:
-    decided = [vote for vote in votes if vote["chosen"] in _named(vote)]
-    wins = [float(_named(vote)[vote["chosen"]] == second) for vote in decided]
-    out: Json = {
-        "votes": len(votes),
-        "decided": len(decided),
-        "ties": sum(vote["chosen"] == "tie" for vote in votes),
-        "both_bad": sum(vote["chosen"] == "both-bad" for vote in votes),
-        "voters": len({vote.get("voter", "") for vote in votes}),
-        "win_rate": None,
-        "low": None,
-        "high": None,
-        "metrics": {},
-    }
+def _of_pair(second: str, votes: Sequence[Vote], scores: Scores, seed: int) -> PairVotes:
+    decided = [vote for vote in votes if vote.chosen in _named(vote)]
+    found = PairVotes(
+        votes=len(votes),
+        decided=len(decided),
+        ties=sum(vote.chosen == "tie" for vote in votes),
+        both_bad=sum(vote.chosen == "both-bad" for vote in votes),
+        voters=len({vote.voter for vote in votes}),
+        low=None,
+        high=None,
+    )
     if not decided:
-        return out
-    out |= _rate(decided, wins, seed, "win_rate")
-    known = (scores.get((v["suite"], v["task"], model), {}) for v in decided for model in (v["left"], v["right"]))
-    for metric in dict.fromkeys(metric for scored in known for metric in scored):
-        agreed, spoken = [], []
-        for vote in decided:
-            sides = (vote["left"], vote["right"])
-            a, b = (scores.get((vote["suite"], vote["task"], model), {}).get(metric) for model in sides)
-            if a is None or b is None or a == b:
-                continue
-            spoken.append(vote)
-            agreed.append(float((sides[1] if b > a else sides[0]) == vote["chosen"]))
-        entry: Json = {
-            "n": len(spoken),
-            "silent": len(decided) - len(spoken),
-            "agreement": None,
-            "low": None,
-            "high": None,
-        }
-        out["metrics"][metric] = entry | (_rate(spoken, agreed, seed, "agreement") if spoken else {})
-    return out
+        return found
+    rate, low, high = _rate(decided, [float(_named(vote)[vote.chosen] == second) for vote in decided], seed)
+    known = (scores.get((vote.of_task, model), {}) for vote in decided for model in (vote.left, vote.right))
+    metrics = {
+        metric: _of_metric(metric, decided, scores, seed)
+        for metric in dict.fromkeys(metric for scored in known for metric in scored)
+    }
+    return found.with_(win_rate=rate, low=low, high=high, metrics=metrics)
 
 
-def _rate(votes: Sequence[Mapping[str, Any]], values: Sequence[float], seed: int, name: str) -> Json:
+def _of_metric(metric: str, decided: Sequence[Vote], scores: Scores, seed: int) -> MetricAgreement:
+    agreed, spoken = [], []
+    for vote in decided:
+        left, right = (scores.get((vote.of_task, model), {}).get(metric) for model in (vote.left, vote.right))
+        if left is None or right is None or left == right:
+            continue
+        spoken.append(vote)
+        agreed.append(float((vote.right if right > left else vote.left) == vote.chosen))
+    found = MetricAgreement(n=len(spoken), silent=len(decided) - len(spoken), low=None, high=None)
+    if not spoken:
+        return found
+    share, low, high = _rate(spoken, agreed, seed)
+    return found.with_(agreement=share, low=low, high=high)
+
+
+def _rate(votes: Sequence[Vote], values: Sequence[float], seed: int) -> tuple[float, float, float]:
     """Return a share of votes with its interval."""
-    by_task: dict[tuple[str, str], list[float]] = {}
+    by_task: dict[TaskKey, list[float]] = {}
     for vote, value in zip(votes, values, strict=True):
-        by_task.setdefault((vote["suite"], vote["task"]), []).append(value)
+        by_task.setdefault(vote.of_task, []).append(value)
     if len(by_task) == len(values):
         low, high = wilson(int(sum(values)), len(values))
-        return {name: sum(values) / len(values), "low": low, "high": high}
+        return sum(values) / len(values), low, high
     means = np.array([sum(of_task) / len(of_task) for of_task in by_task.values()])
     pivot = mean_pivots([means], Resampler(seed))[0]
     low, high = pivot.bounds() if pivot.se else wilson(round(float(means.sum())), len(means))
-    return {name: pivot.estimate, "low": max(0.0, low), "high": min(1.0, high)}
+    return pivot.estimate, max(0.0, low), min(1.0, high)
 
 
 def write_agreement(run_dir: Path) -> Path | None:
@@ -136,7 +128,7 @@ def write_agreement(run_dir: Path) -> Path | None:
         return None
     run = load_run(run_dir)
     path = run_dir / AGREEMENT_FILE
-    content = {"schema": SCHEMA, "pairs": agreement(votes, run.rows, pairs=run.pairs)}
+    content = Agreement(pairs=agreement(votes, run.rows, pairs=run.pairs)).as_json()
     try:
         write_atomically(path, json.dumps(content, indent=1) + "\n")
     except OSError as error:

@@ -6,16 +6,16 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from harness.runs.model_name import family
-from harness.runs.schema import SCHEMA, upgraded
-from harness.storage.jsonl import append_lines, read_lines
-from harness.types import Row
+from harness.runs.pairs import Pair
+from harness.runs.samples import SampleRecord, TaskKey, TaskRecord
+from harness.runs.votes import Vote
+from harness.storage.jsonl import append_lines
 
 Choice = Literal["left", "right", "tie", "both-bad"]
 CHOICES: tuple[Choice, ...] = ("left", "right", "tie", "both-bad")
-VOTES_FILE = "votes.jsonl"
 
 
 @dataclass(frozen=True)
@@ -27,19 +27,19 @@ class Ballot:
     prompt: str
     input: str
     prompt_sha: str
-    left: Row
-    right: Row
+    left: SampleRecord
+    right: SampleRecord
 
     @property
-    def key(self) -> tuple[str, str]:
+    def key(self) -> TaskKey:
         """Suite and task."""
-        return self.suite, self.task
+        return TaskKey(self.suite, self.task)
 
 
 def ballots_of(
-    rows: Sequence[Row],
-    tasks: Mapping[tuple[str, str], Mapping[str, Any]],
-    pair: tuple[str, str],
+    rows: Sequence[SampleRecord],
+    tasks: Mapping[TaskKey, TaskRecord],
+    pair: Pair,
     *,
     seed: int,
     suite: str | None = None,
@@ -49,22 +49,23 @@ def ballots_of(
     The first sample of each model stands for it; of a model trained several times, a training drawn for each task.
     Equal pages are left out: there is nothing to choose.
     """
-    answers: dict[tuple[str, str], dict[str, list[Row]]] = {}
+    answers: dict[TaskKey, dict[str, list[SampleRecord]]] = {}
     for row in rows:
-        named = next((name for name in pair if stands_for(name, row["model"])), None)
-        if named and row["sample"] == 0 and suite in (None, row["suite"]):
-            answers.setdefault((row["suite"], row["task"]), {}).setdefault(named, []).append(row)
+        named = next((name for name in pair if stands_for(name, row.model)), None)
+        if named and row.sample == 0 and suite in (None, row.suite):
+            answers.setdefault(row.of_task, {}).setdefault(named, []).append(row)
     shuffled = random.Random(seed)
     ballots = []
     for key, sides in sorted(answers.items(), key=lambda item: item[0]):
         if len(sides) < 2:
             continue
-        left, right = shuffled.sample([shuffled.choice(sides[pair[0]]), shuffled.choice(sides[pair[1]])], 2)
-        if left.get("page") == right.get("page"):
+        drawn = [shuffled.choice(sides[pair.first]), shuffled.choice(sides[pair.second])]
+        left, right = shuffled.sample(drawn, 2)
+        if left.page == right.page:
             continue
-        task = tasks.get(key, {})
-        prompt, given = str(task.get("prompt", "")), str(task.get("input") or "")
-        ballots.append(Ballot(*key, prompt, given, str(left.get("prompt_sha", "")), left, right))
+        task = tasks.get(key)
+        prompt, given = (task.prompt, task.input) if task else ("", "")
+        ballots.append(Ballot(*key, prompt, given, left.prompt_sha, left, right))
     shuffled.shuffle(ballots)
     return ballots
 
@@ -74,34 +75,25 @@ def stands_for(name: str, model: str) -> bool:
     return name in (model, family(model))
 
 
-def vote_of(ballot: Ballot, choice: Choice, voter: str, time: str) -> dict[str, Any]:
+def vote_of(ballot: Ballot, choice: Choice, voter: str, time: str) -> Vote:
     """Return the line that is written for one vote: which model stood where, and which was chosen."""
-    chosen = {"left": ballot.left["model"], "right": ballot.right["model"]}.get(choice, choice)
-    return {
-        "schema": SCHEMA,
-        "time": time,
-        "voter": voter,
-        "suite": ballot.suite,
-        "task": ballot.task,
-        "prompt_sha": ballot.prompt_sha,
-        "left": ballot.left["model"],
-        "right": ballot.right["model"],
-        "chosen": chosen,
-    }
+    chosen = {"left": ballot.left.model, "right": ballot.right.model}.get(choice, choice)
+    return Vote(
+        time=time,
+        voter=voter,
+        suite=ballot.suite,
+        task=ballot.task,
+        prompt_sha=ballot.prompt_sha,
+        left=ballot.left.model,
+        right=ballot.right.model,
+        chosen=chosen,
+    )
 
 
-def append_vote(path: Path, vote: Mapping[str, Any]) -> None:
+def append_vote(path: Path, vote: Vote) -> None:
     """Append one vote and see it onto the disk before returning.
 
     Raises:
         HarnessError: the file cannot be written (disk full, read-only).
     """
-    append_lines(path, [vote])
-
-
-def read_votes(run_dir: Path) -> list[dict[str, Any]]:
-    """Return the votes of a run in the order they were given; torn lines are dropped, no file is no votes."""
-    path = run_dir / VOTES_FILE
-    return [
-        upgraded(vote, path) for vote in read_lines(path) if {"suite", "task", "left", "right", "chosen"} <= vote.keys()
-    ]
+    append_lines(path, [vote.as_json()])

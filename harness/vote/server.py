@@ -13,12 +13,16 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+
+from pydantic import JsonValue
 
 from harness.errors import HarnessError, UsageError
-from harness.runs.read import load_run
-from harness.types import Row
-from harness.vote.ballots import CHOICES, VOTES_FILE, Ballot, append_vote, ballots_of, read_votes, stands_for, vote_of
+from harness.runs.folder import VOTES_FILE
+from harness.runs.pairs import Pair
+from harness.runs.read import load_run, read_votes
+from harness.runs.samples import SampleRecord
+from harness.runs.schema import JsonObject
+from harness.vote.ballots import CHOICES, Ballot, append_vote, ballots_of, stands_for, vote_of
 from harness.vote.page import page
 
 HOST = "127.0.0.1"
@@ -31,16 +35,16 @@ class VoteServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, run_dir: Path, ballots: list[Ballot], pair: tuple[str, str], voter: str, port: int) -> None:
+    def __init__(self, run_dir: Path, ballots: list[Ballot], pair: Pair, voter: str, port: int) -> None:
         self.run_dir = run_dir.resolve()
         self.ballots = {secrets.token_hex(8): ballot for ballot in ballots}
         self.voter = voter
         self.token = secrets.token_urlsafe(24)
         self.lock = threading.Lock()
         given = {
-            (vote["suite"], vote["task"])
+            vote.of_task
             for vote in read_votes(run_dir)
-            if vote.get("voter", "") == voter and _on_pair(pair, str(vote["left"]), str(vote["right"]))
+            if vote.voter == voter and _on_pair(pair, vote.left, vote.right)
         }
         self.judged = {name for name, ballot in self.ballots.items() if ballot.key in given}
         super().__init__((HOST, port), _Handler)
@@ -50,7 +54,7 @@ class VoteServer(ThreadingHTTPServer):
         """The address to open; it holds the token and is worth keeping to oneself."""
         return f"http://{HOST}:{self.server_address[1]}/{self.token}/"
 
-    def next_ballot(self) -> dict[str, Any]:
+    def next_ballot(self) -> JsonObject:
         """Return the next ballot as the page takes it: no model's name, no file's name."""
         with self.lock:
             waiting = next((name for name in self.ballots if name not in self.judged), None)
@@ -61,13 +65,13 @@ class VoteServer(ThreadingHTTPServer):
         sides = {name: self._side(row) for name, row in (("left", ballot.left), ("right", ballot.right))}
         return {"id": waiting, "prompt": ballot.prompt, "input": ballot.input, **sides, **counts}
 
-    def _side(self, row: Row) -> dict[str, Any]:
-        return {"code": row.get("page") or "", "shot": self.shot_file(row) is not None}
+    def _side(self, row: SampleRecord) -> JsonValue:
+        return {"code": row.page, "shot": self.shot_file(row) is not None}
 
-    def shot_file(self, row: Row) -> Path | None:
+    def shot_file(self, row: SampleRecord) -> Path | None:
         """Return the desktop screenshot of a row if it lies inside the run's folder."""
-        name = (row.get("shots") or {}).get("desktop")
-        if not isinstance(name, str):
+        name = row.shots.get("desktop")
+        if name is None:
             return None
         path = (self.run_dir / name).resolve()
         inside = path.is_relative_to(self.run_dir / "shots") and path.suffix in _TYPES
@@ -81,7 +85,7 @@ class VoteServer(ThreadingHTTPServer):
             self.judged.add(name)
 
 
-def _on_pair(pair: tuple[str, str], left: str, right: str) -> bool:
+def _on_pair(pair: Pair, left: str, right: str) -> bool:
     """Whether a vote between `left` and `right` is one between the models of `pair`."""
     first, second = pair
     return (stands_for(first, left) and stands_for(second, right)) or (
@@ -178,7 +182,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         """Stay silent: the address holds the token."""
 
 
@@ -203,7 +207,7 @@ def make_server(
     run_dir: Path,
     port: int = 0,
     *,
-    pair: tuple[str, str] | None = None,
+    pair: Pair | None = None,
     suite: str | None = None,
     voter: str = "",
     seed: int | None = None,
@@ -215,7 +219,7 @@ def make_server(
     """
     run = load_run(run_dir)
     chosen = pair or next(iter(run.pairs), None)
-    known = {*run.models, *(row["model"] for row in run.rows)}
+    known = {*run.families, *(row.model for row in run.rows)}
     if chosen is None or not {*chosen} <= known:
         raise UsageError(
             f"the run {run.name} has no two models to vote on", f"there is {', '.join(sorted(known)) or 'none'}"
@@ -223,7 +227,7 @@ def make_server(
     order = secrets.randbits(64) if seed is None else seed
     ballots = ballots_of(run.rows, run.tasks, chosen, seed=order, suite=suite)
     if not ballots:
-        raise UsageError(f"{chosen[0]} and {chosen[1]} have no task on which their pages differ")
+        raise UsageError(f"{chosen.first} and {chosen.second} have no task on which their pages differ")
     try:
         return VoteServer(run_dir, ballots, chosen, voter, port)
     except OSError as error:

@@ -7,17 +7,16 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
 import pytest
-from rich.console import Console
 
-from harness.cli.cache import prune_cache
 from harness.generate.store import CompletionStore, StoredCompletion
 from harness.render import RenderSettings
 from harness.render.browser import BrowserChoice
 from harness.render.cache import RenderCache
 from harness.render.settings import RenderRequest
+from harness.storage.cache import PARTS
 from harness.storage.cache_inventory import KINDS, entries, not_ours
 from harness.storage.lock import one_at_a_time
 from harness.types import Rendering
@@ -167,18 +166,16 @@ def test_nothing_goes_by_mistake(
     assert set(filled.rglob("*")) == before
 
 
-def test_a_person_is_asked_first(filled: Path) -> None:
+def test_a_person_is_asked_first(filled: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-
-    def answer(reply: bool) -> Any:
-        return lambda question: bool(asked.append(question)) or reply
-
-    console = Console(quiet=True)
-    prune_cache(["weights"], console=console, confirm=answer(False))
+    replies = iter(["", "y"])
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("builtins.input", lambda question: asked.append(question) or next(replies))
+    assert "nothing was removed" in command_line("cache", "prune", "--kind", "weights")[1]
     assert (filled / "weights" / f"{'b' * 16}-1").exists()
-    prune_cache(["weights"], console=console, confirm=answer(True))
+    assert "removed 2 of 2" in command_line("cache", "prune", "--kind", "weights")[1]
     assert not (filled / "weights" / f"{'b' * 16}-1").exists()
-    assert asked == ["remove these 3.0 MB?"] * 2
+    assert asked == ["remove these 3.0 MB? [y/N] "] * 2
 
 
 def test_what_another_process_makes_stays(filled: Path, command_line: CommandLine) -> None:
@@ -198,4 +195,4 @@ def test_every_folder_of_the_cache_that_the_code_names_is_a_kind() -> None:
     root = Path(__file__).parents[2] / "harness"
     named = {found for path in root.rglob("*.py") for found in re.findall(r'cache_folder\("(\w+)"', path.read_text())}
     assert {"weights", "adapters", "completions", "renders", "received", "hashes"} <= named
-    assert named <= {kind.place.partition("/")[0] for kind in KINDS}
+    assert named <= PARTS == {kind.place.partition("/")[0] for kind in KINDS}

@@ -32,15 +32,22 @@ def one_line(error: str) -> str:
         (["--models", "reference,empty"], "--models names only controls (name at least one model, such as base)"),
         (["--models", " , "], "--models is empty (name at least one, separated by commas)"),
         (["--profile", "tinny"], "there is no profile 'tinny' (did you mean 'tiny'?)"),
-        (["--quantization", "nf5"], "there is no quantization 'nf5' (did you mean 'nf4'?)"),
+        (
+            ["--quantization", "nf5"],
+            "Invalid value for '--quantization': 'nf5' is not one of 'none', 'nf4'. (see harness run --help)",
+        ),
         (["--data", "small"], "--data small is not SUITE=FILE (for example --data html_alpaca=rows.jsonl)"),
         (["--data", "small=rows.jsnol"], "there is no data file rows.jsnol (did you mean 'rows.jsonl'?)"),
         (["--data", "smal=rows.jsonl"], "there is no suite 'smal' (did you mean 'small'?)"),
+        (
+            ["--data", "html_starter=rows.jsonl"],
+            "--data html_starter=rows.jsonl: the suite 'html_starter' is not used here (in use: small)",
+        ),
         (["--data", "small=empty.jsonl"], "empty.jsonl holds no rows (a data file needs at least one row)"),
         (
             ["--data", "small=text.txt"],
             "text.txt is of no known format "
-            "(use .yaml, .yml, .json, .jsonl, .ndjson, .csv, .tsv, .parquet, .arrow, .feather)",
+            "(use .yaml, .yml, .json, .jsonl, .ndjson, .csv, .tsv, .parquet, .arrow, .feather, or a folder of pairs)",
         ),
         (["--limit", "1"], "--limit must be at least 2 (a comparison needs more than one task)"),
         (["--samples", "2"], "--samples needs --temperature above 0 (greedy samples would all be equal: try 0.7)"),
@@ -127,7 +134,7 @@ def test_no_hub_for_weights(command_line: CommandLine, workplace: Path, no_hub: 
     code, _, error = command_line("run", "--profile", "llama-2-7b", "--data", "html_alpaca=rows.jsonl")
     said = one_line(error)
     assert said.startswith("the weights TinyPixel/Llama-2-7B-bf16-sharded could not be loaded from the hub: ")
-    assert "use `--profile smollm2-135m`, or `--models FOLDER` with weights on disk" in said
+    assert "use `--profile smollm2-135m`, or `--weights FOLDER` with weights on disk" in said
     assert code == 1
 
 
@@ -153,6 +160,10 @@ def test_no_hub_for_a_suite(workplace: Path, tmp_path: Path) -> None:
     [
         (["generate", " "], "the prompt is empty"),
         (["generate", "A page", "--profile", "tiny", "--input", "none.html"], "there is no file none.html"),
+        (
+            ["generate", "A page", "--profile", "tiny", "--model", "base", "--data", "small=tasks/small/train.yaml"],
+            "the suite 'small' is not used here (leave --data out)",
+        ),
         (["generate", "A page", "--profile", "tiny", "--model", "bse"], "has no model 'bse' (did you mean 'base'?)"),
     ],
 )
@@ -163,6 +174,17 @@ def test_generate_refuses_what_means_nothing(
     assert said in error.splitlines()[-1]
     assert "Traceback" not in error
     assert (code, out) == (2, "")
+
+
+@pytest.mark.parametrize("arguments", [["score", "small", "x.jsonl"], ["suites", "check", "small"], ["train"]])
+def test_data_of_a_suite_that_is_not_used_are_refused(
+    command_line: CommandLine, tiny_workplace: Path, arguments: list[str]
+) -> None:
+    (tiny_workplace / "x.jsonl").write_text("{}\n")
+    profile = TINY if arguments == ["train"] else ()
+    code, _, error = command_line(*arguments, *profile, "--data", "html_alpaca=x.jsonl")
+    assert one_line(error) == ("--data html_alpaca=x.jsonl: the suite 'html_alpaca' is not used here (in use: small)")
+    assert code == 2
 
 
 def test_a_model_that_writes_no_page_is_told(command_line: CommandLine, tiny_workplace: Path) -> None:
@@ -179,12 +201,14 @@ def test_suites_are_listed_without_a_hub(command_line: CommandLine, tiny_workpla
     assert line.split()[-2:] == ["8", "6"]
 
 
-def test_elsewhere_there_are_no_suites(
-    command_line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("command", ["list", "check"])
+def test_a_copy_without_suites_says_so_in_an_empty_folder(
+    command: str, command_line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    code, _, error = command_line("suites", "list")
-    assert one_line(error).startswith("there are no suites under tasks/ (run the harness in the folder that holds")
+    monkeypatch.setattr("harness.storage.builtin._PACKAGE", tmp_path / "harness")
+    code, _, error = command_line("suites", command)
+    assert one_line(error) == "there are no suites (`html-harness suites new NAME` makes one)"
     assert code == 1
 
 

@@ -19,9 +19,9 @@ from tests.pipeline.test_faults import written_run
     ("target", "arguments", "said"),
     [
         ("harness.pipeline.run.run", ["run"], "stopped; the same command goes on from here\n"),
-        ("harness.cli.train.train_model", ["train"], "stopped; the same command goes on from here\n"),
-        ("harness.cli.suites.check_suites", ["suites", "check"], "stopped; the same command goes on from here\n"),
-        ("harness.cli.generate.generate_page", ["generate", "x"], "stopped\n"),
+        ("harness.pipeline.config.resolve", ["train"], "stopped; the same command goes on from here\n"),
+        ("harness.suite.load.find_suites", ["suites", "check"], "stopped; the same command goes on from here\n"),
+        ("harness.pipeline.config.resolve", ["generate", "x"], "stopped\n"),
         ("harness.cli.doctor.examine", ["doctor"], "stopped\n"),
     ],
 )

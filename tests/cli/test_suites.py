@@ -21,7 +21,7 @@ def _run(*words: str) -> str:
 
 
 def test_a_new_suite_is_listed_at_once() -> None:
-    assert "python -m harness suites check mine" in _run("new", "mine")
+    assert "next: harness suites check mine" in _run("new", "mine")
     assert "mine" in _run("list")
 
 

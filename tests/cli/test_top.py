@@ -1,13 +1,20 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 from harness import __version__
 from harness.cli import doctor
+from harness.cli.app import app
+from tests.cli.parsing import parse
 from tests.conftest import ROOT, CommandLine
 
 HEAVY = {"torch", "transformers", "datasets", "trl", "peft", "playwright", "scipy", "lxml", "evaluate"}
@@ -33,7 +40,37 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
 def test_help_names_the_commands(command_line: CommandLine) -> None:
     code, out, _ = command_line("--help")
     assert code == 0
-    assert {"run", "generate", "suites", "doctor"} <= {line.split()[0] for line in out.splitlines() if line.strip()}
+    panels = [re.split(r"─ (.*?) ─", line)[1] for line in out.splitlines() if line.startswith("╭")]
+    assert panels == ["Options", "Measure", "Look at results", "Models and suites", "This machine"]
+    listed = {words[1] for words in map(str.split, out.splitlines()) if len(words) > 3}
+    assert {*get_command(app).commands} - listed == {"judge"}  # type: ignore[attr-defined]  # a group has commands
+
+
+def test_the_name_alone_says_what_to_type_next(
+    command_line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, error = command_line()
+    assert (code, error) == (0, "")
+    steps = [line.removeprefix("  harness ") for line in out.splitlines() if line.startswith("  harness ")]
+    assert [parse(shlex.split(step))[0] for step in steps] == ["doctor", "run", "suites new", "generate"]
+    (tmp_path / "reports" / "mine").mkdir(parents=True)
+    (tmp_path / "reports" / "mine" / "summary.json").touch()
+    assert "report mine" in command_line()[1]
+
+
+@pytest.mark.parametrize("called", [[sys.executable, "-m", "harness"], ["html-harness"]])
+def test_usage_is_said_in_the_words_it_was_called_by(called: list[str], tmp_path: Path) -> None:
+    """The console command is a script that imports `main`, as an installer writes it."""
+    if called == ["html-harness"]:
+        script = tmp_path / "html-harness"
+        script.write_text("import sys\nfrom harness.cli import main\nsys.exit(main())\n")
+        called = [sys.executable, str(script)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    name = "html-harness" if "-m" not in called else "python -m harness"
+    done = subprocess.run([*called, "report", "--help"], capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.returncode == 0
+    assert f" Usage: {name} report " in done.stdout
 
 
 def test_the_version_is_told(command_line: CommandLine) -> None:
@@ -41,10 +78,18 @@ def test_the_version_is_told(command_line: CommandLine) -> None:
 
 
 def test_an_unknown_command_or_option_is_wrong_usage(command_line: CommandLine) -> None:
-    for arguments in (["rnu"], ["run", "--suite", "x"], ["run", "--limit", "many"]):
+    for arguments, said in (
+        (["rnu"], "No such command 'rnu'. Did you mean 'run'? (see harness --help)"),
+        (["run", "--suite", "x"], "--suites"),
+        (["run", "--limit", "many"], "Invalid value for '--limit'"),
+        (["run", "--executor", "rya"], "'rya' is not one of 'local', 'ray'. (see harness run --help)"),
+        (["run", "--shard", "9/4"], "--shard 9/4 is not I/N (for example --shard 1/4, the first of four parts)"),
+        (["run", "--actors", "foo=1"], "--actors has no 'foo'"),
+        (["score", "x"], "Missing argument 'OUTPUTS.jsonl'"),
+    ):
         code, out, error = command_line(*arguments)
-        assert code == 2
-        assert "Traceback" not in out + error
+        assert (code, out, error.count("\n")) == (2, "", 1)
+        assert error.startswith("error: ") and said in error
 
 
 def test_the_doctor_finds_what_the_tests_need(command_line: CommandLine) -> None:

@@ -40,7 +40,6 @@ chat: true
 dtype: float32
 max_new_tokens: 40
 batch_size: 2
-training_suite: html_starter
 suites: [html_starter]
 """
 

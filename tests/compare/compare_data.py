@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from harness.types import Row, sha256
+from harness.compare import Described
+from harness.compare import summarise as summary_of
+from harness.compare.gate import Check
+from harness.compare.gate import gate as gate_of
+from harness.runs.manifest import ModelEntry, ScorerEntry, SuiteEntry
+from harness.runs.pairs import Pair
+from harness.runs.samples import SampleRecord, TaskKey, TaskRecord
+from harness.runs.summary import Summary
+from harness.types import sha256
+
+Row = dict[str, Any]
+"""A line of samples.jsonl."""
 
 SCORERS: dict[str, dict[str, Any]] = {
     "extracted": {
@@ -119,3 +131,44 @@ def make_tasks(rows: Sequence[Row]) -> dict[tuple[str, str], dict[str, Any]]:
         }
         for row in rows
     }
+
+
+def records_of(rows: Sequence[Row]) -> list[SampleRecord]:
+    return [SampleRecord.model_validate(row) for row in rows]
+
+
+def scorers_of(entries: Mapping[str, Any]) -> dict[str, ScorerEntry]:
+    return {name: ScorerEntry.model_validate(entry) for name, entry in entries.items()}
+
+
+def summarise(
+    rows: Sequence[Row],
+    scorers: Mapping[str, Any],
+    *,
+    tasks: Mapping[tuple[str, str], Any] | None = None,
+    pairs: Sequence[tuple[str, str]] | None = None,
+    models: Mapping[str, Any] | None = None,
+    suites: Mapping[str, Any] | None = None,
+    leaked: Mapping[str, Collection[str]] | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Return the content of summary.json, from the content of the other files."""
+    found = summary_of(
+        records_of(rows),
+        scorers_of(scorers),
+        tasks={TaskKey(*key): TaskRecord.model_validate(task) for key, task in (tasks or {}).items()},
+        pairs=None if pairs is None else [Pair(*pair) for pair in pairs],
+        about=Described(
+            {name: ModelEntry.model_validate(entry) for name, entry in (models or {}).items()},
+            {name: SuiteEntry.model_validate(entry) for name, entry in (suites or {}).items()},
+            leaked or {},
+        ),
+        **options,
+    )
+    content: dict[str, Any] = json.loads(json.dumps(found.as_json()))
+    return content
+
+
+def gate(summary: Mapping[str, Any], *rules: Any) -> list[Check]:
+    """Hold the content of a summary.json against rules."""
+    return gate_of(Summary.model_validate(summary), *rules)

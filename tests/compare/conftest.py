@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.types import Row
-from tests.compare.compare_data import SCORERS, make_tasks
+from tests.compare.compare_data import SCORERS, Row, make_tasks
 
 
 @pytest.fixture

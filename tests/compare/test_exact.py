@@ -12,16 +12,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from harness.compare import summarise
 from harness.compare.corpus import corpus_function, unit_differences
 from harness.compare.estimate import Estimated, Quantity, estimate_all
 from harness.compare.exact import MISSED, agreeing, hardly_differ, sign_flip_p
-from harness.compare.gate import gate
 from harness.compare.paired import bonett_price, group_flips, mcnemar_exact
 from harness.compare.resample import Resampler
 from harness.metrics.registry import metric
-from harness.types import Page, Row, Task, sha256
-from tests.compare.compare_data import SCORERS
+from harness.types import Page, Task, sha256
+from tests.compare.compare_data import SCORERS, Row, gate, summarise
 
 MINI = json.loads((Path(__file__).parent / "pages" / "mini.json").read_text("utf-8"))
 EMPTY = '<!DOCTYPE html><html lang="en"><head><title>x</title></head><body></body></html>'

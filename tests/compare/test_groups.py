@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.compare import summarise
 from harness.compare.command import describe
 from harness.compare.runs import compare_runs, freeze
 from harness.runs.read import load_run
-from harness.types import Row
-from tests.compare.compare_data import SCORERS, make_rows, make_tasks
+from tests.compare.compare_data import SCORERS, Row, make_rows, make_tasks, scorers_of, summarise
 
 Tasks = dict[tuple[str, str], dict[str, Any]]
 
@@ -98,5 +96,5 @@ def test_groups_are_read_from_a_run_and_kept_in_frozen_scores(write_run: Callabl
     run = load_run(folder)
     for one in (run, load_run(freeze(run, tmp_path / "frozen.json"))):
         result = compare_runs(one, "base", one, "tuned", replicates=99)
-        assert result.summary["suites"]["starter"]["pairs"]["base:tuned"]["conforming"]["n"] == 25
-        assert any(line.startswith("starter, 50 tasks in 25 groups") for line in describe(result, SCORERS))
+        assert result.summary.suites["starter"].pairs[result.pair]["conforming"].n == 25
+        assert any(line.startswith("starter, 50 tasks in 25 groups") for line in describe(result, scorers_of(SCORERS)))

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -172,15 +171,11 @@ def test_detectable_mcnemar_has_the_power_it_states() -> None:
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
 def test_holm_equals_statsmodels(ps: list[float]) -> None:
-    entries = [{"p": p} for p in ps]
-    holm(entries)
-    assert np.allclose([entry["p_adjusted"] for entry in entries], multipletests(ps, method="holm")[1])
+    assert np.allclose(np.array(holm(ps), dtype=float), multipletests(ps, method="holm")[1])
 
 
 def test_holm_leaves_what_was_not_tested() -> None:
-    entries: list[dict[str, Any]] = [{"p": None, "p_adjusted": None}, {"p": 0.01, "p_adjusted": None}]
-    holm(entries)
-    assert [entry["p_adjusted"] for entry in entries] == [None, 0.01]
+    assert holm([None, 0.01]) == [None, 0.01]
 
 
 def _counts(model: str) -> np.ndarray:

@@ -13,14 +13,12 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from harness.compare import summarise
 from harness.compare.command import Asked, RunPlaces, describe, run_compare_command
-from harness.compare.gate import AS_MANY, EVERY_PRIMARY, MOST_TASKS, NO_RULE, gate, gate_runs
+from harness.compare.gate import AS_MANY, EVERY_PRIMARY, MOST_TASKS, NO_RULE, gate_runs
 from harness.compare.runs import compare_runs
 from harness.errors import EXIT_DONE, EXIT_GATE
 from harness.runs.read import load_run
-from harness.types import Row
-from tests.compare.compare_data import SCORERS, make_rows
+from tests.compare.compare_data import SCORERS, Row, gate, make_rows, scorers_of, summarise
 
 WriteRun = Callable[..., Path]
 PRIMARY = ("conforming", "checks_must", "bleu_dom")
@@ -183,9 +181,10 @@ def test_a_control_above_both_models_is_said_and_the_reference_is_not() -> None:
 def test_means_and_difference_in_one_line_are_over_the_same_tasks(write_run: WriteRun) -> None:
     run = load_run(write_run("r", lose(make_rows(40), "tuned", 10)))
     result = compare_runs(run, "base", run, "tuned", replicates=99)
-    for entry in result.summary["suites"]["starter"]["pairs"][result.pair].values():
-        assert entry["sides"][1] - entry["sides"][0] == pytest.approx(entry["difference"])
-    lines = describe(result, SCORERS)
+    for entry in result.summary.suites["starter"].pairs[result.pair].values():
+        assert entry.sides is not None
+        assert entry.sides[1] - entry.sides[0] == pytest.approx(entry.difference)
+    lines = describe(result, scorers_of(SCORERS))
     assert any(
         line.startswith("starter, 30 of 40 tasks (points, means over the tasks that both have") for line in lines
     )

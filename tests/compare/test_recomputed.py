@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tests.compare.compare_data import SCORERS, make_rows
+from tests.compare.compare_data import SCORERS, make_rows, summarise
 from tests.conftest import ROOT
 
 REPLICATES, SEED, ALPHA = 10_000, 0, 0.05
@@ -119,7 +119,6 @@ def differs_enough(values: np.ndarray) -> bool:
 
 @pytest.mark.parametrize("data", [embedded, sampled])
 def test_every_difference_of_a_run(data: Callable[[], tuple[Rows, dict[str, Any]]]) -> None:
-    from harness.compare import summarise
 
     rows, scorers = data()
     summary = summarise(rows, scorers, pairs=[("base", "tuned")])

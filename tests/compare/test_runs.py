@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,12 +8,13 @@ from xml.etree import ElementTree
 import pytest
 
 from harness.compare.command import Asked, RunPlaces, describe, run_compare_command, run_freeze_command
-from harness.compare.gate import AS_MANY, DEFAULT_RULES, gate, read_rules
-from harness.compare.runs import choose_model, compare_runs, split_reference
+from harness.compare.gate import AS_MANY, DEFAULT_RULES, read_rules
+from harness.compare.runs import ManifestDifference, choose_model, compare_runs, split_reference
 from harness.compare.writers import cell, junit, markdown, printable
 from harness.errors import EXIT_DONE, EXIT_GATE, HarnessError, UsageError
 from harness.runs.read import find_run, load_run
-from tests.compare.compare_data import SCORERS, make_rows
+from harness.runs.summary import Summary
+from tests.compare.compare_data import SCORERS, gate, make_rows, scorers_of
 
 WriteRun = Callable[..., Path]
 
@@ -23,9 +23,9 @@ def test_the_same_model_across_runs_is_compared_task_by_task(write_run: WriteRun
     first = load_run(write_run("monday", make_rows(40)))
     second = load_run(write_run("tuesday", make_rows(40, gain=0.4)))
     result = compare_runs(first, "tuned", second, "tuned", replicates=999)
-    assert result.pair == "tuned@monday:tuned@tuesday"
-    assert result.summary["verdicts"][result.pair]["word"] == "better"
-    assert result.summary["suites"]["starter"]["pairs"][result.pair]["conforming"]["n"] == 40
+    assert str(result.pair) == "tuned@monday:tuned@tuesday"
+    assert result.summary.verdicts[result.pair].word == "better"
+    assert result.summary.suites["starter"].pairs[result.pair]["conforming"].n == 40
     assert not result.manifest_differences
 
 
@@ -34,7 +34,7 @@ def test_what_decides_numbers_and_differs_is_listed(write_run: WriteRun) -> None
     first = load_run(write_run("a", rows, tools={"browser": "155"}, profile={"name": "small"}))
     second = load_run(write_run("b", rows, tools={"browser": "156"}, profile={"name": "small"}))
     result = compare_runs(first, "tuned", second, "tuned", replicates=99)
-    assert result.manifest_differences == [{"key": "tools.browser", "left": "155", "right": "156"}]
+    assert result.manifest_differences == [ManifestDifference("tools.browser", "155", "156")]
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_another_model_of_the_same_name_is_said(write_run: WriteRun, changed: di
     content = dict.fromkeys(("weights_sha256", "config_sha256", "adapter_config_sha256"), "one")
     first = load_run(write_run("a", rows, models={"tuned": content}))
     second = load_run(write_run("b", rows, models={"tuned": {**content, **changed}}))
-    lines = describe(compare_runs(first, "tuned", second, "tuned", replicates=99), SCORERS)
+    lines = describe(compare_runs(first, "tuned", second, "tuned", replicates=99), scorers_of(SCORERS))
     assert [line for line in lines if "same model" in line] == said
 
 
@@ -66,7 +66,7 @@ def test_tasks_with_another_prompt_are_left_out(write_run: WriteRun) -> None:
         load_run(write_run("a", make_rows(30))), "tuned", load_run(write_run("b", changed)), "tuned", replicates=99
     )
     assert result.left_out_tasks == 5
-    assert result.summary["suites"]["starter"]["tasks"] == 25
+    assert result.summary.suites["starter"].tasks == 25
 
 
 def test_metrics_of_another_version_are_left_out(write_run: WriteRun) -> None:
@@ -76,7 +76,7 @@ def test_metrics_of_another_version_are_left_out(write_run: WriteRun) -> None:
     first, second = load_run(write_run("a", rows)), load_run(write_run("b", rows, scorers=newer))
     result = compare_runs(first, "tuned", second, "tuned", replicates=99)
     assert result.left_out_metrics == {"conforming": "version 1 against 2", "chrf": "only a has it"}
-    assert "conforming" not in result.summary["suites"]["starter"]["metrics"]
+    assert "conforming" not in result.summary.suites["starter"].metrics
 
 
 def test_two_models_of_one_run(write_run: WriteRun, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -88,9 +88,9 @@ def test_two_models_of_one_run(write_run: WriteRun, capsys: pytest.CaptureFixtur
 
 def test_several_trainings_are_one_model(write_run: WriteRun) -> None:
     run = load_run(write_run("r", make_rows(30, ("base", "tuned#seed0", "tuned#seed1"), gain=0.3)))
-    assert run.models == ["base", "tuned"]
+    assert run.families == ["base", "tuned"]
     result = compare_runs(run, "base", run, "tuned", replicates=99)
-    assert result.summary["trainings"] == {"base": 1, "tuned": 2}
+    assert result.summary.trainings == {"base": 1, "tuned": 2}
 
 
 def test_usage_errors_are_one_line_that_helps(write_run: WriteRun, tmp_path: Path) -> None:
@@ -138,14 +138,12 @@ def test_frozen_scores_compare_like_the_run_they_come_from(write_run: WriteRun, 
     assert "Write starter" not in frozen.read_text("utf-8")
     from_run = compare_runs(load_run(tmp_path / "reports" / "old"), "tuned", new, "tuned", replicates=99)
     from_frozen = compare_runs(load_run(frozen), "tuned", new, "tuned", replicates=99)
-    assert json.dumps(from_run.summary["suites"]["starter"]["pairs"]) == json.dumps(
-        from_frozen.summary["suites"]["starter"]["pairs"]
-    )
+    assert from_run.summary.suites["starter"].pairs == from_frozen.summary.suites["starter"].pairs
     assert find_run("old", tmp_path / "nowhere", tmp_path / "scores") == frozen
 
 
 @pytest.fixture
-def summaries(write_run: WriteRun) -> dict[str, dict[str, Any]]:
+def summaries(write_run: WriteRun) -> dict[str, Summary]:
     better = load_run(write_run("better", make_rows(64, gain=0.4)))
     return {
         "better": compare_runs(better, "base", better, "tuned", replicates=999).summary,
@@ -168,7 +166,7 @@ def summaries(write_run: WriteRun) -> dict[str, dict[str, Any]]:
         ("conforming unscored == 0", True, True),
     ],
 )
-def test_rules(summaries: dict[str, dict[str, Any]], rule: str, better: bool, worse: bool) -> None:
+def test_rules(summaries: dict[str, Summary], rule: str, better: bool, worse: bool) -> None:
     for name, expected in (("better", better), ("worse", worse)):
         assert all(check.passed for check in gate(summaries[name], [rule])) is expected
 
@@ -198,7 +196,7 @@ def test_what_was_not_measured_never_passes(write_run: WriteRun) -> None:
         ("verdict is beter", "did you mean 'better'"),
     ],
 )
-def test_rules_that_mean_nothing_are_refused(summaries: dict[str, dict[str, Any]], rule: str, message: str) -> None:
+def test_rules_that_mean_nothing_are_refused(summaries: dict[str, Summary], rule: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         gate(summaries["better"], [rule])
 
@@ -241,7 +239,7 @@ def test_names_from_files_cannot_break_out_of_the_reports(write_run: WriteRun) -
     result = compare_runs(run, "base", run, "tuned", replicates=99)
     xml = junit(gate(result.summary))
     ElementTree.fromstring(xml)
-    text = markdown(result.summary, SCORERS, result.pair)
+    text = markdown(result.summary, scorers_of(SCORERS), result.pair)
     assert "<script>" not in text
     assert "\x1b" not in text + xml
     assert cell("a|`b`") == "a\\|\\`b\\`"

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 from sacrebleu.metrics.bleu import BLEU
 
-from harness.compare import Described, summarise
 from harness.compare.summary import primary_metrics
+from harness.runs.manifest import ModelEntry
 from harness.runs.pairs import described, pairs_to_compare
-from harness.types import Row
-from tests.compare.compare_data import SCORERS, make_rows, make_tasks
+from tests.compare.compare_data import SCORERS, Row, make_rows, make_tasks, records_of, scorers_of, summarise
 
 REPLICATES = 999
 
@@ -161,7 +160,7 @@ def test_flips_name_the_tasks_both_ways() -> None:
 def test_leaked_tasks_are_left_out_beside() -> None:
     rows = make_rows(30)
     leaked = [rows[0]["task"], "no-such-task"]
-    suite = summary_of(rows, about=Described(leaked={"starter": leaked}))["suites"]["starter"]
+    suite = summary_of(rows, leaked={"starter": leaked})["suites"]["starter"]
     assert suite["leaked"] == [rows[0]["task"]]
     assert suite["metrics"]["conforming"]["base"]["n"] == 30
     assert suite["clean"]["metrics"]["conforming"]["base"]["n"] == 29
@@ -171,7 +170,7 @@ def test_leaked_tasks_are_left_out_beside() -> None:
 
 def test_well_formed_takes_the_place_of_a_conforming_that_nobody_measured() -> None:
     rows = make_rows(30)
-    assert primary_metrics(rows, SCORERS) == ["conforming", "checks_must", "bleu_dom"]
+    assert primary_metrics(records_of(rows), scorers_of(SCORERS)) == ["conforming", "checks_must", "bleu_dom"]
     for row in rows:
         row["scores"]["conforming"] = None
     summary = summary_of(rows)
@@ -183,7 +182,7 @@ def test_well_formed_takes_the_place_of_a_conforming_that_nobody_measured() -> N
 
 def test_pairs_hang_on_kinds_and_not_on_names() -> None:
     def pairs(*names: str) -> list[tuple[str, str]]:
-        return pairs_to_compare(described(names, None))
+        return pairs_to_compare(described(names, {}))
 
     assert pairs("base", "base-fewshot", "reference", "tuned") == [
         ("base", "tuned"),
@@ -193,7 +192,8 @@ def test_pairs_hang_on_kinds_and_not_on_names() -> None:
     assert pairs("mine", "yours", "empty") == [("mine", "yours")]
     assert pairs("reference") == pairs() == []
     named = {"tuned-looking": {"kind": "base"}, "notebook": {"kind": "tuned"}, "prompt": {"kind": "control"}}
-    assert pairs_to_compare(named) == [("tuned-looking", "notebook")]
+    models = {name: ModelEntry.model_validate(entry) for name, entry in named.items()}
+    assert pairs_to_compare(models) == [("tuned-looking", "notebook")]
 
 
 def test_one_model_alone_has_means_and_no_verdict() -> None:

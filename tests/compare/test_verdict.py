@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
-from harness.compare import summarise
 from harness.compare.verdict import Finding, Setting, verdict, word_of
 from harness.compare.wording import against_fewshot, caveats_of_suites, plain, signed, span
-from tests.compare.compare_data import SCORERS, make_rows, make_tasks
+from harness.runs.manifest import SuiteEntry
+from harness.runs.pairs import Pair
+from tests.compare.compare_data import SCORERS, make_rows, make_tasks, summarise
 
 
 def finding(
@@ -25,6 +26,7 @@ def finding(
     )
 
 
+PAIR = Pair("base", "tuned")
 UP, DOWN, OPEN = finding(11, 0.01), finding(-11, 0.01), finding(2, 0.4)
 
 
@@ -45,9 +47,9 @@ UP, DOWN, OPEN = finding(11, 0.01), finding(-11, 0.01), finding(2, 0.4)
 )
 def test_the_rule(findings: list[Finding], word: str) -> None:
     assert word_of(findings) == word
-    said = verdict("base", "tuned", findings)
-    assert said["word"] == word
-    assert said["sentence"].endswith(".")
+    said = verdict(PAIR, findings)
+    assert said.word == word
+    assert said.sentence.endswith(".")
 
 
 def test_the_rule_treats_both_sides_alike() -> None:
@@ -62,7 +64,7 @@ def test_the_rule_treats_both_sides_alike() -> None:
 
 
 def test_the_sentence_holds_the_numbers() -> None:
-    sentence = verdict("base", "tuned", [UP, finding(2, 0.4, kind="content", label="Checks")])["sentence"]
+    sentence = verdict(PAIR, [UP, finding(2, 0.4, kind="content", label="Checks")]).sentence
     assert sentence == (
         "tuned writes better formed pages than base on s; their content is not shown to differ: "
         "Conforming +11 points (95 % interval 6 to 16); "
@@ -95,26 +97,25 @@ CONTENT_OPEN, CONTENT_FEW = (finding(2, 0.4, kind="similarity", detectable=reach
     ],
 )
 def test_the_headline_promises_no_more_than_was_shown(findings: list[Finding], headline: str) -> None:
-    assert verdict("base", "tuned", findings)["sentence"].partition(": ")[0] == headline
+    assert verdict(PAIR, findings).headline == headline
 
 
 def test_the_headline_says_transfer_and_in_what_the_rows_differ() -> None:
     words = {"s": ["references are longer: median 900 characters against 200", "74 % are of kind email against 3 %"]}
-    said = verdict("base", "tuned", [UP, CONTENT_UP], Setting(transfer=words))["sentence"].partition(": ")[0]
+    said = verdict(PAIR, [UP, CONTENT_UP], Setting(transfer=words)).headline
     assert said == (
         "tuned beats base on s (a measure of transfer, held-out tasks against training tasks, "
         "references are longer and 74 % are of kind email against 3 %)"
     )
-    plain_words = verdict("base", "tuned", [OPEN], Setting(transfer={"s": ["length", "category"]}))["sentence"]
+    plain_words = verdict(PAIR, [OPEN], Setting(transfer={"s": ["length", "category"]})).sentence
     assert "(a measure of transfer, as held-out and training tasks differ in length and category)" in plain_words
-    lines = caveats_of_suites(
-        {
-            "s": {"shift": {"auc": 0.93, "low": 0.9, "high": 0.95, "told_apart": True, "differs_in": words["s"]}},
-            "t": {"shift": {"auc": 0.5, "low": 0.4, "high": 0.6, "told_apart": False, "differs_in": []}},
-            "u": {"shift": None, "reach": {"max_new_tokens": 384, "out_of_reach": 88, "references": 136}},
-            "v": {"reach": {"max_new_tokens": 384, "out_of_reach": 0, "references": 136}},
-        }
-    )
+    suites = {
+        "s": {"shift": {"auc": 0.93, "low": 0.9, "high": 0.95, "told_apart": True, "differs_in": words["s"]}},
+        "t": {"shift": {"auc": 0.5, "low": 0.4, "high": 0.6, "told_apart": False, "differs_in": []}},
+        "u": {"shift": None, "reach": {"max_new_tokens": 384, "out_of_reach": 88, "references": 136}},
+        "v": {"reach": {"max_new_tokens": 384, "out_of_reach": 0, "references": 136}},
+    }
+    lines = caveats_of_suites({name: SuiteEntry.model_validate(entry) for name, entry in suites.items()})
     assert len(lines) == 2
     assert lines[0].startswith("s measures transfer, not learning: ")
     assert "AUC 0.93, 95 % interval 0.90 to 0.95" in lines[0]
@@ -136,9 +137,9 @@ def test_the_scope_hangs_on_kinds_and_not_on_names(
     kinds: tuple[str, str], trainings: tuple[int, int], scope: str, warned: bool
 ) -> None:
     for names in (("base", "tuned"), ("tuned-a", "notebook")):
-        said = verdict(*names, [UP], Setting(kinds=kinds, trainings=trainings))
-        assert said["scope"] == scope
-        assert any("One training" in warning for warning in said["warnings"]) is warned
+        said = verdict(Pair(*names), [UP], Setting(kinds=kinds, trainings=trainings))
+        assert said.scope == scope
+        assert any("One training" in warning for warning in said.warnings) is warned
 
 
 def test_an_end_that_only_rounds_to_zero_says_on_which_side_it_lies() -> None:
@@ -151,31 +152,32 @@ def test_missing_answers_can_take_a_claim_away() -> None:
     facts = {"asked": 64, "tasks": 25, "lacking": (0, 39), "notable": True, "bounds": (-30.0, 60.0)}
     taken = finding(31, 0.001, n=25, holds=False, **facts)
     assert (taken.shown, taken.direction) == (1, 0)
-    said = verdict("base", "tuned", [taken])
-    assert said["word"] == "too few tasks to tell"
-    assert "25 of 64 tasks" in said["sentence"]
-    assert said["warnings"][0].startswith(
+    said = verdict(PAIR, [taken])
+    assert said.word == "too few tasks to tell"
+    assert "25 of 64 tasks" in said.sentence
+    assert said.warnings[0].startswith(
         "Missing: Conforming lacks numbers on 0 of 64 tasks of base and on 39 of tuned. "
         "Whatever they hold, the difference over all 64 lies between −30 and +60 points"
     )
-    assert verdict("base", "tuned", [finding(31, 0.001, n=25, **facts)])["word"] == "better"
+    assert verdict(PAIR, [finding(31, 0.001, n=25, **facts)]).word == "better"
 
 
 def test_a_gain_of_form_only_is_called_that() -> None:
-    said = verdict("base", "tuned", [UP, finding(1, 0.6, kind="content", label="Checks")])
-    assert said["gains"] == "tuned gains in form only: its content is not shown to differ."
-    assert (said["form"]["word"], said["content"]["word"]) == ("better", "no difference shown")
+    said = verdict(PAIR, [UP, finding(1, 0.6, kind="content", label="Checks")])
+    assert said.gains == "tuned gains in form only: its content is not shown to differ."
+    assert (said.form.word, said.content.word) == ("better", "no difference shown")
 
 
 def test_a_fewshot_base_that_does_as_well_is_said() -> None:
+    kinds = {"base": "base", "base-fewshot": "few-shot", "tuned": "tuned"}
     verdicts = {
-        "base:tuned": verdict("base", "tuned", [UP]),
-        "base-fewshot:tuned": verdict("base-fewshot", "tuned", [OPEN]),
+        PAIR: verdict(PAIR, [UP]),
+        Pair("base-fewshot", "tuned"): verdict(Pair("base-fewshot", "tuned"), [OPEN]),
     }
-    said = against_fewshot(verdicts, "tuned")
+    said = against_fewshot(verdicts, "tuned", kinds)
     assert said is not None
     assert "not shown to be more than two examples in the prompt give" in said
-    assert against_fewshot({"base:tuned": verdicts["base:tuned"]}, "tuned") is None
+    assert against_fewshot({PAIR: verdicts[PAIR]}, "tuned", kinds) is None
 
 
 def test_worse_categories_are_named_only_after_correction() -> None:

@@ -89,7 +89,7 @@ def test_the_engine_is_asked_once_with_the_adapter_and_the_rules(
     plain.complete(TASKS)
     assert engine.seen[-1][3] is None
     assert plain.identity() != tuned.identity() != replace(tuned, decoding=EngineDecoding()).identity()
-    assert (tuned.manifest()["backend"], tuned.manifest()["engine"]) == ("vllm", {"max_lora_rank": 8})
+    assert (tuned.manifest().backend, tuned.manifest().engine) == ("vllm", {"max_lora_rank": 8})
 
 
 def test_samples_have_seeds_and_long_prompts_fail_by_name(own_cache: Path, tiny: LoadedModel) -> None:

@@ -18,9 +18,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from harness.errors import HarnessError, UsageError
 from harness.model.load import LoadedModel, Precision, load_model
 from harness.model.profile import Profile, resolve_model
-from harness.model.profile_schema import Quantization, Weights
+from harness.model.profile_schema import Weights
 from harness.model.prompt import PromptRenderer
-from harness.types import Task
+from harness.types import Quantization, Task
 from tests.model.kinds import write_base
 
 TASK = Task("t", "A page about <b>bread</b>")

@@ -259,9 +259,9 @@ def test_adapters_of_equal_tensors_and_another_config_are_two_models(
     assert texts(both) == texts(generator(model, strong), fresh=True)
     assert texts(generator(model, adapter)) == weak
     first, second = asked.manifest(), both.manifest()
-    assert first["adapter_sha256"] == second["adapter_sha256"]
-    assert first["adapter_config_sha256"] != second["adapter_config_sha256"]
-    assert first["config_sha256"] == second["config_sha256"] is not None
+    assert first.adapter_sha256 == second.adapter_sha256
+    assert first.adapter_config_sha256 != second.adapter_config_sha256
+    assert first.config_sha256 == second.config_sha256 is not None
 
 
 SILENT_SETTINGS = {

@@ -45,13 +45,19 @@ def test_renamed_weights_are_the_same_and_changed_ones_are_not(tiny_folder: Path
 @pytest.mark.parametrize(
     ("gguf", "message"),
     [
-        (PackagedGguf(package="no_such_package", file="a", sha256="b"), "no-such-package with .* is not installed"),
-        (PackagedGguf(package="yaml", file="a.gguf", sha256="b"), r"yaml does not hold the a\.gguf that the profile"),
-        (PackagedGguf(package="yaml", file="__init__.py", sha256="b"), r"does not hold the __init__\.py"),
+        (PackagedGguf(package="no_such_package", file="a", sha256="b"), "a of no-such-package is not on this machine"),
+        (PackagedGguf(package="yaml", file="a.gguf", sha256="b"), r"a\.gguf of yaml is not on this machine"),
+        (
+            PackagedGguf(package="yaml", file="__init__.py", sha256="b"),
+            r"__init__\.py is not the file that the profile",
+        ),
     ],
 )
-def test_a_missing_package_or_file_is_one_line(gguf: PackagedGguf, message: str) -> None:
-    with pytest.raises(HarnessError, match=message + r".*\(run `make setup`\)"):
+def test_a_missing_package_or_file_is_one_line(
+    gguf: PackagedGguf, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HARNESS_EMBEDDED_MODEL", raising=False)
+    with pytest.raises(HarnessError, match=message + r".*\(run `html-harness setup`\)"):
         packaged_file(gguf)
 
 

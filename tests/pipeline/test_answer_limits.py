@@ -18,7 +18,7 @@ from harness.pipeline.config import RunConfig, resolve
 from harness.pipeline.manifest import build_manifest, model_entry
 from harness.pipeline.model_under_test import ModelUnderTest
 from harness.pipeline.prepare import prepare
-from harness.pipeline.suite_records import compare_parts, task_lines
+from harness.pipeline.suite_records import compare_parts, task_records
 from harness.progress import ProgressReporter
 from harness.suite.load import find_suite, load_suite
 from harness.types import Task
@@ -67,7 +67,7 @@ def test_the_limit_follows_the_suite_and_is_part_of_what_decides_an_answer(
     identities = [base.on(name).identity() for name in ("small", "other")]  # type: ignore[attr-defined]
     assert identities[0] != identities[1]
     _, entry = model_entry(base)
-    assert entry["generation"]["max_new_tokens"] == {name: one.max_new_tokens for name, one in base.limits.items()}
+    assert (entry.generation or {})["max_new_tokens"] == {name: one.max_new_tokens for name, one in base.limits.items()}
 
 
 def test_references_out_of_reach_are_counted_and_said(tiny_profile: Path) -> None:
@@ -126,15 +126,15 @@ def test_the_manifest_and_the_tasks_say_it(tiny_workplace: Path, tiny_profile: P
     shifts = compare_parts(resolved, ProgressReporter(Console(file=io.StringIO())))
     assert shifts == {"small": None}, "fourteen rows are too few to tell"
     found, _ = prepared(request)
-    manifest = build_manifest(resolved, [model_entry(found["base"])], {})
-    assert manifest["suites"]["small"]["split"] == "default"
-    assert manifest["arguments"]["split"] == ("default",)
+    manifest = build_manifest(resolved, [found["base"]], {}, {"small": None}, {"name": "local"})
+    assert manifest.suites["small"].split == "default"
+    assert manifest.arguments["split"] == ["default"]
     part = resolved.measured[0]
     first = part.tasks[0]
     twin = replace(first, id="twin", reference=first.reference.replace("<body>", '<body class="x">'))
     other = Task("lonely", "Quite another thing", reference="<p>x</p>")
-    lines = list(task_lines([replace(part, tasks=(first, other, twin))]))
-    assert [line["group"] for line in lines] == [first.id, "lonely", first.id]
+    lines = list(task_records([replace(part, tasks=(first, other, twin))]))
+    assert [line.group for line in lines] == [first.id, "lonely", first.id]
 
 
 def test_the_rows_compared_are_those_that_are_learnt_from(tiny_workplace: Path, tiny_profile: Path) -> None:
@@ -156,9 +156,9 @@ def test_the_rows_compared_are_those_that_are_learnt_from(tiny_workplace: Path, 
     request = RunConfig(profile="tiny", models=("tuned",), suites=("html_starter",), data={"html_alpaca": data})
     shifts = compare_parts(resolve(request), reporter)
     assert shifts["html_starter"] is not None
-    assert shifts["html_starter"]["told_apart"]
-    assert shifts["html_starter"]["training"] == "html_alpaca"
+    assert shifts["html_starter"].told_apart
+    assert shifts["html_starter"].training == "html_alpaca"
     assert "html_starter, trained on html_alpaca: training and held-out rows are of different kinds" in said.getvalue()
     own = compare_parts(resolve(replace(request, models=("base",))), reporter)
     assert own["html_starter"] is not None
-    assert not own["html_starter"]["told_apart"]
+    assert not own["html_starter"].told_apart

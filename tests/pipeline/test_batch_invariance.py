@@ -19,6 +19,8 @@ from harness.model.prompt import PromptRenderer
 from harness.pipeline.batch_invariance import alone, check_batches
 from harness.pipeline.executor import LocalExecutor
 from harness.progress import ProgressReporter
+from harness.runs.manifest import BatchCheck
+from harness.runs.samples import SampleRecord
 from harness.types import Task
 
 TASKS = tuple(Task(f"t{number}", f"A page about {word}") for number, word in enumerate(("bread", "rain", "chess")))
@@ -42,28 +44,29 @@ def test_answers_that_differ_are_counted(own_cache: Path, tiny: LoadedModel, mon
         "decode",
         lambda self, prompts: (sizes.append(self.batch_size), real(self, prompts))[1],
     )
-    rows: list[dict[str, Any]] = [
-        {
-            "suite": "s",
-            "task": d.task,
-            "model": "base",
-            "sample": 0,
-            "completion": d.text,
-            "finish_reason": d.finish_reason,
-        }
+    rows = [
+        SampleRecord(
+            suite="s",
+            task=d.task,
+            model="base",
+            sample=0,
+            completion=d.text,
+            finish_reason=d.finish_reason,
+            scores={},
+        )
         for d in generator.complete(TASKS)
     ]
     part = SimpleNamespace(own=TASKS, suite=SimpleNamespace(name="s"))
     plan: Any = SimpleNamespace(config=SimpleNamespace(check_batch=3), measured=[part])
     reporter = ProgressReporter(Console(file=io.StringIO()))
 
-    def check() -> dict[str, Any]:
+    def check() -> BatchCheck:
         return check_batches(plan, [ModelUnderTest(generator)], rows, LocalExecutor(reporter), reporter)["base"]
 
-    assert check() == {"batch_size": 3, "answers": 3, "differ": 0, "tasks": []}
+    assert check() == BatchCheck(batch_size=3, answers=3, differ=0)
     assert sizes == [3, 1]
-    rows[1]["completion"] += "!"
-    assert check() == {"batch_size": 3, "answers": 3, "differ": 1, "tasks": [f"s/{rows[1]['task']}"]}
+    rows[1] = rows[1].with_(completion=rows[1].completion + "!")
+    assert check() == BatchCheck(batch_size=3, answers=3, differ=1, tasks=(f"s/{rows[1].task}",))
     assert sizes == [3, 1]  # from the store
     plan.config.check_batch = 0
     assert check_batches(plan, [ModelUnderTest(generator)], rows, LocalExecutor(reporter), reporter) == {}

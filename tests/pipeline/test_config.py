@@ -44,10 +44,29 @@ def test_a_limit_takes_a_fixed_part_and_full_takes_all(tiny_workplace: Path) -> 
     assert set(ids["limit"]) <= set(ids["default"]) <= set(ids["full"])
 
 
-def test_the_suite_measured_is_another_one_than_the_suite_learnt_from(tiny_workplace: Path) -> None:
+def test_models_learn_from_what_is_measured_unless_told_otherwise(tiny_workplace: Path) -> None:
+    plan = resolve(replace(TINY, suites=("html_starter", "small")))
+    assert [part.suite.name for part in plan.measured] == ["html_starter", "small"]
+    assert {suite.name for suite in plan.learns_from.values()} == {"html_starter"}
+    plan = resolve(replace(TINY, suites=("html_starter",), train_on="small"))
+    assert {model: suite.name for model, suite in plan.learns_from.items()} == {
+        "base-fewshot": "small",
+        "tuned": "small",
+    }
+    assert "base-fewshot and tuned from the training part of small (8 tasks)" in plan.what_is_learnt()
+    assert plan.what_is_learnt().endswith("the held-out part of html_starter (64 tasks)")
+    named = tiny_workplace / "baselines" / "tiny" / "tuned.yaml"
+    named.write_text(named.read_text().replace("train:\n", "train:\n  suite: small\n"))
     plan = resolve(replace(TINY, suites=("html_starter",)))
-    assert [part.suite.name for part in plan.measured] == ["html_starter"]
     assert {suite.name for suite in plan.learns_from.values()} == {"small"}
+
+
+def test_the_old_key_says_what_took_its_place(tiny_workplace: Path) -> None:
+    profile = tiny_workplace / "baselines" / "tiny" / "profile.yaml"
+    profile.write_text(profile.read_text() + "training_suite: small\n")
+    with pytest.raises(UsageError, match="no key 'training_suite' any more") as refused:
+        resolve(TINY)
+    assert "--train-on SUITE" in str(refused.value.hint)
 
 
 def test_the_default_name_follows_what_decides_and_nothing_else(tiny_workplace: Path) -> None:
@@ -79,7 +98,7 @@ def test_models_only_reads_no_suite_to_measure(tiny_workplace: Path) -> None:
 def test_a_suite_with_an_empty_part_is_refused(tiny_workplace: Path) -> None:
     file = tiny_workplace / "tasks" / "small" / "suite.yaml"
     file.write_text("title: x\nfiles: {held_out: [held_out.yaml]}\n")
-    with pytest.raises(UsageError, match="suite small has no training tasks"):
+    with pytest.raises(UsageError, match="tuned cannot learn from small, which is held out as a whole"):
         resolve(TINY)
 
 
@@ -108,8 +127,9 @@ def test_data_options_hold_an_equals_sign_in_the_path(tmp_path: Path) -> None:
     path = tmp_path / "a=b.jsonl"
     path.touch()
     assert parse_data_options([f"small={path}"]) == {"small": path}
+    assert parse_data_options([f"small={tmp_path}"]) == {"small": tmp_path}
     with pytest.raises(UsageError, match="there is no data file"):
-        parse_data_options([f"small={tmp_path}"])
+        parse_data_options([f"small={tmp_path / 'pages'}"])
 
 
 def test_a_misspelt_data_file_is_held_against_data_files_only(tmp_path: Path) -> None:

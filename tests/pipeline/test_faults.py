@@ -22,6 +22,9 @@ import pytest
 from harness.errors import HarnessError
 from harness.generate.store import CompletionStore, StoredCompletion
 from harness.runs.folder import RunFolder
+from harness.runs.manifest import Manifest
+from harness.runs.samples import SampleRecord
+from harness.runs.summary import Summary
 from harness.storage.atomic import disk_faults_named
 from harness.vote import read_votes
 from tests.conftest import ROOT
@@ -134,34 +137,34 @@ def test_the_store_of_completions_on_a_full_disk(small_disk: SmallDisk) -> None:
 
 def test_a_run_folder_on_a_full_disk(small_disk: SmallDisk) -> None:
     rows = [
-        {"schema": 1, "suite": "s", "task": f"t{number:02}", "model": "base", "sample": 0, "page": "x" * 9000}
+        SampleRecord(suite="s", task=f"t{number:02}", model="base", sample=0, page="x" * 9000, scores={})
         for number in range(40)
     ]
     kept = []
     with RunFolder("r", small_disk.path) as folder:
-        folder.begin({"schema": 1, "started": "2026-01-01"}, {"weights": "a"})
-        folder.write_json("summary.json", {"old": True})
+        folder.begin(Manifest(started="2026-01-01"), {"weights": "a"})
+        folder.write("summary.json", Summary(models=("old",)))
         with pytest.raises(HarnessError, match=NO_ROOM):
             for row in rows:
                 folder.append([row])
                 kept.append(row)
         for write in (
-            lambda: folder.write_json("summary.json", {"old": "x" * 9000}),
+            lambda: folder.write("summary.json", Summary(models=("x" * 9000,))),
             lambda: folder.write_lines("samples.jsonl", rows),
             lambda: folder.write_shot(b"picture" * 9000, "a.webp"),
         ):
             with pytest.raises(HarnessError, match=NO_ROOM):
                 write()
-        assert read(folder.path, "summary.json") == {"old": True}
+        assert read(folder.path, "summary.json")["models"] == ["old"]
         assert {path.name for path in folder.path.iterdir()} <= {
             "summary.json", "manifest.json", "journal.jsonl", ".lock", "shots"
         }  # fmt: skip
     small_disk.resize(4 * KIB * KIB)
     with RunFolder("r", small_disk.path) as folder:
-        found = folder.begin({"schema": 1, "started": "2026-01-02"}, {"weights": "a"})
+        _, found = folder.begin(Manifest(started="2026-01-02"), {"weights": "a"})
         assert found[: len(kept)] == kept
         folder.append(rows[len(found) :])
-        assert folder.begin({"schema": 1, "started": "2026-01-02"}, {"weights": "a"}) == rows
+        assert folder.begin(Manifest(started="2026-01-02"), {"weights": "a"})[1] == rows
 
 
 def test_what_libraries_write_to_a_full_disk_is_one_line(small_disk: SmallDisk) -> None:

@@ -115,9 +115,9 @@ def test_two_suites_in_folders_of_one_name_are_refused(tiny_workplace: Path, tmp
     twice = resolve(replace(TINY, suites=(first, f"{first}/", str(Path(first).parent / ".." / "a" / "pages"))))
     assert [part.suite.name for part in twice.measured] == ["pages"]
     # learnt from one, measured on the other
-    profile = tiny_workplace / "baselines" / "tiny" / "profile.yaml"
-    profile.write_text(profile.read_text().replace("training_suite: small", f"training_suite: {second}"))
-    assert "two suites are called 'pages'" in refused(replace(TINY, models=("tuned",), suites=(first,)))
+    assert "two suites are called 'pages'" in refused(
+        replace(TINY, models=("tuned",), suites=(first,), train_on=second)
+    )
 
 
 def test_data_reach_the_suite_that_is_meant(tiny_workplace: Path, tmp_path: Path) -> None:
@@ -128,8 +128,10 @@ def test_data_reach_the_suite_that_is_meant(tiny_workplace: Path, tmp_path: Path
     rows.write_text("".join(json.dumps({"prompt": f"All about {w}", "reference": f"<p>{w}"}) + "\n" for w in words))
     (part,) = resolve(replace(TINY, suites=(str(folder),), data={str(folder): rows})).measured
     assert len(part.suite.train) + len(part.suite.held_out) == len(words)
-    (part,) = resolve(replace(TINY, suites=(str(folder),), data={"small": rows})).measured
-    assert (len(part.suite.train), len(part.suite.held_out)) == (4, 4)  # of the other suite of that name
+    # of the other suite of that name
+    assert f"'small' is not used here (in use: {folder})" in refused(
+        replace(TINY, suites=(str(folder),), data={"small": rows})
+    )
     other = tmp_path / "other.jsonl"
     other.write_text(rows.read_text())
     with pytest.raises(UsageError, match="gives the suite 'small' two files"):
@@ -137,19 +139,17 @@ def test_data_reach_the_suite_that_is_meant(tiny_workplace: Path, tmp_path: Path
     assert "two files" in refused(replace(TINY, data={"small": rows, "tasks/small": other}))
 
 
-def test_a_folder_as_training_suite_works_in_train_as_in_run(
+def test_a_folder_to_train_on_works_in_train_as_in_run(
     own_cache: Path, tiny_workplace: Path, tmp_path: Path, command_line: CommandLine
 ) -> None:
     folder = tmp_path / "elsewhere" / "lessons"
     make_suite(folder, train=8, held_out=2)
-    profile = tiny_workplace / "baselines" / "tiny" / "profile.yaml"
-    profile.write_text(profile.read_text().replace("training_suite: small", f"training_suite: {folder}"))
-    plan = resolve(replace(TINY, models=("base", "tuned")))
+    plan = resolve(replace(TINY, models=("base", "tuned"), train_on=str(folder)))
     assert [part.suite.name for part in plan.measured] == ["small"]
     assert {suite.name for suite in plan.learns_from.values()} == {"lessons"}
     tuned = tiny_workplace / "baselines" / "tiny" / "tuned.yaml"
     tuned.write_text(tuned.read_text().replace("max_steps: 4", "max_steps: 1"))
-    code, said, complaint = command_line("train", "--profile", "tiny")
+    code, said, complaint = command_line("train", "--profile", "tiny", "--train-on", str(folder))
     assert (code, complaint) == (0, "")
     assert "8 rows of lessons" in " ".join(said.split())
 
@@ -158,7 +158,6 @@ SILENT_FIELDS = {
     "title": "a name for people",
     "shape": "for `plan` alone",
     "batch_size": "changes the order of sums and nothing else",
-    "training_suite": "its rows count where they are learnt from or stand in a prompt",
     "suites": "each suite's answers are told apart by their prompts",
 }
 
@@ -188,7 +187,6 @@ def test_every_field_of_a_profile_counts(
         "dtype": "bfloat16",
         "max_new_tokens": 25,
         "batch_size": 3,
-        "training_suite": "html_starter",
         "suites": ["html_starter"],
     }
     assert changes.keys() == ProfileFile.model_fields.keys()

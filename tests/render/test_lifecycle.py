@@ -19,7 +19,7 @@ from harness.render import Renderer, RenderRequest, RenderSettings
 from harness.render.launch import Room, sweep
 
 PLAIN = "<!DOCTYPE html><html lang='en'><title>x</title><p>Hello</p>"
-# A process per page: what befalls the browser of a shared process is the matter of test_shared_tab.py.
+# A process per page: what befalls the browser of a shared process is the matter of test_shared_process.py.
 SETTINGS = RenderSettings(axe=False, workers=1, shared_process=False)
 PROGRAM = f"""
 import signal, sys, time

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.compare.summary import summarise
+from tests.compare.compare_data import summarise
 
 MODELS = ("base", "base-fewshot", "tuned", "reference", "shuffled")
 SKILL = {

@@ -79,6 +79,13 @@ def test_search_and_filters_agree_with_the_rows(page: Any, run_dir: Path) -> Non
     assert shown(page).startswith(f"{len(failed)} of")
 
 
+def test_a_damaged_link_shows_what_can_be_shown(page: Any, run_dir: Path) -> None:
+    row = next(r for r in rows(run_dir) if r["model"] == "base")
+    page.goto(address(run_dir, f"#task={row['task']}&view=constructor&show=%5B&sort=constructor"))
+    page.wait_for_selector("dialog[open] .answer")
+    assert page.locator("#view-desktop").is_checked() and page.locator("section.answer").count() == 3
+
+
 def test_order_by_loss(page: Any, run_dir: Path) -> None:
     page.goto(address(run_dir, "#sort=loss&metric=bleu_dom"))
     to_gallery(page)

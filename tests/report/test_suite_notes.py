@@ -27,10 +27,11 @@ def test_a_split_that_measures_transfer_and_references_out_of_reach_are_said_on_
     manifest["suites"][suite]["split"] = "default"
     (run / "manifest.json").write_text(json.dumps(manifest))
     assert suite_notes(read_run(run), suite) == []
-    manifest["suites"][suite] |= {"shift": SHIFT, "reach": REACH, "split": "original"}
+    manifest["suites"][suite] |= {"shift": SHIFT, "reach": REACH, "split": "original", "known_rows": "6 other rows"}
     (run / "manifest.json").write_text(json.dumps(manifest))
     page = write_report(run).read_text()
     assert "Split: original." in page
+    assert "Rows: 6 other rows." in page
     assert "This measures transfer, not learning" in page
     assert "median 1,340 characters against 260; prompts say more often: &lt;script&gt;." in page
     assert "88 of 136 references are out of reach" in page

@@ -99,8 +99,10 @@ def test_no_run_is_one_line(tmp_path: Path) -> None:
 
 def test_a_damaged_file_is_named_with_its_line(run: Path, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("{}")
-    (tmp_path / "samples.jsonl").write_text('{"a": 1}\n{"a"\n')
-    with pytest.raises(HarnessError, match=r"samples\.jsonl, line 2"):
+    (tmp_path / "samples.jsonl").write_text(
+        json.dumps({"suite": "s", "task": "t", "model": "m", "sample": 0, "scores": {}}) + '\n{"a"\n'
+    )
+    with pytest.raises(HarnessError, match=r"samples\.jsonl is damaged at line 2"):
         printed(tmp_path)
 
 

@@ -7,11 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness.compare import summarise
 from harness.report import write_index
 from harness.report.view import measured, unequal
 from harness.runs.read import read_run
-from tests.compare.compare_data import SCORERS, make_rows, make_tasks
+from tests.compare.compare_data import SCORERS, make_rows, make_tasks, summarise
 from tests.compare.conftest import write_run as write_run
 
 WriteRun = Callable[..., Path]

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from harness.runs.environment import git_state
+from harness.runs.manifest import GitState
 from tests.conftest import ROOT
 
-NONE = {"commit": None, "dirty": None}
+NONE = GitState()
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="there is no git")
 
 
@@ -39,10 +40,10 @@ def test_the_harness_own_checkout_is_recorded_from_wherever_it_is_started(
     other = make_repository(elsewhere, "notes.txt")
     monkeypatch.chdir(elsewhere)
     monkeypatch.setenv("GIT_DIR", str(elsewhere / ".git"))  # as in a hook
-    assert git_state(checkout / "harness") == {"commit": commit, "dirty": False}
+    assert git_state(checkout / "harness") == GitState(commit=commit, dirty=False)
     (checkout / "harness" / "__init__.py").write_text("x = 2\n")
     index = (checkout / ".git" / "index").read_bytes()
-    assert git_state(checkout / "harness") == {"commit": commit, "dirty": True}
+    assert git_state(checkout / "harness") == GitState(commit=commit, dirty=True)
     assert (checkout / ".git" / "index").read_bytes() == index
     assert commit != other
 

@@ -12,17 +12,24 @@ from typing import Any
 import pytest
 
 from harness.errors import HarnessError, UsageError
-from harness.runs.folder import RunFolder, row_key
+from harness.runs.folder import RunFolder
+from harness.runs.manifest import Manifest
+from harness.runs.samples import SampleRecord
+from harness.runs.summary import Summary
 
 ROOT = Path(__file__).parents[2]
 
 
-def row(task: str, model: str = "base", sample: int = 0) -> dict[str, Any]:
-    return {"suite": "s", "task": task, "model": model, "sample": sample, "completion": "<p>"}
+def row(task: str, model: str = "base", sample: int = 0) -> SampleRecord:
+    return SampleRecord(suite="s", task=task, model=model, sample=sample, completion="<p>", scores={})
 
 
-def manifest(**more: Any) -> dict[str, Any]:
-    return {"schema": 1, "started": "2026-01-01T00:00:00+00:00", **more}
+def manifest(started: str = "2026-01-01T00:00:00+00:00", **more: Any) -> Manifest:
+    return Manifest(started=started, **more)
+
+
+def begin(folder: RunFolder, weights: str, start: Manifest | None = None) -> list[SampleRecord]:
+    return folder.begin(start or manifest(), {"weights": weights})[1]
 
 
 def test_a_second_process_is_refused_and_the_lock_dies_with_its_holder(tmp_path: Path) -> None:
@@ -49,22 +56,22 @@ def test_a_second_process_is_refused_and_the_lock_dies_with_its_holder(tmp_path:
 
 def test_finished_rows_come_back_and_a_torn_one_does_not(tmp_path: Path) -> None:
     with RunFolder("r", tmp_path) as folder:
-        assert folder.begin(manifest(), {"weights": "a"}) == []
+        assert begin(folder, "a") == []
         folder.append([row("one"), row("two")])
     with folder.journal.open("ab") as stream:
         stream.write(b'{"suite":"s","task":"th')
     with RunFolder("r", tmp_path) as folder:
-        found = folder.begin(manifest(), {"weights": "a"})
-        assert [row_key(entry) for entry in found] == [("s", "one", "base", 0), ("s", "two", "base", 0)]
+        found = begin(folder, "a")
+        assert [entry.key for entry in found] == [("s", "one", "base", 0), ("s", "two", "base", 0)]
         folder.append([row("three")])
     with RunFolder("r", tmp_path) as folder:
-        assert [entry["task"] for entry in folder.begin(manifest(), {"weights": "a"})] == ["one", "two", "three"]
+        assert [entry.task for entry in begin(folder, "a")] == ["one", "two", "three"]
 
 
 def test_rows_that_something_else_decided_are_kept_apart(tmp_path: Path) -> None:
     for number, weights in enumerate(("a", "b", "a")):
         with RunFolder("r", tmp_path) as folder:
-            assert folder.begin(manifest(), {"weights": weights}) == []
+            assert begin(folder, weights) == []
             folder.append([row(f"task-{number}")])
     assert "task-0" in (tmp_path / "r" / "journal-1.jsonl").read_text()
     assert "task-1" in (tmp_path / "r" / "journal-2.jsonl").read_text()
@@ -73,24 +80,24 @@ def test_rows_that_something_else_decided_are_kept_apart(tmp_path: Path) -> None
 
 def test_the_time_of_the_first_start_stays_when_the_clock_jumps_back(tmp_path: Path) -> None:
     with RunFolder("r", tmp_path) as folder:
-        folder.begin(manifest(), {"weights": "a"})
+        begin(folder, "a")
         folder.append([row("one")])
     with RunFolder("r", tmp_path) as folder:
-        found = folder.begin(manifest() | {"started": "1999-01-01T00:00:00+00:00"}, {"weights": "a"})
-        assert [entry["task"] for entry in found] == ["one"]
+        found = begin(folder, "a", manifest("1999-01-01T00:00:00+00:00"))
+        assert [entry.task for entry in found] == ["one"]
         written = folder.read_manifest()
     assert written is not None
-    assert written["started"] == "2026-01-01T00:00:00+00:00"
+    assert written.started == "2026-01-01T00:00:00+00:00"
 
 
 def test_files_older_than_what_they_follow_are_read_all_the_same(tmp_path: Path) -> None:
     with RunFolder("r", tmp_path) as folder:
-        folder.begin(manifest(), {"weights": "a"})
+        begin(folder, "a")
         folder.append([row("one")])
     os.utime(folder.journal, (0, 0))
     os.utime(folder.path / "manifest.json", (time.time() + 1e6, time.time() + 1e6))
     with RunFolder("r", tmp_path) as folder:
-        assert len(folder.begin(manifest(), {"weights": "a"})) == 1
+        assert len(begin(folder, "a")) == 1
 
 
 def test_a_broken_manifest_does_not_stop_a_run(tmp_path: Path) -> None:
@@ -98,7 +105,7 @@ def test_a_broken_manifest_does_not_stop_a_run(tmp_path: Path) -> None:
         (tmp_path / "r" / "manifest.json").write_text('{"schema": 1, "star')
     with RunFolder("r", tmp_path) as folder:
         assert folder.read_manifest() is None
-        folder.begin(manifest(), {"weights": "a"})
+        begin(folder, "a")
         assert folder.read_manifest() is not None
 
 
@@ -116,11 +123,11 @@ def test_a_folder_of_somebodys_own_is_refused_and_stays(tmp_path: Path, name: st
 def test_an_older_journal_is_never_replaced_by_another(tmp_path: Path) -> None:
     for weights in ("a", "b", "c"):
         with RunFolder("r", tmp_path) as folder:
-            folder.begin(manifest(run="r"), {"weights": weights})
+            begin(folder, weights, manifest(run="r"))
             folder.append([row(weights)])
     (tmp_path / "r" / "journal-1.jsonl").unlink()  # one is left, and it is the second
     with RunFolder("r", tmp_path) as folder:
-        folder.begin(manifest(run="r"), {"weights": "d"})
+        begin(folder, "d", manifest(run="r"))
     kept = {path.name: json.loads(path.read_text())["task"] for path in (tmp_path / "r").glob("journal-*.jsonl")}
     assert kept == {"journal-1.jsonl": "c", "journal-2.jsonl": "b"}
 
@@ -148,25 +155,25 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path, monkeypatch: 
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with RunFolder("r", tmp_path) as folder:
-        folder.begin(manifest(), {"weights": "a"})
+        begin(folder, "a")
         folder.append([row("one")])
-        folder.write_json("summary.json", {"old": True})
+        folder.write("summary.json", Summary(models=("old",)))
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", full)
             for write in (
                 lambda: folder.append([row("two")]),
-                lambda: folder.write_json("summary.json", {"old": False}),
+                lambda: folder.write("summary.json", Summary(models=("new",))),
                 lambda: folder.write_lines("samples.jsonl", [row("one")]),
                 lambda: folder.write_shot(b"picture", "a.webp"),
             ):
                 with pytest.raises(HarnessError, match=r"cannot be written: No space left on device \(make room"):
                     write()
-        assert json.loads((folder.path / "summary.json").read_text()) == {"old": True}
+        assert json.loads((folder.path / "summary.json").read_text())["models"] == ["old"]
         assert not (folder.path / "samples.jsonl").exists()
         assert list((folder.path / "shots").iterdir()) == []
         assert folder.write_shot(b"picture", "a.webp") == "shots/a.webp"
     with RunFolder("r", tmp_path) as folder:
-        assert folder.begin(manifest(), {"weights": "a"})[0]["task"] == "one"
+        assert begin(folder, "a")[0].task == "one"
 
 
 def test_a_picture_is_written_once(tmp_path: Path) -> None:
@@ -179,5 +186,5 @@ def test_a_picture_is_written_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sample", [0, 11])
 def test_rows_are_ordered_by_number_not_by_its_letters(sample: int) -> None:
-    assert row_key(row("a", sample=sample)) < row_key(row("a", sample=sample + 1))
-    assert row_key(row("a", sample=9)) < row_key(row("a", sample=10))
+    assert row("a", sample=sample).key < row("a", sample=sample + 1).key
+    assert row("a", sample=9).key < row("a", sample=10).key

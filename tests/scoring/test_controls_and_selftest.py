@@ -115,8 +115,8 @@ def test_real_metrics_prove_themselves() -> None:
     assert report.refused == {}
     assert report.tasks == 4
     assert set(report.untested) == {"conforming", "visual_similarity"}
-    assert {t.mutant for t in report.trials if t.metric == "bleu_dom"} == set(PERTURBATIONS)
-    assert report.as_dict()["refused"] == {}
+    assert {t.perturbation for t in report.checks if t.metric == "bleu_dom"} == set(PERTURBATIONS)
+    assert report.as_json()["refused"] == {}
 
 
 def test_with_nu(nu_choice: object) -> None:
@@ -156,8 +156,8 @@ def test_a_run_renders_a_part_of_the_pages_and_measures_what_needs_a_browser_on_
 
     report = self_test(TASKS, sample=4, with_nu=False, render=render, rendered=2)
     assert len({task.id for task, _ in asked}) == 2
-    measured = {(trial.metric, trial.mutant) for trial in report.trials if trial.measured}
-    assert {mutant for metric, mutant in measured if metric == "renders"} == {"emptied", "hollow"}
-    assert {mutant for metric, mutant in measured if metric == "checks_must"} == {"hollow", "wrong-task"}
+    measured = {(check.metric, check.perturbation) for check in report.checks if check.measured}
+    assert {kind for metric, kind in measured if metric == "renders"} == {"emptied", "hollow"}
+    assert {kind for metric, kind in measured if metric == "checks_must"} == {"hollow", "wrong-task"}
     assert ("bleu_dom", "truncated") in measured
     assert report.refused == {}

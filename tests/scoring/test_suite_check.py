@@ -9,16 +9,17 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from harness.cli.suites import print_check
+from harness.cli.print_findings import print_check
 from harness.errors import HarnessError
 from harness.metrics import nu
+from harness.metrics.checks import parse_check
 from harness.model.reach import Reach
 from harness.progress import ProgressReporter
 from harness.render.browser import find_browser
-from harness.scoring.selftest import SelfTestReport
+from harness.runs.manifest import SelfTest
+from harness.runs.schema import SCHEMA
 from harness.scoring.suite_check import check_suite
 from harness.scoring.suite_findings import SuiteCheck, Tier
-from harness.suite.checks import parse_check
 from harness.suite.shift import Shift
 from harness.types import Suite, Task
 
@@ -41,7 +42,7 @@ def _found(**changes: object) -> SuiteCheck:
     tiers = tuple(Tier(name, 3, 3, 3, {}, {}) for name in ("well_formed", "renders"))
     empty = SuiteCheck(
         "s", "r", 2, 1, 0, 0, tiers, 1, 1, {}, {"empty": (), "shuffled": ()}, (),
-        {"train": (), "held_out": ()}, {}, SelfTestReport(3, (), {}, ()),
+        {"train": (), "held_out": ()}, {}, SelfTest(tasks=3),
     )  # fmt: skip
     return replace(empty, **changes)  # type: ignore[arg-type]
 
@@ -75,7 +76,7 @@ def test_duplicates_among_training_tasks_are_told_but_need_no_mending() -> None:
 
 
 def test_a_refused_metric_and_a_page_nobody_could_render_are_not_sound() -> None:
-    assert not _found(self_test=SelfTestReport(3, (), {"chrf": "'truncated' beats the reference"}, ())).sound
+    assert not _found(self_test=SelfTest(tasks=3, refused={"chrf": "'truncated' beats the reference"})).sound
     assert not _found(tiers=(Tier("renders", 2, 2, 2, {}, {"a": "the browser died"}),)).sound
 
 
@@ -94,7 +95,7 @@ def test_80_columns_are_enough_and_pages_cannot_write_escapes() -> None:
     found = _found(
         tiers=(Tier("well_formed", 2, 1, 3, {"some-rather-long-task-identifier": long}, {}),),
         leaked={f"{number:012x}": ["t"] for number in range(40)},
-        self_test=SelfTestReport(3, (), {"chrf": "[bold]x[/bold]"}, ("bleu",)),
+        self_test=SelfTest(tasks=3, refused={"chrf": "[bold]x[/bold]"}, untested=("bleu",)),
     )
     printed = _printed(found)
     assert max(map(len, printed.splitlines())) <= 80
@@ -117,8 +118,8 @@ def test_how_parts_compare_and_what_is_out_of_reach_is_told_and_no_task_to_mend(
 
 def test_the_json_holds_ids_and_reasons() -> None:
     found = json.loads(json.dumps(_found(repeated=(("a", "b"),)).as_dict()))
-    assert found["schema"] == 1
-    assert found["mend"] == {"b": ["asks the same as a"]}
+    assert found["schema"] == SCHEMA
+    assert found["to_fix"] == {"b": ["asks the same as a"]}
 
 
 @pytest.fixture

@@ -47,6 +47,39 @@ def test_the_cache_is_where_the_variable_says(monkeypatch: pytest.MonkeyPatch, t
         assert cache_folder() == tmp_path / "xdg" / "html-harness"
 
 
+def test_a_cache_restored_without_its_tag_is_still_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
+    for part in ("weights", "nu"):
+        (tmp_path / part).mkdir()
+    (tmp_path / "nu" / "vnu.jar").write_bytes(b"jar")
+    assert cache_folder("nu") == tmp_path / "nu"
+    assert (tmp_path / "CACHEDIR.TAG").is_file()
+
+
+@pytest.mark.parametrize("theirs", ["notes.txt", "html-harness/weights/x", "weights", ".git/HEAD"])
+def test_a_folder_with_something_else_in_it_is_somebodys(
+    theirs: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "nu").mkdir()
+    (tmp_path / theirs).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / theirs).write_text("mine")
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
+    assert cache_folder("nu") == tmp_path / "html-harness" / "nu"
+
+
+def test_on_a_mac_the_cache_of_before_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    library = tmp_path / "Library" / "Caches" / "html-harness"
+    monkeypatch.delenv("HARNESS_CACHE")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("sys.platform", "darwin")
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda *_, **__: library)
+    assert cache_folder() == library
+    library.joinpath("CACHEDIR.TAG").unlink()
+    library.rmdir()
+    (tmp_path / ".cache" / "html-harness").mkdir(parents=True)
+    assert cache_folder() == tmp_path / ".cache" / "html-harness"
+
+
 def test_a_cache_that_cannot_be_made_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "file" / "cache"))

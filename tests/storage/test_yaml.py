@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import Field
 
-from harness.storage.yaml import load_yaml, read_yaml
+from harness.errors import UsageError
+from harness.storage.yaml import YamlModel, load_yaml, read_yaml, validate
 
 MEANT: dict[str, Any] = {
     "2e-4": 0.0002,
@@ -57,3 +59,30 @@ def test_every_float_as_python_writes_it_is_that_number(value: float) -> None:
 @given(st.integers())
 def test_every_whole_number_is_that_number(value: int) -> None:
     assert load_yaml(f"- {value}") == [value]
+
+
+class Inner(YamlModel):
+    count: int | None = None
+    share: float = Field(default=0.5, gt=0)
+    shown: bool | None = None
+    words: list[str] = Field(default_factory=list)
+
+
+class Outer(YamlModel):
+    inner: Inner = Inner()
+    level: Annotated[int, Field(ge=1)] | None = None
+    mixed: int | bool = 0
+
+
+@pytest.mark.parametrize(
+    "text", ["inner: {count: true}", "inner: {share: yes}", "level: true", "inner: {count: false}"]
+)
+def test_a_truth_value_is_no_number(text: str) -> None:
+    with pytest.raises(UsageError, match=r"(count|share|level): a number is needed, not true or false") as fault:
+        validate(Outer, load_yaml(text), "x.yaml")
+    assert "\n" not in str(fault.value)
+
+
+def test_what_is_one_or_may_be_a_truth_value_stays() -> None:
+    found = validate(Outer, load_yaml("{inner: {count: 3, share: 1, shown: true}, level: 1, mixed: true}"), "x.yaml")
+    assert (found.inner.count, found.inner.share, found.inner.shown, found.mixed) == (3, 1.0, True, True)

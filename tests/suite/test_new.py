@@ -11,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import UsageError
+from harness.runs.pairs import Pair
 from harness.suite.columns import guess_columns, guess_form
 from harness.suite.load import SuiteLocation, load_suite, load_suite_file
 from harness.suite.new import USUAL_COLUMNS, make_suite
+from tests.compare.compare_data import gate
 
 STRING = datasets.Value("string")
 
@@ -172,14 +174,13 @@ def test_a_data_set_that_the_hub_does_not_know_is_refused(tmp_path: Path, monkey
         raise datasets.exceptions.DatasetNotFoundError("Dataset 'own/rwos' doesn't exist on the Hub")
 
     monkeypatch.setattr(datasets, "load_dataset_builder", builder)
-    with pytest.raises(UsageError, match="there is no data set own/rwos on the hub"):
+    with pytest.raises(UsageError, match="the hub has no data set own/rwos"):
         make_suite("mine", "own/rwos", tmp_path)
     assert not (tmp_path / "mine").exists()
 
 
 @pytest.mark.parametrize("name", ["my.suite", "a_b-c.d", "2024"])
 def test_a_name_that_is_taken_is_one_that_the_gate_can_hold(name: str, tmp_path: Path) -> None:
-    from harness.compare.gate import gate
     from harness.suite.load import find_suite
 
     make_suite(name, None, tmp_path)
@@ -189,7 +190,7 @@ def test_a_name_that_is_taken_is_one_that_the_gate_can_hold(name: str, tmp_path:
     suite = {"metrics": {"chrf": {}}, "pairs": {"base:tuned": {"chrf": entry}}, "verdicts": {}}
     summary = {"pairs": ["base:tuned"], "suites": {name: suite}}
     rules = (f"no chrf@{name} worse", f"chrf@{name} difference >= -5e-2", f"chrf@{name} low > -2")
-    assert all(check.passed and check.suite == name for check in gate(summary, rules, "base:tuned"))
+    assert all(check.passed and check.suite == name for check in gate(summary, rules, Pair("base", "tuned")))
 
 
 @pytest.mark.parametrize("name", ["my suite", "-x", "a@b", "ä", "x" * 65, ""])

@@ -98,7 +98,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         read_rows(tmp_path / "none.jsonl")
     with pytest.raises(UsageError, match=r"there is no file .*none\.yaml"):
         read_yaml(tmp_path / "none.yaml")
-    with pytest.raises(UsageError, match="there is no data file"):
+    with pytest.raises(UsageError, match=r"holds no pairs \(NAME\.md or NAME\.txt"):
         read_rows(tmp_path)
 
 

@@ -17,6 +17,8 @@ import yaml
 from harness.errors import HarnessError, UsageError
 from harness.model.load import LoadedModel
 from harness.model.profile_schema import HubWeights, Weights
+from harness.runs.manifest import Manifest
+from harness.runs.summary import Summary
 from harness.train.model_card import write_card
 from harness.train.push_to_hub import push_adapter
 from harness.train.sft import TrainedAdapter
@@ -27,8 +29,8 @@ MANIFEST = {
     "run": "night", "harness": "1.2", "started": "2026-01-02T03:04:05+00:00", "finished": None,
     "suites": {"small": {"title": "Small: \"tasks\"", "revision": "r1", "split_hash": "s1"}},
     "scorers": {
-        "conforming": {"label": "Conforming", "kind": "form"},
-        "bleu_dom": {"label": "BLEU (DOM)", "kind": "similarity"},
+        "conforming": {"label": "Conforming", "kind": "form", "scale": "share"},
+        "bleu_dom": {"label": "BLEU (DOM)", "kind": "similarity", "scale": "percent"},
     },
 }  # fmt: skip
 SUMMARY = {
@@ -78,7 +80,7 @@ def test_a_new_adapter_has_a_card_that_claims_nothing(adapter: TrainedAdapter) -
 def test_the_card_holds_the_held_out_numbers(tmp_path: Path, model: str) -> None:
     from huggingface_hub import ModelCard
 
-    write_card(tmp_path, model, "me/base", MANIFEST, SUMMARY)
+    write_card(tmp_path, model, "me/base", Manifest.model_validate(MANIFEST), Summary.model_validate(SUMMARY))
     text = (tmp_path / "README.md").read_text()
     meta = yaml.safe_load(text.split("---\n")[1])
     (entry,) = meta["model-index"]

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from harness.cli.train import plan_training
+from harness.cli.plan import plan
 from harness.errors import HarnessError, UsageError
 from harness.model.gpu_memory import CARDS, GIB, USABLE, checkpoint_bytes
 from harness.model.profile import load_profile, resolve_model
-from harness.model.profile_schema import Quantization, Shape, Training
+from harness.model.profile_schema import Shape, Training
 from harness.train.batch_layout import BatchPlan, written_layout
 from harness.train.memory_plan import best_layout, peak_memory
-from tests.conftest import ROOT
+from harness.types import GpuName, Quantization
+from tests.conftest import ROOT, CommandLine
 
 PROFILE = load_profile("llama-2-7b", ROOT / "baselines")
 
@@ -95,22 +97,27 @@ def test_what_cannot_fit_is_refused_with_what_does(monkeypatch: pytest.MonkeyPat
         .replace("checkpointing: true", "checkpointing: false")
     )
     with pytest.raises(HarnessError, match=r"needs \d+\.\d GiB, T4 .*'gradient_checkpointing': True"):
-        plan_training("tuned", profile="llama-2-7b", gpu="t4")
+        plan("tuned", profile="llama-2-7b", gpu="t4")
     settings = tuned.read_text()
     tuned.write_text(settings.replace("max_length: 2048", "max_length: 65536"))
     with pytest.raises(HarnessError, match=r"needs \d+\.\d GiB, T4 .*\(use train\.sft\.max_length: \d+\)"):
-        plan_training("tuned", profile="llama-2-7b", gpu="t4")
+        plan("tuned", profile="llama-2-7b", gpu="t4")
     tuned.write_text(settings.replace("learning_rate:", "learning_rat:"))
     with pytest.raises(UsageError, match=r"no field 'learning_rat' \(did you mean 'learning_rate'\?\)"):
-        plan_training("tuned", profile="llama-2-7b", gpu="t4")
-    with pytest.raises(UsageError, match=r"the GPU 'h10' is not known \(did you mean 'h100'\?\)"):
-        plan_training("tuned", profile="llama-2-7b", gpu="h10")
+        plan("tuned", profile="llama-2-7b", gpu="t4")
     with pytest.raises(UsageError, match="'base' is not trained"):
-        plan_training("base", profile="llama-2-7b", gpu="t4")
+        plan("base", profile="llama-2-7b", gpu="t4")
+
+
+def test_the_gpus_that_can_be_named_are_those_that_are_known(command_line: CommandLine) -> None:
+    assert set(get_args(GpuName)) == set(CARDS)
+    code, _, error = command_line("plan", "--gpu", "h10")
+    assert (code, error.count("\n")) == (2, 1)
+    assert "'--gpu': 'h10' is not one of 't4', 'l4', 'a10', 'a100', 'h100'" in error
 
 
 def test_the_plan_is_said(capsys: pytest.CaptureFixture[str], workplace: Path) -> None:
-    plan_training("tuned", profile="llama-2-7b", gpu="h100")
+    plan("tuned", profile="llama-2-7b", gpu="h100")
     said = capsys.readouterr().out
     assert "13.5 GB" in said
     assert "micro-batch 4 × 1, layers kept, 4-bit base held dequantized; bfloat16" in " ".join(said.split())

@@ -4,18 +4,22 @@ import http.client
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.compare import Described, summarise
 from harness.errors import HarnessError, UsageError
-from harness.types import Row, sha256
-from harness.vote import agreement, ballots_of, read_votes, write_agreement
+from harness.runs.pairs import Pair
+from harness.runs.schema import SCHEMA
+from harness.runs.votes import Agreement, Vote
+from harness.types import sha256
+from harness.vote import agreement as agreement_of
+from harness.vote import ballots_of, read_votes, write_agreement
 from harness.vote.ballots import append_vote
 from harness.vote.server import VoteServer, make_server
+from tests.compare.compare_data import Row, records_of, summarise
 from tests.report.conftest import until
 
 HOSTILE = "<script>document.title='owned'</script><h1>Hello</h1>"
@@ -23,6 +27,16 @@ PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c63f8cfc0f01f000500"
     "01ff89993d1d0000000049454e44ae426082"
 )
+
+
+def agreement(
+    votes: Sequence[Vote | dict[str, Any]], rows: Sequence[Row], pairs: Sequence[tuple[str, str]] = ()
+) -> dict[str, Any]:
+    """Return the content of agreement.json from the content of the other files."""
+    given = [Vote.model_validate(vote) for vote in votes]
+    found = agreement_of(given, records_of(rows), pairs=[Pair(*pair) for pair in pairs])
+    content: dict[str, Any] = Agreement(pairs=found).as_json()["pairs"]
+    return content
 
 
 def make_rows(tasks: int = 6) -> list[Row]:
@@ -96,10 +110,10 @@ def test_voting_to_the_end_writes_every_vote(server: VoteServer, run_dir: Path) 
         chosen.append(choice)
     assert json.loads(ask(server, of(server, "next"))[1]) == {"id": None, "done": 6, "total": 6}
     votes = read_votes(run_dir)
-    assert {vote["task"] for vote in votes} == {f"t{n}" for n in range(6)}
+    assert {vote.task for vote in votes} == {f"t{n}" for n in range(6)}
     for vote, choice in zip(votes, chosen, strict=True):
-        assert vote["chosen"] == (vote[choice] if choice in ("left", "right") else choice)
-        assert vote["voter"] == "ann"
+        assert vote.chosen == (getattr(vote, choice) if choice in ("left", "right") else choice)
+        assert vote.voter == "ann"
 
 
 def test_a_ballot_does_not_say_who_wrote_what(server: VoteServer) -> None:
@@ -109,17 +123,16 @@ def test_a_ballot_does_not_say_who_wrote_what(server: VoteServer) -> None:
 
 
 def test_sides_are_shuffled(run_dir: Path) -> None:
-    tasks: dict[tuple[str, str], dict[str, Any]] = {}
     rows = make_rows(200)
-    ballots = ballots_of(rows, tasks, ("base", "tuned"), seed=0)
-    left = sum(ballot.left["model"] == "base" for ballot in ballots)
+    ballots = ballots_of(records_of(rows), {}, Pair("base", "tuned"), seed=0)
+    left = sum(ballot.left.model == "base" for ballot in ballots)
     assert 70 < left < 130
     assert [b.task for b in ballots] != sorted(b.task for b in ballots)
 
 
 def test_equal_pages_are_not_put_to_a_vote() -> None:
     rows = [{**row, "page": "same"} if row["task"] == "t0" else row for row in make_rows()]
-    assert "t0" not in {ballot.task for ballot in ballots_of(rows, {}, ("base", "tuned"), seed=0)}
+    assert "t0" not in {ballot.task for ballot in ballots_of(records_of(rows), {}, Pair("base", "tuned"), seed=0)}
 
 
 def test_a_voter_goes_on_where_they_stopped(server: VoteServer, run_dir: Path) -> None:
@@ -168,15 +181,15 @@ def test_screenshots_come_from_the_runs_folder_alone(server: VoteServer, run_dir
     secret = run_dir.parent / "secret.png"
     secret.write_bytes(b"secret")
     (run_dir / "shots" / "link.png").symlink_to(secret)
-    for name in ("../secret.png", "shots/../../secret.png", str(secret), "shots/link.png", "manifest.json", 3):
-        server.ballots[ballot].left["shots"] = {"desktop": name}
+    for name in ("../secret.png", "shots/../../secret.png", str(secret), "shots/link.png", "manifest.json"):
+        server.ballots[ballot].left.shots["desktop"] = name
         assert ask(server, of(server, f"shot/{ballot}/left"))[0] == 404
     assert ask(server, of(server, "shot/nobody/left"))[0] == 404
     assert ask(server, of(server, f"shot/{ballot}/../left"))[0] == 404
 
 
 def test_a_torn_line_is_dropped_and_never_joined(tmp_path: Path) -> None:
-    vote = {"schema": 1, "suite": "s", "task": "t", "left": "base", "right": "tuned", "chosen": "tie"}
+    vote = Vote(suite="s", task="t", left="base", right="tuned", chosen="tie")
     path = tmp_path / "votes.jsonl"
     append_vote(path, vote)
     with path.open("ab") as file:
@@ -193,12 +206,12 @@ def test_a_vote_that_cannot_be_written_is_not_counted(server: VoteServer, run_di
     assert b"cannot be written" in body
     assert json.loads(ask(server, of(server, "next"))[1])["id"] == ballot
     with pytest.raises(HarnessError, match="cannot be written"):
-        append_vote(run_dir / "votes.jsonl", {})
+        append_vote(run_dir / "votes.jsonl", Vote.model_validate(vote_for("t0", "tie")))
 
 
 def test_mistakes_are_one_line(run_dir: Path) -> None:
     with pytest.raises(UsageError, match="no two models"):
-        make_server(run_dir, pair=("base", "nobody"))
+        make_server(run_dir, pair=Pair("base", "nobody"))
     with pytest.raises(UsageError, match="no task"):
         make_server(run_dir, suite="other")
     with make_server(run_dir) as running, pytest.raises(UsageError, match="port"):
@@ -266,6 +279,24 @@ def test_the_page_in_a_browser_takes_keys_and_runs_nothing_of_an_answer(
     assert len(read_votes(run_dir)) == 6
 
 
+def test_a_saved_vote_whose_successor_does_not_come_is_not_called_lost_and_not_given_twice(
+    server: VoteServer, run_dir: Path, launch: Callable[..., Any]
+) -> None:
+    browser = launch()
+    page = browser.new_page()
+    page.goto(server.url)
+    page.get_by_text("0 of 6 judged").wait_for()
+    page.route("**/next", lambda route: route.abort())
+    page.keyboard.press("1")
+    page.get_by_text("The next pair did not come").wait_for()
+    page.keyboard.press("2")
+    page.unroute("**/next")
+    page.reload()
+    page.get_by_text("1 of 6 judged").wait_for()
+    browser.close()
+    assert len(read_votes(run_dir)) == 1
+
+
 def seeded_rows() -> list[Row]:
     return [
         {**row, "model": f"tuned#seed{seed}", "page": f"{row['page']}{seed}", "scores": {"conforming": seed}}
@@ -280,17 +311,17 @@ def test_a_model_trained_several_times_is_voted_on_under_its_name(run_dir: Path)
     (run_dir / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     with make_server(run_dir, voter="ann", seed=3) as server:
         assert len(server.ballots) == 6
-        shown = {side["model"] for ballot in server.ballots.values() for side in (ballot.left, ballot.right)}
+        shown = {side.model for ballot in server.ballots.values() for side in (ballot.left, ballot.right)}
         assert shown == {"base", "tuned#seed0", "tuned#seed1"}
         for name, ballot in server.ballots.items():
-            server.record(name, "left" if ballot.left["model"] != "base" else "right")
-    with make_server(run_dir, pair=("base", "tuned"), voter="ann", seed=4) as again:
+            server.record(name, "left" if ballot.left.model != "base" else "right")
+    with make_server(run_dir, pair=Pair("base", "tuned"), voter="ann", seed=4) as again:
         assert again.next_ballot()["id"] is None
     found = agreement(read_votes(run_dir), rows)
     assert list(found) == ["base:tuned"]
     assert (found["base:tuned"]["win_rate"], found["base:tuned"]["decided"]) == (1.0, 6)
     # Seed 1 scores above base and seed 0 below, and people chose both: the metric agrees where seed 1 was shown.
-    ones = sum("tuned#seed1" in (vote["left"], vote["right"]) for vote in read_votes(run_dir))
+    ones = sum("tuned#seed1" in (vote.left, vote.right) for vote in read_votes(run_dir))
     assert found["base:tuned"]["metrics"]["conforming"]["agreement"] == pytest.approx(ones / 6)
 
 
@@ -298,11 +329,11 @@ def test_agreement_is_a_file_of_its_own(run_dir: Path) -> None:
     assert write_agreement(run_dir) is None
     assert not (run_dir / "agreement.json").exists()
     vote = {"suite": "starter", "task": "t1", "left": "tuned", "right": "base", "chosen": "tuned", "voter": "ann"}
-    append_vote(run_dir / "votes.jsonl", vote)
+    append_vote(run_dir / "votes.jsonl", Vote.model_validate(vote))
     path = write_agreement(run_dir)
     assert path == run_dir / "agreement.json"
     content = json.loads(path.read_text("utf-8"))
-    assert content["schema"] == 1
+    assert content["schema"] == SCHEMA
     assert content["pairs"] == json.loads(json.dumps(agreement([vote], make_rows())))
     assert not (run_dir / "summary.json").exists()
 
@@ -310,21 +341,21 @@ def test_agreement_is_a_file_of_its_own(run_dir: Path) -> None:
 def test_the_command_prints_the_address_whole(
     run_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness.cli.report import vote_on_run
+    from harness.cli.vote import vote
 
     monkeypatch.setenv("COLUMNS", "30")
     monkeypatch.setattr(VoteServer, "serve_forever", lambda self: None)
     append_vote(
         run_dir / "votes.jsonl",
-        {"suite": "starter", "task": "t1", "left": "tuned", "right": "base", "chosen": "tuned", "voter": "bob"},
+        Vote(suite="starter", task="t1", left="tuned", right="base", chosen="tuned", voter="bob"),
     )
-    vote_on_run(str(run_dir), pair=None, port=0)
+    vote(str(run_dir))
     lines = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"Vote at http://127\.0\.0\.1:\d+/[\w-]{32}/ \(6 pairs to judge; stop with Ctrl-C\)", lines[0])
     assert "0 votes kept" in lines
     assert "What people say" in (run_dir / "index.html").read_text("utf-8")
     with pytest.raises(UsageError, match="two models"):
-        vote_on_run(str(run_dir), pair=["base"], port=0)
+        vote(str(run_dir), pair="base")
 
 
 def test_the_question_is_about_the_pair_of_the_verdict(tmp_path: Path) -> None:
@@ -340,9 +371,9 @@ def test_the_question_is_about_the_pair_of_the_verdict(tmp_path: Path) -> None:
     }
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     (tmp_path / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    summary = summarise(rows, manifest["scorers"], about=Described(manifest["models"]), replicates=99)
+    summary = summarise(rows, manifest["scorers"], models=manifest["models"], replicates=99)
     with make_server(tmp_path) as server:
-        asked = {side["model"] for ballot in server.ballots.values() for side in (ballot.left, ballot.right)}
+        asked = {side.model for ballot in server.ballots.values() for side in (ballot.left, ballot.right)}
     assert summary["verdict"]["pair"] == "tuned-looking:notebook"
     assert asked == {"tuned-looking", "notebook"}
 

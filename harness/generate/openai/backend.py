@@ -17,7 +17,10 @@ from harness.generate.settings import GenerationSettings
 from harness.generate.store import CompletionStore, StoredCompletion
 from harness.model.profile_schema import Served
 from harness.model.prompt import PromptRenderer
-from harness.types import Row, Task
+from harness.runs.manifest import BackendEntry, Price
+from harness.runs.samples import SampleRecord
+from harness.runs.schema import JsonObject
+from harness.types import Task
 
 Body = dict[str, Any]
 """A request without what all requests of a model share."""
@@ -46,7 +49,7 @@ class ServedModel(StoredBackend[Body]):
             "body": self.served.body,
             "settings": self.settings.cache_key_fields(),
         }
-        return identity | ({"omit": sorted(self.served.omit)} if self.served.omit else {})
+        return identity | ({"omit": [*sorted(self.served.omit)]} if self.served.omit else {})
 
     def prompt(self, task: Task) -> Body:
         """Return the conversation, or the whole text, that ends with a task's request."""
@@ -116,39 +119,33 @@ class ServedModel(StoredBackend[Body]):
         anew = any(store.get(key) is not None for key, _, _ in wanted.values())
         return not anew and store.answered
 
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> BackendEntry:
         """Return what the manifest says of it."""
-        return {
-            "weights_sha256": None,
-            "adapter_sha256": None,
-            "quantization": None,
-            "dtype": None,
-            "device": None,
-            "template_sha": self.renderer.sha,
-            "examples": [example.id for example in self.examples],
-            "backend": "openai",
-            "batch_size": self.served.concurrency,
-            "generation": self.settings.cache_key_fields() | {"samples": self.settings.samples},
-            "server": {
+        omit: JsonObject = {"omit": [*sorted(self.served.omit)]} if self.served.omit else {}
+        return BackendEntry(
+            template_sha=self.renderer.sha,
+            examples=tuple(example.id for example in self.examples),
+            backend="openai",
+            batch_size=self.served.concurrency,
+            generation=self.settings.cache_key_fields() | {"samples": self.settings.samples},
+            server={
                 "url": self.served.url,
                 "model": self.served.model,
                 "api": "chat" if self._chat else "completions",
                 "body": self.served.body,
-            }
-            | ({"omit": sorted(self.served.omit)} if self.served.omit else {}),
-        }
+                **omit,
+            },
+        )
 
-    def price(self, rows: Sequence[Row]) -> dict[str, Any] | None:
+    def price(self, rows: Sequence[SampleRecord]) -> Price | None:
         """Return what these rows cost by the prices in the model file, from the store or not."""
         price = self.served.price
         if price is None:
             return None
-        tokens = {
-            side: sum(row["timing"][f"{side}_tokens"] for row in rows if row["model"] == self.name)
-            for side in ("prompt", "completion")
-        }
-        amount = (tokens["prompt"] * price.prompt + tokens["completion"] * price.completion) / 1e6
-        return {"amount": round(amount, 6), "currency": price.currency}
+        own = [row.timing for row in rows if row.model == self.name]
+        prompt, completion = (sum(t.prompt_tokens for t in own), sum(t.completion_tokens for t in own))
+        amount = (prompt * price.prompt + completion * price.completion) / 1e6
+        return Price(amount=round(amount, 6), currency=price.currency)
 
 
 def completion(reply: Reply, at_once: int) -> StoredCompletion | GenerationFailure:

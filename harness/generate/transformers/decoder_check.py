@@ -12,9 +12,9 @@ from harness.errors import HarnessError
 from harness.generate.stopping import StopRule
 from harness.generate.transformers.adapter_kinds import unwrapped
 from harness.generate.transformers.comparison import LIMITS, Finding, Trace, compare, relative_difference
-from harness.generate.transformers.context import context_length
 from harness.generate.transformers.continuous_batching import Prompt
 from harness.generate.transformers.reference import ReferenceDecoder
+from harness.model.context import context_length
 
 STEPS = 10
 _TEXTS = (

@@ -30,8 +30,8 @@ _PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "triton")
 _SOURCES = (
     *("transformers/continuous_batching", "transformers/kv_cache", "transformers/prefill", "transformers/reference"),
     *("transformers/proof", "transformers/decoder_check", "transformers/comparison", "transformers/twin_checks"),
-    *("transformers/twin", "transformers/adapter_kinds", "transformers/context"),
-    *("llama/decoder", "llama/model", "llama/torch_ops", "llama/triton_ops", "stopping", "../model/attention"),
+    *("transformers/twin", "transformers/adapter_kinds", "stopping", "../model/attention", "../model/context"),
+    *("llama/decoder", "llama/model", "llama/torch_ops", "llama/triton_ops"),
     *("llama/nf4", "llama/nf4_ops", "llama/nvrtc", "llama/places"),
 )
 """The program text that a proof speaks of: where it changes, it is to be proved again."""

@@ -10,7 +10,6 @@ from harness.generate.settings import GenerationSettings
 from harness.generate.stopping import StopRule, answer_text, end_tokens
 from harness.generate.store import StoredCompletion
 from harness.generate.transformers.adapter_kinds import virtual_tokens
-from harness.generate.transformers.context import context_length, read_config
 from harness.generate.transformers.decoder_verdict import (
     FUSED,
     Verdict,
@@ -27,6 +26,7 @@ from harness.generate.transformers.strategy import (
     decoder_identity,
     opened_thought,
 )
+from harness.model.context import context_length, read_config
 from harness.types import sha256
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from harness.generate.transformers.strategy import DecodingStrategy, TokenReques
 from harness.model.identity import adapter_record, deciding_packages
 from harness.model.load import LoadedModel
 from harness.model.prompt import PromptRenderer
+from harness.runs.manifest import BackendEntry
 from harness.types import Task
 
 
@@ -74,20 +75,17 @@ class Generator(StoredBackend[Tokens]):
         """Return a task's prompt as token ids."""
         return tuple(self.renderer.tokens(task, self.examples))
 
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> BackendEntry:
         """Return what the manifest says of it."""
         precision = self.loaded.precision
-        return {
-            **self.loaded.weights.record(),
-            **adapter_record(self.adapter_folder),
-            "quantization": precision.quantization,
-            "dtype": precision.dtype,
-            "device": precision.device,
-            "template_sha": self.renderer.sha,
-            "examples": [example.id for example in self.examples],
-            **self.decoding.manifest(self),
-            "generation": self.settings.cache_key_fields() | {"samples": self.settings.samples},
-        }
+        return BackendEntry(
+            quantization=precision.quantization,
+            dtype=precision.dtype,
+            device=precision.device,
+            template_sha=self.renderer.sha,
+            examples=tuple(example.id for example in self.examples),
+            generation=self.settings.cache_key_fields() | {"samples": self.settings.samples},
+        ).with_(**self.loaded.weights.record(), **adapter_record(self.adapter_folder), **self.decoding.manifest(self))
 
     def decode(self, wanted: TokenRequests) -> Iterator[tuple[SampleKey, str, StoredCompletion]]:
         """Decode in this process and yield (place, key, completion) as rows finish."""

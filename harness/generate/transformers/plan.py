@@ -12,9 +12,9 @@ from harness.generate.llama.nf4 import BLOCK
 from harness.generate.settings import GenerationSettings
 from harness.generate.stopping import StopRule
 from harness.generate.transformers.adapter_kinds import unwrapped
-from harness.generate.transformers.context import read_config
 from harness.generate.transformers.continuous_batching import Decoder
 from harness.generate.transformers.decoder_verdict import FUSED, Kind, Verdict, kinds_here
+from harness.model.context import read_config
 from harness.model.gpu_memory import (
     GIB,
     H100_BANDWIDTH,
@@ -27,7 +27,8 @@ from harness.model.gpu_memory import (
     linear_weights,
     this_card,
 )
-from harness.model.profile_schema import Quantization, Shape
+from harness.model.profile_schema import Shape
+from harness.types import Quantization
 
 if TYPE_CHECKING:
     from harness.generate.llama.decoder import StreamDecoder

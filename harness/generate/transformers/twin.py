@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from harness.generate.transformers.adapter_kinds import active_configs
-from harness.generate.transformers.context import CONTEXT_NAMES
+from harness.model.context import CONTEXT_NAMES
 
 WINDOW = 16
 """Tokens that a layer with a window looks back, in a twin."""

@@ -1,11 +1,20 @@
 // One task, closely: everything that was asked, written, measured.
-const VIEWS = [["desktop", "Desktop"], ["phone", "Phone"], ["code", "Code"], ["diff", "Difference"], ["live", "Live"]];
-const PICTURES = ["desktop", "phone"];
-const dialog = h("dialog", { id: "detail", "aria-labelledby": "detail-title" });
+import { focusCard, list } from "./cards.js";
+import { $, h } from "./dom.js";
+import { changeBadge, outcomeTag, pictureOf, scoreWord } from "./labels.js";
+import { ARROW, MINUS, signed, way } from "./numbers.js";
+import { codeView, diffView, findings, liveFrame } from "./parts.js";
+import { VIEWS, address, keepAddress, linkTo, modelPlace, shownModels, state } from "./state.js";
+import { answers, byKey, changeOf, data, keyOf, scoreOf, textsOf } from "./store.js";
+/** @import { Task, Texts } from "./types.d.ts" */
+
+export const PICTURES = ["desktop", "phone"];
+export const dialog = h("dialog", { id: "detail", "aria-labelledby": "detail-title" });
 document.body.append(dialog);
 let sample = 0;
 let drawn = 0;
 
+/** @type {(task: Task, models: number[]) => HTMLElement} */
 const scoreTable = (task, models) => h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Scores of this task" }, h("table", {},
   h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Metric"), models.map((model) => h("th", { scope: "col", class: "num" }, data.models[model].name)), h("th", { scope: "col", class: "num" }, `${state.to} ${MINUS} ${state.from}`))),
   h("tbody", {}, data.metrics.flatMap((metric, place) => {
@@ -16,6 +25,7 @@ const scoreTable = (task, models) => h("div", { class: "scroll", tabindex: "0", 
       h("td", { class: `num ${change === null ? "" : way(change)}` }, change === null ? "–" : [h("span", { "aria-hidden": "true" }, `${ARROW[way(change)]} `), signed(change)]))];
   }))));
 
+/** @type {(task: Task, texts: Texts, model: number, view: string) => HTMLElement} */
 const column = (task, texts, model, view) => {
   const name = data.models[model].name;
   const found = texts.answers.filter((answer) => answer.m === model);
@@ -33,40 +43,41 @@ const column = (task, texts, model, view) => {
     answer && findings(answer, (line) => {
       state.view = "code";
       draw().then(() => {
-        const target = $(`section.answer[data-model="${model}"] [data-line="${line}"]`, dialog);
+        const target = dialog.querySelector(`section.answer[data-model="${model}"] [data-line="${line}"]`);
         target?.scrollIntoView({ block: "center", behavior: "instant" });
         target?.classList.add("hit");
       });
     }));
-  element.dataset.model = model;
+  element.dataset.model = String(model);
   return element;
 };
 
-const step = (by) => {
-  const position = items.findIndex((item) => item.index === byKey(state.task)) + by;
-  if (position >= 0 && position < items.length) { current = position; sample = 0; open(items[position].index); }
+/** @type {(by: number) => void} */
+export const step = (by) => {
+  const position = list.items.findIndex((item) => item.index === byKey(state.task)) + by;
+  if (position >= 0 && position < list.items.length) { list.current = position; sample = 0; openTask(list.items[position].index); }
 };
 
-const zoom = () => { state.zoom = state.zoom ? "" : "actual"; keepAddress(); draw(); };
+export const zoom = () => { state.zoom = state.zoom ? "" : "actual"; keepAddress(); draw(); };
 
-const draw = async () => {
+export const draw = async () => {
   const turn = ++drawn, index = byKey(state.task), task = data.tasks[index];
   const texts = await textsOf(index);
   if (turn !== drawn) return;
-  const models = shownModels(), position = items.findIndex((item) => item.index === index);
+  const models = shownModels(), position = list.items.findIndex((item) => item.index === index);
   const samples = Math.max(1, ...models.map((model) => answers(task, model).length));
   const focused = document.activeElement?.id;
-  const picker = samples > 1 && h("label", {}, "Sample ", h("select", { id: "detail-sample", on: { change: (event) => { sample = Number(event.target.value); draw(); } } },
-    Array.from({ length: samples }, (_, one) => h("option", { value: one, selected: one === sample }, one + 1))));
+  const picker = h("select", { id: "detail-sample", on: { change: () => { sample = Number(picker.value); draw(); } } },
+    Array.from({ length: samples }, (_, one) => h("option", { value: one, selected: one === sample }, one + 1)));
   dialog.replaceChildren(
     h("div", { class: "bar" },
-      h("p", { class: "note" }, position >= 0 ? `${position + 1} of ${items.length}` : "outside the filter"),
+      h("p", { class: "note" }, position >= 0 ? `${position + 1} of ${list.items.length}` : "outside the filter"),
       h("fieldset", { class: "views" }, h("legend", { class: "unseen" }, "View"), VIEWS.map(([key, label], place) => h("label", {},
         h("input", { type: "radio", name: "view", id: `view-${key}`, value: key, checked: key === state.view, on: { change: () => { state.view = key; keepAddress(); draw(); } } }), h("span", { title: `key ${place + 1}` }, label)))),
       PICTURES.includes(state.view) && h("button", { type: "button", class: "quiet", id: "detail-zoom", "aria-pressed": String(Boolean(state.zoom)), "aria-label": "1:1, pictures in actual size", title: "actual size, key z", on: { click: zoom } }, "1:1"),
-      picker,
+      samples > 1 && h("label", {}, "Sample ", picker),
       h("button", { type: "button", class: "quiet", id: "detail-previous", "aria-label": "Previous task", disabled: position <= 0, on: { click: () => step(-1) } }, "←"),
-      h("button", { type: "button", class: "quiet", id: "detail-next", "aria-label": "Next task", disabled: position < 0 || position >= items.length - 1, on: { click: () => step(1) } }, "→"),
+      h("button", { type: "button", class: "quiet", id: "detail-next", "aria-label": "Next task", disabled: position < 0 || position >= list.items.length - 1, on: { click: () => step(1) } }, "→"),
       h("button", { type: "button", class: "quiet", id: "detail-close", "aria-label": "Close", on: { click: () => dialog.close() } }, "✕")),
     h("header", {},
       h("p", { class: "meta" }, [task.s, task.c, task.d].filter(Boolean).join(" · "), h("a", { href: linkTo(index) }, h("code", {}, task.id)), changeBadge(changeOf(task, modelPlace(state.from), modelPlace(state.to), state.metric))),
@@ -74,12 +85,12 @@ const draw = async () => {
       texts.input && h("pre", { class: "input", tabindex: "0", "aria-label": "Input" }, texts.input)),
     h("div", { class: "answers" }, models.map((model) => column(task, texts, model, state.view))),
     h("h3", {}, "Scores of this task"), scoreTable(task, models));
-  dialog.style.setProperty("--columns", Math.max(1, models.length));
+  dialog.style.setProperty("--columns", String(Math.max(1, models.length)));
   const again = focused?.startsWith("view-") ? `view-${state.view}` : focused || "detail-title";
   if (dialog.open) (document.getElementById(again) ?? $("#detail-title")).focus({ preventScroll: true });
 };
 
-const showDetail = async () => {
+export const showDetail = async () => {
   if (!state.task || byKey(state.task) < 0) {
     if (dialog.open) dialog.close();
     return;
@@ -88,7 +99,8 @@ const showDetail = async () => {
   if (!dialog.open) dialog.showModal();
   dialog.scrollTop = 0;
 };
-const open = (index) => {
+/** @type {(index: number) => void} */
+export const openTask = (index) => {
   state.task = keyOf(index);
   if (dialog.open) history.replaceState(null, "", address());
   else history.pushState(null, "", address());
@@ -100,6 +112,6 @@ dialog.addEventListener("close", () => {
   const index = byKey(state.task);
   state.task = "";
   keepAddress();
-  const position = items.findIndex((item) => item.index === index);
+  const position = list.items.findIndex((item) => item.index === index);
   if (position >= 0) focusCard(position);
 });

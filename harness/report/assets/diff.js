@@ -1,8 +1,12 @@
+/** @import { Edit, Folded } from "./types.d.ts" */
+
 // A page as lines that can be compared: one tag, text, style declaration or statement a line, white space evened out, indented by depth.
 const VOID = new Set("area base br col embed hr img input link meta source track wbr".split(" "));
 const MOST_LINES = 6000, MOST_EDITS = 1200, CONTEXT = 3;
 
-const canonicalLines = (html) => {
+/** @type {(html: string) => string[]} */
+export const canonicalLines = (html) => {
+  /** @type {string[]} */
   const lines = [];
   let depth = 0, raw = "";
   for (const piece of html.replace(/\s+/g, " ").split(/(?=<)|(?<=>)/)) {
@@ -20,22 +24,27 @@ const canonicalLines = (html) => {
   return lines;
 };
 
-// Myers 1986, "An O(ND) difference algorithm": [" " | "-" | "+", line]. Past the limits: everything out, everything in.
-const difference = (before, after) => {
+// Myers 1986, "An O(ND) difference algorithm". Past the limits: everything out, everything in.
+/** @type {(before: string[], after: string[]) => Edit[]} */
+export const difference = (before, after) => {
   let head = 0;
   while (head < before.length && head < after.length && before[head] === after[head]) head++;
   let tail = 0;
   while (tail < before.length - head && tail < after.length - head && before.at(-1 - tail) === after.at(-1 - tail)) tail++;
   const a = before.slice(head, before.length - tail), b = after.slice(head, after.length - tail);
+  /** @type {(lines: string[]) => Edit[]} */
   const same = (lines) => lines.map((line) => [" ", line]);
   return [...same(before.slice(0, head)), ...edits(a, b), ...same(before.slice(before.length - tail))];
 };
 
+/** @type {(a: string[], b: string[]) => Edit[]} */
 const edits = (a, b) => {
-  const blunt = () => [...a.map((line) => ["-", line]), ...b.map((line) => ["+", line])];
+  const blunt = () => [...a.map((line) => /** @type {Edit} */ (["-", line])), ...b.map((line) => /** @type {Edit} */ (["+", line]))];
   if (a.length + b.length > MOST_LINES) return blunt();
-  const most = Math.min(a.length + b.length, MOST_EDITS), trace = [];
-  let reach = new Int32Array(2 * most + 3);
+  const most = Math.min(a.length + b.length, MOST_EDITS);
+  /** @type {Int32Array[]} */
+  const trace = [];
+  const reach = new Int32Array(2 * most + 3);
   const zero = most + 1;
   for (let d = 0; d <= most; d++) {
     trace.push(reach.slice());
@@ -50,7 +59,9 @@ const edits = (a, b) => {
   return blunt();
 };
 
+/** @type {(a: string[], b: string[], trace: Int32Array[], zero: number, last: number) => Edit[]} */
 const walkBack = (a, b, trace, zero, last) => {
+  /** @type {Edit[]} */
   const out = [];
   let x = a.length, y = b.length;
   for (let d = last; d > 0; d--) {
@@ -65,16 +76,19 @@ const walkBack = (a, b, trace, zero, last) => {
   return out.reverse();
 };
 
-// Long equal stretches become one number: [" " | "-" | "+", line] or ["...", count].
-const folded = (lines) => {
+// Long equal stretches become one number.
+/** @type {(lines: Edit[]) => Folded[]} */
+export const folded = (lines) => {
   const near = new Uint8Array(lines.length);
   lines.forEach(([sign], index) => {
     if (sign !== " ") near.fill(1, Math.max(0, index - CONTEXT), index + CONTEXT + 1);
   });
+  /** @type {Folded[]} */
   const out = [];
   lines.forEach((line, index) => {
+    const last = out.at(-1);
     if (near[index]) out.push(line);
-    else if (out.length && out.at(-1)[0] === "...") out.at(-1)[1]++;
+    else if (last?.[0] === "...") last[1]++;
     else out.push(["...", 1]);
   });
   return out;

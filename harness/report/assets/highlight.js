@@ -1,8 +1,11 @@
-// Cuts HTML into coloured pieces: [class, text]. One pass, no backtracking: it has to stand any text at all.
+// Cuts HTML into coloured pieces. One pass, no backtracking: it has to stand any text at all.
+/** @import { Piece } from "./types.d.ts" */
+
 const RAW = new Set(["script", "style", "textarea", "title"]);
 const SCRIPT_PIECE = /\/\*[^]*?(?:\*\/|$)|\/\/[^\n]*|"[^"\n]*"?|'[^'\n]*'?|#[\w-]+|\d[\w.%]*|[A-Za-z_$@-][\w$-]*|\s+|[^]/gy;
 const KEYWORDS = new Set("const let var function return if else for while class new import export from await async null true false this typeof of in try catch throw switch case break continue".split(" "));
 
+/** @type {(text: string, css: boolean, out: Piece[]) => void} */
 const highlightCode = (text, css, out) => {
   SCRIPT_PIECE.lastIndex = 0;
   for (let match; (match = SCRIPT_PIECE.exec(text));) {
@@ -15,8 +18,9 @@ const highlightCode = (text, css, out) => {
   }
 };
 
+/** @type {(tag: string, out: Piece[]) => void} */
 const highlightTag = (tag, out) => {
-  const name = /^<\/?[^\s/>]*/.exec(tag)[0];
+  const name = /^<\/?[^\s/>]*/.exec(tag)?.[0] ?? "";
   out.push(["t", name]);
   const piece = /\s+|=|"[^"]*"?|'[^']*'?|\/?>|[^\s=>"'/]+|[^]/gy;
   piece.lastIndex = name.length;
@@ -30,6 +34,7 @@ const highlightTag = (tag, out) => {
   }
 };
 
+/** @type {(text: string, from: number) => number} */
 const tagEnd = (text, from) => {
   for (let quote = "", place = from; place < text.length; place++) {
     const sign = text[place];
@@ -40,7 +45,9 @@ const tagEnd = (text, from) => {
   return text.length;
 };
 
+/** @type {(text: string) => Piece[]} */
 const highlight = (text) => {
+  /** @type {Piece[]} */
   const out = [];
   for (let place = 0; place < text.length;) {
     const next = text.indexOf("<", place);
@@ -61,7 +68,7 @@ const highlight = (text) => {
       else highlightTag(tag, out);
       place = end;
       const name = /^<([A-Za-z]+)/.exec(tag)?.[1].toLowerCase();
-      if (RAW.has(name) && !tag.endsWith("/>")) {
+      if (name && RAW.has(name) && !tag.endsWith("/>")) {
         const close = new RegExp(`</${name}`, "gi");
         close.lastIndex = place;
         const stop = close.exec(text)?.index ?? text.length;
@@ -78,7 +85,9 @@ const highlight = (text) => {
 };
 
 // The pieces again, line by line.
-const highlightedLines = (text) => {
+/** @type {(text: string) => Piece[][]} */
+export const highlightedLines = (text) => {
+  /** @type {Piece[][]} */
   const lines = [[]];
   for (const [kind, piece] of highlight(text)) {
     piece.split("\n").forEach((part, index) => {

@@ -17,6 +17,7 @@ from harness.generate.openai.backend import ServedModel
 from harness.generate.settings import GenerationSettings
 from harness.model.profile_schema import Price, Served
 from harness.model.prompt import PromptRenderer
+from harness.runs.samples import SampleRecord, Timing
 from harness.types import Completion, Task
 
 TASKS = [Task(f"t{number}", f"A page about {word}") for number, word in enumerate(("bread", "rain", "chess", "salt"))]
@@ -171,7 +172,7 @@ def test_a_refusal_is_one_line_without_the_key(
     model(server, key_env="SOME_KEY").complete(TASKS)
     kept = "".join(file.read_text() for file in own_cache.rglob("*") if file.is_file())
     assert "verysecret" not in kept
-    assert "verysecret" not in json.dumps(model(server, key_env="SOME_KEY").manifest())
+    assert "verysecret" not in json.dumps(model(server, key_env="SOME_KEY").manifest().as_json())
     monkeypatch.delenv("SOME_KEY")
     with pytest.raises(UsageError, match="SOME_KEY is not set"):
         model(server, key_env="SOME_KEY").complete(TASKS, fresh=True)
@@ -230,8 +231,11 @@ def test_whole_prompts_go_to_completions(own_cache: Path, server: Server) -> Non
 
 def test_what_the_answers_cost_follows_from_prices_and_tokens(server: Server) -> None:
     priced = model(server, price=Price(prompt=2, completion=10, currency="EUR"))
-    rows = [{"model": "served", "timing": {"prompt_tokens": 1000, "completion_tokens": 500}}] * 2
-    assert priced.price(rows) == {"amount": 0.014, "currency": "EUR"}
+    timing = Timing(prompt_tokens=1000, completion_tokens=500)
+    rows = [SampleRecord(suite="s", task="t", model="served", sample=0, scores={}, timing=timing)] * 2
+    cost = priced.price(rows)
+    assert cost is not None
+    assert (cost.amount, cost.currency) == (0.014, "EUR")
     assert model(server).price(rows) is None
 
 
@@ -342,7 +346,7 @@ def test_fields_that_a_server_does_not_know_are_taken_out(own_cache: Path, serve
     drawn.complete(TASKS[:1])
     assert server.asked[0].keys() == {"model", "messages", "temperature"}
     assert drawn.identity() != model(server, samples=2).identity()
-    assert drawn.manifest()["server"]["omit"] == ["max_tokens", "seed"]
+    assert (drawn.manifest().server or {})["omit"] == ["max_tokens", "seed"]
     for wrong in ({"omit": ["messages"]}, {"omit": ["temperature"], "body": {"temperature": 1}}):
         with pytest.raises(ValueError, match="omit"):
             Served(url=server.url, model="m", **wrong)

@@ -19,11 +19,11 @@ from harness.generate.settings import GenerationSettings
 from harness.generate.stopping import StopRule
 from harness.generate.store import CompletionStore
 from harness.generate.transformers import proof, twin, twin_checks
-from harness.generate.transformers.context import context_length
 from harness.generate.transformers.continuous_batching import Decoder, Prompt
 from harness.generate.transformers.generator import Generator
 from harness.generate.transformers.proof import check_causal, prove
 from harness.generate.transformers.reference import ReferenceDecoder, makers_processors
+from harness.model.context import context_length
 from harness.model.load import LoadedModel, Precision
 from harness.model.prompt import PromptRenderer
 from harness.types import Task
@@ -122,7 +122,7 @@ def test_what_was_proved_costs_nothing_the_next_time(
     monkeypatch.setattr(proof, "prove", lambda *a, **k: pytest.fail("proved again"))
     assert generator(anew).complete(TASKS) == first
     assert anew._model is None
-    assert generator(anew).manifest()["decoder"] == {"kind": "slots"}
+    assert generator(anew).manifest().decoder == {"kind": "slots"}
 
 
 def test_the_same_config_with_other_weights_needs_no_new_twin(

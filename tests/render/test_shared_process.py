@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from harness.render import Renderer, RenderRequest, RenderSettings
-from harness.render.shared_tab import SharedTabRenderer
+from harness.render.shared_process import SharedProcess
 from harness.types import Rendering
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="pages share a process on Linux only")
@@ -49,9 +49,9 @@ PLAIN = "<!DOCTYPE html><title>x</title><p>Plain"
 def visits(browser_there: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, str, int]]]:
     """For each page that went into the shared process: its key, why it was given up, and the process it was in."""
     went: list[tuple[str, str, int]] = []
-    render = SharedTabRenderer.render
+    render = SharedProcess.render
 
-    async def recorded(self: SharedTabRenderer, request: RenderRequest) -> Rendering | None:
+    async def recorded(self: SharedProcess, request: RenderRequest) -> Rendering | None:
         result = await render(self, request)
         pages = []
         for process in psutil.Process(self.pid).children(recursive=True) if self.pid else []:
@@ -61,7 +61,7 @@ def visits(browser_there: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[lis
         went.append((request.key, self.why, pages[0] if pages else 0))
         return result
 
-    monkeypatch.setattr(SharedTabRenderer, "render", recorded)
+    monkeypatch.setattr(SharedProcess, "render", recorded)
     yield went
 
 
@@ -91,6 +91,13 @@ def test_a_page_comes_out_of_a_shared_process_as_out_of_its_own(visits: list[tup
         assert shared[key] == alone[key]
     assert shared["tells"].outcome == "blocked-resource"
     assert "en-US" in shared["tells"].visible_text and "said 1" in shared["tells"].console_errors
+
+
+def test_a_root_that_a_page_replaces_as_it_loads_is_measured_no_more(visits: list[tuple[str, str, int]]) -> None:
+    page = "<p>Text<script>onload = () => document.documentElement.replaceWith(document.createElement('html'))</script>"
+    done = render(RenderSettings(workers=1, axe=False), **{f"p{number}": page for number in range(6)})
+    assert {(key, why) for key, why, _ in visits} == {(key, "") for key in done}
+    assert {(rendering.outcome, rendering.visible_text) for rendering in done.values()} == {("blank", "")}
 
 
 def test_nothing_of_a_page_reaches_the_next_one(visits: list[tuple[str, str, int]]) -> None:
@@ -145,9 +152,43 @@ def test_a_lane_whose_browser_dies_goes_on_with_another(browser_there: None) -> 
         assert renderer.render([RenderRequest("a", PLAIN)])["a"].outcome == "ok"
         assert renderer._pool is not None
         (slot,) = renderer._pool._all
-        assert slot.shared_tab is not None and slot.shared_tab._connection is not None
-        first = slot.shared_tab.pid
-        slot.shared_tab._connection.kill()
+        assert slot.shared is not None and slot.shared._connection is not None
+        first = slot.shared.pid
+        slot.shared._connection.kill()
         assert renderer.render([RenderRequest("b", PLAIN)])["b"].outcome == "ok"
         assert renderer.render([RenderRequest("c", PLAIN)])["c"].outcome == "ok"
-        assert slot.shared_tab.pid != first
+        assert slot.shared.pid != first
+
+
+def test_both_browsers_start_with_the_arguments_of_playwright_and_the_safeguards(browser_there: None) -> None:
+    """Playwright's own change with its versions: what one kind of page gets, the other gets too."""
+    with Renderer(RenderSettings(workers=1, axe=False)) as renderer:
+        done = renderer.render([RenderRequest("shared", PLAIN), RenderRequest("alone", "<p>x<script>throw 1</script>")])
+        assert {key: rendering.outcome for key, rendering in done.items()} == {"shared": "ok", "alone": "script-error"}
+        assert renderer._pool is not None
+        (slot,) = renderer._pool._all
+        (browser,) = renderer._pool._browsers()
+        alone, shared = (
+            {argument for argument in process.cmdline() if argument.startswith("--")}
+            for process in (browser, psutil.Process(slot.shared.pid if slot.shared else None))
+        )
+
+    def features(arguments: set[str]) -> set[str]:
+        (listed,) = (each for each in arguments if each.startswith("--disable-features="))
+        return set(listed.removeprefix("--disable-features=").split(","))
+
+    assert features(shared) - features(alone) == {
+        "IsolateOrigins",
+        "site-per-process",
+        "SpareRendererForSitePerProcess",
+    }
+    assert features(alone) <= features(shared)
+    differ = {each.partition("=")[0] for each in alone ^ shared}
+    assert differ == {
+        "--disable-features",
+        "--disable-site-isolation-trials",
+        "--renderer-process-limit",
+        "--lang",
+        "--user-data-dir",
+    }
+    assert "--host-resolver-rules=MAP * ~NOTFOUND" in shared

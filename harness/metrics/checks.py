@@ -6,13 +6,14 @@ Running them is the renderer's work (`harness.render.checks`); docs/checks.md ex
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Final, Literal, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from harness.errors import did_you_mean
+from harness.storage.yaml import YamlModel
 
 LOCATORS: Final = ("role", "label", "placeholder", "text", "test_id", "css")
 KINDS: Final = ("see", "not_see", "count", "attribute", "style", "value", "aria", "steps")
@@ -68,14 +69,14 @@ def _compile(source: str, flags: re.RegexFlag = re.NOFLAG) -> re.Pattern[str]:
         raise ValueError(f"the regular expression {source!r} is wrong: {error}") from None
 
 
-class _Words(BaseModel):
+class _Words(YamlModel):
     """A mapping whose keys are all known; an unknown one is named with the nearest that is."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     @model_validator(mode="before")
     @classmethod
-    def _known_keys(cls, values: Any) -> Any:
+    def _known_keys(cls, values: object) -> object:
         if isinstance(values, Mapping):
             known = {field.alias or name for name, field in cls.model_fields.items()}
             for key in values:
@@ -243,17 +244,17 @@ class Check(_Words):
 
     why: Annotated[str, Field(min_length=1)]
     level: Literal["must", "should"]
-    see: Any = None
-    not_see: Any = None
-    count: Any = None
-    attribute: Any = None
-    style: Any = None
-    value: Any = None
-    aria: Any = None
-    steps: Any = None
+    see: JsonValue = None
+    not_see: JsonValue = None
+    count: JsonValue = None
+    attribute: JsonValue = None
+    style: JsonValue = None
+    value: JsonValue = None
+    aria: JsonValue = None
+    steps: JsonValue = None
 
 
-def parse_check(mapping: Mapping[str, Any]) -> dict[str, Any]:
+def parse_check(mapping: object) -> dict[str, JsonValue]:
     """Return the check as a plain mapping of validated words, in the shape in which it was written.
 
     Raises:
@@ -272,34 +273,36 @@ def parse_check(mapping: Mapping[str, Any]) -> dict[str, Any]:
     return {"why": check.why, "level": check.level, kind: parsed}
 
 
-def _steps(steps: Any) -> list[dict[str, Any]]:
-    if not isinstance(steps, Sequence) or isinstance(steps, str) or not steps:
+def _steps(steps: JsonValue) -> list[JsonValue]:
+    if not isinstance(steps, list) or not steps:
         raise ValueError("steps is a list of actions and of what is then to be seen")
     known = (*ACTIONS, *EXPECTATIONS)
-    parsed: list[dict[str, Any]] = []
+    kinds: list[str] = []
+    parsed: list[JsonValue] = []
     for number, step in enumerate(steps, 1):
-        if not isinstance(step, Mapping) or len(step) != 1:
+        if not isinstance(step, dict) or len(step) != 1:
             raise ValueError(f"step {number} is not one of {', '.join(known)} with its words: {step!r}")
         ((kind, words),) = step.items()
         if kind not in known:
             raise ValueError(f"step {number}: unknown '{kind}': {did_you_mean(str(kind), known)}")
         parsed.append({kind: _kind(kind, words, f"step {number}, {kind}")})
-    kinds = [next(iter(step)) for step in parsed]
+        kinds.append(kind)
     if kinds[-1] in ACTIONS:
         raise ValueError(f"steps ends with what is then to be seen, not with {kinds[-1]}")
     return parsed
 
 
-def _kind(kind: str, words: Any, place: str) -> Any:
+def _kind(kind: str, words: JsonValue, place: str) -> JsonValue:
     if kind == "aria":
         return _aria(words)
     if not isinstance(words, Mapping):
         raise ValueError(f"{place}: expected a locator such as {{role: button, name: Send}}, not {words!r}")
     model = _validate(_MODELS[kind], words, place)
-    return model.model_dump(by_alias=True, exclude_none=True)
+    parsed: dict[str, JsonValue] = model.model_dump(by_alias=True, exclude_none=True)
+    return parsed
 
 
-def _aria(template: Any) -> str:
+def _aria(template: JsonValue) -> str:
     """Check the outline of an ARIA snapshot template; the browser reads the rest."""
     if not isinstance(template, str) or not template.strip():
         raise ValueError("aria is a template such as '- heading \"Menu\" [level=1]'")
@@ -316,7 +319,7 @@ def _aria(template: Any) -> str:
     return template
 
 
-def _aria_nodes(nodes: Any) -> None:
+def _aria_nodes(nodes: object) -> None:
     for node in nodes if isinstance(nodes, list) else [nodes]:
         if isinstance(node, list):
             raise ValueError("aria: a list directly inside a list")
@@ -334,7 +337,7 @@ def _aria_nodes(nodes: Any) -> None:
                 _aria_nodes(inside)
 
 
-def _validate(model: type[_Model], words: Mapping[str, Any], place: str) -> _Model:
+def _validate(model: type[_Model], words: Mapping[str, JsonValue], place: str) -> _Model:
     try:
         return model.model_validate(dict(words))
     except ValidationError as error:

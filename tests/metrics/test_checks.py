@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.suite.checks import as_pattern, parse_check
+from harness.metrics.checks import as_pattern, parse_check
 
 ROOT = Path(__file__).parents[2]
 

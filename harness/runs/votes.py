@@ -1,0 +1,53 @@
+"""What people say of a run: votes.jsonl, and what the votes say together, agreement.json."""
+
+from __future__ import annotations
+
+from harness.runs.pairs import PairName
+from harness.runs.record import VERSION, Count, Interval, Number, Record
+from harness.runs.samples import TaskKey
+
+
+class Vote(Record):
+    """One vote of a person: which models stood left and right, and which was chosen (or `tie`, or `both-bad`)."""
+
+    version: int = VERSION
+    time: str = ""
+    voter: str = ""
+    suite: str
+    task: str
+    prompt_sha: str = ""
+    left: str
+    right: str
+    chosen: str
+
+    @property
+    def of_task(self) -> TaskKey:
+        """Suite and task."""
+        return TaskKey(self.suite, self.task)
+
+
+class MetricAgreement(Interval):
+    """How often a metric is higher for the chosen page, of `n` votes on which it differs; on `silent` it does not."""
+
+    n: Count = 0
+    silent: Count = 0
+    agreement: Number | None = None
+
+
+class PairVotes(Interval):
+    """The votes on one pair: the share of decided ones for the second model, None without any."""
+
+    votes: Count = 0
+    decided: Count = 0
+    ties: Count = 0
+    both_bad: Count = 0
+    voters: Count = 0
+    win_rate: Number | None = None
+    metrics: dict[str, MetricAgreement] = {}
+
+
+class Agreement(Record):
+    """agreement.json."""
+
+    version: int = VERSION
+    pairs: dict[PairName, PairVotes] = {}
