@@ -53,7 +53,7 @@ from harness.model.weights import LocalWeights  # noqa: E402
 PARTS = ("exact", "ours", "steps", "profile", "plain", "batch", "capped")
 PROMPTS = 136
 FULL_BATCHES = (1, 8, 16, 24, 32, 64, 128)
-CAP, BEST_BATCH = "l4", 50
+CAPPED, BEST_BATCH = CARDS["l4"], 50
 """A card, and in how many rows `generate` is fastest in its memory, on short answers."""
 
 
@@ -323,7 +323,7 @@ class Bench:
 
     def capped(self) -> dict[str, Any]:
         """Both within a smaller card's memory; what runs out of it fails."""
-        card, whole = CARDS[CAP], torch.cuda.get_device_properties(0).total_memory
+        card, whole = CAPPED, torch.cuda.get_device_properties(0).total_memory
         self._make_room()
         torch.cuda.set_per_process_memory_fraction(card.memory / whole)
         try:

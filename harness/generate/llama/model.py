@@ -150,7 +150,7 @@ class FusedLlama:
     def _largest(self, plain: Any) -> int:
         """Return how many weights the largest matrix has."""
         groups = [_members(plain.model.layers[0], members) for members in GROUPS.values()]
-        return max(sum(module.out_features for module in group) * group[0].in_features for group in groups)
+        return max(int(sum(module.out_features for module in group) * group[0].in_features) for group in groups)
 
     def _product(self, block: Any, names: tuple[str, ...]) -> Product | PackedProduct:
         layers = [_base(module) for module in _members(block, names)]
