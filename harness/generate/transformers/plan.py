@@ -41,6 +41,9 @@ FEWEST_ROWS = 8
 PACKED_ROWS = 32
 """Up to so many rows a step from 4 bits is the faster one on an H100, where both were measured; elsewhere unpacked
 weights decode where they fit."""
+SATURATED_ROWS = 48
+"""From so many rows on, a step on unpacked weights writes more tokens a second than one from 4 bits in any number of
+rows, measured on the same card."""
 _SCALES = 4 / BLOCK
 """Bytes for each weight in 4 bit: its block's scale as float32."""
 
@@ -84,7 +87,7 @@ def token_bytes(shape: Shape) -> int:
 def plan_decoding(
     shape: Shape, quantization: Quantization, card: Card, batch_size: int, max_new_tokens: int
 ) -> DecodingPlan:
-    """Return how a model is decoded on a card: in as many rows as asked for if any way has room, else in the most.
+    """Return how a model is decoded on a card: in as many rows as there is room for, unless fewer are the faster.
 
     The weights stay as they are loaded, for adapters to be put on; unpacked ones come on top, and beside packed ones
     their scales in float32 and room for one unpacked matrix.
@@ -102,8 +105,9 @@ def plan_decoding(
         beside["fused"] = 2 * linear
     if quantization == "nf4" and card.modern and not any(size % BLOCK for size, _ in linear_sizes(shape).values()):
         beside["fused-nf4"] = int(_SCALES * linear) + 2 * _largest_matrix(shape)
-    most = max((rows(more) for more in beside.values()), default=0)
-    fused = [kind for kind in beside if rows(beside[kind]) == most > 0]
+    fits = {kind: rows(more) for kind, more in beside.items() if rows(more) > 0}
+    most = max(fits.values(), default=0)
+    fused = [kind for kind, count in fits.items() if count == most or (kind == "fused" and count >= SATURATED_ROWS)]
     if card.bandwidth >= H100_BANDWIDTH and most <= PACKED_ROWS:
         fused.sort(key=FUSED.index)
     more = beside[fused[0]] if fused else 0

@@ -85,6 +85,12 @@ def test_where_both_fit_the_measured_one_decodes_and_the_other_stands_behind_it(
     assert plan_on("a100", 8).fused == ("fused", "fused-nf4")
 
 
+def test_more_rows_than_unpacked_weights_leave_are_not_worth_packed_ones_for_ever() -> None:
+    both = plan_on("h100", 128)
+    assert (both.fused, both.rows) == (("fused", "fused-nf4"), 90)
+    assert plan_on("a100", 128).fused == ("fused-nf4",)
+
+
 def test_what_cannot_be_packed_is_not() -> None:
     assert plan_on("t4").fused == ()
     assert plan_on("t4").rows >= 8
