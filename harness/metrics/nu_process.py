@@ -23,7 +23,7 @@ _LONGEST_SECONDS = 600.0
 """Whoever asks ends the process long before."""
 _STARTED = "Checker service started"
 _PATH = "/?out=json&level=error"
-_HEADERS = {"Content-Type": "text/html; charset=utf-8", "User-Agent": "html-harness"}
+_HEADERS = {"Content-Type": "text/html; charset=utf-8", "User-Agent": "html-harness", "Connection": "close"}
 
 # Nu's parser and RELAX NG validator recurse with the nesting of a page. The first compiler alone starts in half the
 # time and checks small pages as fast.
@@ -66,15 +66,9 @@ class Server:
         self._port = 0
         self._told = threading.Event()
         self._why = ""
-        self._idle: list[http.client.HTTPConnection] = []
         self._ending = threading.Lock()
         self._ended = False
         self.dead = False
-        self.sacrificed = False
-        """Whether it was ended because a page overran: then the others at work in it are not to blame."""
-        self.private = False
-        """Whether it is there for one page alone."""
-        self.flights: set[int] = set()
         threading.Thread(target=self._listen, name="nu", daemon=True).start()
 
     @property
@@ -101,21 +95,25 @@ class Server:
             OSError, http.client.HTTPException, ValueError: the JVM ended, or answered with something else.
         """
         try:
-            connection = self._idle.pop()
-        except IndexError:
-            connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=_LONGEST_SECONDS)
-        try:
-            connection.request("POST", _PATH, document, _HEADERS)
-            answer = connection.getresponse()
-            text = answer.read()
-        except BaseException:
-            connection.close()
-            raise
-        self._idle.append(connection)
-        if answer.status != 200:
-            raise ValueError(f"Nu answered {answer.status}")
+            status, text = self._post(document)
+        except ConnectionError:
+            if self.dead:
+                raise
+            # Where Nu stops reading early (too many messages), its end of the connection may close before ours has
+            # read the answer: only a JVM that takes no new connection has ended.
+            status, text = self._post(document)
+        if status != 200:
+            raise ValueError(f"Nu answered {status}")
         messages: list[dict[str, Any]] = json.loads(text)["messages"]
         return messages
+
+    def _post(self, document: bytes) -> tuple[int, bytes]:
+        """One connection for one page: Jetty closes those that it keeps when it likes, without a word."""
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=_LONGEST_SECONDS)
+        with contextlib.closing(connection):
+            connection.request("POST", _PATH, document, _HEADERS)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
 
     def computed(self) -> float:
         """Processor seconds of the JVM so far."""
@@ -141,8 +139,6 @@ class Server:
             if self._process.stdin is not None:
                 with contextlib.suppress(OSError):
                     self._process.stdin.close()
-            for connection in self._idle:
-                connection.close()
 
     def _listen(self) -> None:
         """Read what the JVM says, until it ends: nobody else does, and a full pipe would stop it."""
