@@ -23,7 +23,7 @@ _LONGEST_SECONDS = 600.0
 """Whoever asks ends the process long before."""
 _STARTED = "Checker service started"
 _PATH = "/?out=json&level=error"
-_HEADERS = {"Content-Type": "text/html; charset=utf-8", "User-Agent": "html-harness", "Connection": "close"}
+_HEADERS = {"Content-Type": "text/html; charset=utf-8", "User-Agent": "html-harness"}
 
 # Nu's parser and RELAX NG validator recurse with the nesting of a page. The first compiler alone starts in half the
 # time and checks small pages as fast.
@@ -66,6 +66,7 @@ class Server:
         self._port = 0
         self._told = threading.Event()
         self._why = ""
+        self._kept: http.client.HTTPConnection | None = None
         self._ending = threading.Lock()
         self._ended = False
         self.dead = False
@@ -89,31 +90,40 @@ class Server:
             raise CannotServe(self._why or "it ended")
 
     def ask(self, document: bytes) -> list[dict[str, Any]]:
-        """Return Nu's messages about a document.
+        """Return Nu's messages about a document; for one thread at a time.
 
         Raises:
             OSError, http.client.HTTPException, ValueError: the JVM ended, or answered with something else.
         """
-        try:
-            status, text = self._post(document)
-        except ConnectionError:
-            if self.dead:
-                raise
-            # Where Nu stops reading early (too many messages), its end of the connection may close before ours has
-            # read the answer: only a JVM that takes no new connection has ended.
-            status, text = self._post(document)
+        status, text = self._post(document)
         if status != 200:
             raise ValueError(f"Nu answered {status}")
         messages: list[dict[str, Any]] = json.loads(text)["messages"]
         return messages
 
     def _post(self, document: bytes) -> tuple[int, bytes]:
-        """One connection for one page: Jetty closes those that it keeps when it likes, without a word."""
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=_LONGEST_SECONDS)
-        with contextlib.closing(connection):
-            connection.request("POST", _PATH, document, _HEADERS)
-            answer = connection.getresponse()
-            return answer.status, answer.read()
+        """Send a document over the connection that was kept, else over a new one.
+
+        Jetty closes what was kept when it likes, and where Nu stops reading early (too many messages): only a JVM that
+        takes no new connection has ended.
+        """
+        for last in (False, False, True):
+            connection, self._kept = self._kept or self._connection(), None
+            try:
+                connection.request("POST", _PATH, document, _HEADERS)
+                answer = connection.getresponse()
+                text = answer.read()
+            except BaseException as error:
+                connection.close()
+                if last or self.dead or not isinstance(error, ConnectionError):
+                    raise
+            else:
+                self._kept = connection
+                return answer.status, text
+        raise AssertionError("the last attempt returns or raises")
+
+    def _connection(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self._port, timeout=_LONGEST_SECONDS)
 
     def computed(self) -> float:
         """Processor seconds of the JVM so far."""
@@ -139,6 +149,9 @@ class Server:
             if self._process.stdin is not None:
                 with contextlib.suppress(OSError):
                     self._process.stdin.close()
+            kept = self._kept
+            if kept is not None:
+                kept.close()
 
     def _listen(self) -> None:
         """Read what the JVM says, until it ends: nobody else does, and a full pipe would stop it."""

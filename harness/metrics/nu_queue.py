@@ -72,7 +72,7 @@ class Queue:
             able = [call for call in able if not call.slow]
         if not able:
             return None
-        call = min(able, key=lambda call: (call.spent, call.at_work))
+        call = min(able, key=lambda call: (call.spent, call.at_work, len(call.waiting[0].document)))
         call.at_work += 1
         return call.waiting.popleft()
 

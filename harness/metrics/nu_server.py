@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.metrics.nu_process import CannotServe, Server
-from harness.metrics.nu_queue import Call, Page, Queue, Told
+from harness.metrics.nu_queue import Page, Queue, Told
 from harness.types import OVERRAN
 
 PROCESSES = 2
@@ -146,7 +146,6 @@ class Checkers:
             told = self._ask(server, flight)
             with self._changed:
                 self._land(server, flight, told)
-                self._changed.notify_all()
 
     def _take_off(self, server: Server) -> _Flight | None:
         """Wait for a page that `server` may work on; None when it has ended."""
@@ -190,6 +189,8 @@ class Checkers:
             self._queue.back(page)
         if server.dead and self._queue.calls:
             self._tend()
+        if not call.left or flight.slow or told is None or server.dead or len(self._queue.calls) > 1:
+            self._changed.notify_all()  # else nobody can do more than this thread, which goes on
 
     def _watch(self) -> None:
         """Hold pages to their deadline, and end JVMs that nobody uses."""
