@@ -64,7 +64,7 @@ def test_one_page_of_60_000_attributes_among_forty_costs_itself_alone(nu_choice:
     assert reports[17].silent.startswith(nu.OVERRAN)
 
 
-def test_a_page_that_overruns_is_named_and_the_others_are_sent_again(
+def test_a_page_that_overruns_is_named_and_costs_no_other_its_report(
     checkers: nu_server.Checkers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nu_server, "PAGE_SECONDS", 1.0)
