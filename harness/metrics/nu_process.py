@@ -66,15 +66,10 @@ class Server:
         self._port = 0
         self._told = threading.Event()
         self._why = ""
-        self._idle: list[http.client.HTTPConnection] = []
+        self._kept: http.client.HTTPConnection | None = None
         self._ending = threading.Lock()
         self._ended = False
         self.dead = False
-        self.sacrificed = False
-        """Whether it was ended because a page overran: then the others at work in it are not to blame."""
-        self.private = False
-        """Whether it is there for one page alone."""
-        self.flights: set[int] = set()
         threading.Thread(target=self._listen, name="nu", daemon=True).start()
 
     @property
@@ -95,27 +90,40 @@ class Server:
             raise CannotServe(self._why or "it ended")
 
     def ask(self, document: bytes) -> list[dict[str, Any]]:
-        """Return Nu's messages about a document.
+        """Return Nu's messages about a document; for one thread at a time.
 
         Raises:
             OSError, http.client.HTTPException, ValueError: the JVM ended, or answered with something else.
         """
-        try:
-            connection = self._idle.pop()
-        except IndexError:
-            connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=_LONGEST_SECONDS)
-        try:
-            connection.request("POST", _PATH, document, _HEADERS)
-            answer = connection.getresponse()
-            text = answer.read()
-        except BaseException:
-            connection.close()
-            raise
-        self._idle.append(connection)
-        if answer.status != 200:
-            raise ValueError(f"Nu answered {answer.status}")
+        status, text = self._post(document)
+        if status != 200:
+            raise ValueError(f"Nu answered {status}")
         messages: list[dict[str, Any]] = json.loads(text)["messages"]
         return messages
+
+    def _post(self, document: bytes) -> tuple[int, bytes]:
+        """Send a document over the connection that was kept, else over a new one.
+
+        Jetty closes what was kept when it likes, and where Nu stops reading early (too many messages): only a JVM that
+        takes no new connection has ended.
+        """
+        for last in (False, False, True):
+            connection, self._kept = self._kept or self._connection(), None
+            try:
+                connection.request("POST", _PATH, document, _HEADERS)
+                answer = connection.getresponse()
+                text = answer.read()
+            except BaseException as error:
+                connection.close()
+                if last or self.dead or not isinstance(error, ConnectionError):
+                    raise
+            else:
+                self._kept = connection
+                return answer.status, text
+        raise AssertionError("the last attempt returns or raises")
+
+    def _connection(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self._port, timeout=_LONGEST_SECONDS)
 
     def computed(self) -> float:
         """Processor seconds of the JVM so far."""
@@ -141,8 +149,9 @@ class Server:
             if self._process.stdin is not None:
                 with contextlib.suppress(OSError):
                     self._process.stdin.close()
-            for connection in self._idle:
-                connection.close()
+            kept = self._kept
+            if kept is not None:
+                kept.close()
 
     def _listen(self) -> None:
         """Read what the JVM says, until it ends: nobody else does, and a full pipe would stop it."""

@@ -86,6 +86,14 @@ def call(name: str, arguments: tuple[str | bool, ...], seconds: float) -> Any:
     worker = _pool.take()
     try:
         done, value = worker.ask(name, arguments, seconds)
+    except NotMeasured:
+        fresh: _Worker | None = None
+        try:
+            if worker.started:  # whose page ended it waits for a new process, not whoever comes next
+                fresh = _new_worker()
+        finally:
+            _pool.put(fresh)
+        raise
     except BaseException:
         worker.kill()
         _pool.put(None)
@@ -96,6 +104,15 @@ def call(name: str, arguments: tuple[str | bool, ...], seconds: float) -> Any:
     if not done:
         raise NotMeasured(f"parsing failed: {value}")
     return value
+
+
+def _new_worker() -> _Worker | None:
+    """A process that has loaded the parsers, None where it does not start."""
+    with contextlib.suppress(NotMeasured, OSError):
+        worker = _Worker()
+        worker.start()
+        return worker
+    return None
 
 
 class _Worker:
@@ -111,23 +128,32 @@ class _Worker:
             stderr=subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": path},
         )
-        self._started = False
+        self.started = False
+        """Whether it has loaded the parsers."""
         self._overran = False
 
+    def start(self) -> None:
+        """Wait until the parsers are loaded, which is no page's time."""
+        if self.started:
+            return
+        assert self._process.stdout is not None
+        try:
+            with self._killed_after(_START_SECONDS):
+                self.started = pickle.load(self._process.stdout)
+        except (EOFError, OSError, pickle.UnpicklingError) as error:
+            self.kill()
+            raise NotMeasured("the parser's process did not start") from error
+
     def ask(self, name: str, arguments: tuple[str | bool, ...], seconds: float) -> tuple[bool, Any]:
+        self.start()
         assert self._process.stdin is not None and self._process.stdout is not None
         try:
-            if not self._started:  # loading the parsers is no page's time
-                with self._killed_after(_START_SECONDS):
-                    self._started = pickle.load(self._process.stdout)
             with self._killed_after(seconds * PATIENCE):
                 pickle.dump((name, arguments, seconds), self._process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
                 self._process.stdin.flush()
                 answer: tuple[bool, Any] = pickle.load(self._process.stdout)
         except (EOFError, OSError, pickle.UnpicklingError) as error:
             self.kill()
-            if not self._started:
-                raise NotMeasured("the parser's process did not start") from error
             if self._overran or self._process.returncode == _COMPUTED_TOO_LONG:
                 raise NotMeasured(f"{OVERRAN}parsing took longer than {seconds:g} s") from error
             raise NotMeasured("the parser's process died") from error

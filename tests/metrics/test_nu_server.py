@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -36,7 +37,9 @@ def checkers(nu_choice: nu.NuChoice) -> Iterator[nu_server.Checkers]:
 
 def ready(checkers: nu_server.Checkers) -> nu_process.Server:
     """One that answers now."""
-    server = checkers._server(private=False)
+    checkers.warm()
+    server = checkers._servers[0]
+    server.wait()
     assert server._java is not None
     return server
 
@@ -61,7 +64,7 @@ def test_one_page_of_60_000_attributes_among_forty_costs_itself_alone(nu_choice:
     assert reports[17].silent.startswith(nu.OVERRAN)
 
 
-def test_a_page_that_overruns_is_named_and_the_others_are_sent_again(
+def test_a_page_that_overruns_is_named_and_costs_no_other_its_report(
     checkers: nu_server.Checkers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nu_server, "PAGE_SECONDS", 1.0)
@@ -74,18 +77,47 @@ def test_a_page_that_overruns_is_named_and_the_others_are_sent_again(
 
 
 def test_others_do_not_wait_for_a_slow_page(checkers: nu_server.Checkers, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three slow ones, more than there are processes, and one that comes when they are all at work."""
+    """Three slow ones, more than there are processes for one caller, and one that comes when these are at work."""
     monkeypatch.setattr(nu_server, "PAGE_SECONDS", 30.0)
     slow = threading.Thread(target=checkers.check, args=([ENDLESS.encode()] * 3,))
     slow.start()
     deadline = time.monotonic() + 60
-    while len([flight for flight in checkers._flights.values() if flight.slow]) < 3:
+    while len([flight for flight in list(checkers._flights.values()) if flight.slow]) < nu_server.PROCESSES:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert checkers.check([GOOD.encode()]) == [[]]
     assert slow.is_alive()
+    assert len(checkers._servers) <= nu_server.MOST_PROCESSES
     monkeypatch.setattr(nu_server, "PAGE_SECONDS", 0.2)
     slow.join()
+
+
+def test_a_connection_that_is_closed_costs_no_jvm_and_no_page(checkers: nu_server.Checkers) -> None:
+    """The servlet closes it unasked where a report has too many messages, or after a while."""
+    before = ready(checkers)
+    too_many = GOOD.replace("<p>", "<p" + " a=1" * 30_000 + ">")
+    assert len(checkers.check([too_many.encode()])[0]) > nu_process.MOST_MESSAGES
+    assert checkers.check([GOOD.encode()]) == [[]]
+    kept = before._kept
+    assert kept is not None
+    kept.sock.shutdown(socket.SHUT_RDWR)
+    assert checkers.check([GOOD.encode()]) == [[]]
+    assert ready(checkers) is before
+
+
+def test_who_gives_up_leaves_nothing_behind(checkers: nu_server.Checkers, monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting = checkers._changed.wait
+
+    def interrupted(timeout: float | None = None) -> bool:
+        if threading.current_thread() is threading.main_thread():
+            raise KeyboardInterrupt
+        return waiting(timeout)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(checkers._changed, "wait", interrupted)
+        checkers.check([GOOD.encode()] * 500)
+    assert len(checkers._queue) == 0
+    assert checkers.check([GOOD.encode()]) == [[]]
 
 
 def test_a_jvm_that_ends_by_itself_is_replaced(checkers: nu_server.Checkers) -> None:
@@ -155,12 +187,37 @@ def test_no_jvm_outlives_the_harness(nu_choice: nu.NuChoice, tmp_path: Path, how
     assert gone(pids)
 
 
+def started(choice: nu.NuChoice) -> tuple[nu_server.Checkers, float, float]:
+    """Checkers whose first JVM has started, the processor seconds of that, and how much longer it took than they."""
+    own = nu_server.Checkers(choice.java, choice.jar)
+    began = time.monotonic()
+    server = ready(own)
+    return own, server.computed(), max(1.0, (time.monotonic() - began) / server.computed())
+
+
+def longest_wait(deadline: float, start: float, stretch: float) -> float:
+    """Seconds that a page may wait for others: their deadline and a start, with `MOST_PROCESSES` at work beside it.
+
+    Both are processor seconds, `stretch` what a second of them took at the test's begin; half as much again for a
+    machine that is busier later.
+    """
+    return (
+        1.5
+        * stretch
+        * nu_server.MOST_PROCESSES
+        * (deadline + start)
+        / min(nu_server.MOST_PROCESSES, os.cpu_count() or 1)
+    )
+
+
 @pytest.mark.slow
-def test_thirty_slow_pages_cost_their_deadlines_and_no_other_page_anything(nu_choice: nu.NuChoice) -> None:
+def test_thirty_slow_pages_cost_their_deadlines_and_no_other_page_anything(
+    nu_choice: nu.NuChoice, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pages = {name: make() for name, make in HOSTILE.items()}
     assert len(pages) >= 30
-    checkers = nu_server.checkers(nu_choice.java, nu_choice.jar)
-    assert checkers.check([GOOD.encode()]) == [[]]
+    checkers, start, stretch = started(nu_choice)
+    monkeypatch.setattr(nu_server, "checkers", lambda java, jar: checkers)
     over = threading.Event()
     own: dict[int, tuple[float, float]] = {}
     """The longest that each attempt at a page was seen at work: processor seconds of its JVM, seconds."""
@@ -169,9 +226,12 @@ def test_thirty_slow_pages_cost_their_deadlines_and_no_other_page_anything(nu_ch
     def observe() -> None:
         while not over.wait(0.02):
             now = time.monotonic()
-            with checkers._lock:
-                for number, flight in checkers._flights.items():
-                    own[number] = flight.server.computed() - flight.computed, now - flight.started
+            with checkers._changed:
+                for server, flight in checkers._flights.items():
+                    own[id(flight)] = server.computed() - flight.computed, now - flight.started
+                    flights.append(flight)
+
+    flights: list[object] = []  # kept, so that no two have one id
 
     def stand_by() -> None:
         while not over.wait(0.1):
@@ -181,19 +241,46 @@ def test_thirty_slow_pages_cost_their_deadlines_and_no_other_page_anything(nu_ch
 
     with ThreadPoolExecutor(2) as beside:
         others = [beside.submit(observe), beside.submit(stand_by)]
+        began = time.monotonic()
         try:
             reports = nu.check_pages(list(pages.values()))
         finally:
             over.set()
+        took = time.monotonic() - began
         for other in others:
             other.result()
-    silent = [report.silent for report in reports if report is not None and report.silent]
-    assert all(why.startswith(nu.OVERRAN) for why in silent)
+    checkers.close()
+    silent = {name: report.silent for name, report in zip(pages, reports, strict=True) if report and report.silent}
+    assert None not in reports
+    assert all(why.startswith(nu.OVERRAN) for why in silent.values()), silent
     longest = [max(column) for column in zip(*own.values(), strict=True)]
-    print(len(silent), "silent; longest", longest, "of", len(own), "attempts; a good page:", len(waits), max(waits))
+    print(f"{len(silent)} silent in {took:.1f} s; longest {longest}; {len(waits)} good pages: {max(waits):.2f} s of")
+    print(
+        f"{longest_wait(nu_server.PAGE_SECONDS, start, stretch):.1f} s; a start {start:.1f} s, stretched {stretch:.1f}"
+    )
     # A JVM may compute on two cores between two looks at it.
     assert longest[0] < nu_server.PAGE_SECONDS + 1
     assert longest[1] < nu_server.PATIENCE * nu_server.PAGE_SECONDS + 1
-    # Pages beside do not wait for the slow ones, but those whose JVM has to end wait for another one, some repeatedly.
     assert len(waits) >= 10
     assert sorted(waits)[len(waits) // 2] < 1
+    assert max(waits) < longest_wait(nu_server.PAGE_SECONDS, start, stretch)
+
+
+@pytest.mark.slow
+def test_slow_pages_of_more_callers_than_processes_cost_another_a_deadline_and_a_start(
+    nu_choice: nu.NuChoice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nu_server, "PAGE_SECONDS", 2.0)
+    checkers, start, stretch = started(nu_choice)
+    waits = []
+    with ThreadPoolExecutor(4) as callers:
+        slow = [callers.submit(checkers.check, [ENDLESS.encode()] * 2) for _ in range(4)]
+        while not all(future.done() for future in slow):
+            time.sleep(0.1)
+            began = time.monotonic()
+            assert checkers.check([GOOD.encode()]) == [[]]
+            waits.append(time.monotonic() - began)
+    checkers.close()
+    print(f"{len(waits)} good pages: {max(waits):.2f} s of {longest_wait(2, start, stretch):.1f} s")
+    assert all(isinstance(told, str) for future in slow for told in future.result())
+    assert max(waits) < longest_wait(2.0, start, stretch)
