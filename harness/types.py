@@ -12,6 +12,8 @@ from typing import Literal
 
 from pydantic import JsonValue
 
+from harness.checks.words import Check
+
 Scope = Literal["document", "fragment"]
 FinishReason = Literal["stop", "eos", "length", "loop", "error"]
 Quantization = Literal["none", "nf4"]
@@ -61,8 +63,7 @@ class Task:
     difficulty: str = ""
     scope: Scope = "document"
     ignore: frozenset[str] = frozenset()
-    checks: tuple[Mapping[str, JsonValue], ...] = ()
-    """Validated task checks in the words of Playwright (see `harness.metrics.checks`)."""
+    checks: tuple[Check, ...] = ()
 
     @property
     def prompt_sha(self) -> str:

@@ -69,7 +69,7 @@ class RenderCache:
         """Return the SHA-256, in hex, over all that decides the rendering; the request's own key does not."""
         digest = hashlib.sha256(self._basis.encode())
         digest.update(request.html.encode("utf-8", "surrogatepass") + b"\0")
-        digest.update(json.dumps(request.checks, sort_keys=True, default=str).encode())
+        digest.update(repr(request.checks).encode("utf-8", "surrogatepass"))
         return digest.hexdigest()
 
     def load(self, request: RenderRequest) -> Rendering | None:
