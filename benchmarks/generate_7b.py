@@ -216,11 +216,10 @@ class Bench:
     def _fused(self, adapter: bool) -> FusedLlama:
         folder = self.adapter if adapter else None
         with self.loaded.adapter(folder, "random" if adapter else None) as model:
-            if self.loaded.fused is None:
+            if not isinstance(self.loaded.fused, FusedLlama):
                 self.loaded.fused = FusedLlama(model, triton_ops)
             self.loaded.fused.adapt(model)
-        fused: FusedLlama = self.loaded.fused
-        return fused
+        return self.loaded.fused
 
     @torch.inference_mode()
     def steps(self) -> dict[str, Any]:

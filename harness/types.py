@@ -22,6 +22,7 @@ GpuName = Literal["t4", "l4", "a10", "a100", "h100"]
 Scale = Literal["binary", "share", "percent"]
 """Of a metric: yes or no, a share from 0 to 1, or from 0 to 100."""
 PageKind = Literal["raw", "fenced", "wrapped", "other", "none"]
+BlockKind = Literal["text", "control", "graphic", "box"]
 Outcome = Literal[
     "unscored",
     "crash",
@@ -172,7 +173,7 @@ class Block:
     Place and size are CSS px from the page's top left corner, which are the desktop screenshot's pixels.
     """
 
-    kind: Literal["text", "control", "graphic", "box"]
+    kind: BlockKind
     text: str
     """What it says, white space collapsed; empty where it says nothing."""
     x: float

@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import datasets
 import evaluate
@@ -28,9 +27,9 @@ class _Similarity(evaluate.Metric):  # type: ignore[misc]
     """Shared by all: one score per pair, and their mean or the corpus value."""
 
     measure: str
-    corpus: Callable[..., float] | None = None
+    corpus: Callable[[Sequence[float]], float] | None = None
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: object) -> None:
         # In memory, so that nothing is written to disk and two of them never wait for each other's lock.
         super().__init__(**{"keep_in_memory": options.get("num_process", 1) == 1, **options})
 
@@ -43,16 +42,18 @@ class _Similarity(evaluate.Metric):  # type: ignore[misc]
             features=datasets.Features({"predictions": value, "references": value}),
         )
 
-    def add_batch(self, *, predictions: Any = None, references: Any = None, **more: Any) -> None:
+    def add_batch(
+        self, *, predictions: Sequence[str] | None = None, references: Sequence[str] | None = None, **more: object
+    ) -> None:
         """Add pairs. A lone surrogate becomes U+FFFD, as parsers read it: `evaluate` can store text as UTF-8 only."""
-        predictions, references = ([_storable(text) for text in texts or ()] for texts in (predictions, references))
-        super().add_batch(predictions=predictions, references=references, **more)
+        stored = {"predictions": predictions or (), "references": references or ()}
+        super().add_batch(**{side: [_storable(text) for text in texts] for side, texts in stored.items()}, **more)
 
-    def add(self, *, prediction: Any = None, reference: Any = None, **more: Any) -> None:
+    def add(self, *, prediction: str | None = None, reference: str | None = None, **more: object) -> None:
         """Add one pair, as `add_batch` does."""
         super().add(prediction=_storable(prediction), reference=_storable(reference), **more)
 
-    def _compute(self, *, predictions: list[Any], references: list[Any]) -> dict[str, Any]:
+    def _compute(self, *, predictions: list[str], references: list[str]) -> dict[str, object]:
         scores = [or_null(partial(self.pair, p, r)) for p, r in zip(predictions, references, strict=True)]
         values = [score.value for score in scores if score.value is not None]
         total: float | None = None
@@ -64,7 +65,7 @@ class _Similarity(evaluate.Metric):  # type: ignore[misc]
         notes = {index: score.note for index, score in enumerate(scores) if score.value is None}
         return {self.measure: total, "scores": [score.value for score in scores], "notes": notes}
 
-    def pair(self, prediction: Any, reference: Any) -> Score:
+    def pair(self, prediction: str, reference: str) -> Score:
         """The score of one pair."""
         raise NotImplementedError
 
@@ -141,11 +142,11 @@ class VisualSimilarity(_Similarity):
 
     measure = "visual_similarity"
 
-    def __init__(self, render: Callable[[Sequence[str]], Sequence[Rendering]], **options: Any) -> None:
+    def __init__(self, render: Callable[[Sequence[str]], Sequence[Rendering]], **options: object) -> None:
         super().__init__(**options)
         self._render = render
 
-    def _compute(self, *, predictions: list[Any], references: list[Any]) -> dict[str, Any]:
+    def _compute(self, *, predictions: list[str], references: list[str]) -> dict[str, object]:
         """Render all pages, each distinct one once, then compare."""
         pages = list(dict.fromkeys((*predictions, *references)))
         self._renderings = dict(zip(pages, self._render(pages), strict=True))
@@ -161,5 +162,5 @@ def _facts(html: str) -> PageFacts:
     return facts
 
 
-def _storable(text: Any) -> Any:
+def _storable(text: object) -> object:
     return _LONE_SURROGATE.sub("\ufffd", text) if isinstance(text, str) else text

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from harness.answer import page_end
 from harness.errors import HarnessError
@@ -22,7 +21,7 @@ from harness.runs.samples import SampleRecord
 from harness.runs.schema import JsonObject
 from harness.types import Task
 
-Body = dict[str, Any]
+Body = JsonObject
 """A request without what all requests of a model share."""
 
 _SEEDS = 2**31
@@ -41,9 +40,9 @@ class ServedModel(StoredBackend[Body]):
     settings: GenerationSettings
     examples: tuple[Task, ...] = ()
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> JsonObject:
         """Return everything known here that decides what the model writes; its weights are the server's secret."""
-        identity = {
+        identity: JsonObject = {
             "server": self.served.url,
             "model": self.served.model,
             "body": self.served.body,
@@ -54,7 +53,7 @@ class ServedModel(StoredBackend[Body]):
     def prompt(self, task: Task) -> Body:
         """Return the conversation, or the whole text, that ends with a task's request."""
         if self._chat:
-            return {"messages": self.renderer.turns(task, self.examples)}
+            return {"messages": [{**turn} for turn in self.renderer.turns(task, self.examples)]}
         return {"prompt": self.renderer.text(task, self.examples)}
 
     @property

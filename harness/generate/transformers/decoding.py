@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.generate.settings import GenerationSettings
 from harness.generate.stopping import StopRule, answer_text, end_tokens
@@ -20,9 +20,12 @@ from harness.generate.transformers.strategy import (
     opened_thought,
 )
 from harness.model.context import context_length, read_config
+from harness.runs.schema import JsonObject
 from harness.types import sha256
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from harness.generate.transformers.continuous_batching import Prompt
     from harness.generate.transformers.generator import Generator
     from harness.generate.transformers.plan import DecodingPlan
@@ -55,11 +58,11 @@ class TransformersDecoding(DecodingStrategy):
         """Return the same with that verdict."""
         return replace(self, proved=verdict)
 
-    def identity(self, model: Generator) -> dict[str, Any]:
+    def identity(self, model: Generator) -> JsonObject:
         """Return the decoder."""
         return {"decoder": decoder_identity(model, self.verdict(model))}
 
-    def manifest(self, model: Generator) -> dict[str, Any]:
+    def manifest(self, model: Generator) -> JsonObject:
         """Return the decoder, its plan of the GPU's memory, and how it was proved."""
         plan, verdict = self.plan(model), self.verdict(model)
         return {
@@ -90,7 +93,7 @@ class TransformersDecoding(DecodingStrategy):
         torch.cuda.empty_cache()
         return remembered_or(self._about(model, None), lambda: self._prove(model, None))
 
-    def _about(self, model: Generator, plan: DecodingPlan | None) -> dict[str, Any]:
+    def _about(self, model: Generator, plan: DecodingPlan | None) -> JsonObject:
         """Return what a verdict depends on."""
         weights, precision = model.loaded.weights, model.loaded.precision
         files = [weights.folder / name for name in ("config.json", "generation_config.json")]
@@ -102,7 +105,7 @@ class TransformersDecoding(DecodingStrategy):
             "configs": [sha256(path.read_text(encoding="utf-8")) if path.is_file() else None for path in files],
             "precision": asdict(precision),
             "device": device_name(precision.device),
-            "kinds": kinds_here(plan),
+            "kinds": [*kinds_here(plan)],
         }
 
     def _prove(self, model: Generator, plan: DecodingPlan | None) -> Verdict:
@@ -148,7 +151,7 @@ class TransformersDecoding(DecodingStrategy):
     def _rows(
         self,
         model: Generator,
-        weights: Any,
+        weights: PreTrainedModel,
         stop: StopRule,
         pending: dict[int, Prompt],
         verdict: Verdict,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from harness.generate.backend import SampleKey, StoredBackend
 from harness.generate.settings import GenerationSettings
@@ -17,6 +16,7 @@ from harness.model.identity import adapter_record, deciding_packages
 from harness.model.load import LoadedModel
 from harness.model.prompt import PromptRenderer
 from harness.runs.manifest import BackendEntry
+from harness.runs.schema import JsonObject
 from harness.types import Task
 
 
@@ -38,12 +38,12 @@ class Generator(StoredBackend[Tokens]):
         """How many rows are decoded side by side."""
         return self.decoding.at_once(self.settings)
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> JsonObject:
         """Return everything that decides what this model writes, and nothing that does not."""
         return {
             "weights": self.loaded.weights.sha256,
             "adapter": self.adapter_sha256,
-            "packages": deciding_packages(),
+            "packages": {**deciding_packages()},
             "precision": asdict(self.loaded.precision),
             "template": self.renderer.sha,
             "examples": [[example.prompt_sha, example.reference] for example in self.examples],

@@ -154,7 +154,7 @@ def _fused(
     if unwrapped(model) is not unwrapped(loaded.model):
         fused = FusedLlama(model, triton_ops)
     else:
-        if loaded.fused is None:
+        if not isinstance(loaded.fused, FusedLlama):
             loaded.fused = FusedLlama(model, triton_ops)
         fused = loaded.fused
     fused.adapt(model)
