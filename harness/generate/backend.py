@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, Protocol, Self, TypeVar
 
+from typing_extensions import override
+
 from harness.generate.settings import GenerationSettings
 from harness.generate.store import CompletionStore, StoredCompletion
 from harness.runs.manifest import BackendEntry, Price
@@ -124,12 +126,12 @@ class StoredBackend(Backend, Generic[PromptT]):
     settings: GenerationSettings
 
     @property
+    @override
     def samples(self) -> int:
-        """How many completions each task gets."""
         return self.settings.samples
 
+    @override
     def limited(self, max_new_tokens: int) -> Self:
-        """Return the same model with answers of at most so many tokens."""
         settings = replace(self.settings, max_new_tokens=max_new_tokens)
         return replace(self, settings=settings)  # type: ignore[type-var]  # each subclass is a dataclass
 

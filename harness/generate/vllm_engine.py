@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Protocol
 
 from pydantic import JsonValue
+from typing_extensions import override
 
 from harness.errors import HarnessError, UsageError
 from harness.generate.backend import SampleKey
@@ -167,16 +168,16 @@ class EngineDecoding(DecodingStrategy):
     """Of vLLM's EngineArgs."""
     opening: Callable[[LoadedModel, Mapping[str, JsonValue]], OpenEngine] = open_engine
 
+    @override
     def at_once(self, settings: GenerationSettings) -> int:
-        """Return how many rows the engine decodes side by side."""
         return int(str(self.arguments.get("max_num_seqs", SEQUENCES)))
 
+    @override
     def verdict(self, model: Generator) -> Verdict:
-        """Return that vLLM writes."""
         return Verdict("vllm")
 
+    @override
     def identity(self, model: Generator) -> JsonObject:
-        """Return the engine, its version and its arguments."""
         decoder = decoder_identity(model, self.verdict(model))
         return {"decoder": decoder, "engine": f"vllm {installed('vllm')}", "arguments": dict(self.arguments)}
 

@@ -14,6 +14,7 @@ from functools import partial
 
 import datasets
 import evaluate
+from typing_extensions import override
 
 from harness.metrics import parser_pool, similarity, visual
 from harness.metrics.facts import PageFacts
@@ -76,8 +77,8 @@ class Bleu(_Similarity):
     measure = "bleu"
     corpus = staticmethod(similarity.corpus_bleu)
 
+    @override
     def pair(self, prediction: str, reference: str) -> Score:
-        """Sentence BLEU with its counts."""
         return similarity.bleu(prediction, reference)
 
 
@@ -87,8 +88,8 @@ class BleuDom(_Similarity):
     measure = "bleu_dom"
     corpus = staticmethod(similarity.corpus_bleu)
 
+    @override
     def pair(self, prediction: str, reference: str) -> Score:
-        """Sentence BLEU with its counts."""
         return similarity.bleu_tokens(_facts(prediction).dom_tokens, _facts(reference).dom_tokens)
 
 
@@ -97,8 +98,8 @@ class Chrf(_Similarity):
 
     measure = "chrf"
 
+    @override
     def pair(self, prediction: str, reference: str) -> Score:
-        """chrF2 of one pair."""
         return similarity.chrf(prediction, reference)
 
 
@@ -107,8 +108,8 @@ class TreeBleuF1(_Similarity):
 
     measure = "tree_bleu_f1"
 
+    @override
     def pair(self, prediction: str, reference: str) -> Score:
-        """F1 of one pair."""
         return similarity.tree_bleu_f1(_facts(prediction).families, _facts(reference).families)
 
 
@@ -117,8 +118,8 @@ class TextSimilarity(_Similarity):
 
     measure = "text_similarity"
 
+    @override
     def pair(self, prediction: str, reference: str) -> Score:
-        """Similarity of one pair."""
         return similarity.sequence_similarity(_facts(prediction).words, _facts(reference).words)
 
 
@@ -127,8 +128,8 @@ class TagSimilarity(_Similarity):
 
     measure = "tag_similarity"
 
+    @override
     def pair(self, prediction: str, reference: str) -> Score:
-        """Similarity of one pair."""
         return similarity.sequence_similarity(_facts(prediction).tags, _facts(reference).tags)
 
 
@@ -152,8 +153,8 @@ class VisualSimilarity(_Similarity):
         self._renderings = dict(zip(pages, self._render(pages), strict=True))
         return super()._compute(predictions=predictions, references=references)
 
+    @override
     def pair(self, prediction: str, reference: str) -> Score:
-        """Likeness of one pair."""
         return visual.visual_similarity(self._renderings[prediction], self._renderings[reference])
 
 

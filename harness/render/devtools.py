@@ -14,55 +14,37 @@ from pydantic import JsonValue
 from harness.render import processes
 
 
-class TargetInfo(TypedDict):
-    """A tab, a worker or whatever else the browser opened."""
-
+class _TargetInfo(TypedDict):
     targetId: str
     type: str
     browserContextId: NotRequired[str]
     openerId: NotRequired[str]
 
 
-class Frame(TypedDict):
-    """A document's place in a tab."""
-
+class _Frame(TypedDict):
     id: str
     url: str
     parentId: NotRequired[str]
 
 
-class FrameTree(TypedDict):
-    """A frame with what lies in it."""
-
-    frame: Frame
-
-
-class LogEntry(TypedDict):
-    """A line that the browser itself puts on the console."""
-
+class _LogEntry(TypedDict):
     level: str
     source: str
     text: str
 
 
-class RemoteObject(TypedDict):
-    """A value of the page."""
-
+class _RemoteObject(TypedDict):
     type: str
     value: NotRequired[JsonValue]
     description: NotRequired[str]
 
 
-class ExceptionDetails(TypedDict):
-    """What a script ended with."""
-
+class _ExceptionDetails(TypedDict):
     text: str
-    exception: NotRequired[RemoteObject]
+    exception: NotRequired[_RemoteObject]
 
 
-class NetworkRequest(TypedDict):
-    """What a page asks for."""
-
+class _NetworkRequest(TypedDict):
     url: str
     method: str
 
@@ -70,23 +52,23 @@ class NetworkRequest(TypedDict):
 class Told(TypedDict, total=False):
     """The parameters of an event or the result of a command: what is read of all of them together."""
 
-    targetInfo: TargetInfo
+    targetInfo: _TargetInfo
     targetId: str
     sessionId: str
     browserContextId: str
-    frame: Frame
+    frame: _Frame
     frameId: str
-    frameTree: FrameTree
+    frameTree: dict[str, _Frame]
     errorText: str
-    entry: LogEntry
+    entry: _LogEntry
     type: str
-    args: list[RemoteObject]
-    request: NetworkRequest
+    args: list[_RemoteObject]
+    request: _NetworkRequest
     requestId: str
     resourceType: str
     executionContextId: int
-    result: RemoteObject
-    exceptionDetails: ExceptionDetails
+    result: _RemoteObject
+    exceptionDetails: _ExceptionDetails
     data: str
 
 

@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 
+from typing_extensions import override
+
 from harness.answer import page_end
 from harness.errors import HarnessError
 from harness.generate.backend import Answer, GenerationFailure, GenerationRequests, SampleKey, StoredBackend
@@ -118,8 +120,8 @@ class ServedModel(StoredBackend[Body]):
         anew = any(store.get(key) is not None for key, _, _ in wanted.values())
         return not anew and store.answered
 
+    @override
     def manifest(self) -> BackendEntry:
-        """Return what the manifest says of it."""
         omit: JsonObject = {"omit": [*sorted(self.served.omit)]} if self.served.omit else {}
         return BackendEntry(
             template_sha=self.renderer.sha,

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
+from typing_extensions import override
+
 from harness.generate.settings import GenerationSettings
 from harness.generate.stopping import StopRule, answer_text, end_tokens
 from harness.generate.store import StoredCompletion
@@ -38,28 +40,28 @@ class TransformersDecoding(DecodingStrategy):
     proved: Verdict | None = None
     """Which decoder writes, where that was found elsewhere: on the machines that decode for the model."""
 
+    @override
     def at_once(self, settings: GenerationSettings) -> int:
-        """Return the batch size."""
         return settings.batch_size
 
+    @override
     def verdict(self, model: Generator) -> Verdict:
-        """Return which decoder writes: proved on these weights and this adapter, or remembered from before."""
         return self.proved or self._proved(model, self.plan(model))
 
+    @override
     def remembered(self, model: Generator) -> Verdict | None:
-        """Return which decoder writes where that was proved before."""
         return self.proved or remembered(self._about(model, self.plan(model)))
 
+    @override
     def found_by(self, model: Generator, find: Callable[[], Verdict]) -> Verdict:
-        """Return which decoder writes: remembered, or found by `find`."""
         return self.proved or remembered_or(self._about(model, self.plan(model)), find)
 
+    @override
     def knowing(self, verdict: Verdict | None) -> TransformersDecoding:
-        """Return the same with that verdict."""
         return replace(self, proved=verdict)
 
+    @override
     def identity(self, model: Generator) -> JsonObject:
-        """Return the decoder."""
         return {"decoder": decoder_identity(model, self.verdict(model))}
 
     def manifest(self, model: Generator) -> JsonObject:

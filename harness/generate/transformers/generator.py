@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from typing_extensions import override
+
 from harness.generate.backend import SampleKey, StoredBackend
 from harness.generate.settings import GenerationSettings
 from harness.generate.store import StoredCompletion
@@ -38,8 +40,8 @@ class Generator(StoredBackend[Tokens]):
         """How many rows are decoded side by side."""
         return self.decoding.at_once(self.settings)
 
+    @override
     def identity(self) -> JsonObject:
-        """Return everything that decides what this model writes, and nothing that does not."""
         return {
             "weights": self.loaded.weights.sha256,
             "adapter": self.adapter_sha256,
@@ -71,12 +73,12 @@ class Generator(StoredBackend[Tokens]):
         """Return the same model, for which that decoder writes."""
         return replace(self, decoding=self.decoding.knowing(verdict))
 
+    @override
     def prompt(self, task: Task) -> Tokens:
-        """Return a task's prompt as token ids."""
         return tuple(self.renderer.tokens(task, self.examples))
 
+    @override
     def manifest(self) -> BackendEntry:
-        """Return what the manifest says of it."""
         precision = self.loaded.precision
         return BackendEntry(
             quantization=precision.quantization,
@@ -87,7 +89,7 @@ class Generator(StoredBackend[Tokens]):
             generation=self.settings.cache_key_fields() | {"samples": self.settings.samples},
         ).with_(**self.loaded.weights.record(), **adapter_record(self.adapter_folder), **self.decoding.manifest(self))
 
+    @override
     def decode(self, wanted: TokenRequests) -> Iterator[tuple[SampleKey, str, StoredCompletion]]:
-        """Decode in this process and yield (place, key, completion) as rows finish."""
         if wanted:
             yield from self.decoding.decode(self, wanted)
