@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import JsonValue
+from typing_extensions import TypedDict
 
-from harness.checks.words import Check
+if TYPE_CHECKING:
+    from harness.checks.words import Check
 
 Scope = Literal["document", "fragment"]
 FinishReason = Literal["stop", "eos", "length", "loop", "error"]
@@ -166,6 +167,18 @@ class CheckResult:
     detail: str = ""
 
 
+class Violation(TypedDict, total=False):
+    """A rule of axe-core that a page breaks."""
+
+    id: str
+    impact: str | None
+    help: str
+    nodes: list[str]
+    """Selectors of the first ten elements."""
+    count: int
+    """How many elements there are."""
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """Something that a reader sees on a page at 1280 px: a run of text, a form control, a graphic or a painted box.
@@ -201,8 +214,8 @@ class Rendering:
     """Horizontal overflow in CSS px by viewport width, e.g. {"1280": 0, "375": 12}."""
     text_faults: Mapping[str, int] = field(default_factory=dict)
     """Counts of text elements that are clipped, zero-size or invisible."""
-    accessibility: tuple[Mapping[str, JsonValue], ...] | None = None
-    """axe-core violations ({id, impact, help, nodes}); None when axe did not run."""
+    accessibility: tuple[Violation, ...] | None = None
+    """None when axe did not run."""
     dom_hash: str = ""
     stable: bool | None = None
     """False where two renderings differed; None where only one was made."""

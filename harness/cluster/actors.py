@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, TypedDict
 
-from pydantic import TypeAdapter
-
 from harness.errors import UsageError, did_you_mean
 
 ExecutorName = Literal["local", "ray"]
@@ -58,6 +56,8 @@ def parse_actors(words: str) -> Actors:
     Raises:
         UsageError: a word is unknown, or its number is none.
     """
+    from pydantic import TypeAdapter
+
     known = {entry.name: (int if "int" in str(entry.type) else float) for entry in fields(Actors)}
     found: dict[str, float] = {}
     for word in filter(None, (part.strip() for part in words.split(","))):

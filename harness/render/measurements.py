@@ -26,7 +26,7 @@ from harness.render.settings import (
     VIEWPORT_HEIGHT,
     Deadlines,
 )
-from harness.types import BlockKind
+from harness.types import BlockKind, Violation
 
 _FOLDER = Path(__file__).parent
 _MAX_TEXT_NODES = 5_000
@@ -118,7 +118,7 @@ class PageMeasurer:
             raise MeasureFailed(f"{part} gave {type(value).__name__}")
         return cast(Measured, value)
 
-    async def accessibility(self) -> tuple[Mapping[str, JsonValue], ...]:
+    async def accessibility(self) -> tuple[Violation, ...]:
         """Return axe-core's violations of WCAG 2.0 and 2.1 A and AA.
 
         Raises:
@@ -127,7 +127,7 @@ class PageMeasurer:
         value = await self._run(_axe())
         if not isinstance(value, list):
             raise MeasureFailed(f"axe gave {type(value).__name__}")
-        return tuple(cast(list[Mapping[str, JsonValue]], value))
+        return tuple(cast(list[Violation], value))
 
     async def resize(self, width: int) -> None:
         """Set the viewport's width in CSS px."""

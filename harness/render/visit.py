@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable
 from typing import Protocol, TypeVar
-
-from pydantic import JsonValue
 
 from harness.render import pixels
 from harness.render.heard import Heard
@@ -22,7 +20,7 @@ from harness.render.settings import (
     RenderRequest,
     RenderSettings,
 )
-from harness.types import Block, Rendering
+from harness.types import Block, Rendering, Violation
 
 T = TypeVar("T")
 
@@ -72,7 +70,7 @@ class Visit:
         self.facts = Facts(html=request.html)
         self.parts: dict[str, Measured] = {}
         """The results of `measure.js` by screen."""
-        self._violations: tuple[Mapping[str, JsonValue], ...] | None = None
+        self._violations: tuple[Violation, ...] | None = None
         self.axe_failed = ""
         self._settings = settings
         self._started = time.perf_counter()

@@ -14,11 +14,13 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-from pydantic import JsonValue
+from typing import TYPE_CHECKING
 
 from harness.storage.cache import TAG_FILE
 from harness.storage.lock import try_lock
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 _LEFT_BY_A_KILL = re.compile(r"\.(.+)\.[0-9a-f]{12}|\.tmp-\w+")
 """The names of what is being written: they become whole files or vanish, unless the process is killed."""
