@@ -245,12 +245,11 @@ class Bench:
     def _fused(self, adapter: bool, packed: bool) -> FusedLlama:
         folder = self.adapter if adapter else None
         with torch.inference_mode(False), self.loaded.adapter(folder, "random" if adapter else None) as model:
-            if self.loaded.fused is None or self.loaded.fused.packed != packed:
+            if not isinstance(self.loaded.fused, FusedLlama) or self.loaded.fused.packed != packed:
                 self._make_room()
                 self.loaded.fused = FusedLlama(model, triton_ops, packed)
             self.loaded.fused.adapt(model)
-        fused: FusedLlama = self.loaded.fused
-        return fused
+        return self.loaded.fused
 
     @torch.inference_mode()
     def steps(self) -> dict[str, Any]:

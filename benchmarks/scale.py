@@ -21,7 +21,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.cluster.facts import NodeFacts
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -172,9 +175,11 @@ def decode(count: int, sizes: list[int]) -> None:
 class Echo:
     """A worker that makes a row of the usual size of each number."""
 
-    def setup(self) -> dict[str, Any]:
+    def setup(self) -> NodeFacts:
         """Return what a pool asks of a new worker."""
-        return {"node": "here"}
+        from harness.cluster.facts import NodeFacts
+
+        return NodeFacts("here", "here", "", "", {}, {}, "", None, "")
 
     def work(self, items: list[tuple[int, int]]) -> Iterator[list[tuple[int, dict[str, Any]]]]:
         """Yield all rows at once."""
@@ -187,19 +192,19 @@ def memory(count: int) -> None:
     import psutil
     import ray
 
-    from harness.cluster.pool import WorkerPool
+    from harness.cluster.pool import Lost, WorkerPool
     from harness.cluster.source import StreamedBatches
     from harness.storage.jsonl import append_lines
 
     ray.init(address="local", num_cpus=2, object_store_memory=200_000_000, include_dashboard=False, log_to_driver=False)
     actor = ray.remote(num_cpus=1, max_restarts=0)(Echo)
-    pool: WorkerPool[int] = WorkerPool("echo", actor.remote, 2, lambda _: None, print)
+    pool: WorkerPool[int, dict[str, object]] = WorkerPool("echo", actor.remote, 2, lambda _: None, print)
     process = psutil.Process()
     done, cpu, started, reports = 0, 0.0, time.perf_counter(), [count // 100, count // 10, count // 2, count]
     with tempfile.TemporaryDirectory() as folder, StreamedBatches(iter(range(count)), 48, 200) as source:
         cpu = sum(process.cpu_times()[:2])
         for pairs in pool.map(source, lambda w, items: w.work.options(num_returns="streaming").remote(items)):
-            append_lines(Path(folder) / "journal.jsonl", [row for _, row in pairs])
+            append_lines(Path(folder) / "journal.jsonl", [row for _, row in pairs if not isinstance(row, Lost)])
             done += len(pairs)
             while reports and done >= reports[0]:
                 say(part="memory", rows=reports.pop(0), driver_mib=round(process.memory_info().rss / 2**20, 1))

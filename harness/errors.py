@@ -57,14 +57,14 @@ _MENDED_BY = {
 }
 
 
-def how_to_mend(error: OSError) -> str:
+def how_to_fix(error: OSError) -> str:
     """Return what to do about a disk that does not take what is written to it; "" for any other fault."""
     return _MENDED_BY.get(error.errno or 0, "")
 
 
 def cannot_write(path: Path | str, error: OSError) -> HarnessError:
     """Return the one line that says which file could not be written, why, and what fixes it."""
-    return HarnessError(f"{path} cannot be written: {error.strerror or error}", how_to_mend(error) or "check the path")
+    return HarnessError(f"{path} cannot be written: {error.strerror or error}", how_to_fix(error) or "check the path")
 
 
 _LISTED = 30

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from typing_extensions import TypedDict
+
 if TYPE_CHECKING:
-    from pydantic import JsonValue
+    from harness.checks.words import Check
 
 Scope = Literal["document", "fragment"]
 FinishReason = Literal["stop", "eos", "length", "loop", "error"]
@@ -21,6 +23,7 @@ GpuName = Literal["t4", "l4", "a10", "a100", "h100"]
 Scale = Literal["binary", "share", "percent"]
 """Of a metric: yes or no, a share from 0 to 1, or from 0 to 100."""
 PageKind = Literal["raw", "fenced", "wrapped", "other", "none"]
+BlockKind = Literal["text", "control", "graphic", "box"]
 Outcome = Literal[
     "unscored",
     "crash",
@@ -62,8 +65,7 @@ class Task:
     difficulty: str = ""
     scope: Scope = "document"
     ignore: frozenset[str] = frozenset()
-    checks: tuple[Mapping[str, JsonValue], ...] = ()
-    """Validated task checks in the words of Playwright (see `harness.metrics.checks`)."""
+    checks: tuple[Check, ...] = ()
 
     @property
     def prompt_sha(self) -> str:
@@ -165,6 +167,18 @@ class CheckResult:
     detail: str = ""
 
 
+class Violation(TypedDict, total=False):
+    """A rule of axe-core that a page breaks."""
+
+    id: str
+    impact: str | None
+    help: str
+    nodes: list[str]
+    """Selectors of the first ten elements."""
+    count: int
+    """How many elements there are."""
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """Something that a reader sees on a page at 1280 px: a run of text, a form control, a graphic or a painted box.
@@ -172,7 +186,7 @@ class Block:
     Place and size are CSS px from the page's top left corner, which are the desktop screenshot's pixels.
     """
 
-    kind: Literal["text", "control", "graphic", "box"]
+    kind: BlockKind
     text: str
     """What it says, white space collapsed; empty where it says nothing."""
     x: float
@@ -200,8 +214,8 @@ class Rendering:
     """Horizontal overflow in CSS px by viewport width, e.g. {"1280": 0, "375": 12}."""
     text_faults: Mapping[str, int] = field(default_factory=dict)
     """Counts of text elements that are clipped, zero-size or invisible."""
-    accessibility: tuple[Mapping[str, JsonValue], ...] | None = None
-    """axe-core violations ({id, impact, help, nodes}); None when axe did not run."""
+    accessibility: tuple[Violation, ...] | None = None
+    """None when axe did not run."""
     dom_hash: str = ""
     stable: bool | None = None
     """False where two renderings differed; None where only one was made."""

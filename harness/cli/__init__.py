@@ -10,7 +10,7 @@ import sys
 import typer
 
 from harness.cli.app import app
-from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, HarnessError, Interrupted, how_to_mend
+from harness.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, HarnessError, Interrupted, how_to_fix
 from harness.processes import is_first_to_fail, is_main_process
 from harness.storage.variables import variable
 
@@ -46,7 +46,7 @@ def main() -> None:
     except OSError as error:
         if error.errno is None:
             raise
-        hint = how_to_mend(error)
+        hint = how_to_fix(error)
         print(f"error: {_one_line(str(error))}{f' ({hint})' if hint else ''}", file=sys.stderr)
         sys.exit(EXIT_FAILED)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from typer.core import TyperGroup
@@ -39,7 +39,7 @@ _RESUMABLE = ("run", "train", "score", "audit", "judge", "report", "suites", "se
 class _Commands(TyperGroup):
     """The commands; Ctrl-C in one of them is said, where typer would end without a word."""
 
-    def invoke(self, ctx: Any) -> Any:
+    def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]  # typer hides its own base class
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:

@@ -60,8 +60,8 @@ def examine_nodes(address: str, console: Console | None = None) -> int:
         others = differences(ours, node)
         alike &= not others
         sign = "DIFFERS" if others else "ok     "
-        words = "; ".join(others) or f"{node['browser']}, fonts {node['fonts']}, the same packages"
-        console.print(f"{sign}  node {node['host']} ({node['node'][:8]}): {words}", markup=False, highlight=False)
+        words = "; ".join(others) or f"{node.browser}, fonts {node.fonts}, the same packages"
+        console.print(f"{sign}  node {node.host} ({node.node[:8]}): {words}", markup=False, highlight=False)
     return EXIT_DONE if alike else EXIT_FAILED
 
 

@@ -46,7 +46,7 @@ def print_check(check: SuiteCheck, console: Console) -> None:
         print_line(console, str(check.reach))
     _self_test(check, console)
     console.print()
-    _mend(check, console)
+    _to_fix(check, console)
 
 
 def _tiers(check: SuiteCheck) -> Table:
@@ -96,7 +96,7 @@ def _self_test(check: SuiteCheck, console: Console) -> None:
         )
 
 
-def _mend(check: SuiteCheck, console: Console) -> None:
+def _to_fix(check: SuiteCheck, console: Console) -> None:
     to_fix: Mapping[str, Sequence[str]] = check.to_fix
     if not to_fix:
         if check.sound:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
 from harness.errors import UsageError, did_you_mean
 
 ExecutorName = Literal["local", "ray"]
+
+
+class RayNode(TypedDict):
+    """What is read of a node, as `ray.nodes()` lists it."""
+
+    Alive: bool
+    Resources: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +56,10 @@ def parse_actors(words: str) -> Actors:
     Raises:
         UsageError: a word is unknown, or its number is none.
     """
+    from pydantic import TypeAdapter
+
     known = {entry.name: (int if "int" in str(entry.type) else float) for entry in fields(Actors)}
-    found: dict[str, Any] = {}
+    found: dict[str, float] = {}
     for word in filter(None, (part.strip() for part in words.split(","))):
         name, equals, value = word.partition("=")
         if name not in known:
@@ -62,10 +71,10 @@ def parse_actors(words: str) -> Actors:
         least = 0 if name in ("gpus", "cpus") else 1
         if not equals or found[name] < least:
             raise UsageError(f"--actors {word} is no number", "for example --actors models=4,gpus=0.5,scorers=16")
-    return Actors(**found)
+    return TypeAdapter(Actors).validate_python(found)
 
 
-def plan_workers(actors: Actors, nodes: Sequence[dict[str, Any]]) -> WorkerCounts:
+def plan_workers(actors: Actors, nodes: Sequence[RayNode]) -> WorkerCounts:
     """Decide what is left open, from the nodes as `ray.nodes()` lists them.
 
     Models take every GPU; without any, one worker and half of the CPUs on each node. Scorers of three browsers share

@@ -5,18 +5,20 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TypeVar
 
 from harness.errors import HarnessError, UsageError
 
+Found = TypeVar("Found")
 INSTALL = 'pip install "html-harness[ray]"'
 _STORE_BYTES = 500_000_000
 """Object store of a cluster that is started here: what is under way at one time is small."""
 
 
-def import_ray() -> Any:
+def import_ray() -> ModuleType:
     """Return the module ray.
 
     Raises:
@@ -27,11 +29,12 @@ def import_ray() -> Any:
         import ray
     except ImportError as error:
         raise UsageError("--executor ray needs the package ray, which is not installed", INSTALL) from error
-    return ray
+    module: ModuleType = ray
+    return module
 
 
 @contextlib.contextmanager
-def joined(address: str | None) -> Iterator[Any]:
+def joined(address: str | None) -> Iterator[ModuleType]:
     """Yield ray, connected to the cluster at `address`; None starts one on this machine and stops it at the end.
 
     A connection that is there already is used and left open.
@@ -44,7 +47,7 @@ def joined(address: str | None) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": None}
+    options: dict[str, object] = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": None}
     if address is None:
         options |= {"address": "local", "include_dashboard": False, "object_store_memory": _STORE_BYTES}
     else:
@@ -78,7 +81,7 @@ def _hush() -> None:
         worker.print_to_stdstream = lambda *_, **__: None
 
 
-def on_every_node(ray: Any, function: Any, timeout: float = 300.0) -> list[Any]:
+def on_every_node(ray: ModuleType, function: Callable[[], Found], timeout: float = 300.0) -> list[Found]:
     """Call a function of no arguments once on each node that is alive, and return its results.
 
     Raises:
@@ -92,7 +95,7 @@ def on_every_node(ray: Any, function: Any, timeout: float = 300.0) -> list[Any]:
         task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote()
         for node in nodes
     ]
-    answers = []
+    answers: list[Found] = []
     for node, ref in zip(nodes, refs, strict=True):
         try:
             answers.append(ray.get(ref, timeout=timeout))

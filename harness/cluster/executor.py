@@ -6,11 +6,11 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 from harness.cluster.actors import Actors, plan_workers
 from harness.cluster.connect import joined, on_every_node
-from harness.cluster.facts import differences, node_facts, refuse_strangers
+from harness.cluster.facts import NodeFacts, differences, node_facts, refuse_strangers
 from harness.cluster.files import FileServer
 from harness.cluster.pool import Lost, WorkerPool
 from harness.cluster.source import Guided, StreamedBatches
@@ -23,15 +23,22 @@ from harness.generate.backend import (
     StoredBackend,
     SuiteQuestions,
 )
+from harness.generate.store import StoredCompletion
 from harness.generate.transformers.decoder_verdict import Verdict
 from harness.generate.transformers.generator import Generator
 from harness.generate.transformers.strategy import TokenRequests
 from harness.model.load import Precision, choose_precision
 from harness.model.profile_schema import DType
 from harness.runs.samples import SampleRecord
+from harness.runs.schema import JsonObject
 from harness.scoring.scorer import CHUNK, ShotWriter, unscored
 from harness.types import Completion, Quantization, Task
 
+if TYPE_CHECKING:
+    from ray import ObjectRefGenerator
+    from ray.actor import ActorHandle
+
+PromptT = TypeVar("PromptT")
 _REFILLS = 16
 """A model's worker gets at most so many times the rows that it decodes side by side."""
 
@@ -121,10 +128,10 @@ class RayExecutor:
         self._models.recruit()
         self._scorers.recruit()
 
-    def decode(self, backend: StoredBackend[Any], wanted: GenerationRequests[Any]) -> Iterator[Answer]:
+    def decode(self, backend: StoredBackend[PromptT], wanted: GenerationRequests[PromptT]) -> Iterator[Answer]:
         """Decode on the workers what the store lacks; a model behind a server is asked from here."""
         if isinstance(backend, Generator):
-            yield from self._decode(backend, wanted)
+            yield from self._decode(backend, cast(TokenRequests, wanted))
         else:
             yield from backend.decode(wanted)
 
@@ -136,7 +143,7 @@ class RayExecutor:
         keys = {place: key for place, (key, _, _) in wanted.items()}
         source = Guided(wanted.items(), generator.at_once, _REFILLS * generator.at_once)
 
-        def send(actor: Any, prompts: list[tuple[int, Prompt]]) -> Any:
+        def send(actor: ActorHandle, prompts: list[tuple[int, Prompt]]) -> ObjectRefGenerator:
             return actor.decode.options(num_returns="streaming").remote(order, prompts)
 
         for results in self._models.map(source, send):
@@ -162,7 +169,7 @@ class RayExecutor:
         """Yield finished rows as they come; `work` runs in a thread of its own, held back when pages pile up."""
         order = self._ray.put(ScorerOrder(suite, refused))
 
-        def send(actor: Any, pages: list[tuple[int, tuple[Task, Completion]]]) -> Any:
+        def send(actor: ActorHandle, pages: list[tuple[int, tuple[Task, Completion]]]) -> ObjectRefGenerator:
             return actor.score.options(num_returns="streaming").remote(order, pages)
 
         ahead = CHUNK * self.counts.scorers
@@ -180,18 +187,18 @@ class RayExecutor:
                     on_page()
                 yield rows
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> JsonObject:
         """Return what the manifest says: nodes and workers."""
         counts = self.counts
         return {
             "name": "ray",
             "ray": self._ray.__version__,
-            "nodes": [node["host"] for node in self._nodes],
+            "nodes": [node.host for node in self._nodes],
             "models": {"workers": counts.models, "gpus": counts.gpus, "cpus": counts.cpus},
             "scorers": {"workers": counts.scorers, "browsers": counts.browsers},
         }
 
-    def _model_pool(self) -> WorkerPool[Prompt]:
+    def _model_pool(self) -> WorkerPool[Prompt, StoredCompletion]:
         actor = self._ray.remote(num_cpus=self.counts.cpus, num_gpus=self.counts.gpus, **_WORKER)(ModelWorker)
         server = self._file_server()
 
@@ -205,33 +212,31 @@ class RayExecutor:
             depth=1,
         )
 
-    def _score_pool(self) -> WorkerPool[tuple[Task, Completion]]:
+    def _score_pool(self) -> WorkerPool[tuple[Task, Completion], tuple[SampleRecord, dict[str, bytes]]]:
         actor = self._ray.remote(num_cpus=self.counts.scorer_cpus, **_WORKER)(ScoreWorker)
 
         start = functools.partial(actor.remote, self.counts.browsers)
         return WorkerPool("pages", start, self.counts.scorers, self._welcome_scorer, self._say)
 
-    def _file_server(self) -> Any:
+    def _file_server(self) -> ActorHandle:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         here = NodeAffinitySchedulingStrategy(self._ray.get_runtime_context().get_node_id(), soft=False)
         return self._ray.remote(num_cpus=0, scheduling_strategy=here)(FileServer).remote()
 
-    def _welcome_scorer(self, facts: dict[str, Any]) -> None:
+    def _welcome_scorer(self, facts: NodeFacts) -> None:
         """A node that joined later is checked like the first ones."""
         refuse_strangers(self._ours, [facts])
 
-    def _welcome_model(self, facts: dict[str, Any]) -> None:
-        if facts["code"] != self._ours["code"]:
-            raise HarnessError(
-                f"node {facts['host']} has another version of the harness", "install the same on all nodes"
-            )
+    def _welcome_model(self, facts: NodeFacts) -> None:
+        if facts.code != self._ours.code:
+            raise HarnessError(f"node {facts.host} has another version of the harness", "install the same on all nodes")
 
     def _warn_of_versions(self) -> None:
         for node in self._nodes:
             others = differences(self._ours, node)
             if others:
-                self._say(f"node {node['host']} differs: {'; '.join(others)}")
+                self._say(f"node {node.host} differs: {'; '.join(others)}")
 
 
 def _has_gpu() -> bool:

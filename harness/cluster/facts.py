@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from harness.errors import HarnessError
 
@@ -14,30 +14,47 @@ DECIDING = ("harness", "code", "browser", "fonts", "tools")
 """Facts that every scoring node must share with the machine that the run was started on."""
 
 
-def node_facts() -> dict[str, Any]:
-    """Return this machine's facts; `problem` is what keeps it from measuring pages, or nothing."""
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """What decides a number or a pixel on one machine."""
+
+    node: str
+    """Ray's id of it; empty without a cluster."""
+    host: str
+    harness: str
+    code: str
+    packages: Mapping[str, str | None]
+    tools: Mapping[str, str | None]
+    fonts: str
+    browser: str | None
+    problem: str
+    """What keeps it from measuring pages, or nothing."""
+
+
+def node_facts() -> NodeFacts:
+    """Return this machine's facts."""
     from harness import __version__
     from harness.metrics.registry import tool_versions
     from harness.render.browser import find_browser, fonts_hash
     from harness.runs.environment import package_versions
 
-    facts: dict[str, Any] = {
-        "node": _node_id(),
-        "host": platform.node(),
-        "harness": __version__,
-        "code": code_hash(),
-        "packages": package_versions(),
-        "tools": tool_versions(),
-        "fonts": fonts_hash(),
-        "browser": None,
-        "problem": "",
-    }
+    browser, problem = None, ""
     try:
-        browser = find_browser()
-        facts["browser"] = f"{browser.name} {browser.version}"
+        found = find_browser()
+        browser = f"{found.name} {found.version}"
     except HarnessError as error:
-        facts["problem"] = str(error)
-    return facts
+        problem = str(error)
+    return NodeFacts(
+        node=_node_id(),
+        host=platform.node(),
+        harness=__version__,
+        code=code_hash(),
+        packages=package_versions(),
+        tools=tool_versions(),
+        fonts=fonts_hash(),
+        browser=browser,
+        problem=problem,
+    )
 
 
 def code_hash() -> str:
@@ -49,33 +66,32 @@ def code_hash() -> str:
     return digest.hexdigest()[:16]
 
 
-def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+def differences(ours: NodeFacts, theirs: NodeFacts) -> list[str]:
     """Return in words what a node has otherwise than we do: `browser chromium 150 instead of chromium 156`."""
-    found = [str(theirs["problem"])] if theirs["problem"] else []
+    found = [theirs.problem] if theirs.problem else []
     for name in ("harness", "code", "browser", "fonts"):
-        if ours[name] != theirs[name] and not (name == "browser" and theirs["problem"]):
-            found.append(f"{name} {theirs[name]} instead of {ours[name]}")
-    for group in ("tools", "packages"):
-        for name in sorted(ours[group].keys() | theirs[group].keys()):
-            mine, other = ours[group].get(name), theirs[group].get(name)
+        if getattr(ours, name) != getattr(theirs, name) and not (name == "browser" and theirs.problem):
+            found.append(f"{name} {getattr(theirs, name)} instead of {getattr(ours, name)}")
+    for our_group, their_group in ((ours.tools, theirs.tools), (ours.packages, theirs.packages)):
+        for name in sorted(our_group.keys() | their_group.keys()):
+            mine, other = our_group.get(name), their_group.get(name)
             if mine != other:
                 found.append(f"{name} {other or 'missing'} instead of {mine or 'none'}")
     return list(dict.fromkeys(found))
 
 
-def refuse_strangers(ours: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]]) -> None:
+def refuse_strangers(ours: NodeFacts, nodes: Sequence[NodeFacts]) -> None:
     """Let no node score pages that would not measure them as this machine does.
 
     Raises:
         HarnessError: a node has no browser, or another one, other fonts, tools or another harness.
     """
     for theirs in nodes:
-        if not theirs["problem"] and all(ours[name] == theirs[name] for name in DECIDING):
+        if not theirs.problem and all(getattr(ours, name) == getattr(theirs, name) for name in DECIDING):
             continue
-        without_packages = {**theirs, "packages": ours["packages"]}
-        what = "; ".join(differences(ours, without_packages))
+        what = "; ".join(differences(ours, replace(theirs, packages=ours.packages)))
         raise HarnessError(
-            f"node {theirs['host']} would not measure pages as this machine does: {what}",
+            f"node {theirs.host} would not measure pages as this machine does: {what}",
             "install the same on all nodes; `doctor --address` lists what differs",
         )
 

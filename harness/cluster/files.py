@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
 from harness.model.identity import TEMPLATES_FOLDER, adapter_hashes, model_hashes
@@ -13,6 +13,9 @@ from harness.model.profile_schema import Weights
 from harness.model.weights import fetch_weights
 from harness.storage.atomic import finished_folder
 from harness.storage.cache import cache_folder
+
+if TYPE_CHECKING:
+    from ray.actor import ActorHandle
 
 PIECE_BYTES = 32 * 2**20
 """Files travel in pieces of this size, one at a time, so that no memory fills with weights."""
@@ -62,7 +65,7 @@ def adapter_sha256(folder: Path) -> str | None:
         return None
 
 
-def obtain(source: FolderSource, server: Any, *, adapter: bool = False) -> Path:
+def obtain(source: FolderSource, server: ActorHandle, *, adapter: bool = False) -> Path:
     """Return a folder on this machine that holds exactly these files.
 
     Looked for in this order: the same path (a shared disk), what came before, the package or the hub, the machine that
@@ -89,7 +92,7 @@ def obtain(source: FolderSource, server: Any, *, adapter: bool = False) -> Path:
     return kept
 
 
-def _receive(source: FolderSource, server: Any, target: Path) -> None:
+def _receive(source: FolderSource, server: ActorHandle, target: Path) -> None:
     import ray
 
     with finished_folder(target) as folder:
@@ -100,7 +103,7 @@ def _receive(source: FolderSource, server: Any, target: Path) -> None:
                     stream.write(piece)
 
 
-def _pieces(server: Any, folder: str, name: str, size: int) -> Iterator[bytes]:
+def _pieces(server: ActorHandle, folder: str, name: str, size: int) -> Iterator[bytes]:
     import ray
 
     for offset in range(0, size, PIECE_BYTES):

@@ -12,14 +12,19 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
+from harness.cluster.facts import NodeFacts
 from harness.cluster.source import Source
 from harness.errors import HarnessError
 
+if TYPE_CHECKING:
+    from ray import ObjectRef, ObjectRefGenerator
+    from ray.actor import ActorHandle
+
 Item = TypeVar("Item")
-Numbered = list[tuple[int, Any]]
-Send = Callable[[Any, Numbered], Any]
+Result = TypeVar("Result")
+Send = Callable[["ActorHandle", list[tuple[int, Item]]], "ObjectRefGenerator"]
 """Hands numbered items to a worker and returns the stream of its results."""
 
 DEATHS = 3
@@ -49,26 +54,26 @@ class Lost:
 
 
 @dataclass(eq=False)
-class _Job:
-    stream: Any
-    items: dict[int, Any]
+class _Job(Generic[Item]):
+    stream: ObjectRefGenerator
+    items: dict[int, Item]
     """What is not delivered yet, by number."""
 
 
 @dataclass(eq=False)
-class _Worker:
-    actor: Any
-    hello: Any
+class _Worker(Generic[Item]):
+    actor: ActorHandle
+    hello: ObjectRef | None
     """The pending answer to `setup`; None once the worker is ready."""
-    placed: Any = None
+    placed: ObjectRef | None = None
     """Pending until the cluster has found a place for the worker."""
     dismissed: bool = False
     """Killed by us, to make room for another pool; its death is held against no item."""
     node: str = ""
-    jobs: deque[_Job] = field(default_factory=deque)
+    jobs: deque[_Job[Item]] = field(default_factory=deque)
 
 
-class WorkerPool(Generic[Item]):
+class WorkerPool(Generic[Item, Result]):
     """So many workers, each replaced when it dies.
 
     Args:
@@ -86,9 +91,9 @@ class WorkerPool(Generic[Item]):
     def __init__(
         self,
         name: str,
-        start: Callable[[], Any],
+        start: Callable[[], ActorHandle],
         size: int,
-        welcome: Callable[[dict[str, Any]], None],
+        welcome: Callable[[NodeFacts], None],
         say: Callable[[str], None],
         depth: int = _DEPTH,
     ) -> None:
@@ -98,11 +103,11 @@ class WorkerPool(Generic[Item]):
         self._welcome = welcome
         self._say = say
         self._depth = depth
-        self._workers: list[_Worker] = []
+        self._workers: list[_Worker[Item]] = []
         self._stillborn = 0
         self._last_sign = self._last_place = time.monotonic()
         self._mapping = False
-        self._again: deque[dict[int, Any]] = deque()
+        self._again: deque[dict[int, Item]] = deque()
         self._deaths: dict[int, list[str]] = {}
         """For items that saw a worker die: the nodes they were on."""
         self._numbers = itertools.count()
@@ -150,7 +155,7 @@ class WorkerPool(Generic[Item]):
             ray.kill(worker.actor)
         self._workers.clear()
 
-    def map(self, source: Source[Item], send: Send) -> Iterator[list[tuple[Item, Any]]]:
+    def map(self, source: Source[Item], send: Send[Item]) -> Iterator[list[tuple[Item, Result | Lost]]]:
         """Yield (item, result or `Lost`) lists as they come; `source` is read only as fast as workers are free.
 
         Raises:
@@ -162,7 +167,7 @@ class WorkerPool(Generic[Item]):
         finally:
             self._mapping = False
 
-    def _map(self, source: Source[Item], send: Send) -> Iterator[list[tuple[Item, Any]]]:
+    def _map(self, source: Source[Item], send: Send[Item]) -> Iterator[list[tuple[Item, Result | Lost]]]:
         import ray
 
         self._last_sign = self._last_place = time.monotonic()
@@ -194,7 +199,7 @@ class WorkerPool(Generic[Item]):
             worker.hello is None and not worker.dismissed and len(worker.jobs) < self._depth for worker in self._workers
         )
 
-    def _hand_out(self, source: Source[Item], send: Send) -> Iterator[list[tuple[Item, Any]]]:
+    def _hand_out(self, source: Source[Item], send: Send[Item]) -> Iterator[list[tuple[Item, Result | Lost]]]:
         """Give every free worker something, the idle ones first; yields items that are given up."""
         for depth in range(self._depth):
             for worker in self._workers:
@@ -224,7 +229,7 @@ class WorkerPool(Generic[Item]):
             return ""
         return f"{len(nodes)} workers died over this row"
 
-    def _greet(self, worker: _Worker) -> None:
+    def _greet(self, worker: _Worker[Item]) -> None:
         import ray
 
         try:
@@ -246,9 +251,9 @@ class WorkerPool(Generic[Item]):
             return
         self._welcome(facts)
         self._stillborn = 0
-        worker.hello, worker.node = None, facts["node"]
+        worker.hello, worker.node = None, facts.node
 
-    def _collect(self, worker: _Worker) -> Iterator[list[tuple[Item, Any]]]:
+    def _collect(self, worker: _Worker[Item]) -> Iterator[list[tuple[Item, Result | Lost]]]:
         import ray
 
         job = worker.jobs[0]
@@ -268,7 +273,7 @@ class WorkerPool(Generic[Item]):
             self._deaths.pop(number, None)
         yield [(job.items.pop(number), result) for number, result in found]
 
-    def _on_worker_death(self, worker: _Worker, error: Exception) -> None:
+    def _on_worker_death(self, worker: _Worker[Item], error: Exception) -> None:
         """Give a dead worker's rows to others: together once more, then one by one, to find the one that kills."""
         import ray
 
@@ -304,7 +309,7 @@ class WorkerPool(Generic[Item]):
         )
 
 
-def _is_done(pending: Any) -> bool:
+def _is_done(pending: ObjectRef) -> bool:
     import ray
 
     done, _ = ray.wait([pending], timeout=0)

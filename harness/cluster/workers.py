@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from harness.cluster.facts import node_facts
+from harness.cluster.facts import NodeFacts, node_facts
 from harness.cluster.files import FolderSource, obtain
 from harness.errors import HarnessError, UsageError
 from harness.generate.backend import SampleKey
@@ -24,7 +24,14 @@ from harness.model.load import LoadedModel, Precision, choose_precision, load_to
 from harness.model.prompt import PromptRenderer
 from harness.model.weights import LocalWeights
 from harness.runs.samples import SampleRecord
+from harness.runs.schema import JsonObject
 from harness.types import Completion, Task
+
+if TYPE_CHECKING:
+    from ray.actor import ActorHandle
+
+    from harness.render import Renderer
+    from harness.scoring.scorer import Scorer
 
 _TOGETHER_S = 0.25
 """Completions that finish within this time travel together."""
@@ -47,7 +54,7 @@ class GeneratorOrder:
     settings: GenerationSettings
     decoding: DecodingStrategy
     """Which decoder writes is for the worker to prove."""
-    identity: Mapping[str, Any] | None
+    identity: JsonObject | None
     """What the worker must find to be the same; None before its decoder is known."""
 
     @classmethod
@@ -86,19 +93,21 @@ class ScorerOrder:
 class ModelWorker:
     """Holds models and decodes with them. Base weights are loaded once, adapters switched on and off."""
 
-    def __init__(self, server: Any) -> None:
+    def __init__(self, server: ActorHandle) -> None:
         self._server = server
         self._loaded: dict[str, LoadedModel] = {}
 
-    def setup(self) -> dict[str, Any]:
+    def setup(self) -> NodeFacts:
         """Return the facts of this worker's node."""
-        return node_facts() | {"pid": os.getpid()}
+        return node_facts()
 
     def decoder(self, order: GeneratorOrder) -> Verdict:
         """Return which decoder writes for a model here."""
         return self._generator(order).decoder()
 
-    def decode(self, order: GeneratorOrder, prompts: list[tuple[int, Prompt]]) -> Iterator[list[tuple[int, Any]]]:
+    def decode(
+        self, order: GeneratorOrder, prompts: list[tuple[int, Prompt]]
+    ) -> Iterator[list[tuple[int, StoredCompletion]]]:
         """Yield (number, `StoredCompletion`) lists as completions finish.
 
         Raises:
@@ -148,12 +157,12 @@ class ModelWorker:
         return generator
 
 
-def decoder_of(server: Any, order: GeneratorOrder) -> Verdict:
+def decoder_of(server: ActorHandle, order: GeneratorOrder) -> Verdict:
     """Return which decoder writes for a model on a node, before any worker is started there."""
     return ModelWorker(server).decoder(order)
 
 
-def _same(generator: Generator, expected: Mapping[str, Any]) -> None:
+def _same(generator: Generator, expected: JsonObject) -> None:
     own = generator.identity()
     if own == expected:
         return
@@ -191,13 +200,13 @@ class ScoreWorker:
 
     def __init__(self, browsers: int) -> None:
         self._browsers = browsers
-        self._renderer: Any = None
-        self._scorers: dict[str, Any] = {}
+        self._renderer: Renderer | None = None
+        self._scorers: dict[str, Scorer] = {}
         self._shots: dict[str, bytes] = {}
 
-    def setup(self) -> dict[str, Any]:
+    def setup(self) -> NodeFacts:
         """Return the facts of this worker's node."""
-        return node_facts() | {"pid": os.getpid()}
+        return node_facts()
 
     def score(
         self, order: ScorerOrder, work: list[tuple[int, tuple[Task, Completion]]]
@@ -206,13 +215,13 @@ class ScoreWorker:
         numbers = iter([number for number, _ in work])
         for rows in self._scorer(order).rows(pair for _, pair in work):
             shots, self._shots = self._shots, {}
-            names = [{Path(path).name for path in row["shots"].values()} for row in rows]
+            names = [{Path(path).name for path in row.shots.values()} for row in rows]
             yield [
                 (next(numbers), (row, {name: shots[name] for name in own}))
                 for row, own in zip(rows, names, strict=True)
             ]
 
-    def _scorer(self, order: ScorerOrder) -> Any:
+    def _scorer(self, order: ScorerOrder) -> Scorer:
         from harness.render import Renderer, RenderSettings
         from harness.scoring.scorer import Scorer
         from harness.storage.cache import cache_folder

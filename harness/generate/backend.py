@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Self, TypeVar, cast
+from typing import Generic, Protocol, Self, TypeVar
+
+from typing_extensions import override
 
 from harness.generate.settings import GenerationSettings
 from harness.generate.store import CompletionStore, StoredCompletion
 from harness.runs.manifest import BackendEntry, Price
 from harness.runs.samples import SampleRecord
+from harness.runs.schema import JsonObject
 from harness.types import Completion, Task
 
 PromptT = TypeVar("PromptT")
@@ -31,11 +34,16 @@ class GenerationFailure:
 Answer = tuple[SampleKey, str, StoredCompletion | GenerationFailure]
 """A place, the store's key, and what came of it."""
 
-Decode = Callable[["StoredBackend[Any]", GenerationRequests[Any]], Iterator[Answer]]
-"""Gets the answers of a model that are not in the store: an executor's `decode`."""
+
+class Decode(Protocol):
+    """Gets the answers of a model that are not in the store: an executor's `decode`."""
+
+    def __call__(self, backend: StoredBackend[PromptT], wanted: GenerationRequests[PromptT], /) -> Iterator[Answer]:
+        """Yield them as they come."""
+        ...
 
 
-def decode_here(backend: StoredBackend[Any], wanted: GenerationRequests[Any]) -> Iterator[Answer]:
+def decode_here(backend: StoredBackend[PromptT], wanted: GenerationRequests[PromptT]) -> Iterator[Answer]:
     """Let a model decode in this process, or ask its server from it."""
     return backend.decode(wanted)
 
@@ -118,18 +126,17 @@ class StoredBackend(Backend, Generic[PromptT]):
     settings: GenerationSettings
 
     @property
+    @override
     def samples(self) -> int:
-        """How many completions each task gets."""
         return self.settings.samples
 
+    @override
     def limited(self, max_new_tokens: int) -> Self:
-        """Return the same model with answers of at most so many tokens."""
         settings = replace(self.settings, max_new_tokens=max_new_tokens)
-        limited: Self = replace(cast(Any, self), settings=settings)
-        return limited
+        return replace(self, settings=settings)  # type: ignore[type-var]  # each subclass is a dataclass
 
     @abstractmethod
-    def identity(self) -> Mapping[str, Any]:
+    def identity(self) -> JsonObject:
         """Return everything that decides what this model writes, and nothing that does not."""
 
     @abstractmethod

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+from typing_extensions import override
 
 from harness.answer import page_end
 from harness.errors import UsageError, did_you_mean
@@ -178,8 +179,8 @@ class GivenAnswers(Backend):
         return cls(name, path, file_sha256(path), samples, answers_of(name, read_answers(path)))
 
     @property
+    @override
     def samples(self) -> int:
-        """How many completions each task gets."""
         return self.number
 
     def answers(
@@ -204,6 +205,6 @@ class GivenAnswers(Backend):
         reason, note = finish(given.finish_reason, closed=closed)
         return Completion(task, self.name, given.completion, reason, sample, note=note)
 
+    @override
     def manifest(self) -> BackendEntry:
-        """Return what the manifest says of it."""
         return BackendEntry(backend="file", examples=(), file={"name": self.path.name, "sha256": self.sha256})

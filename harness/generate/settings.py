@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
+from harness.runs.schema import JsonObject
 from harness.types import sha256
 
 
@@ -19,9 +19,9 @@ class GenerationSettings:
     seed: int = 0
     cut_loops: bool = True
 
-    def cache_key_fields(self) -> dict[str, Any]:
+    def cache_key_fields(self) -> JsonObject:
         """Return what decides a completion. The batch size does not, up to the rounding of floating point."""
-        deciding: dict[str, Any] = {"max_new_tokens": self.max_new_tokens, "cut_loops": self.cut_loops}
+        deciding: JsonObject = {"max_new_tokens": self.max_new_tokens, "cut_loops": self.cut_loops}
         if self.temperature:
             deciding |= {"temperature": self.temperature, "seed": self.seed}
         return deciding

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 from harness.answer import page_end
 from harness.answer.marks import SPECIAL_TOKEN, token_role
 from harness.types import FinishReason
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _END_TAG = "</html"
 _TAIL = 10
@@ -29,7 +32,7 @@ _THOUGHT_MARK = re.compile(
 class StopRule:
     """Decides after each token whether a completion has ended."""
 
-    tokenizer: Any
+    tokenizer: PreTrainedTokenizerBase
     end_tokens: frozenset[int]
     max_new_tokens: int
     at_end_tag: bool
@@ -80,14 +83,14 @@ class StopRule:
         return page_end(text, final=False, thinking=self.thinking) is not None
 
 
-def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     """Return the ids at which a model ends its answer, as its makers say."""
     ids = getattr(model.generation_config, "eos_token_id", None)
     found = {tokenizer.eos_token_id, *(ids if isinstance(ids, list | tuple) else [ids])}
     return frozenset(number for number in found if number is not None)
 
 
-def thought_marks(tokenizer: Any) -> frozenset[int]:
+def thought_marks(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     """Return the special tokens that open or close a thought, such as `[THINK]` or `<|channel|>`.
 
     They are left in the text of an answer, for without them its thoughts could not be told from its page.
@@ -107,7 +110,7 @@ def _marks_a_thought(token: str) -> bool:
     return _THOUGHT_MARK.fullmatch(token) is not None
 
 
-def answer_text(tokenizer: Any, tokens: Sequence[int], marks: frozenset[int]) -> str:
+def answer_text(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], marks: frozenset[int]) -> str:
     """Return the text of an answer without its special tokens, but with those that mark thoughts where it has any.
 
     Args:

@@ -9,7 +9,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
+
+from pydantic import JsonValue
+from typing_extensions import override
 
 from harness.errors import HarnessError, UsageError
 from harness.generate.backend import SampleKey
@@ -28,9 +31,13 @@ from harness.generate.transformers.strategy import (
 )
 from harness.model.identity import installed
 from harness.model.load import LoadedModel
+from harness.runs.schema import JsonObject
 from harness.types import FinishReason
 
 if TYPE_CHECKING:
+    from vllm import RequestOutput, SamplingParams
+    from vllm.lora.request import LoRARequest
+
     from harness.generate.transformers.generator import Generator
 
 SEQUENCES = 256
@@ -50,14 +57,31 @@ class EngineDied(HarnessError):
 class Engine(Protocol):
     """What is used of vLLM's LLMEngine."""
 
-    def add_request(self, request_id: str, prompt: Any, params: Any, *, lora_request: Any = None) -> Any:
+    def add_request(
+        self, request_id: str, prompt: object, params: SamplingParams, *, lora_request: LoRARequest | None = None
+    ) -> str:
         """Queue a prompt."""
 
     def has_unfinished_requests(self) -> bool:
         """Return whether anything is queued or under way."""
 
-    def step(self) -> Sequence[Any]:
+    def step(self) -> Sequence[RequestOutput]:
         """Decode a token of each row under way; return outputs, finished or not."""
+
+
+class Sampling(Protocol):
+    """vLLM's SamplingParams."""
+
+    def __call__(
+        self,
+        *,
+        temperature: float,
+        seed: int | None,
+        max_tokens: int,
+        stop: list[str],
+        include_stop_str_in_output: bool,
+    ) -> SamplingParams:
+        """Return how one prompt is decoded."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +91,8 @@ class OpenEngine:
     engine: Engine
     context: int | None
     """The longest sequence in tokens."""
-    sampling: Callable[..., Any]
-    """vLLM's SamplingParams."""
-    adapter: Callable[[str, str], Any]
+    sampling: Sampling
+    adapter: Callable[[str, str], LoRARequest]
     """Makes a LoRARequest of a SHA-256 and a folder."""
 
 
@@ -97,7 +120,7 @@ def _bitsandbytes() -> str:
     return name
 
 
-def open_engine(loaded: LoadedModel, arguments: Mapping[str, Any]) -> OpenEngine:
+def open_engine(loaded: LoadedModel, arguments: Mapping[str, JsonValue]) -> OpenEngine:
     """Load the base weights into an engine, once for all models that share weights, precision and arguments.
 
     Raises:
@@ -106,7 +129,7 @@ def open_engine(loaded: LoadedModel, arguments: Mapping[str, Any]) -> OpenEngine
     loaded.drop_adapters()
     loaded.model = None  # what training left on the GPU makes room
     precision = loaded.precision
-    own: dict[str, Any] = {"model": str(loaded.weights.folder), "dtype": precision.dtype}
+    own: dict[str, JsonValue] = {"model": str(loaded.weights.folder), "dtype": precision.dtype}
     own |= {"enable_lora": True, "max_lora_rank": LORA_RANK}
     if precision.quantization == "nf4":
         own["quantization"] = _bitsandbytes()
@@ -129,7 +152,7 @@ def _open(arguments: str) -> OpenEngine:
         raise HarnessError(f"vLLM does not start: {reason:.160}", "look at `vllm:` in the model file") from error
     numbers: dict[str, int] = {}
 
-    def adapter(sha256: str, folder: str) -> Any:
+    def adapter(sha256: str, folder: str) -> LoRARequest:
         return LoRARequest(sha256[:16], numbers.setdefault(sha256, len(numbers) + 1), folder)
 
     # without the growing output of every row at every step
@@ -141,24 +164,24 @@ def _open(arguments: str) -> OpenEngine:
 class EngineDecoding(DecodingStrategy):
     """vLLM decodes, which is known without a proof: its answers are told apart from all others'."""
 
-    arguments: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, JsonValue] = field(default_factory=dict)
     """Of vLLM's EngineArgs."""
-    opening: Callable[[LoadedModel, Mapping[str, Any]], OpenEngine] = open_engine
+    opening: Callable[[LoadedModel, Mapping[str, JsonValue]], OpenEngine] = open_engine
 
+    @override
     def at_once(self, settings: GenerationSettings) -> int:
-        """Return how many rows the engine decodes side by side."""
-        return int(self.arguments.get("max_num_seqs", SEQUENCES))
+        return int(str(self.arguments.get("max_num_seqs", SEQUENCES)))
 
+    @override
     def verdict(self, model: Generator) -> Verdict:
-        """Return that vLLM writes."""
         return Verdict("vllm")
 
-    def identity(self, model: Generator) -> dict[str, Any]:
-        """Return the engine, its version and its arguments."""
+    @override
+    def identity(self, model: Generator) -> JsonObject:
         decoder = decoder_identity(model, self.verdict(model))
         return {"decoder": decoder, "engine": f"vllm {installed('vllm')}", "arguments": dict(self.arguments)}
 
-    def manifest(self, model: Generator) -> dict[str, Any]:
+    def manifest(self, model: Generator) -> JsonObject:
         """Return what the manifest says of it; vLLM sizes its batches itself."""
         return {
             "backend": "vllm",
@@ -217,7 +240,7 @@ class _Queue:
     opened: OpenEngine
     settings: GenerationSettings
     rule: StopRule
-    lora: Any
+    lora: LoRARequest | None
     rows: dict[str, _Row] = field(default_factory=dict)
 
     def add(self, number: str, row: _Row) -> None:
@@ -239,7 +262,7 @@ class _Queue:
             room = min(room, self.opened.context - len(row.prompt) - len(row.written))
         return room
 
-    def finished(self, outputs: Iterable[Any]) -> dict[str, _Row]:
+    def finished(self, outputs: Iterable[RequestOutput]) -> dict[str, _Row]:
         """Return the rows that have ended; one that vLLM stopped at an end tag which ends nothing goes on."""
         found = {}
         for output in outputs:
@@ -264,7 +287,7 @@ def _stop_rule(model: Generator, *, thinking: bool) -> StopRule:
     return StopRule(tokenizer, ends, model.settings.max_new_tokens, True, model.settings.cut_loops, thinking)
 
 
-def _step(engine: Engine) -> Sequence[Any]:
+def _step(engine: Engine) -> Sequence[RequestOutput]:
     try:
         return engine.step()
     except Exception as error:

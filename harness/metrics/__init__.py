@@ -6,13 +6,11 @@ load offline: `from harness.metrics import BleuDom; BleuDom().compute(prediction
 
 from __future__ import annotations
 
-from typing import Any
-
 _METRICS = ("Bleu", "BleuDom", "Chrf", "TreeBleuF1", "TextSimilarity", "TagSimilarity", "VisualSimilarity")
 __all__ = [*_METRICS]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     # `evaluate` takes a second to import, so it is only when one of its metrics is asked for.
     if name in _METRICS:
         from harness.metrics import standalone

@@ -11,8 +11,6 @@ import os
 import pickle
 import signal
 import sys
-from collections.abc import Callable
-from typing import Any
 
 _MEMORY_BYTES = 3 * 2**30
 
@@ -29,7 +27,6 @@ def main() -> None:
     from harness.metrics.html5 import tree_errors
     from harness.metrics.parser_pool import MEMORY
 
-    functions: dict[str, Callable[..., Any]] = {"page_facts": page_facts, "tree_errors": tree_errors}
     requests = sys.stdin.buffer
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nothing that a library prints may reach the answers
@@ -42,7 +39,10 @@ def main() -> None:
             return
         try:
             _end_after(seconds)
-            answer = (True, functions[name](*arguments))
+            answer: tuple[bool, object] = (
+                True,
+                page_facts(*arguments) if name == "page_facts" else tree_errors(*arguments),
+            )
         except MemoryError:
             answer = (False, MEMORY)
         except Exception as error:

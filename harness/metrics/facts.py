@@ -9,7 +9,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import lxml.etree
 import turbohtml
@@ -126,7 +125,7 @@ def _lxml(wrapped: Wrapped) -> tuple[set[str], tuple[Message, ...]]:
     return names, log
 
 
-def _standards_doctype(document: Any) -> bool:
+def _standards_doctype(document: turbohtml.Document) -> bool:
     for node in document.children:
         if isinstance(node, turbohtml.Doctype):
             return node.name == "html" and not node.public_id and node.system_id in (None, "", "about:legacy-compat")
@@ -146,9 +145,9 @@ class _Walk:
         self.text = False
         self.title = False
 
-    def run(self, document: Any) -> None:
+    def run(self, document: turbohtml.Document) -> None:
         # Each entry is an element with its remaining children, or None for text: no recursion, so no limit on nesting.
-        stack: list[tuple[str, Iterator[Any], bool, bool]] = [("", iter(document.children), True, False)]
+        stack: list[tuple[str, Iterator[turbohtml.Node], bool, bool]] = [("", iter(document.children), True, False)]
         while stack:
             name, children, seen, raw = stack[-1]
             child = next(children, None)
@@ -171,7 +170,7 @@ class _Walk:
         if seen:
             self.words.extend(words)
 
-    def _element(self, element: Any, seen: bool) -> tuple[str, Iterator[Any], bool, bool]:
+    def _element(self, element: turbohtml.Element, seen: bool) -> tuple[str, Iterator[turbohtml.Node], bool, bool]:
         name = element.tag
         attributes = element.attrs
         children = list(element.children)
@@ -189,7 +188,7 @@ class _Walk:
         return name, iter(children), seen and not hidden, name in ("script", "style")
 
 
-def _attribute_tokens(name: str, value: Any) -> list[str]:
+def _attribute_tokens(name: str, value: str | list[str] | None) -> list[str]:
     """One token per class and per style declaration, else one for the whole attribute; none holds white space."""
     words = value if isinstance(value, list) else str("" if value is None else value).split()
     if name == "class":

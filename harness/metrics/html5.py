@@ -8,8 +8,7 @@ any more); of its tree construction errors, `EXEMPTIONS` names what is valid tod
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 import html5lib
 import turbohtml
@@ -94,7 +93,7 @@ def tree_errors(html: str, ignore_doctype: bool = False) -> list[Message]:
 class _Tokenizer(html5lib._tokenizer.HTMLTokenizer):  # type: ignore[misc]
     """html5lib's tokenizer without its errors."""
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def __iter__(self) -> Iterator[dict[str, object]]:
         for token in super().__iter__():
             if token["type"] == tokenTypes["ParseError"]:
                 continue
@@ -113,21 +112,21 @@ class _Parser(html5lib.HTMLParser):  # type: ignore[misc]
         super().mainLoop()
 
 
-def _tell_text_in_tables(parser: Any) -> None:
+def _tell_text_in_tables(parser: _Parser) -> None:
     """Make text between the cells of a table an error, as the standard's insertion mode "in table text" has it.
 
     html5lib moves it in front of the table without a word.
     """
     phase = parser.phases["inTableText"]
     base = type(phase)
-    places: list[Any] = []
+    places: list[tuple[int, int]] = []
 
-    def characters(self: Any, token: dict[str, Any]) -> None:
+    def characters(self: object, token: dict[str, str]) -> None:
         if not places and token["data"].strip(_WHITE_SPACE + "\0"):
             places.append(parser.tokenizer.stream.position())
         base.processCharacters(self, token)
 
-    def flush(self: Any) -> None:
+    def flush(self: object) -> None:
         parser.errors += [(place, _TEXT_IN_TABLE, {}) for place in places]
         places.clear()
         base.flushCharacters(self)
@@ -178,11 +177,11 @@ def _messages(html: str, container: str | None, lines_before: int, columns_befor
     return messages
 
 
-def _text(code: str, variables: dict[str, Any]) -> str:
+def _text(code: str, variables: Mapping[str, object]) -> str:
     if code == _TEXT_IN_TABLE:
         return "Text stands in a table outside its cells; it is moved in front of the table."
     names = {rule: name for name, rule in _SAME_RULES.items()}
     try:
-        return str(ERROR_TEXTS[code] % {key: names.get(value, value) for key, value in variables.items()})
+        return str(ERROR_TEXTS[code] % {key: names.get(str(value), value) for key, value in variables.items()})
     except (KeyError, TypeError, ValueError):
         return code.replace("-", " ")

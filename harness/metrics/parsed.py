@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from harness.metrics import parser_pool
 from harness.metrics.extract import extract
@@ -76,13 +76,13 @@ def _reference_facts(reference: str, scope: Scope) -> PageFacts | NotMeasured:
 
 def _once(evidence: Evidence, name: str, find: Callable[[], T]) -> T:
     """What `find` returns or the reason it could not, kept with the evidence."""
-    kept: dict[str, Any] = vars(evidence).setdefault("_parsed", {})
+    kept: dict[str, T | NotMeasured] = vars(evidence).setdefault("_parsed", {})
     if name not in kept:
         try:
             kept[name] = find()
         except NotMeasured as reason:
             kept[name] = reason
-    if isinstance(kept[name], NotMeasured):
-        raise kept[name]
-    value: T = kept[name]
+    value = kept[name]
+    if isinstance(value, NotMeasured):
+        raise value
     return value

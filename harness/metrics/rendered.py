@@ -94,7 +94,7 @@ def visual_similarity(evidence: Evidence) -> Score | None:
 
 
 def _must_checks(evidence: Evidence) -> list[bool] | Score | None:
-    if not any(check.get("level", "must") == "must" for check in evidence.task.checks):
+    if not any(check.level == "must" for check in evidence.task.checks):
         return None
     rendering = _measured(evidence)
     if not isinstance(rendering, Rendering):

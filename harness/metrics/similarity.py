@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache, lru_cache
-from typing import Any
+from typing import TYPE_CHECKING
 
 from harness.metrics.parser_pool import NotMeasured
 from harness.types import OVERRAN, Score
+
+if TYPE_CHECKING:
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
 
 MAX_CHARACTERS = 400_000
 """n-gram statistics of longer texts are not computed: a model's answer never comes near."""
@@ -96,14 +100,14 @@ def _bleu(tokenize: str, prediction: str, reference: str) -> Score:
 
 
 @cache
-def _sentence_bleu(tokenize: str) -> Any:
+def _sentence_bleu(tokenize: str) -> BLEU:
     from sacrebleu.metrics.bleu import BLEU
 
     return BLEU(tokenize=tokenize, effective_order=True, force=True)
 
 
 @lru_cache(maxsize=256)
-def _chrf(reference: str) -> Any:
+def _chrf(reference: str) -> CHRF:
     from sacrebleu.metrics.chrf import CHRF
 
     return CHRF(references=[[reference]])

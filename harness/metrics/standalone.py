@@ -11,10 +11,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import datasets
 import evaluate
+from typing_extensions import override
 
 from harness.metrics import parser_pool, similarity, visual
 from harness.metrics.facts import PageFacts
@@ -28,9 +28,9 @@ class _Similarity(evaluate.Metric):  # type: ignore[misc]
     """Shared by all: one score per pair, and their mean or the corpus value."""
 
     measure: str
-    corpus: Callable[..., float] | None = None
+    corpus: Callable[[Sequence[float]], float] | None = None
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: object) -> None:
         # In memory, so that nothing is written to disk and two of them never wait for each other's lock.
         super().__init__(**{"keep_in_memory": options.get("num_process", 1) == 1, **options})
 
@@ -43,16 +43,18 @@ class _Similarity(evaluate.Metric):  # type: ignore[misc]
             features=datasets.Features({"predictions": value, "references": value}),
         )
 
-    def add_batch(self, *, predictions: Any = None, references: Any = None, **more: Any) -> None:
+    def add_batch(
+        self, *, predictions: Sequence[str] | None = None, references: Sequence[str] | None = None, **more: object
+    ) -> None:
         """Add pairs. A lone surrogate becomes U+FFFD, as parsers read it: `evaluate` can store text as UTF-8 only."""
-        predictions, references = ([_storable(text) for text in texts or ()] for texts in (predictions, references))
-        super().add_batch(predictions=predictions, references=references, **more)
+        stored = {"predictions": predictions or (), "references": references or ()}
+        super().add_batch(**{side: [_storable(text) for text in texts] for side, texts in stored.items()}, **more)
 
-    def add(self, *, prediction: Any = None, reference: Any = None, **more: Any) -> None:
+    def add(self, *, prediction: str | None = None, reference: str | None = None, **more: object) -> None:
         """Add one pair, as `add_batch` does."""
         super().add(prediction=_storable(prediction), reference=_storable(reference), **more)
 
-    def _compute(self, *, predictions: list[Any], references: list[Any]) -> dict[str, Any]:
+    def _compute(self, *, predictions: list[str], references: list[str]) -> dict[str, object]:
         scores = [or_null(partial(self.pair, p, r)) for p, r in zip(predictions, references, strict=True)]
         values = [score.value for score in scores if score.value is not None]
         total: float | None = None
@@ -64,7 +66,7 @@ class _Similarity(evaluate.Metric):  # type: ignore[misc]
         notes = {index: score.note for index, score in enumerate(scores) if score.value is None}
         return {self.measure: total, "scores": [score.value for score in scores], "notes": notes}
 
-    def pair(self, prediction: Any, reference: Any) -> Score:
+    def pair(self, prediction: str, reference: str) -> Score:
         """The score of one pair."""
         raise NotImplementedError
 
@@ -75,8 +77,8 @@ class Bleu(_Similarity):
     measure = "bleu"
     corpus = staticmethod(similarity.corpus_bleu)
 
+    @override
     def pair(self, prediction: str, reference: str) -> Score:
-        """Sentence BLEU with its counts."""
         return similarity.bleu(prediction, reference)
 
 
@@ -86,8 +88,8 @@ class BleuDom(_Similarity):
     measure = "bleu_dom"
     corpus = staticmethod(similarity.corpus_bleu)
 
+    @override
     def pair(self, prediction: str, reference: str) -> Score:
-        """Sentence BLEU with its counts."""
         return similarity.bleu_tokens(_facts(prediction).dom_tokens, _facts(reference).dom_tokens)
 
 
@@ -96,8 +98,8 @@ class Chrf(_Similarity):
 
     measure = "chrf"
 
+    @override
     def pair(self, prediction: str, reference: str) -> Score:
-        """chrF2 of one pair."""
         return similarity.chrf(prediction, reference)
 
 
@@ -106,8 +108,8 @@ class TreeBleuF1(_Similarity):
 
     measure = "tree_bleu_f1"
 
+    @override
     def pair(self, prediction: str, reference: str) -> Score:
-        """F1 of one pair."""
         return similarity.tree_bleu_f1(_facts(prediction).families, _facts(reference).families)
 
 
@@ -116,8 +118,8 @@ class TextSimilarity(_Similarity):
 
     measure = "text_similarity"
 
+    @override
     def pair(self, prediction: str, reference: str) -> Score:
-        """Similarity of one pair."""
         return similarity.sequence_similarity(_facts(prediction).words, _facts(reference).words)
 
 
@@ -126,8 +128,8 @@ class TagSimilarity(_Similarity):
 
     measure = "tag_similarity"
 
+    @override
     def pair(self, prediction: str, reference: str) -> Score:
-        """Similarity of one pair."""
         return similarity.sequence_similarity(_facts(prediction).tags, _facts(reference).tags)
 
 
@@ -141,18 +143,18 @@ class VisualSimilarity(_Similarity):
 
     measure = "visual_similarity"
 
-    def __init__(self, render: Callable[[Sequence[str]], Sequence[Rendering]], **options: Any) -> None:
+    def __init__(self, render: Callable[[Sequence[str]], Sequence[Rendering]], **options: object) -> None:
         super().__init__(**options)
         self._render = render
 
-    def _compute(self, *, predictions: list[Any], references: list[Any]) -> dict[str, Any]:
+    def _compute(self, *, predictions: list[str], references: list[str]) -> dict[str, object]:
         """Render all pages, each distinct one once, then compare."""
         pages = list(dict.fromkeys((*predictions, *references)))
         self._renderings = dict(zip(pages, self._render(pages), strict=True))
         return super()._compute(predictions=predictions, references=references)
 
+    @override
     def pair(self, prediction: str, reference: str) -> Score:
-        """Likeness of one pair."""
         return visual.visual_similarity(self._renderings[prediction], self._renderings[reference])
 
 
@@ -161,5 +163,5 @@ def _facts(html: str) -> PageFacts:
     return facts
 
 
-def _storable(text: Any) -> Any:
+def _storable(text: object) -> object:
     return _LONE_SURROGATE.sub("\ufffd", text) if isinstance(text, str) else text

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.metrics.parser_pool import NotMeasured
 from harness.types import Block, Rendering, Score
@@ -138,8 +138,7 @@ def _picture_likeness(first: Numbers, second: Numbers) -> float:
         np.asarray(Image.fromarray(crop.astype(np.uint8)).convert("L").resize(sides), np.float64)
         for crop in (first, second)
     ]
-    measure: Any = structural_similarity  # scikit-image has no types
-    return max(0.0, float(measure(*grey, data_range=255)))
+    return max(0.0, float(structural_similarity(*grey, data_range=255)))
 
 
 def _colour(first: Numbers, second: Numbers) -> Numbers:
@@ -160,7 +159,7 @@ def _crop(seen: _Seen, index: int) -> Numbers:
     return crop
 
 
-def _edges(block: Block, picture: NDArray[Any], margin: int = 0) -> tuple[int, int, int, int]:
+def _edges(block: Block, picture: Numbers | Pixels, margin: int = 0) -> tuple[int, int, int, int]:
     """The pixels that a block covers, cut to the picture."""
     height, width = picture.shape[:2]
     left, top = int(block.x) - margin, int(block.y) - margin

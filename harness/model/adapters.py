@@ -5,11 +5,17 @@ from __future__ import annotations
 import re
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+from pydantic import JsonValue
 
 from harness.errors import HarnessError, UsageError
 from harness.model.checkpoint import check_computes, one_line, read_object, some
 from harness.model.identity import ADAPTER_CONFIG, ADAPTER_FILE
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "chat_template.jinja")
 NAME = "default"
@@ -20,7 +26,7 @@ _SAME = 0.05
 _EMBEDDING = re.compile(r"(?:^|\.)(?:embed_tokens|wte|word_embeddings|embed_in|lm_head|embed_out)\.(?:.*\.)?weight$")
 
 
-def check_adapter(folder: Path) -> dict[str, Any]:
+def check_adapter(folder: Path) -> dict[str, JsonValue]:
     """Return an adapter's config, once its files are found to be whole.
 
     Raises:
@@ -47,7 +53,7 @@ def check_adapter(folder: Path) -> dict[str, Any]:
     return config
 
 
-def attach(model: Any, folder: Path) -> Any:
+def attach(model: PreTrainedModel, folder: Path) -> PeftModel:
     """Return the model with the adapter on.
 
     Raises:
@@ -79,7 +85,7 @@ def attach(model: Any, folder: Path) -> Any:
     return adapted
 
 
-def _check_generates_with_it(adapted: Any, folder: Path) -> None:
+def _check_generates_with_it(adapted: PeftModel, folder: Path) -> None:
     """Compare the first step of `generate` with a forward pass: virtual tokens come in by another way in each.
 
     With PEFT 0.21 and transformers 5.24 `generate` warns of two caches and goes on without a learned prefix.
@@ -104,7 +110,7 @@ def _check_generates_with_it(adapted: Any, folder: Path) -> None:
         )
 
 
-def _check_all_taken(adapted: Any, folder: Path, what: str) -> None:
+def _check_all_taken(adapted: PeftModel, folder: Path, what: str) -> None:
     """Put the file's tensors in once more, for PEFT tells only who does it by hand what it had no place for.
 
     Raises:
@@ -127,7 +133,7 @@ def _check_all_taken(adapted: Any, folder: Path, what: str) -> None:
         raise HarnessError(f"{what}: they have no place for {some(left)}", _OTHER_WEIGHTS)
 
 
-def _make_room(model: Any, folder: Path) -> None:
+def _make_room(model: PreTrainedModel, folder: Path) -> None:
     """Give the base as many rows of embeddings as the adapter brings, which it was trained with."""
     from safetensors import safe_open
 

@@ -74,7 +74,7 @@ def _training(facts: WeightsFacts, card: Card | None) -> Training:
     assert preset is not None
     sft = dict(preset.sft)
     if facts.context is not None:
-        sft["max_length"] = min(int(sft["max_length"]), facts.context)
+        sft["max_length"] = min(int(str(sft["max_length"])), facts.context)
     if sft.get("packing") and facts.architecture not in PACKED:
         sft["packing"] = False
     return preset.model_copy(update={"sft": sft, "rows": preset.rows if card is None else None})

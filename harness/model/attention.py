@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, ParamSpec
 
 from transformers.masking_utils import AttentionMaskInterface
 from transformers.modeling_utils import AttentionInterface
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig, PreTrainedModel
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
 
 _OWN: dict[int, str] = {}
 """By the id of a config: how its model attends outside, while it attends otherwise."""
 
 
 @contextlib.contextmanager
-def attending_by(model: Any, name: str, attention: Callable[..., Any], mask: Callable[..., Any]) -> Iterator[None]:
+def attending_by(
+    model: PreTrainedModel,
+    name: str,
+    attention: Callable[P, tuple[torch.Tensor, torch.Tensor | None]],
+    mask: Callable[Q, torch.Tensor | None],
+) -> Iterator[None]:
     """Let the model attend by `attention`, with masks made by `mask`, inside the block.
 
     Args:
@@ -36,6 +48,6 @@ def attending_by(model: Any, name: str, attention: Callable[..., Any], mask: Cal
             del _OWN[id(model.config)]
 
 
-def own_attention(config: Any) -> str:
+def own_attention(config: PretrainedConfig) -> str:
     """Return how a model attends outside all blocks of `attending_by`, as it was loaded."""
     return str(_OWN.get(id(config), config._attn_implementation))

@@ -11,9 +11,12 @@ import copy
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
 
 WIDTH = 4096
 """8-byte words in a row of a tensor's checksum."""
@@ -31,7 +34,7 @@ class BaseState:
         model: A model of transformers without an adapter, as it will be measured.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
         self._modules = [(path, module, _Attributes(module)) for path, module in model.named_modules()]
         self._configs = [_Attributes(config) for config in _configs(model)]
@@ -82,15 +85,15 @@ class BaseState:
 
 @dataclass(slots=True)
 class _Kept:
-    value: Any
-    content: Any
+    value: object
+    content: object
     """A shallow copy where the value is a container, which may be filled otherwise; None for anything else."""
 
 
 class _Attributes:
     """The attributes of one object, to be put back."""
 
-    def __init__(self, owner: Any) -> None:
+    def __init__(self, owner: object) -> None:
         self._owner, self._class = owner, type(owner)
         self._kept = {
             name: _Kept(value, copy.copy(value) if type(value) in (dict, OrderedDict, list, set) else None)
@@ -103,11 +106,12 @@ class _Attributes:
         for name in attributes.keys() - self._kept.keys():
             del attributes[name]
         for name, kept in self._kept.items():
-            if isinstance(kept.value, list):
-                kept.value[:] = kept.content
-            elif kept.content is not None:
-                kept.value.clear()
-                kept.value.update(kept.content)
+            match kept.value, kept.content:
+                case list() as value, list() as content:
+                    value[:] = content
+                case (dict() as value, dict() as content) | (set() as value, set() as content):
+                    value.clear()
+                    value.update(content)
             attributes[name] = kept.value
 
 
@@ -150,9 +154,9 @@ def _with_scales(name: str, tensor: torch.Tensor) -> Iterator[tuple[str, torch.T
         yield from ((f"{name}.{kind}", scale) for kind, scale in scales.items() if torch.is_tensor(scale))
 
 
-def _configs(model: Any) -> list[Any]:
+def _configs(model: PreTrainedModel) -> list[PretrainedConfig]:
     """Return every config object below a model once: theirs, those within them, and how it generates."""
-    found: dict[int, Any] = {}
+    found: dict[int, PretrainedConfig] = {}
     waiting = [getattr(module, name, None) for module in model.modules() for name in ("config", "generation_config")]
     while waiting:
         config = waiting.pop()

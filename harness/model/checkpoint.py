@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+from pydantic import JsonValue
 
 from harness.errors import HarnessError, UsageError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 NAMED = 3
 """So many tensors are named where a fault has more."""
@@ -55,7 +60,7 @@ def _instead(error: BaseException) -> str:
     return ""
 
 
-def read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, JsonValue]:
     """Return a JSON file's object.
 
     Raises:
@@ -97,7 +102,9 @@ def check_folder(folder: Path, quantization: str = "none") -> None:
         raise UsageError(f"{folder / 'config.json'} has max_position_embeddings {context!r:.40}", _CHECK_FOLDER)
 
 
-def load_checkpoint(folder: Path, settings: dict[str, Any], prepare: Callable[[Any], None] = lambda _: None) -> Any:
+def load_checkpoint(
+    folder: Path, settings: Mapping[str, object], prepare: Callable[[PreTrainedModel], None] = lambda _: None
+) -> PreTrainedModel:
     """Return the model of a folder, every weight of it from the folder, or refuse it.
 
     Attention is torch's `scaled_dot_product_attention` where the model has it, else its own.
@@ -154,7 +161,7 @@ def _check_headers(folder: Path, what: str) -> None:
         )
 
 
-def check_computes(model: Any, name: str) -> None:
+def check_computes(model: PreTrainedModel, name: str) -> None:
     """Let a model read three tokens: shapes that cannot be, and weights that are no numbers, show in it.
 
     Raises:

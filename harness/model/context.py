@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+from pydantic import JsonValue
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_seq_len", "n_ctx", "max_sequence_length")
 """What configs call the longest sequence; without any of them (recurrent models, some ALiBi) there is no end to it."""
 
 
-def context_length(config: Any) -> int | None:
+def context_length(config: PretrainedConfig) -> int | None:
     """Return the longest sequence in tokens that a model was made for; None where its config names none.
 
     Rotary positions that are scaled by the row's own length have no end: what such a config names is where it begins.
@@ -25,7 +30,7 @@ def context_length(config: Any) -> int | None:
     return None
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, JsonValue]:
     """Return a model folder's config.json; empty where there is none."""
     try:
         found = json.loads((folder / "config.json").read_text(encoding="utf-8"))

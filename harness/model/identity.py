@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from harness.errors import HarnessError
 from harness.storage.cache import content_key, file_sha256, files_sha256, remembered_sha256
@@ -152,7 +151,7 @@ def _contents(folder: Path, names: Iterable[str]) -> str:
     return content_key([[name, _content(folder / name)] for name in names])
 
 
-def _content(path: Path) -> Any:
+def _content(path: Path) -> str | list[list[str]]:
     """Return what stands for a file: small settings by their meaning, everything else by its bytes."""
     if path.name not in ("config.json", "generation_config.json", "tokenizer_config.json", ADAPTER_CONFIG):
         return remembered_sha256(path) if path.name == "tokenizer.json" else file_sha256(path)

@@ -7,7 +7,9 @@ import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pydantic import JsonValue
 
 from harness.errors import HarnessError
 from harness.model.adapters import TOKENIZER_FILES, attach
@@ -19,6 +21,9 @@ from harness.processes import main_first, sharded
 from harness.types import Quantization
 
 if TYPE_CHECKING:
+    import torch
+    from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+
     from harness.model.base_state import BaseState
 
 _PAGE = "<html><body>page</body></html>"
@@ -34,11 +39,12 @@ class Precision:
     device: str
 
     @property
-    def torch_dtype(self) -> Any:
+    def torch_dtype(self) -> torch.dtype:
         """The compute dtype."""
         import torch
 
-        return getattr(torch, self.dtype)
+        dtype: torch.dtype = getattr(torch, self.dtype)
+        return dtype
 
 
 def choose_precision(quantization: Quantization, dtype: DType) -> Precision:
@@ -66,16 +72,16 @@ class LoadedModel:
     checksum of every tensor says whether it is what was loaded, and where it is not, it is loaded anew.
     """
 
-    tokenizer: Any
+    tokenizer: PreTrainedTokenizerBase
     weights: LocalWeights
     precision: Precision
     source: Weights | None = None
     """Where they came from, for other machines to fetch them."""
-    fused: Any = None
+    fused: object = None
     """The same weights as `harness.generate.llama.model` decodes with; gone when the model changes hands."""
     notice: Callable[[str], None] | None = None
     """Called with a line where the base had to be loaded anew."""
-    _model: Any = None
+    _model: PreTrainedModel | None = None
     _base: BaseState | None = None
     _attached: str | None = None
     """SHA-256 of the adapter that is on the base."""
@@ -84,7 +90,7 @@ class LoadedModel:
     """What was on the base since its tensors were last compared."""
 
     @property
-    def model(self) -> Any:
+    def model(self) -> PreTrainedModel:
         """The model; loaded when first asked for, so that a run whose answers are all cached never waits for it."""
         self._check_base()
         if self._model is None:
@@ -95,12 +101,12 @@ class LoadedModel:
         return self._model
 
     @model.setter
-    def model(self, model: Any) -> None:
+    def model(self, model: PreTrainedModel | None) -> None:
         self._model = model
         self.fused = None
 
     @contextlib.contextmanager
-    def adapter(self, folder: Path | None, sha256: str | None) -> Iterator[Any]:
+    def adapter(self, folder: Path | None, sha256: str | None) -> Iterator[PreTrainedModel]:
         """Yield the model with that adapter on, or the bare base for None; in a training, the model as it stands.
 
         Raises:
@@ -114,7 +120,7 @@ class LoadedModel:
         yield self.model
 
     @contextlib.contextmanager
-    def lent(self) -> Iterator[Any]:
+    def lent(self) -> Iterator[PreTrainedModel]:
         """Yield the base to a training, which may set `model` to what it makes of it; afterwards the base is as before.
 
         Within the block `adapter` yields the model as it stands.
@@ -176,7 +182,7 @@ class LoadedModel:
             self.notice(f"{by} wrote into the base weights ({some(changed)}): they are loaded anew")
 
 
-def load_tokenizer(folder: Path) -> Any:
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """Return the tokenizer of a model's or adapter's folder, with a padding token.
 
     Raises:
@@ -227,7 +233,7 @@ def renderer_for(renderer: PromptRenderer, adapter: Path | None) -> tuple[Prompt
     return replace(renderer, tokenizer=own, chat=chat), " and ".join(parts)
 
 
-def _template_in(folder: Path) -> Any:
+def _template_in(folder: Path) -> JsonValue:
     path = folder / "chat_template.jinja"
     if path.is_file():
         return path.read_text(encoding="utf-8")
@@ -246,8 +252,8 @@ def load_model(weights: Weights, precision: Precision) -> LoadedModel:
     return LoadedModel(load_tokenizer(local.folder), local, precision, weights)
 
 
-def _load_base(local: LocalWeights, precision: Precision) -> Any:
-    settings: dict[str, Any] = {"dtype": precision.torch_dtype}
+def _load_base(local: LocalWeights, precision: Precision) -> PreTrainedModel:
+    settings: dict[str, object] = {"dtype": precision.torch_dtype}
     if precision.device == "cuda" and not sharded():  # sharded, it waits in the computer's memory for its parts' places
         import torch
 
@@ -257,7 +263,7 @@ def _load_base(local: LocalWeights, precision: Precision) -> Any:
     return load_checkpoint(local.folder, settings, _keep_4_bit_weights_as_they_are)
 
 
-def _keep_4_bit_weights_as_they_are(model: Any) -> None:
+def _keep_4_bit_weights_as_they_are(model: PreTrainedModel) -> None:
     """Keep bitsandbytes on a CPU from packing weights at their first use.
 
     It rounds their scales to bfloat16 then, and a packed layer passes no gradient on, so that an adapter would learn
@@ -268,7 +274,7 @@ def _keep_4_bit_weights_as_they_are(model: Any) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def nf4_config(precision: Precision) -> Any:
+def nf4_config(precision: Precision) -> BitsAndBytesConfig:
     """4-bit NormalFloat with double quantisation (Dettmers et al. 2023, QLoRA, section 3).
 
     To be sharded, the packed bytes are held as numbers of the compute dtype: FSDP splits numbers alone.

@@ -8,7 +8,8 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+
+from pydantic import JsonValue
 
 from harness.errors import UsageError, did_you_mean
 from harness.model.identity import ADAPTER_CONFIG, ADAPTER_FILE
@@ -248,7 +249,7 @@ def _local_adapter(folder: Path, profile: Profile) -> ModelSpec:
     return ModelSpec(name, profile, ModelFile(description=described, adapter=str(folder.resolve())))
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(path: Path) -> dict[str, JsonValue]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

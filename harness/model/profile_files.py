@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import yaml
+from pydantic import JsonValue
 
 from harness.errors import UsageError
 from harness.model.adhoc_profile import adhoc_profile
@@ -55,7 +55,9 @@ def _yaml(file: ProfileFile | ModelFile) -> str:
     return yaml.dump(written, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
-def profile_faults(profile: Profile, check_training: Callable[[dict[str, Any], dict[str, Any]], None]) -> list[str]:
+def profile_faults(
+    profile: Profile, check_training: Callable[[dict[str, JsonValue], dict[str, JsonValue]], None]
+) -> list[str]:
     """Return what is wrong in a profile's files, a line each; nothing is fetched for it.
 
     The template is tried on a task with an input and on one without.

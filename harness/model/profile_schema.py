@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import PurePath
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from harness.storage.yaml import YamlModel
@@ -95,7 +95,7 @@ class ProfileFile(YamlModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _no_old_key(cls, content: Any) -> Any:
+    def _no_old_key(cls, content: object) -> object:
         if isinstance(content, dict) and "training_suite" in content:
             raise PydanticCustomError(
                 "removed_key",
@@ -140,12 +140,12 @@ class Training(YamlModel):
     the same effective batch. `as-written`: as `sft` says, in torch's and PEFT's own kernels."""
     evaluation: DevEvaluation | None = None
     """None: nothing is kept out, and the last step's weights are the adapter."""
-    sft: dict[str, Any] = Field(default_factory=dict)
-    lora: dict[str, Any] = Field(default_factory=dict)
+    sft: dict[str, JsonValue] = Field(default_factory=dict)
+    lora: dict[str, JsonValue] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
-    def _no_old_key(cls, content: Any) -> Any:
+    def _no_old_key(cls, content: object) -> object:
         for old, new in _RENAMED.items():
             if isinstance(content, dict) and old in content:
                 setting = "batch_plan: auto" if content[old] == "card" else new
@@ -183,7 +183,7 @@ class Served(YamlModel):
     patience_s: float = Field(default=120, ge=0)
     """Seconds for which a request is tried again while the server is away, busy or broken."""
     price: Price | None = None
-    body: dict[str, Any] = Field(default_factory=dict)
+    body: dict[str, JsonValue] = Field(default_factory=dict)
     """Further fields of each request, such as top_p; null takes a field out."""
     omit: frozenset[Literal["seed", "temperature", "max_tokens", "stream_options"]] = frozenset()
     """Fields of our own that this server does not take. Without `seed` its samples cannot be drawn again."""
@@ -202,7 +202,7 @@ class Served(YamlModel):
 
     @field_validator("body")
     @classmethod
-    def _no_reserved_field(cls, body: dict[str, Any]) -> dict[str, Any]:
+    def _no_reserved_field(cls, body: dict[str, JsonValue]) -> dict[str, JsonValue]:
         reserved = sorted(body.keys() & {"model", "messages", "prompt", "n", "stream", "seed"})
         if reserved:
             raise ValueError(f"{', '.join(reserved)} cannot be set here; `omit: [seed]` takes the seed out")
@@ -225,7 +225,7 @@ class ModelFile(YamlModel):
     train: Training | None = None
     adapter: str | None = None
     """A folder with a PEFT adapter made elsewhere."""
-    vllm: dict[str, Any] | None = None
+    vllm: dict[str, JsonValue] | None = None
     """vLLM decodes, with these fields of its EngineArgs."""
     openai: Served | None = None
     """The model answers behind a server."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jinja2
 
@@ -13,6 +13,9 @@ from harness.model.checkpoint import first_line
 from harness.storage.cache import content_key
 from harness.types import Task, sha256
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 
 @dataclass(frozen=True)
 class PromptRenderer:
@@ -20,7 +23,7 @@ class PromptRenderer:
 
     template: str
     chat: bool
-    tokenizer: Any = None
+    tokenizer: PreTrainedTokenizerBase = None
     """None for a model behind a server, which has the tokenizer and the chat template."""
 
     @property

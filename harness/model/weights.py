@@ -6,7 +6,6 @@ import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from harness.errors import HarnessError, UsageError
 from harness.model.identity import ContentHashes, model_hashes
@@ -162,7 +161,7 @@ def fetch_settings(hub: HubWeights) -> Path:
     return _snapshot(hub, _SETTINGS)
 
 
-def hub_card(hub: HubWeights) -> dict[str, Any]:
+def hub_card(hub: HubWeights) -> dict[str, object]:
     """Return what the hub says of a model: `license` and `gated`; empty where it is out of reach."""
     from huggingface_hub import HfApi
 
@@ -216,6 +215,6 @@ def _cached_snapshot(hub: HubWeights, patterns: list[str]) -> Path | None:
         return None
 
 
-def describe(weights: Weights) -> dict[str, Any]:
+def describe(weights: Weights) -> dict[str, object]:
     """Return the weights' source as it stands in the manifest."""
     return weights.model_dump(exclude_none=True)

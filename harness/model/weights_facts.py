@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+from pydantic import JsonValue
 
 from harness.errors import UsageError
 from harness.model.checkpoint import one_line, read_object
@@ -14,6 +17,9 @@ from harness.model.gpu_memory import GIB, NF4_BYTES, Card, linear_sizes
 from harness.model.profile_schema import HubWeights, Shape, Weights
 from harness.model.weights import fetch_settings, gguf_file, hub_card
 from harness.types import Quantization
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9][\w.-]{0,95})?(?:@[\w./-]+)?")
 
@@ -113,7 +119,7 @@ def _has_chat_template(folder: Path) -> bool:
     return config.is_file() and bool(read_object(config).get("chat_template"))
 
 
-def _sizes(folder: Path) -> tuple[Any, int, Shape | None]:
+def _sizes(folder: Path) -> tuple[PretrainedConfig, int, Shape | None]:
     """Return the config, and the sizes of the model that it describes, which takes no memory for them."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -126,7 +132,7 @@ def _sizes(folder: Path) -> tuple[Any, int, Shape | None]:
     return config, sum(tensor.numel() for tensor in model.parameters()), _shape(written, model)
 
 
-def _shape(config: dict[str, Any], model: Any) -> Shape | None:
+def _shape(config: Mapping[str, JsonValue], model: PreTrainedModel) -> Shape | None:
     """Return the sizes in a Llama's words, if a decoder of those sizes has exactly this model's linear layers."""
     import torch
 

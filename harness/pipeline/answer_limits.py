@@ -88,8 +88,9 @@ def context_length(folder: Path) -> int | None:
         if not isinstance(part, dict):
             continue
         for name in ("max_position_embeddings", "n_positions"):
-            if isinstance(part.get(name), int) and part[name] > 0:
-                return int(part[name])
+            length = part.get(name)
+            if isinstance(length, int) and length > 0:
+                return length
     return None
 
 

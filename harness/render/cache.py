@@ -13,7 +13,9 @@ import sys
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
+
+from pydantic import TypeAdapter
 
 from harness.render.browser import BrowserChoice, font_choices_hash, fonts_hash
 from harness.render.settings import (
@@ -28,8 +30,9 @@ from harness.render.settings import (
     RenderRequest,
     RenderSettings,
 )
-from harness.types import Block, CheckResult, Rendering
+from harness.types import Rendering
 
+_RENDERING: Final = TypeAdapter(Rendering)
 _TRANSIENT_OUTCOMES: Final = frozenset({"unscored", "timeout", "crash"})
 """Outcomes that another machine, or the same one on a quieter day, may not repeat: never kept."""
 
@@ -69,14 +72,15 @@ class RenderCache:
         """Return the SHA-256, in hex, over all that decides the rendering; the request's own key does not."""
         digest = hashlib.sha256(self._basis.encode())
         digest.update(request.html.encode("utf-8", "surrogatepass") + b"\0")
-        digest.update(json.dumps(request.checks, sort_keys=True, default=str).encode())
+        digest.update(repr(request.checks).encode("utf-8", "surrogatepass"))
         return digest.hexdigest()
 
     def load(self, request: RenderRequest) -> Rendering | None:
         """Return the kept rendering, or None where there is none or its files are damaged."""
         try:
             record = json.loads(self._file(self.key(request)).read_text(encoding="utf-8"))
-            return _from_record(record, {name: self._shot(sha) for name, sha in record["screenshots"].items()})
+            shots = {name: self._shot(sha) for name, sha in record["screenshots"].items()}
+            return _RENDERING.validate_python({**record, "screenshots": shots})
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -101,19 +105,6 @@ class RenderCache:
         if hashlib.sha256(picture).hexdigest() != sha:
             raise ValueError("damaged screenshot")
         return picture
-
-
-def _from_record(record: dict[str, Any], screenshots: dict[str, bytes]) -> Rendering:
-    values = {field.name: record[field.name] for field in dataclasses.fields(Rendering)}
-    for name in ("errors", "console_errors", "blocked"):
-        values[name] = tuple(values[name])
-    if values["accessibility"] is not None:
-        values["accessibility"] = tuple(values["accessibility"])
-    if values["checks"] is not None:
-        values["checks"] = tuple(CheckResult(**check) for check in values["checks"])
-    if values["blocks"] is not None:
-        values["blocks"] = tuple(Block(**block) for block in values["blocks"])
-    return Rendering(**(values | {"screenshots": screenshots}))
 
 
 def _write(path: Path, content: bytes) -> None:

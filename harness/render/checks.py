@@ -1,14 +1,15 @@
-"""Runs task checks on a loaded page. The vocabulary is that of `harness.metrics.checks`; nothing here waits long."""
+"""Runs task checks (`harness.checks`) on a loaded page; nothing here waits long."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
 
-from harness.metrics.checks import LOCATORS, as_pattern, regex
+from harness.checks import words
+from harness.checks.words import ACTIONS, LOCATORS, Check, Compared, Scalar, Step, as_pattern, regex
 from harness.render.settings import Deadlines
 from harness.types import CheckResult
 
@@ -17,13 +18,12 @@ if TYPE_CHECKING:
 
 _POLL = 0.05
 _ARIA_LIMIT = 0.3
-_ACTIONS: Final = ("fill", "click", "press", "select")
 _LEADING_NUMBER = re.compile(r"\s*(-?\d+(?:\.\d+)?|-?\.\d+)")
 
 
-def failed_checks(checks: Sequence[Mapping[str, Any]], detail: str) -> tuple[CheckResult, ...]:
+def failed_checks(checks: Sequence[Check], detail: str) -> tuple[CheckResult, ...]:
     """Return every check as failed: a page that could not be loaded does nothing that was asked."""
-    return tuple(CheckResult(check["why"], check["level"], False, detail) for check in checks)
+    return tuple(CheckResult(check.why, check.level, False, detail) for check in checks)
 
 
 class CheckRunner:
@@ -34,46 +34,41 @@ class CheckRunner:
         self._fresh = fresh
         self._limits = limits
 
-    async def run(self, checks: Sequence[Mapping[str, Any]]) -> tuple[CheckResult, ...]:
+    async def run(self, checks: Sequence[Check]) -> tuple[CheckResult, ...]:
         """Return one result for each check, in their order."""
         end = time.monotonic() + self._limits.checks
         results: dict[int, CheckResult] = {}
         # Reading first, so that one page serves all of it before any step changes something.
-        for index in sorted(range(len(checks)), key=lambda i: "steps" in checks[i]):
+        for index in sorted(range(len(checks)), key=lambda i: checks[i].acts):
             check = checks[index]
             if time.monotonic() > end:
                 passed, detail = False, f"not reached within {self._limits.checks:g} s"
             else:
                 passed, detail = await self._one(check)
-            results[index] = CheckResult(check["why"], check["level"], passed, detail)
+            results[index] = CheckResult(check.why, check.level, passed, detail)
         return tuple(results[index] for index in range(len(checks)))
 
-    async def _one(self, check: Mapping[str, Any]) -> tuple[bool, str]:
-        if "steps" in check:
+    async def _one(self, check: Check) -> tuple[bool, str]:
+        if check.acts or self._page is None:
             self._page = await self._fresh()
-            for number, step in enumerate(check["steps"], 1):
-                ((kind, wanted),) = step.items()
-                passed, detail = await self._guarded(kind, wanted, patience=self._limits.check_action)
-                if not passed:
-                    return False, f"step {number} ({kind}): {detail}"
-            return True, ""
-        if self._page is None:
-            self._page = await self._fresh()
-        kind = next(key for key in check if key not in ("why", "level"))
-        return await self._guarded(kind, check[kind], patience=0.0)
+        patience = self._limits.check_action if check.acts else 0.0
+        for number, step in enumerate(check.steps, 1):
+            passed, detail = await self._guarded(self._page, step, patience)
+            if not passed:
+                return False, f"step {number} ({step.kind}): {detail}" if check.acts else detail
+        return True, ""
 
-    async def _guarded(self, kind: str, wanted: Any, patience: float) -> tuple[bool, str]:
+    async def _guarded(self, page: Page, step: Step, patience: float) -> tuple[bool, str]:
         """Try for `patience` seconds until it holds; whatever the page does, answer soon after that."""
         from playwright.async_api import Error
 
-        assert self._page is not None
         end = time.monotonic() + patience
         try:
             async with asyncio.timeout(self._limits.check_action + 0.5):
-                if kind in _ACTIONS:
-                    return await self._act(kind, wanted)
+                if step.kind in ACTIONS and isinstance(step.words, words.Locator):
+                    return await self._act(page, step.kind, step.words)
                 while True:
-                    passed, detail = await _holds(self._page, kind, wanted)
+                    passed, detail = await _holds(page, step)
                     if passed or time.monotonic() >= end:
                         return passed, detail
                     await asyncio.sleep(_POLL)
@@ -82,11 +77,10 @@ class CheckRunner:
         except Error as error:
             return False, (str(error).strip().splitlines() or ["the browser refused it"])[0][:200]
 
-    async def _act(self, kind: str, wanted: Mapping[str, Any]) -> tuple[bool, str]:
+    async def _act(self, page: Page, kind: str, wanted: words.Locator) -> tuple[bool, str]:
         from playwright.async_api import TimeoutError as PlaywrightTimeout
 
-        assert self._page is not None
-        locator = locate(self._page, wanted)
+        locator = locate(page, wanted)
         # Missing things fail at once, after one search for what an earlier step still brings.
         for _ in range(4):
             if await locator.count():
@@ -96,76 +90,72 @@ class CheckRunner:
             return False, f"nothing is there for {describe(wanted)}"
         first, limit = locator.first, self._limits.check_action * 1000
         try:
-            if kind == "fill":
-                await first.fill(str(wanted["value"]), timeout=limit)
-            elif kind == "click":
-                await first.click(timeout=limit, no_wait_after=True)
-            elif kind == "press":
-                await first.press(str(wanted["key"]), timeout=limit, no_wait_after=True)
-            else:
-                await first.select_option(str(wanted["value"]), timeout=limit)
+            match wanted:
+                case words.Entry() if kind == "fill":
+                    await first.fill(str(wanted.value), timeout=limit)
+                case words.Entry():
+                    await first.select_option(str(wanted.value), timeout=limit)
+                case words.Key():
+                    await first.press(wanted.key, timeout=limit, no_wait_after=True)
+                case _:
+                    await first.click(timeout=limit, no_wait_after=True)
         except PlaywrightTimeout:
             return False, f"{describe(wanted)} could not be used within {self._limits.check_action:g} s"
         return True, ""
 
 
-def locate(page: Page, wanted: Mapping[str, Any]) -> Locator:
+def locate(page: Page, wanted: words.Locator) -> Locator:
     """Return Playwright's locator for the words of a check."""
-    kind = next(key for key in LOCATORS if key in wanted)
-    options: dict[str, Any] = {"exact": wanted["exact"]} if "exact" in wanted else {}
-    target = wanted[kind]
-    locator: Locator
-    if kind == "role":
-        options |= {"name": as_pattern(wanted["name"])} if "name" in wanted else {}
-        options |= {"level": wanted["level"]} if "level" in wanted else {}
-        locator = page.get_by_role(target, **options)
-    elif kind == "label":
-        locator = page.get_by_label(as_pattern(target), **options)
-    elif kind == "placeholder":
-        locator = page.get_by_placeholder(as_pattern(target), **options)
-    elif kind == "text":
-        locator = page.get_by_text(as_pattern(target), **options)
-    elif kind == "test_id":
-        locator = page.get_by_test_id(target)
+    if wanted.role is not None:
+        name = None if wanted.name is None else as_pattern(wanted.name)
+        # The role is one of Playwright's: the words were checked when the suite was loaded.
+        locator = page.get_by_role(wanted.role, name=name, level=wanted.level, exact=wanted.exact)  # type: ignore[arg-type]
+    elif wanted.label is not None:
+        locator = page.get_by_label(as_pattern(wanted.label), exact=wanted.exact)
+    elif wanted.placeholder is not None:
+        locator = page.get_by_placeholder(as_pattern(wanted.placeholder), exact=wanted.exact)
+    elif wanted.text is not None:
+        locator = page.get_by_text(as_pattern(wanted.text), exact=wanted.exact)
+    elif wanted.test_id is not None:
+        locator = page.get_by_test_id(wanted.test_id)
     else:
-        locator = page.locator(f"css={target}")
-    return locator.filter(has_text=as_pattern(wanted["has_text"])) if "has_text" in wanted else locator
+        locator = page.locator(f"css={wanted.css}")
+    return locator if wanted.has_text is None else locator.filter(has_text=as_pattern(wanted.has_text))
 
 
-def describe(wanted: Mapping[str, Any]) -> str:
+def describe(wanted: words.Locator) -> str:
     """Return the locator as a reader would say it."""
-    words = (f"{key} {wanted[key]!r}" for key in (*LOCATORS, "name", "level", "has_text") if key in wanted)
-    return ", ".join(words)
+    said = ((key, getattr(wanted, key)) for key in (*LOCATORS, "name", "level", "has_text"))
+    return ", ".join(f"{key} {value!r}" for key, value in said if value is not None)
 
 
-async def _holds(page: Page, kind: str, wanted: Any) -> tuple[bool, str]:
-    if kind == "aria":
+async def _holds(page: Page, step: Step) -> tuple[bool, str]:
+    wanted = step.words
+    if isinstance(wanted, str):
         return await _aria(page, wanted)
     locator = locate(page, wanted)
-    if kind in ("see", "not_see"):
+    if not isinstance(wanted, Compared):
         visible = await locator.filter(visible=True).count()
-        if (visible > 0) == (kind == "see"):
+        if (visible > 0) == (step.kind == "see"):
             return True, ""
-        if kind == "not_see":
+        if step.kind == "not_see":
             return False, f"{describe(wanted)} is visible"
         found = await locator.count()
         return False, f"{describe(wanted)} is {'there but not visible' if found else 'not there'}"
-    if kind == "count":
+    if isinstance(wanted, words.Count):
         return compare(await locator.count(), wanted)
     if not await locator.count():
         return False, f"nothing is there for {describe(wanted)}"
     first, limit = locator.first, 1000.0
     value: str | None
-    if kind == "attribute":
-        value = await first.get_attribute(wanted["attribute"], timeout=limit)
-    elif kind == "style":
+    if isinstance(wanted, words.Attribute):
+        value = await first.get_attribute(wanted.attribute, timeout=limit)
+    elif isinstance(wanted, words.Style):
         value = await first.evaluate(
-            "(element, name) => getComputedStyle(element).getPropertyValue(name)", wanted["property"], timeout=limit
+            "(element, name) => getComputedStyle(element).getPropertyValue(name)", wanted.property, timeout=limit
         )
-    elif kind == "value":
-        value = await first.input_value(timeout=limit)
     else:
-        raise ValueError(f"no such kind of check: {kind}")
+        value = await first.input_value(timeout=limit)
     return compare(value, wanted)
 
 
@@ -179,23 +169,21 @@ async def _aria(page: Page, template: str) -> tuple[bool, str]:
     return True, ""
 
 
-def compare(value: Any, wanted: Mapping[str, Any]) -> tuple[bool, str]:
+def compare(value: Scalar | None, wanted: Compared) -> tuple[bool, str]:
     """Return whether `value` meets `is`, `matches`, `at_least`, `at_most` (or, without any, is there at all)."""
     if value is None:
         return False, "it is not there"
     text = str(value)
-    if "is" in wanted and text != as_text(wanted["is"]):
-        return False, f"it is {text[:100]!r}"
-    if "matches" in wanted and regex(wanted["matches"]).search(text) is None:
-        return False, f"it is {text[:100]!r}"
-    for word, sign in (("at_least", 1), ("at_most", -1)):
-        if word in wanted:
-            number = _LEADING_NUMBER.match(text)
-            if number is None or sign * float(number[1]) < sign * float(wanted[word]):
-                return False, f"it is {text[:100]!r}"
-    return True, ""
+    number = _LEADING_NUMBER.match(text)
+    held = (
+        (wanted.is_ is None or text == as_text(wanted.is_))
+        and (wanted.matches is None or regex(wanted.matches).search(text) is not None)
+        and (wanted.at_least is None or (number is not None and float(number[1]) >= wanted.at_least))
+        and (wanted.at_most is None or (number is not None and float(number[1]) <= wanted.at_most))
+    )
+    return held, "" if held else f"it is {text[:100]!r}"
 
 
-def as_text(value: Any) -> str:
+def as_text(value: Scalar) -> str:
     """Return a YAML scalar the way HTML writes it: YAML reads `true` and `false` as booleans."""
     return str(value).lower() if isinstance(value, bool) else str(value)

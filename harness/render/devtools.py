@@ -7,11 +7,81 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import NotRequired, TypedDict
+
+from pydantic import JsonValue
 
 from harness.render import processes
 
-Event = Callable[[str, Mapping[str, Any]], None]
+
+class _TargetInfo(TypedDict):
+    targetId: str
+    type: str
+    browserContextId: NotRequired[str]
+    openerId: NotRequired[str]
+
+
+class _Frame(TypedDict):
+    id: str
+    url: str
+    parentId: NotRequired[str]
+
+
+class _LogEntry(TypedDict):
+    level: str
+    source: str
+    text: str
+
+
+class _RemoteObject(TypedDict):
+    type: str
+    value: NotRequired[JsonValue]
+    description: NotRequired[str]
+
+
+class _ExceptionDetails(TypedDict):
+    text: str
+    exception: NotRequired[_RemoteObject]
+
+
+class _NetworkRequest(TypedDict):
+    url: str
+    method: str
+
+
+class Told(TypedDict, total=False):
+    """The parameters of an event or the result of a command: what is read of all of them together."""
+
+    targetInfo: _TargetInfo
+    targetId: str
+    sessionId: str
+    browserContextId: str
+    frame: _Frame
+    frameId: str
+    frameTree: dict[str, _Frame]
+    errorText: str
+    entry: _LogEntry
+    type: str
+    args: list[_RemoteObject]
+    request: _NetworkRequest
+    requestId: str
+    resourceType: str
+    executionContextId: int
+    result: _RemoteObject
+    exceptionDetails: _ExceptionDetails
+    data: str
+
+
+class _Message(TypedDict, total=False):
+    id: int
+    result: Told
+    error: dict[str, JsonValue]
+    sessionId: str
+    method: str
+    params: Told
+
+
+Event = Callable[[str, Told], None]
 """Called with an event's method and parameters."""
 
 _FROM_US, _TO_US = 3, 4  # the numbers that --remote-debugging-pipe asks for
@@ -28,7 +98,7 @@ class Connection(asyncio.Protocol):
         self.pid = pid
         self.alive = True
         self._number = 0
-        self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._waiting: dict[int, asyncio.Future[Told]] = {}
         self._listeners: dict[str, Event] = {}
         self._received = bytearray()
         self._writer: asyncio.WriteTransport | None = None
@@ -81,15 +151,15 @@ class Connection(asyncio.Protocol):
             self._listeners[session] = listener
 
     def post(
-        self, method: str, parameters: Mapping[str, Any] | None = None, session: str = ""
-    ) -> asyncio.Future[dict[str, Any]]:
+        self, method: str, parameters: Mapping[str, object] | None = None, session: str = ""
+    ) -> asyncio.Future[Told]:
         """Send a command at once; the future brings its answer, or raises DevToolsError."""
-        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Told] = asyncio.get_running_loop().create_future()
         if not self.alive or self._writer is None:
             answer.set_exception(DevToolsError("the browser is gone"))
             return answer
         self._number += 1
-        command: dict[str, Any] = {"id": self._number, "method": method, "params": parameters or {}}
+        command: dict[str, object] = {"id": self._number, "method": method, "params": parameters or {}}
         if session:
             command["sessionId"] = session
         self._waiting[self._number] = answer
@@ -108,7 +178,7 @@ class Connection(asyncio.Protocol):
         for message in messages:
             self._take(json.loads(message))
 
-    def _take(self, message: dict[str, Any]) -> None:
+    def _take(self, message: _Message) -> None:
         if "id" in message:
             answer = self._waiting.pop(message["id"], None)
             if answer is None or answer.done():

@@ -6,10 +6,10 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from harness.render.checks import CheckRunner, failed_checks
-from harness.render.measurements import PageMeasurer, script
+from harness.render.measurements import Measured, PageMeasurer, Talks, script
 from harness.render.page_events import PageEventRecorder, origin
 from harness.render.settings import (
     COLOR_SCHEME,
@@ -104,7 +104,7 @@ class IsolatedPage:
         except Exception as error:
             raise BrowserGone(f"closing the page: {_first_line(error)}") from error
 
-    async def load(self) -> dict[str, Any]:
+    async def load(self) -> Measured:
         """Load the document, and return what was measured when it had settled.
 
         A page that writes or navigates itself anew destroys the isolated world; then the new document is waited for.
@@ -156,7 +156,7 @@ class IsolatedPage:
         self._page = page = await self._own(context.new_page(), "opening a page")
         self._events.watch(page)
         cdp = await self._own(context.new_cdp_session(page), "opening a session")
-        self._measurer = PageMeasurer(cdp, self._limits)
+        self._measurer = PageMeasurer(cast(Talks, cdp), self._limits)
         await self._own(self.measurer.set_fonts(), "preparing the page")
         # Scripts see one clock; it is set before any script of any document.
         await self._own(page.add_init_script(script("guard.js")), "preparing the page")

@@ -12,8 +12,11 @@ import sys
 from collections.abc import Awaitable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, TypedDict, cast
 
+from pydantic import JsonValue
+
+from harness.render.devtools import Told
 from harness.render.settings import (
     CLOCK,
     FONTS,
@@ -23,6 +26,7 @@ from harness.render.settings import (
     VIEWPORT_HEIGHT,
     Deadlines,
 )
+from harness.types import BlockKind, Violation
 
 _FOLDER = Path(__file__).parent
 _MAX_TEXT_NODES = 5_000
@@ -47,10 +51,23 @@ def _axe() -> str:
     return script("vendor/axe-core/axe.min.js") + "\n;" + script("axe_run.js")
 
 
+class Measured(TypedDict, total=False):
+    """What `measure.js` returns: of a page whose sizes alone are asked for, or that is too large, a part of it."""
+
+    url: str
+    overflow: int
+    height: int
+    elements: int
+    text: str
+    faults: dict[str, int]
+    html: str
+    blocks: list[tuple[BlockKind, str, float, float, float, float]]
+
+
 class Talks(Protocol):
     """A DevTools session, Playwright's or our own."""
 
-    def send(self, method: str, params: dict[str, Any] | None = None, /) -> Awaitable[dict[str, Any]]:
+    def send(self, method: str, params: Mapping[str, object] | None = None, /) -> Awaitable[Told]:
         """Send a command and return its answer."""
         ...
 
@@ -88,7 +105,7 @@ class PageMeasurer:
         made = await self._cdp.send("Page.createIsolatedWorld", {"frameId": frame, "worldName": "measure"})
         self._world = int(made["executionContextId"])
 
-    async def measure(self, part: str) -> dict[str, Any]:
+    async def measure(self, part: str) -> Measured:
         """Return what `measure.js` finds: `ready` waits for the load, `settle` measures all, `whole` does both.
 
         `geometry` measures sizes only.
@@ -99,9 +116,9 @@ class PageMeasurer:
         value = await self._run(f"({script('measure.js')})({json.dumps(part)}, {self._limits})")
         if not isinstance(value, dict):
             raise MeasureFailed(f"{part} gave {type(value).__name__}")
-        return value
+        return cast(Measured, value)
 
-    async def accessibility(self) -> tuple[Mapping[str, Any], ...]:
+    async def accessibility(self) -> tuple[Violation, ...]:
         """Return axe-core's violations of WCAG 2.0 and 2.1 A and AA.
 
         Raises:
@@ -110,7 +127,7 @@ class PageMeasurer:
         value = await self._run(_axe())
         if not isinstance(value, list):
             raise MeasureFailed(f"axe gave {type(value).__name__}")
-        return tuple(value)
+        return tuple(cast(list[Violation], value))
 
     async def resize(self, width: int) -> None:
         """Set the viewport's width in CSS px."""
@@ -121,7 +138,7 @@ class PageMeasurer:
     async def shoot(self, width: int, content_height: int) -> str:
         """Return a picture of the whole page, down to 8,000 px, as a base64 PNG."""
         height = max(VIEWPORT_HEIGHT, min(content_height, SCREENSHOT_MAX_HEIGHT))
-        options: dict[str, Any] = {"format": "png", "optimizeForSpeed": True}
+        options: dict[str, object] = {"format": "png", "optimizeForSpeed": True}
         if height > VIEWPORT_HEIGHT:
             options["captureBeyondViewport"] = True
             options["clip"] = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
@@ -135,13 +152,14 @@ class PageMeasurer:
                 await asyncio.sleep(pause)
         return str((await self._cdp.send("Page.captureScreenshot", options))["data"])
 
-    async def _run(self, expression: str) -> Any:
+    async def _run(self, expression: str) -> JsonValue:
         said = await self._cdp.send(
             "Runtime.evaluate",
             {"expression": expression, "contextId": self._world, "awaitPromise": True, "returnByValue": True},
         )
         if "exceptionDetails" in said:
             details = said["exceptionDetails"]
-            text = str(details.get("exception", {}).get("description") or details.get("text", "an exception"))
+            thrown = details.get("exception")
+            text = str((thrown and thrown.get("description")) or details.get("text", "an exception"))
             raise MeasureFailed(text.splitlines()[0][:200])
-        return said.get("result", {}).get("value")
+        return said["result"].get("value") if "result" in said else None

@@ -10,7 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 from harness.render.browser import find_browser
 from harness.render.cache import RenderCache
@@ -128,7 +128,7 @@ class Renderer:
                 asyncio.run_coroutine_threadsafe(pool.start(), self._loop).result(timeout=60)
             return self._pool
 
-    def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+    def _submit(self, work: Coroutine[None, None, T]) -> Future[T]:
         assert self._loop is not None
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 

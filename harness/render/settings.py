@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from typing import Final
+
+from harness.checks.words import Check
 
 RENDERER_VERSION: Final = 3
 """Raised whenever the same page could come out differently; part of the cache key."""
@@ -47,11 +48,11 @@ CLOCK: Final = "2025-01-15T12:00:00Z"
 
 @dataclass(frozen=True, slots=True)
 class RenderRequest:
-    """One page to measure. `key` names it in the result; `checks` went through `harness.metrics.checks.parse_check`."""
+    """One page to measure. `key` names it in the result."""
 
     key: str
     html: str
-    checks: tuple[Mapping[str, Any], ...] = ()
+    checks: tuple[Check, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ class RenderSettings:
     namespace: bool = True
     """Run the browser in its own network namespace where the kernel allows it."""
 
-    def key(self) -> dict[str, Any]:
+    def key(self) -> dict[str, object]:
         """Return what can change a measured value: not the concurrency, nor where a page's process comes from."""
         values = asdict(self)
         for name in ("workers", "shared_process", "pages_per_process", "pages_per_browser", "namespace"):

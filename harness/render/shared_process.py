@@ -10,10 +10,9 @@ So a shared process tells no outcome but `ok`, `blank`, `blocked-resource` and, 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable
 
-from harness.render.devtools import Connection, DevToolsError
+from harness.render.devtools import Connection, DevToolsError, Told
 from harness.render.measurements import MeasureFailed
 from harness.render.page_events import origin
 from harness.render.settings import DESKTOP_WIDTH, VIEWPORT_HEIGHT, RenderRequest, RenderSettings
@@ -159,7 +158,7 @@ class SharedProcess:
             raise DevToolsError("the browser is gone")
         return self._connection
 
-    def _event(self, method: str, told: Mapping[str, Any]) -> None:
+    def _event(self, method: str, told: Told) -> None:
         if method == "Target.attachedToTarget":
             info = told["targetInfo"]
             if info.get("openerId") or info["type"] != "page" or info.get("browserContextId") != self._context:

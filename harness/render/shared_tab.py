@@ -6,11 +6,10 @@ import asyncio
 import base64
 import contextlib
 from collections.abc import Awaitable, Mapping
-from typing import Any
 
-from harness.render.devtools import Connection
+from harness.render.devtools import Connection, Told
 from harness.render.heard import Heard
-from harness.render.measurements import PageMeasurer, script
+from harness.render.measurements import Measured, PageMeasurer, script
 from harness.render.page_events import origin
 from harness.render.settings import (
     COLOR_SCHEME,
@@ -95,11 +94,11 @@ class SharedTab:
             self.send("Runtime.runIfWaitingForDebugger"),
         )
 
-    def send(self, method: str, params: Mapping[str, Any] | None = None, /) -> asyncio.Future[dict[str, Any]]:
+    def send(self, method: str, params: Mapping[str, object] | None = None, /) -> asyncio.Future[Told]:
         """Send a command at once; the future brings its answer, or raises DevToolsError."""
         return self._connection.post(method, params, self.session)
 
-    async def load(self) -> dict[str, Any]:
+    async def load(self) -> Measured:
         """Load the document and return what was measured when it had settled."""
         told = await self.send("Page.navigate", {"url": self.url})
         if told.get("errorText"):
@@ -143,7 +142,7 @@ class SharedTab:
         if not self._end.done():
             self._end.set_exception(error)
 
-    def _event(self, method: str, told: Mapping[str, Any]) -> None:
+    def _event(self, method: str, told: Told) -> None:
         if method in _UNUSUAL:
             self.stop(_UNUSUAL[method])
             return
@@ -169,7 +168,7 @@ class SharedTab:
             else:
                 self.stop("an object on the console")
 
-    def _answer(self, told: Mapping[str, Any]) -> None:
+    def _answer(self, told: Told) -> None:
         request, kind, number = told["request"], str(told["resourceType"]).lower(), told["requestId"]
         if request["url"] == self.url and kind == "document" and not self._served:
             self._served = True

@@ -6,11 +6,11 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Awaitable
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from harness.render import pixels
 from harness.render.heard import Heard
-from harness.render.measurements import MeasureFailed, PageMeasurer
+from harness.render.measurements import Measured, MeasureFailed, PageMeasurer
 from harness.render.outcome import Facts, classify_outcome
 from harness.render.settings import (
     DESKTOP_WIDTH,
@@ -20,7 +20,7 @@ from harness.render.settings import (
     RenderRequest,
     RenderSettings,
 )
-from harness.types import Block, Rendering
+from harness.types import Block, Rendering, Violation
 
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ class Tab(Protocol):
         """What asks the page, once it is open."""
         ...
 
-    async def load(self) -> dict[str, Any]:
+    async def load(self) -> Measured:
         """Load the document and return what `measure.js` found when it had settled."""
         ...
 
@@ -68,8 +68,9 @@ class Visit:
 
     def __init__(self, request: RenderRequest, settings: RenderSettings) -> None:
         self.facts = Facts(html=request.html)
-        self.parts: dict[str, Any] = {}
-        """The results of `measure.js` by screen, and `accessibility`."""
+        self.parts: dict[str, Measured] = {}
+        """The results of `measure.js` by screen."""
+        self._violations: tuple[Violation, ...] | None = None
         self.axe_failed = ""
         self._settings = settings
         self._started = time.perf_counter()
@@ -106,7 +107,7 @@ class Visit:
         await answer(tab.measurer.resize(DESKTOP_WIDTH), limits.measure, "resizing")
         try:
             async with asyncio.timeout(limits.axe):
-                self.parts["accessibility"] = await tab.measurer.accessibility()
+                self._violations = await tab.measurer.accessibility()
         except TimeoutError:
             self.axe_failed = f"accessibility not measured: no answer within {limits.axe:g} s"
         except MeasureFailed as failed:
@@ -123,7 +124,7 @@ class Visit:
     async def rendering(self, heard: Heard, url: str) -> Rendering:
         """Return what was measured of the page that was served at `url`."""
         pictures = {name: await task for name, task in self._pictures.items()}
-        facts, parts, desktop = self.facts, self.parts, self.parts.get("desktop", {})
+        facts, parts, desktop = self.facts, self.parts, self.parts.get("desktop", Measured())
         last = str(parts.get("phone", desktop).get("url", url))
         facts.left_for = heard.left_for or ("" if last.startswith(url) else last[:200]) or facts.left_for
         facts.errors, facts.refused = heard.errors, heard.refused
@@ -146,10 +147,8 @@ class Visit:
                 if name in parts
             },
             text_faults={name: int(count) for name, count in desktop.get("faults", {}).items()},
-            accessibility=parts.get("accessibility"),
-            dom_hash=hashlib.sha256(desktop["html"].encode("utf-8", "replace")).hexdigest()
-            if "html" in desktop
-            else "",
+            accessibility=self._violations,
+            dom_hash=_sha256(desktop["html"]) if "html" in desktop else "",
             screenshots={name: picture.file for name, picture in pictures.items()},
             blocks=tuple(Block(*block) for block in desktop["blocks"]) if "blocks" in desktop else None,
             seconds=self.seconds,

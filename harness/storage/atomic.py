@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.errors import cannot_write, how_to_mend
+from harness.errors import cannot_write, how_to_fix
 
 _FULL_BYTES = 1 << 20
 """Less room than this on a disk to which a write has failed is why it failed."""
@@ -45,7 +45,7 @@ def disk_faults_named(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if not how_to_mend(error):
+        if not how_to_fix(error):
             raise
         raise cannot_write(error.filename or folder, error) from error
     except Exception as error:
@@ -58,7 +58,7 @@ def disk_faults_named(folder: Path) -> Iterator[None]:
 def _error_number(words: str, folder: Path) -> int | None:
     """Rust's writers (safetensors, tokenizers) say the system's error in words, torch's says only that it failed."""
     if found := re.search(r"\(os error (\d+)\)", words):
-        return int(found[1]) if how_to_mend(OSError(int(found[1]), "")) else None
+        return int(found[1]) if how_to_fix(OSError(int(found[1]), "")) else None
     failed = "inline_container" in words or "PytorchStreamWriter" in words
     return errno.ENOSPC if failed and shutil.disk_usage(folder).free < _FULL_BYTES else None
 

@@ -14,10 +14,13 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from harness.storage.cache import TAG_FILE
 from harness.storage.lock import try_lock
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 _LEFT_BY_A_KILL = re.compile(r"\.(.+)\.[0-9a-f]{12}|\.tmp-\w+")
 """The names of what is being written: they become whole files or vanish, unless the process is killed."""
@@ -79,7 +82,9 @@ def _completions(file: Path) -> str:
     if not about.is_file():
         return f"{count}, of an older version, which is not read any more"
     said = _json(about)
-    where = said["identity"].get("server") or f"weights {str(said['identity'].get('weights'))[:12]}"
+    identity = said["identity"]
+    assert isinstance(identity, dict)
+    where = identity.get("server") or f"weights {str(identity.get('weights'))[:12]}"
     return f"{count} of {said['model']}, {where}"
 
 
@@ -91,7 +96,7 @@ def _received(folder: Path) -> str:
     return "an adapter" if (folder / "adapter_config.json").is_file() else _weights(folder)
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(path: Path) -> dict[str, JsonValue]:
     content = json.loads(path.read_text(encoding="utf-8"))
     return content if isinstance(content, dict) else {}
 

@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import IO, Annotated, Any, TypeVar, get_args, get_origin
+from typing import IO, Annotated, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from harness.errors import UsageError, did_you_mean
 
-_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+try:
+    from yaml import CSafeLoader as _Base
+except ImportError:  # PyYAML was built without libyaml
+    from yaml import SafeLoader as _Base  # type: ignore[assignment]
+
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp")
 _INT = re.compile(r"[-+]?(?:0|[1-9][0-9_]*|0o[0-7]+|0x[0-9a-fA-F]+|0b[01]+)")
 _FLOAT = re.compile(
@@ -24,7 +28,7 @@ _FLOAT = re.compile(
 )
 
 
-class _Loader(_Base):  # type: ignore[misc]  # the C loader where there is one, else Python's
+class _Loader(_Base):
     """The safe loader with other numbers."""
 
 
@@ -34,7 +38,7 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
-def _int(_loader: Any, node: yaml.ScalarNode) -> int | str:
+def _int(_loader: _Loader, node: yaml.ScalarNode) -> int | str:
     text = node.value.replace("_", "")
     sign, digits = (-1, text[1:]) if text[:1] == "-" else (1, text.removeprefix("+"))
     try:
@@ -43,7 +47,7 @@ def _int(_loader: Any, node: yaml.ScalarNode) -> int | str:
         return str(node.value)
 
 
-def _float(_loader: Any, node: yaml.ScalarNode) -> float | int:
+def _float(_loader: _Loader, node: yaml.ScalarNode) -> float | int:
     text = node.value.replace("_", "").lower()
     if text.endswith((".inf", ".nan")):
         text = text.replace(".", "")
@@ -57,7 +61,7 @@ for _tag, _pattern, _reader in ((_NUMBERS[0], _INT, _int), (_NUMBERS[1], _FLOAT,
     _Loader.add_constructor(_tag, _reader)
 
 
-def load_yaml(source: str | IO[str]) -> Any:
+def load_yaml(source: str | IO[str]) -> object:
     """Return the content of a YAML document.
 
     Raises:
@@ -73,7 +77,7 @@ class YamlModel(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_truth_value_for_a_number(cls, value: object, info: ValidationInfo) -> object:
+    def _no_truth_value_for_a_number(cls, value: object, info: ValidationInfo[object]) -> object:
         if isinstance(value, bool) and info.field_name:
             kinds = _plain_types(cls.model_fields[info.field_name].annotation)
             if bool not in kinds and kinds & {int, float}:
@@ -81,7 +85,7 @@ class YamlModel(BaseModel):
         return value
 
 
-def _plain_types(annotation: Any) -> set[Any]:
+def _plain_types(annotation: object) -> set[object]:
     """Return what an annotation such as `int | None` consists of."""
     parts = get_args(annotation)
     if get_origin(annotation) is Annotated:
@@ -92,7 +96,7 @@ def _plain_types(annotation: Any) -> set[Any]:
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def validate(model: type[Model], content: Any, place: str) -> Model:
+def validate(model: type[Model], content: object, place: str) -> Model:
     """Return `content` as `model`.
 
     Raises:
@@ -125,7 +129,7 @@ def _known_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str
     return list(model.model_fields)
 
 
-def read_yaml(path: Path) -> Any:
+def read_yaml(path: Path) -> object:
     """Return the content of a YAML file.
 
     Raises:

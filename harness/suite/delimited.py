@@ -98,7 +98,7 @@ def _records(path: Path, text: str, told: str | None, skipped: int) -> list[Line
         return [(reader.line_num + skipped, cells) for cells in reader if cells]
     except csv.Error as error:
         raise UsageError(
-            f"{path}, line {reader.line_num + skipped} is not valid CSV: {error}", "mend the quotes"
+            f"{path}, line {reader.line_num + skipped} is not valid CSV: {error}", "fix the quotes"
         ) from None
 
 

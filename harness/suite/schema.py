@@ -6,8 +6,10 @@ import re
 from typing import Annotated, Final, Literal
 
 import yaml
-from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from harness.checks.parse import parse_check
+from harness.checks.words import Check
 from harness.storage.yaml import YamlModel, load_yaml
 from harness.types import Scope
 
@@ -177,7 +179,7 @@ class TaskRow(YamlModel):
     category: str = "other"
     difficulty: str = ""
     scope: Scope | None = None
-    checks: tuple[dict[str, JsonValue], ...] = ()
+    checks: tuple[Check, ...] = ()
 
     @field_validator("id", mode="before")
     @classmethod
@@ -215,6 +217,4 @@ class TaskRow(YamlModel):
             return ()
         if not isinstance(value, list | tuple):
             raise ValueError("`checks` is a list")
-        from harness.metrics.checks import parse_check
-
         return tuple(parse_check(check) for check in value)

@@ -11,13 +11,17 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
 from harness.suite.kinds import kind_of
 from harness.suite.leakage import groups, prompt_tokens
 from harness.types import Task
+
+if TYPE_CHECKING:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
 
 TOLD_APART = 0.7
 """Parts are told apart where the whole 95 % interval of the AUC lies above this."""
@@ -124,7 +128,7 @@ def _cross_validated_auc(documents: Sequence[list[str]], labels: Sequence[bool],
     return float(np.average(areas, weights=weights)) if areas else 0.5
 
 
-def _classifier() -> tuple[Any, Any]:
+def _classifier() -> tuple[TfidfVectorizer, LogisticRegression]:
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 

@@ -108,10 +108,10 @@ def trained_tokens(record: Mapping[str, Any], training: Training, rows: int) -> 
         return tokens
     layout, sft = record.get("layout") or {}, training.sft
     packed = bool(sft.get("packing"))
-    if packed and (int(sft.get("max_steps", -1)) > 0 or (record.get("watch") or {}).get("stopped_early")):
+    if packed and (int(str(sft.get("max_steps", -1))) > 0 or (record.get("watch") or {}).get("stopped_early")):
         return None
     each = layout.get("micro_batch", 1) * layout.get("accumulation", 1) * layout.get("processes", 1)
-    epochs = float(sft.get("num_train_epochs", 3)) if packed else record["steps"] * each / rows
+    epochs = float(str(sft.get("num_train_epochs", 3))) if packed else record["steps"] * each / rows
     return round(tokens * epochs)
 
 

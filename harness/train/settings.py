@@ -176,7 +176,7 @@ def _try_adapter(lora: Mapping[str, Any]) -> None:
     import torch
     from peft import inject_adapter_in_model
 
-    class PageMeasurer(torch.nn.Module):
+    class OneLayer(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.probe = torch.nn.Linear(8, 8)
@@ -198,7 +198,7 @@ def _try_adapter(lora: Mapping[str, Any]) -> None:
     config = lora_config(of_any_model | {"target_modules": ["probe"]})
     with torch.random.fork_rng(devices=[]):
         try:
-            inject_adapter_in_model(config, PageMeasurer())
+            inject_adapter_in_model(config, OneLayer())
         except (TypeError, ValueError, RuntimeError, ImportError) as error:
             raise UsageError(
                 f"train.lora is not accepted by peft: {first_line(error):.160}", "see peft's LoraConfig"

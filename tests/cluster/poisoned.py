@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from harness.cluster.facts import NodeFacts, _node_id
 from harness.cluster.files import FileServer
 from harness.cluster.workers import ModelWorker, ScoreWorker
 
@@ -21,10 +22,8 @@ class Doubler:
         self._notes = Path(notes)
         self._seconds = seconds
 
-    def setup(self) -> dict[str, Any]:
-        import ray
-
-        return {"node": ray.get_runtime_context().get_node_id()}
+    def setup(self) -> NodeFacts:
+        return NodeFacts(_node_id(), "here", "", "", {}, {}, "", None, "")
 
     def work(self, items: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
         for number, item in items:

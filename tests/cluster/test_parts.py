@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,23 +110,21 @@ def test_what_the_iterator_raises_reaches_the_taker() -> None:
 
 
 def test_a_node_with_another_browser_is_refused_and_another_torch_is_only_named() -> None:
-    ours = {
-        **node_facts(), "browser": "chromium 156.0", "fonts": "aa", "problem": "", "host": "here",
-        "packages": {"torch": "2.13.0", "peft": "0.21"},
-    }  # fmt: skip
+    packages = {"torch": "2.13.0", "peft": "0.21"}
+    ours = replace(node_facts(), browser="chromium 156.0", fonts="aa", problem="", host="here", packages=packages)
     refuse_strangers(ours, [ours])
-    torch = {**ours, "packages": {"torch": "2.12.0"}}
+    torch = replace(ours, packages={"torch": "2.12.0"})
     assert differences(ours, torch) == ["peft missing instead of 0.21", "torch 2.12.0 instead of 2.13.0"]
     refuse_strangers(ours, [torch])
     for other, words in (
         ({"browser": "chromium 150.0"}, "browser chromium 150.0 instead of chromium 156.0"),
         ({"fonts": "bb"}, "fonts bb instead of aa"),
         ({"browser": None, "problem": "no Chromium was found (install one)"}, "no Chromium was found"),
-        ({"tools": {**ours["tools"], "lxml": "5.0"}}, "lxml 5.0 instead of"),
+        ({"tools": {**ours.tools, "lxml": "5.0"}}, "lxml 5.0 instead of"),
         ({"code": "0"}, "code 0 instead of"),
     ):
         with pytest.raises(HarnessError, match=f"node there would not measure pages .*{words}"):
-            refuse_strangers(ours, [ours, {**ours, "host": "there", **other}])
+            refuse_strangers(ours, [ours, replace(ours, host="there", **other)])
 
 
 def test_without_the_extra_it_is_one_line(

@@ -20,6 +20,7 @@ import pytest
 
 from harness.cluster.actors import Actors
 from harness.cluster.executor import RayExecutor
+from harness.cluster.facts import NodeFacts
 from harness.errors import HarnessError
 from harness.pipeline.config import RunConfig
 from harness.types import CONTROL_NAMES
@@ -171,9 +172,9 @@ def test_a_node_killed_while_it_renders(
     """How many pages were rendered when a node's first worker was ready."""
     welcome = RayExecutor._welcome_scorer
 
-    def note(executor: RayExecutor, facts: dict[str, Any]) -> None:
+    def note(executor: RayExecutor, facts: NodeFacts) -> None:
         welcome(executor, facts)
-        ready.setdefault(facts["node"], rendered(own_cache))
+        ready.setdefault(facts.node, rendered(own_cache))
 
     def it_renders() -> bool:
         other = two_nodes.other.node_id

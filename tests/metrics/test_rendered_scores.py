@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
 
+from harness.checks.words import Check, Locator, Step
 from harness.metrics.extract import extract
 from harness.metrics.metric import Evidence
 from harness.metrics.registry import score_page
 from harness.types import CheckResult, Outcome, Rendering, Score, Task
 
-MUST = {"see": {"text": "x"}, "why": "says x", "level": "must"}
-SHOULD = {**MUST, "level": "should"}
+MUST = Check("says x", "must", (Step("see", Locator(text="x")),))
+SHOULD = replace(MUST, level="should")
 BROWSER_METRICS = ("renders", "accessible", "overflow_free", "checks_must", "checks_all")
 
 

@@ -28,7 +28,7 @@ def renderer(browser_there: None) -> Iterator[Renderer]:
 @pytest.fixture(scope="session")
 def measure(renderer: Renderer) -> Callable[..., Rendering]:
     """Measure one page; checks are given in their written form."""
-    from harness.metrics.checks import parse_check
+    from harness.checks.parse import parse_check
 
     def one(html: str, *checks: dict[str, Any]) -> Rendering:
         return renderer.render([RenderRequest("page", html, tuple(map(parse_check, checks)))])["page"]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.checks.parse import parse_check
 from harness.render import RenderRequest, RenderSettings, cache, renderer
 from harness.render.browser import BrowserChoice
 from harness.render.cache import RenderCache
@@ -13,7 +14,7 @@ from harness.render.settings import Deadlines
 from harness.types import CheckResult, Rendering
 
 BROWSER = BrowserChoice("/usr/bin/x", "chromium-headless-shell", "156.0", "")
-PAGE = RenderRequest("a", "<p>x", ({"why": "x", "level": "must", "see": {"css": "p"}},))
+PAGE = RenderRequest("a", "<p>x", (parse_check({"why": "x", "level": "must", "see": {"css": "p"}}),))
 DONE = Rendering(
     outcome="ok",
     visible_text="x \ud800",

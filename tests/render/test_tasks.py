@@ -2,11 +2,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from harness.checks.parse import parse_check
 from harness.render import Renderer
 from harness.render.tasks import render_task_pages, task_request
 from harness.types import Rendering, Task
 
-CHECK = {"why": "says hi", "level": "must", "see": {"text": "hi"}}
+CHECK = parse_check({"why": "says hi", "level": "must", "see": {"text": "hi"}})
 PAGE = "<!DOCTYPE html><p>hi"
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from harness.checks.words import Check, Locator, Step
 from harness.errors import UsageError
 from harness.metrics.extract import extract
 from harness.metrics.metric import Evidence, Metric
@@ -30,7 +31,7 @@ TASKS = tuple(
         id=topic,
         prompt=f"Write a page about {topic} with a list",
         reference=page(topic),
-        checks=({"see": {"text": topic}, "why": topic, "level": "must"},),
+        checks=(Check(topic, "must", (Step("see", Locator(text=topic)),)),),
     )
     for topic in TOPICS
 )

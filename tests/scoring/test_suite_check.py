@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from harness.checks.parse import parse_check
+from harness.checks.words import Check
 from harness.cli.print_findings import print_check
 from harness.errors import HarnessError
 from harness.metrics import nu
-from harness.metrics.checks import parse_check
 from harness.model.reach import Reach
 from harness.progress import ProgressReporter
 from harness.render.browser import find_browser
@@ -26,11 +27,11 @@ from harness.types import Suite, Task
 PAGE = '<!DOCTYPE html>\n<html lang="en"><head><title>Page</title></head><body>{}</body></html>'
 
 
-def _see(text: str, level: str = "must") -> dict[str, object]:
+def _see(text: str, level: str = "must") -> Check:
     return parse_check({"why": f"shows {text}", "level": level, "see": {"text": text}})
 
 
-def _task(task_id: str, prompt: str, body: str, *checks: dict[str, object]) -> Task:
+def _task(task_id: str, prompt: str, body: str, *checks: Check) -> Task:
     return Task(task_id, prompt, reference=PAGE.format(body), checks=checks)
 
 

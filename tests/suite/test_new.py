@@ -10,6 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.checks.words import Locator, Step
 from harness.errors import UsageError
 from harness.runs.pairs import Pair
 from harness.suite.columns import guess_columns, guess_form
@@ -87,7 +88,7 @@ def test_a_csv_becomes_a_suite_that_loads(tmp_path: Path) -> None:
     tasks = {task.id: task for task in (*suite.train, *suite.held_out)}
     assert set(tasks) == {"7", "8", "9"}
     assert suite.train and suite.held_out
-    assert tasks["7"].checks[0]["see"] == {"text": "one"}
+    assert tasks["7"].checks[0].steps == (Step("see", Locator(text="one")),)
     assert (made.folder / "rows.csv").read_bytes() == source.read_bytes()
     assert sorted(path.name for path in made.folder.iterdir()) == ["rows.csv", "suite.yaml"]
 

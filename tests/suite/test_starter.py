@@ -53,9 +53,9 @@ def test_nothing_held_out_resembles_a_training_row(starter: Suite) -> None:
 
 def test_held_out_tasks_are_checked(starter: Suite) -> None:
     assert [task.id for task in starter.held_out if len(task.checks) < 3] == []
-    assert [task.id for task in starter.held_out if not any(check["level"] == "must" for check in task.checks)] == []
+    assert [task.id for task in starter.held_out if not any(check.level == "must" for check in task.checks)] == []
     interactive = [task for task in starter.held_out if task.category == "interactive"]
-    assert [task.id for task in interactive if not any("steps" in check for check in task.checks)] == []
+    assert [task.id for task in interactive if not any(check.acts for check in task.checks)] == []
 
 
 def test_edits_bring_their_page_and_change_it(starter: Suite) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from typing_extensions import override
 
 from harness.answer import page_end
 from harness.errors import HarnessError
@@ -22,7 +23,7 @@ from harness.runs.samples import SampleRecord
 from harness.runs.schema import JsonObject
 from harness.types import Task
 
-Body = dict[str, Any]
+Body = JsonObject
 """A request without what all requests of a model share."""
 
 _SEEDS = 2**31
@@ -41,9 +42,9 @@ class ServedModel(StoredBackend[Body]):
     settings: GenerationSettings
     examples: tuple[Task, ...] = ()
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> JsonObject:
         """Return everything known here that decides what the model writes; its weights are the server's secret."""
-        identity = {
+        identity: JsonObject = {
             "server": self.served.url,
             "model": self.served.model,
             "body": self.served.body,
@@ -54,7 +55,7 @@ class ServedModel(StoredBackend[Body]):
     def prompt(self, task: Task) -> Body:
         """Return the conversation, or the whole text, that ends with a task's request."""
         if self._chat:
-            return {"messages": self.renderer.turns(task, self.examples)}
+            return {"messages": [{**turn} for turn in self.renderer.turns(task, self.examples)]}
         return {"prompt": self.renderer.text(task, self.examples)}
 
     @property
@@ -119,8 +120,8 @@ class ServedModel(StoredBackend[Body]):
         anew = any(store.get(key) is not None for key, _, _ in wanted.values())
         return not anew and store.answered
 
+    @override
     def manifest(self) -> BackendEntry:
-        """Return what the manifest says of it."""
         omit: JsonObject = {"omit": [*sorted(self.served.omit)]} if self.served.omit else {}
         return BackendEntry(
             template_sha=self.renderer.sha,

@@ -8,9 +8,9 @@ import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import httpx2
+from pydantic import JsonValue
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential_jitter
 
 from harness.errors import HarnessError, UsageError
@@ -79,7 +79,7 @@ class Conversation:
         default_factory=lambda: wait_exponential_jitter(multiplier=0.5, max=LONGEST_WAIT_S, jitter=0.5)
     )
 
-    async def ask(self, path: str, body: Mapping[str, Any]) -> Reply:
+    async def ask(self, path: str, body: Mapping[str, JsonValue]) -> Reply:
         """Return the server's reply, which may be that it refuses the row.
 
         Raises:
@@ -114,7 +114,7 @@ class Conversation:
     def _patience(self) -> float:
         return self.served.patience_s if self.met else min(FIRST_CONTACT_S, self.served.patience_s)
 
-    async def _once(self, path: str, body: Mapping[str, Any]) -> Reply:
+    async def _once(self, path: str, body: Mapping[str, JsonValue]) -> Reply:
         await self.pace.turn()
         started = time.monotonic()
         sent = dict(body)
@@ -143,7 +143,7 @@ class Conversation:
         return str(self.client.headers.get("Authorization", ""))
 
     def _refusal(
-        self, response: httpx2.Response, status: int, said: str, sent: Mapping[str, Any], seconds: float
+        self, response: httpx2.Response, status: int, said: str, sent: Mapping[str, JsonValue], seconds: float
     ) -> Reply:
         """Return that this row is refused, or raise what holds for more than this row.
 

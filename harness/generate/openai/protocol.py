@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from harness.types import FinishReason
 
@@ -76,7 +75,7 @@ def finish(word: str | None, *, closed: bool) -> tuple[FinishReason, str]:
     return "eos", f"the server ended it by '{word}'"
 
 
-def text_of(content: Any) -> str | None:
+def text_of(content: object) -> str | None:
     """Return the text of a message's content, parts joined and thinking parts left out; None where there is no text."""
     if content is None or isinstance(content, str):
         return content
@@ -89,7 +88,7 @@ def text_of(content: Any) -> str | None:
     return "".join(texts) if texts else None
 
 
-def _part(part: Any) -> str | None:
+def _part(part: object) -> str | None:
     if not isinstance(part, Mapping) or part.get("type") not in _TEXT_PARTS or part.get("thought") is True:
         return None
     text = part.get("text")
@@ -98,7 +97,7 @@ def _part(part: Any) -> str | None:
     return text if isinstance(text, str) else None
 
 
-def read_reply(content: Any, seconds: float) -> Reply:
+def read_reply(content: object, seconds: float) -> Reply:
     """Return what a whole reply says.
 
     Raises:
@@ -112,12 +111,13 @@ def read_reply(content: Any, seconds: float) -> Reply:
     if not isinstance(choices, list):
         raise NoReplyError("it has no choices")
     usage = content.get("usage")
-    counts: dict[str, Any] = {
-        f"{side}_tokens": int((usage.get(f"{side}_tokens") if isinstance(usage, Mapping) else None) or 0)
+    prompt, completion = (
+        int((usage.get(f"{side}_tokens") if isinstance(usage, Mapping) else None) or 0)
         for side in ("prompt", "completion")
-    }
+    )
+    empty = Reply(prompt_tokens=prompt, completion_tokens=completion, seconds=seconds)
     if not choices:
-        return Reply(refused="the server's reply holds no choice", seconds=seconds, **counts)
+        return replace(empty, refused="the server's reply holds no choice")
     choice = choices[0]
     if not isinstance(choice, Mapping):
         raise NoReplyError("its choice is no object")
@@ -129,7 +129,7 @@ def read_reply(content: Any, seconds: float) -> Reply:
         text, said = text_of(message.get("content")), message.get("refusal")
     else:
         text, said = text_of(choice.get("text", message)), None
-    reply = Reply(text or "", word, seconds=seconds, **counts)
+    reply = replace(empty, text=text or "", finish_reason=word)
     if text is not None or FINISH_WORDS.get((word or "").lower()) == "length":
         return reply  # a limit that was reached within the thoughts is the model's own
     if isinstance(said, str) and said:
@@ -139,7 +139,7 @@ def read_reply(content: Any, seconds: float) -> Reply:
     else:
         tools = (word or "").lower() in TOOL_WORDS
         why = "the model called a tool instead of answering" if tools else "the server's message has no content"
-    return Reply(refused=f"{why:.300}", finish_reason=word, seconds=seconds, **counts)
+    return replace(empty, refused=f"{why:.300}", finish_reason=word)
 
 
 def read_events(lines: Iterable[str], seconds: float) -> Reply:
@@ -195,9 +195,9 @@ def _events(lines: Iterable[str]) -> Iterable[str]:
         yield "\n".join(data)
 
 
-def _no_error(content: Any) -> None:
+def _no_error(content: object) -> None:
     error = content.get("error") if isinstance(content, Mapping) else None
-    if not error:
+    if not isinstance(content, Mapping) or not error:
         return
     code = error.get("code") if isinstance(error, Mapping) else None
     status = next((int(str(one)) for one in (code, content.get("status")) if str(one).isdigit()), None)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+    from transformers import PreTrainedModel
 
 
-def unwrapped(model: Any) -> Any:
+def unwrapped(model: PreTrainedModel) -> PreTrainedModel:
     """Return the model of transformers inside PEFT's."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def active_configs(model: Any) -> list[Any]:
+def active_configs(model: PreTrainedModel) -> list[PeftConfig]:
     """Return the PEFT configs that are on in a model; none for a model without PEFT or with its adapters off."""
     configs = getattr(model, "peft_config", None)
     if not isinstance(configs, dict) or getattr(model, "_adapters_disabled", False):
@@ -22,13 +26,13 @@ def active_configs(model: Any) -> list[Any]:
     return [configs[name] for name in names if name in configs]
 
 
-def virtual_tokens(model: Any) -> int:
+def virtual_tokens(model: PreTrainedModel) -> int:
     """Return how many places of the context the adapter that is on takes for itself."""
     learned = [config for config in active_configs(model) if getattr(config, "is_prompt_learning", False)]
     return sum(int(getattr(config, "num_virtual_tokens", 0) or 0) for config in learned)
 
 
-def beyond_layers(model: Any) -> str | None:
+def beyond_layers(model: PreTrainedModel) -> str | None:
     """Return what the adapter that is on does beside changing layers, or None: only PEFT's own `generate` does that."""
     for config in active_configs(model):
         kind = str(getattr(config.peft_type, "value", config.peft_type))

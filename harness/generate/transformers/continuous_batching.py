@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -15,6 +15,9 @@ from harness.generate.transformers.adapter_kinds import unwrapped
 from harness.generate.transformers.kv_cache import SlotCache, slot_attention_on
 from harness.generate.transformers.prefill import Prefill
 from harness.types import FinishReason
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 PADDED_SHARE = 0.75
 """Prompts shorter than this share of the longest are prefilled apart from it."""
@@ -69,7 +72,7 @@ class Decoder:
         observe: Called with the keys of the rows and the logits behind them, (rows, vocabulary), before each choice.
     """
 
-    model: Any
+    model: PreTrainedModel
     stop: StopRule
     batch_size: int
     temperature: float = 0.0
@@ -89,7 +92,7 @@ class Decoder:
 
 
 class _Run:
-    def __init__(self, settings: Decoder, model: Any, prompts: Sequence[Prompt]) -> None:
+    def __init__(self, settings: Decoder, model: PreTrainedModel, prompts: Sequence[Prompt]) -> None:
         self.settings = settings
         self.body = model.get_decoder()
         self.head = model.get_output_embeddings()

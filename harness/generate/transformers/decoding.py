@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from typing_extensions import override
 
 from harness.generate.settings import GenerationSettings
 from harness.generate.stopping import StopRule, answer_text, end_tokens
@@ -27,9 +29,12 @@ from harness.generate.transformers.strategy import (
     opened_thought,
 )
 from harness.model.context import context_length, read_config
+from harness.runs.schema import JsonObject
 from harness.types import sha256
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from harness.generate.transformers.continuous_batching import Prompt
     from harness.generate.transformers.generator import Generator
     from harness.generate.transformers.plan import DecodingPlan
@@ -42,31 +47,31 @@ class TransformersDecoding(DecodingStrategy):
     proved: Verdict | None = None
     """Which decoder writes, where that was found elsewhere: on the machines that decode for the model."""
 
+    @override
     def at_once(self, settings: GenerationSettings) -> int:
-        """Return the batch size."""
         return settings.batch_size
 
+    @override
     def verdict(self, model: Generator) -> Verdict:
-        """Return which decoder writes: proved on these weights and this adapter, or remembered from before."""
         return self.proved or self._proved(model, self.plan(model))
 
+    @override
     def remembered(self, model: Generator) -> Verdict | None:
-        """Return which decoder writes where that was proved before."""
         return self.proved or remembered(self._about(model, self.plan(model)))
 
+    @override
     def found_by(self, model: Generator, find: Callable[[], Verdict]) -> Verdict:
-        """Return which decoder writes: remembered, or found by `find`."""
         return self.proved or remembered_or(self._about(model, self.plan(model)), find)
 
+    @override
     def knowing(self, verdict: Verdict | None) -> TransformersDecoding:
-        """Return the same with that verdict."""
         return replace(self, proved=verdict)
 
-    def identity(self, model: Generator) -> dict[str, Any]:
-        """Return the decoder."""
+    @override
+    def identity(self, model: Generator) -> JsonObject:
         return {"decoder": decoder_identity(model, self.verdict(model))}
 
-    def manifest(self, model: Generator) -> dict[str, Any]:
+    def manifest(self, model: Generator) -> JsonObject:
         """Return the decoder, its plan of the GPU's memory, and how it was proved."""
         plan, verdict = self.plan(model), self.verdict(model)
         return {
@@ -97,7 +102,7 @@ class TransformersDecoding(DecodingStrategy):
         torch.cuda.empty_cache()
         return remembered_or(self._about(model, None), lambda: self._prove(model, None))
 
-    def _about(self, model: Generator, plan: DecodingPlan | None) -> dict[str, Any]:
+    def _about(self, model: Generator, plan: DecodingPlan | None) -> JsonObject:
         """Return what a verdict depends on."""
         weights, precision = model.loaded.weights, model.loaded.precision
         files = [weights.folder / name for name in ("config.json", "generation_config.json")]
@@ -109,7 +114,7 @@ class TransformersDecoding(DecodingStrategy):
             "configs": [sha256(path.read_text(encoding="utf-8")) if path.is_file() else None for path in files],
             "precision": asdict(precision),
             "device": device_name(precision.device),
-            "kinds": kinds_here(plan),
+            "kinds": [*kinds_here(plan)],
         }
 
     def _prove(self, model: Generator, plan: DecodingPlan | None) -> Verdict:
@@ -155,7 +160,7 @@ class TransformersDecoding(DecodingStrategy):
     def _rows(
         self,
         model: Generator,
-        weights: Any,
+        weights: PreTrainedModel,
         stop: StopRule,
         pending: dict[int, Prompt],
         verdict: Verdict,

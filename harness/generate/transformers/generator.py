@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+
+from typing_extensions import override
 
 from harness.generate.backend import SampleKey, StoredBackend
 from harness.generate.settings import GenerationSettings
@@ -17,6 +18,7 @@ from harness.model.identity import adapter_record, deciding_packages
 from harness.model.load import LoadedModel
 from harness.model.prompt import PromptRenderer
 from harness.runs.manifest import BackendEntry
+from harness.runs.schema import JsonObject
 from harness.types import Task
 
 
@@ -38,12 +40,12 @@ class Generator(StoredBackend[Tokens]):
         """How many rows are decoded side by side."""
         return self.decoding.at_once(self.settings)
 
-    def identity(self) -> dict[str, Any]:
-        """Return everything that decides what this model writes, and nothing that does not."""
+    @override
+    def identity(self) -> JsonObject:
         return {
             "weights": self.loaded.weights.sha256,
             "adapter": self.adapter_sha256,
-            "packages": deciding_packages(),
+            "packages": {**deciding_packages()},
             "precision": asdict(self.loaded.precision),
             "template": self.renderer.sha,
             "examples": [[example.prompt_sha, example.reference] for example in self.examples],
@@ -71,12 +73,12 @@ class Generator(StoredBackend[Tokens]):
         """Return the same model, for which that decoder writes."""
         return replace(self, decoding=self.decoding.knowing(verdict))
 
+    @override
     def prompt(self, task: Task) -> Tokens:
-        """Return a task's prompt as token ids."""
         return tuple(self.renderer.tokens(task, self.examples))
 
+    @override
     def manifest(self) -> BackendEntry:
-        """Return what the manifest says of it."""
         precision = self.loaded.precision
         return BackendEntry(
             quantization=precision.quantization,
@@ -87,7 +89,7 @@ class Generator(StoredBackend[Tokens]):
             generation=self.settings.cache_key_fields() | {"samples": self.settings.samples},
         ).with_(**self.loaded.weights.record(), **adapter_record(self.adapter_folder), **self.decoding.manifest(self))
 
+    @override
     def decode(self, wanted: TokenRequests) -> Iterator[tuple[SampleKey, str, StoredCompletion]]:
-        """Decode in this process and yield (place, key, completion) as rows finish."""
         if wanted:
             yield from self.decoding.decode(self, wanted)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
@@ -16,6 +16,9 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 from harness.model.attention import attending_by
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 ATTENTION_NAME = "harness_slots"
 WIDTH_STEP = 64
@@ -48,7 +51,7 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers ships no
         self.values[slot, :, :length] = values
 
     def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Write one new position of each active row, (rows, heads, 1, head size), and return all that they may see."""
         owner = self.owner
@@ -134,7 +137,7 @@ def slot_attention(
     scaling: float | None = None,
     *,
     cache: SlotCache,
-    **kwargs: Any,
+    **kwargs: object,
 ) -> tuple[torch.Tensor, None]:
     """Attend with grouped queries without copying keys for every query head.
 
@@ -161,7 +164,7 @@ def slot_attention(
     return attended.reshape(rows, 1, heads, size), None
 
 
-def slot_attention_on(model: Any, cache: SlotCache) -> contextlib.AbstractContextManager[None]:
+def slot_attention_on(model: PreTrainedModel, cache: SlotCache) -> contextlib.AbstractContextManager[None]:
     """Let the model attend through `slot_attention` over a cache inside the block."""
     attention = functools.partial(slot_attention, cache=cache)
     return attending_by(model, ATTENTION_NAME, attention, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])

@@ -209,7 +209,7 @@ class _Fused:
         if unwrapped(model) is not unwrapped(loaded.model):
             fused = FusedLlama(model, triton_ops, self.packed)
         else:
-            if loaded.fused is None or loaded.fused.packed != self.packed:
+            if not isinstance(loaded.fused, FusedLlama) or loaded.fused.packed != self.packed:
                 loaded.fused = None  # makes room
                 loaded.fused = FusedLlama(model, triton_ops, self.packed)
             fused = loaded.fused

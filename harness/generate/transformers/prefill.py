@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from transformers.cache_utils import DynamicCache
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 MIN_SHARED_PREFIX = 16
 """A prompt prefix that all rows share is computed once from this many tokens on."""
@@ -22,7 +25,7 @@ class Prefill:
         prompts: Every prompt that will come, to find the prefix that they share.
     """
 
-    def __init__(self, model: Any, prompts: Sequence[Tokens]) -> None:
+    def __init__(self, model: PreTrainedModel, prompts: Sequence[Tokens]) -> None:
         self.body = model.get_decoder()
         self.head = model.get_output_embeddings()
         self.device = model.device

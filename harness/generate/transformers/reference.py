@@ -12,7 +12,7 @@ import copy
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
@@ -20,6 +20,9 @@ from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria,
 from harness.generate.stopping import StopRule
 from harness.generate.transformers.continuous_batching import Decoded, Prompt, drawn
 from harness.types import FinishReason
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel
 
 _OURS = (
     *("temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff"),
@@ -38,7 +41,7 @@ _PROCESSORS = (
 """Fields by which makers change what greedy and sampled rows are chosen from, or where they end."""
 
 
-def makers_processors(config: Any) -> list[str]:
+def makers_processors(config: PretrainedConfig) -> list[str]:
     """Return which fields of a generation config change scores, in the makers' own words, such as `min_length=5`."""
     found = []
     for name in _PROCESSORS:
@@ -67,7 +70,7 @@ class ReferenceDecoder:
         observe: Called with the keys of the rows and the scores behind them, (rows, vocabulary), before each choice.
     """
 
-    model: Any
+    model: PreTrainedModel
     stop: StopRule
     batch_size: int = 1
     temperature: float = 0.0
@@ -101,7 +104,7 @@ class ReferenceDecoder:
             )
         return [ends.decoded(number) for number in range(len(prompts))]
 
-    def _config(self, prompts: Sequence[Prompt]) -> Any:
+    def _config(self, prompts: Sequence[Prompt]) -> GenerationConfig:
         """Return the makers' settings, with ours for what is ours."""
         config = copy.deepcopy(self.model.generation_config)
         for name in _OURS:
@@ -117,7 +120,7 @@ class ReferenceDecoder:
 
 
 @contextlib.contextmanager
-def _generating_by(model: Any, config: Any) -> Iterator[None]:
+def _generating_by(model: PreTrainedModel, config: GenerationConfig) -> Iterator[None]:
     """Make `config` the model's own inside the block: `generate` fills fields that are None from the model's."""
     plain = model.get_base_model() if hasattr(model, "get_base_model") else model
     before = plain.generation_config
@@ -165,7 +168,7 @@ class _Ends(StoppingCriteria):  # type: ignore[misc]  # transformers ships no ty
         self.seconds = [0.0 for _ in prompts]
         self.before = time.monotonic()
 
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: object) -> torch.Tensor:
         now = time.monotonic()
         going = [number for number, reason in enumerate(self.reasons) if reason is None]
         share = (now - self.before) / max(1, len(going))

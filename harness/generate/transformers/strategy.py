@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.answer import thought_left_open
 from harness.generate.backend import GenerationRequests, SampleKey
 from harness.generate.settings import GenerationSettings
 from harness.generate.store import StoredCompletion
 from harness.generate.transformers.decoder_verdict import Verdict
+from harness.runs.schema import JsonObject
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from harness.generate.transformers.generator import Generator
 
 Tokens = tuple[int, ...]
@@ -51,11 +54,11 @@ class DecodingStrategy(ABC):
         return self
 
     @abstractmethod
-    def identity(self, model: Generator) -> dict[str, Any]:
+    def identity(self, model: Generator) -> JsonObject:
         """Return what of decoding decides what a model writes."""
 
     @abstractmethod
-    def manifest(self, model: Generator) -> dict[str, Any]:
+    def manifest(self, model: Generator) -> JsonObject:
         """Return what the manifest says of decoding."""
 
     @abstractmethod
@@ -63,13 +66,13 @@ class DecodingStrategy(ABC):
         """Decode in this process; never called without anything to decode."""
 
 
-def decoder_identity(model: Generator, verdict: Verdict) -> dict[str, Any]:
+def decoder_identity(model: Generator, verdict: Verdict) -> JsonObject:
     """In 16 bit the rows that are computed together decide the rounding, and so some tokens."""
     rows = {} if model.loaded.precision.dtype == "float32" else {"rows": model.settings.batch_size}
     return verdict.identity() | rows
 
 
-def opened_thought(tokenizer: Any, wanted: TokenRequests) -> str:
+def opened_thought(tokenizer: PreTrainedTokenizerBase, wanted: TokenRequests) -> str:
     """Return the thought that prompts leave open: one template renders them all, and opens it in each or in none."""
     _, tokens, _ = next(iter(wanted.values()))
     return thought_left_open(tokenizer.decode(tokens[-16:]))

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from harness.generate.transformers.adapter_kinds import active_configs
 from harness.model.context import CONTEXT_NAMES
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 WINDOW = 16
 """Tokens that a layer with a window looks back, in a twin."""
@@ -39,7 +43,7 @@ class NoTwinError(Exception):
     """A config that cannot be made small."""
 
 
-def small_twin(model: Any, adapted: Any = None) -> Any:
+def small_twin(model: PreTrainedModel, adapted: PeftModel | None = None) -> PreTrainedModel | PeftModel:
     """Return a random float32 model of the same class, attention and device, with a small config.
 
     Args:
@@ -59,7 +63,7 @@ def small_twin(model: Any, adapted: Any = None) -> Any:
     raise NoTwinError(reasons[0][:160])
 
 
-def _made(kind: Any, config: Any, model: Any) -> Any:
+def _made(kind: type[PreTrainedModel], config: PretrainedConfig, model: PreTrainedModel) -> PreTrainedModel:
     attention = getattr(model.config, "_attn_implementation", None)
     with torch.device("meta"):
         weights = sum(p.numel() for p in kind._from_config(copy.deepcopy(config)).parameters())
@@ -74,7 +78,7 @@ def _made(kind: Any, config: Any, model: Any) -> Any:
     return made.to(model.device)
 
 
-def _with_adapter(twin: Any, adapted: Any) -> Any:
+def _with_adapter(twin: PreTrainedModel, adapted: PeftModel) -> PeftModel:
     from peft import get_peft_model
 
     for config in active_configs(adapted):
@@ -93,7 +97,7 @@ def _with_adapter(twin: Any, adapted: Any) -> Any:
     return twin
 
 
-def _spread(model: Any) -> None:
+def _spread(model: PreTrainedModel) -> None:
     """Give every matrix entries large enough for each part to count; vectors (norms, biases) some variety."""
     with torch.no_grad():
         for parameter in model.parameters():
@@ -103,7 +107,7 @@ def _spread(model: Any) -> None:
                 parameter.add_(torch.randn_like(parameter) * 0.05)
 
 
-def configs(config: Any) -> Iterator[Any]:
+def configs(config: PretrainedConfig) -> Iterator[PretrainedConfig]:
     """Yield a config and the configs inside it."""
     yield config
     for name in getattr(config, "sub_configs", None) or {}:
@@ -112,7 +116,7 @@ def configs(config: Any) -> Iterator[Any]:
             yield from configs(inner)
 
 
-def _smaller(config: Any) -> Any:
+def _smaller(config: PretrainedConfig) -> PretrainedConfig:
     small = copy.deepcopy(config)
     for part in configs(small):
         _shrink_layers(part)
@@ -122,7 +126,7 @@ def _smaller(config: Any) -> Any:
     return small
 
 
-def _fewer_layers(config: Any) -> Any:
+def _fewer_layers(config: PretrainedConfig) -> PretrainedConfig:
     """Sizes as they are: for configs whose sizes hang together in ways of their own."""
     small = copy.deepcopy(config)
     for part in configs(small):
@@ -132,7 +136,7 @@ def _fewer_layers(config: Any) -> Any:
     return small
 
 
-def layers_kept(kinds: Sequence[Any] | None, layers: int, periodic: bool) -> list[int]:
+def layers_kept(kinds: Sequence[object] | None, layers: int, periodic: bool) -> list[int]:
     """Return which layers a twin has, by number: each kind at least once, two layers at least.
 
     Args:
@@ -150,7 +154,7 @@ def layers_kept(kinds: Sequence[Any] | None, layers: int, periodic: bool) -> lis
     return sorted(kept + spare[: max(0, _LAYERS - len(kept))])
 
 
-def _shrink_layers(config: Any) -> None:
+def _shrink_layers(config: PretrainedConfig) -> None:
     layers = getattr(config, "num_hidden_layers", None)
     if not isinstance(layers, int) or isinstance(layers, bool):
         return
@@ -163,13 +167,14 @@ def _shrink_layers(config: Any) -> None:
             _set(config, name, type(value)(value[number] for number in kept))
     _set(config, "num_hidden_layers", len(kept))
     for name in ("first_k_dense_replace", "num_dense_layers", "max_window_layers", "moe_layer_start_index"):
-        if isinstance(names.get(name), int):
-            _set(config, name, min(names[name], 1))
+        count = names.get(name)
+        if isinstance(count, int):
+            _set(config, name, min(count, 1))
     if isinstance(names.get("num_kv_shared_layers"), int):
         _set(config, "num_kv_shared_layers", 0)
 
 
-def _shrink_sizes(config: Any) -> None:
+def _shrink_sizes(config: PretrainedConfig) -> None:
     hidden, heads = getattr(config, "hidden_size", None), getattr(config, "num_attention_heads", None)
     if not isinstance(hidden, int) or not isinstance(heads, int):
         return
@@ -191,7 +196,7 @@ def _shrink_sizes(config: Any) -> None:
     _set(config, "hidden_size", fewer * size)
 
 
-def _shrink_vocabulary(config: Any) -> None:
+def _shrink_vocabulary(config: PretrainedConfig) -> None:
     names = _own(config)
     for name, value in names.items():
         if name.startswith("vocab_size") and isinstance(value, int) and value > _VOCABULARY:
@@ -200,7 +205,7 @@ def _shrink_vocabulary(config: Any) -> None:
     if not isinstance(size, int):
         return
 
-    def within(value: Any) -> Any:
+    def within(value: object) -> object:
         if isinstance(value, list | tuple):
             return type(value)(within(one) for one in value)
         return 1 if isinstance(value, int) and not isinstance(value, bool) and value >= size else value
@@ -210,7 +215,7 @@ def _shrink_vocabulary(config: Any) -> None:
             _set(config, name, within(value))
 
 
-def _shrink_lengths(config: Any) -> None:
+def _shrink_lengths(config: PretrainedConfig) -> None:
     names = _own(config)
     rotary = names.get("rope_parameters")
     for name, value in names.items():
@@ -231,7 +236,7 @@ def _shrink_lengths(config: Any) -> None:
             _set(config, name, min(length, ORIGINAL_LENGTH) if scaled else LENGTH)
 
 
-def _rotary_parts(rotary: Any) -> list[dict[str, Any]]:
+def _rotary_parts(rotary: object) -> list[dict[str, object]]:
     """Return the rotary parameters, one for each kind of layer where the config has several."""
     if not isinstance(rotary, dict):
         return []
@@ -239,9 +244,9 @@ def _rotary_parts(rotary: Any) -> list[dict[str, Any]]:
     return inner or [rotary]
 
 
-def _own(config: Any) -> dict[str, Any]:
+def _own(config: PretrainedConfig) -> dict[str, object]:
     return {name: value for name, value in vars(config).items() if not name.startswith("_")}
 
 
-def _set(config: Any, name: str, value: Any) -> None:
+def _set(config: PretrainedConfig, name: str, value: object) -> None:
     setattr(config, name, value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -18,6 +18,9 @@ from harness.generate.transformers.decoder_verdict import Kind, Memory, device_n
 from harness.generate.transformers.reference import makers_processors
 from harness.generate.transformers.twin import LENGTH, NoTwinError, small_twin
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 _STEPS = 24
 _LENGTHS = (5, 13, 40, 24)
 _SHARED = 20
@@ -27,7 +30,7 @@ _SHARED = 20
 class TwinChecks:
     """The trials on a small random twin, made when the first is asked for."""
 
-    def __init__(self, model: Any, tokenizer: Any, with_adapter: bool) -> None:
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, with_adapter: bool) -> None:
         self.plain, self.tokenizer = unwrapped(model), tokenizer
         self.model = model if with_adapter else None
         self.adapters = active_configs(model) if with_adapter else []
@@ -49,7 +52,7 @@ class TwinChecks:
     def _remembered(self, what: str, prove: Callable[[DecoderCheck], Finding]) -> Finding:
         """A twin is random: what was found on it holds for every model of its config."""
 
-        def find() -> list[Any]:
+        def find() -> list[object]:
             reason, found = self._each(prove)
             return [reason, None if found is None else asdict(found)]
 
@@ -97,7 +100,7 @@ class TwinChecks:
         return self._checks
 
 
-def _prompts(twin: Any) -> list[tuple[Prompt, ...]]:
+def _prompts(twin: PreTrainedModel) -> list[tuple[Prompt, ...]]:
     """Return two rounds of random prompts, shorter and longer than window and original length; one shares a prefix."""
     rows = rows_of_vocabulary(twin)
     generator = torch.Generator().manual_seed(1)

@@ -1,16 +1,13 @@
-"""The words in which a task says what its prompt asked for, and their validation when a suite is loaded.
-
-Running them is the renderer's work (`harness.render.checks`); docs/checks.md explains them to authors.
-"""
+"""Task checks as types: what a locator and its comparison may say, in the words of Playwright."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Final, Literal, TypeVar
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal
 
-import yaml
-from pydantic import ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from harness.errors import did_you_mean
 from harness.storage.yaml import YamlModel
@@ -39,7 +36,7 @@ ROLES: Final = frozenset(
 
 _DELIMITED = re.compile(r"/(.*)/([a-z]*)", re.DOTALL)
 Scalar = str | int | float | bool
-_Model = TypeVar("_Model", bound="_Words")
+Level = Literal["must", "should"]
 
 
 def as_pattern(text: str) -> str | re.Pattern[str]:
@@ -53,23 +50,28 @@ def as_pattern(text: str) -> str | re.Pattern[str]:
         return text
     if found[2] not in ("", "i"):
         raise ValueError(f"the regular expression {text} has the flag(s) '{found[2]}': only i is known")
-    return _compile(found[1], re.IGNORECASE if found[2] else re.NOFLAG)
+    return compiled(found[1], re.IGNORECASE if found[2] else re.NOFLAG)
 
 
 def regex(text: str) -> re.Pattern[str]:
     """Return the pattern of a `matches:`, which may stand with or without slashes."""
     pattern = as_pattern(text)
-    return _compile(pattern) if isinstance(pattern, str) else pattern
+    return compiled(pattern) if isinstance(pattern, str) else pattern
 
 
-def _compile(source: str, flags: re.RegexFlag = re.NOFLAG) -> re.Pattern[str]:
+def compiled(source: str, flags: re.RegexFlag = re.NOFLAG) -> re.Pattern[str]:
+    """Return the pattern.
+
+    Raises:
+        ValueError: it does not compile.
+    """
     try:
         return re.compile(source, flags)
     except re.error as error:
         raise ValueError(f"the regular expression {source!r} is wrong: {error}") from None
 
 
-class _Words(YamlModel):
+class Words(YamlModel):
     """A mapping whose keys are all known; an unknown one is named with the nearest that is."""
 
     model_config = ConfigDict(populate_by_name=True)
@@ -85,7 +87,7 @@ class _Words(YamlModel):
         return values
 
 
-class Locator(_Words):
+class Locator(Words):
     """What is meant on the page: exactly one of role, label, placeholder, text, test_id and css."""
 
     role: str | None = None
@@ -225,123 +227,20 @@ class Key(Locator):
     key: Annotated[str, Field(min_length=1)]
 
 
-_MODELS: Final[dict[str, type[Locator]]] = {
-    "see": Locator,
-    "not_see": Locator,
-    "count": Count,
-    "attribute": Attribute,
-    "style": Style,
-    "value": Value,
-    "fill": Entry,
-    "click": Locator,
-    "press": Key,
-    "select": Entry,
-}
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One action or one expectation: its kind, and its words (`aria`'s template is a text)."""
+
+    kind: str
+    words: Locator | str
 
 
-class Check(_Words):
-    """One thing that the prompt asked for: why, how much it matters, and exactly one kind."""
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that the prompt asked for: why, how much it matters, and what is done and then to be seen."""
 
-    why: Annotated[str, Field(min_length=1)]
-    level: Literal["must", "should"]
-    see: JsonValue = None
-    not_see: JsonValue = None
-    count: JsonValue = None
-    attribute: JsonValue = None
-    style: JsonValue = None
-    value: JsonValue = None
-    aria: JsonValue = None
-    steps: JsonValue = None
-
-
-def parse_check(mapping: object) -> dict[str, JsonValue]:
-    """Return the check as a plain mapping of validated words, in the shape in which it was written.
-
-    Raises:
-        ValueError: what is wrong and where, on one line: an unknown key with the nearest known one, a regular
-            expression that does not compile, a locator that can find nothing.
-    """
-    if not isinstance(mapping, Mapping):
-        raise ValueError(f"a check is a mapping with why, level and one of {', '.join(KINDS)}; here: {mapping!r}")
-    check = _validate(Check, mapping, "check")
-    kinds = [kind for kind in KINDS if kind in mapping]
-    if len(kinds) != 1:
-        said = " and ".join(kinds) if kinds else "none"
-        raise ValueError(f"a check has exactly one of {', '.join(KINDS)}; here: {said}")
-    kind = kinds[0]
-    parsed = _steps(mapping["steps"]) if kind == "steps" else _kind(kind, mapping[kind], kind)
-    return {"why": check.why, "level": check.level, kind: parsed}
-
-
-def _steps(steps: JsonValue) -> list[JsonValue]:
-    if not isinstance(steps, list) or not steps:
-        raise ValueError("steps is a list of actions and of what is then to be seen")
-    known = (*ACTIONS, *EXPECTATIONS)
-    kinds: list[str] = []
-    parsed: list[JsonValue] = []
-    for number, step in enumerate(steps, 1):
-        if not isinstance(step, dict) or len(step) != 1:
-            raise ValueError(f"step {number} is not one of {', '.join(known)} with its words: {step!r}")
-        ((kind, words),) = step.items()
-        if kind not in known:
-            raise ValueError(f"step {number}: unknown '{kind}': {did_you_mean(str(kind), known)}")
-        parsed.append({kind: _kind(kind, words, f"step {number}, {kind}")})
-        kinds.append(kind)
-    if kinds[-1] in ACTIONS:
-        raise ValueError(f"steps ends with what is then to be seen, not with {kinds[-1]}")
-    return parsed
-
-
-def _kind(kind: str, words: JsonValue, place: str) -> JsonValue:
-    if kind == "aria":
-        return _aria(words)
-    if not isinstance(words, Mapping):
-        raise ValueError(f"{place}: expected a locator such as {{role: button, name: Send}}, not {words!r}")
-    model = _validate(_MODELS[kind], words, place)
-    parsed: dict[str, JsonValue] = model.model_dump(by_alias=True, exclude_none=True)
-    return parsed
-
-
-def _aria(template: JsonValue) -> str:
-    """Check the outline of an ARIA snapshot template; the browser reads the rest."""
-    if not isinstance(template, str) or not template.strip():
-        raise ValueError("aria is a template such as '- heading \"Menu\" [level=1]'")
-    flagged = re.search(r"(?:^|[\s:])(/(?:[^/\n\\]|\\.)+/[a-z]+)(?=$|[\s:\[])", template, re.MULTILINE)
-    if flagged:
-        raise ValueError(f"aria: {flagged[1]} has a flag, with which Playwright silently never matches; use [Aa]bc")
-    try:
-        tree = yaml.safe_load(template)
-    except yaml.YAMLError as error:
-        raise ValueError(f"aria is no YAML: {str(error).splitlines()[0]}") from None
-    if not isinstance(tree, list):
-        raise ValueError("aria is a list: each line begins with '- '")
-    _aria_nodes(tree)
-    return template
-
-
-def _aria_nodes(nodes: object) -> None:
-    for node in nodes if isinstance(nodes, list) else [nodes]:
-        if isinstance(node, list):
-            raise ValueError("aria: a list directly inside a list")
-        for head, inside in node.items() if isinstance(node, Mapping) else [(node, None)]:
-            text = str(head)
-            if text.startswith("/"):
-                continue  # /children: equal, /url: ...
-            role = re.match(r"[\w-]+", text)
-            if role is None or (role[0] not in ROLES and role[0] not in ("text", "iframe")):
-                named = role[0] if role else text
-                raise ValueError(f"aria: unknown role '{named}': {did_you_mean(named, ROLES)}")
-            for source in re.findall(r"(?<=\s)/((?:[^/\\]|\\.)+)/(?=$|[\s\[])", text):
-                _compile(source)
-            if isinstance(inside, list):
-                _aria_nodes(inside)
-
-
-def _validate(model: type[_Model], words: Mapping[str, JsonValue], place: str) -> _Model:
-    try:
-        return model.model_validate(dict(words))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        raise ValueError(f"{place}: {where + ': ' if where else ''}{message}") from None
+    why: str
+    level: Level
+    steps: tuple[Step, ...]
+    acts: bool = False
+    """Whether it was written as `steps`, which change the page and may wait for it; else it is one expectation."""

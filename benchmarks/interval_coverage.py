@@ -1,6 +1,6 @@
 """How often the intervals hold the truth: simulated experiments with known answers, through the harness' own code.
 
-    python -m benchmarks.coverage [--experiments 10000] [--replicates 1999] [--only PARTS] [--json]
+    python -m benchmarks.interval_coverage [--experiments 10000] [--replicates 1999] [--only PARTS] [--json]
 
 Prints Markdown tables (coverage, false alarms and power in percent), or one JSON object a line. PARTS are continuous,
 constant, yes-no, bleu, groups, seeds, gate, power and methods, separated by commas. All experiments of a chunk share
