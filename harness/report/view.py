@@ -11,6 +11,7 @@ from harness.runs.model_name import family
 from harness.runs.run import KINDS, Run
 from harness.runs.samples import SampleRecord
 from harness.runs.summary import DifferenceEntry, MainVerdict, MeanEntry, Verdict
+from harness.runs.trained_on import trained_elsewhere
 from harness.safe_text import one_line
 
 _MOST_NAMED = 3
@@ -90,12 +91,13 @@ def suite_title(run: Run, suite: str) -> str:
 
 
 def suite_notes(run: Run, suite: str) -> list[str]:
-    """Which rows these are, what their split measures, and which references no answer could reach, in words."""
+    """Which rows these are, who learnt from others, what the split measures, and what no answer could reach."""
     about = about_suite(run, suite)
     shift, reach = about.shift, about.reach
     notes = [f"Rows: {about.known_rows}."] if about.known_rows else []
     if about.split != "default":
         notes.append(f"Split: {about.split}.")
+    notes += trained_elsewhere(run.manifest.models, [suite])
     if shift is not None and shift.told_apart:
         differs = "; ".join(shift.differs_in)
         area = ", ".join(f"{value or 0:.2f}" for value in (shift.auc, shift.low, shift.high))
