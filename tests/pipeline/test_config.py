@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UsageError
+from harness.model.profile import weights_source
 from harness.pipeline.config import RunConfig, parse_data_options, resolve
+from harness.runs.manifest import ModelEntry
+from harness.runs.pairs import pairs_to_compare
 from harness.types import CONTROL_NAMES
+from tests.generate.transformers.architectures import ARCHITECTURES, make
 
 TINY = RunConfig(profile="tiny", name="mine")
 
@@ -172,3 +176,21 @@ def test_a_split_is_named_for_all_suites_or_for_one(tiny_workplace: Path) -> Non
 def test_a_misspelt_split_is_refused_before_any_data_is_read(tiny_workplace: Path, word: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         resolve(replace(TINY, suites=("small", "html_alpaca"), models=("base",), split=(word,)))
+
+
+def test_several_weights_give_one_table_each_with_its_own_rivals(workplace: Path, tmp_path: Path) -> None:
+    folders = [str(make(ARCHITECTURES[kind], tmp_path / name)) for kind, name in (("Llama", "A"), ("GPT-2", "B"))]
+    plan = resolve(RunConfig(weights=tuple(folders)))
+    assert [spec.name for spec in plan.specs] == [
+        "A/base", "A/base-fewshot", "A/tuned", "B/base", "B/base-fewshot", "B/tuned",
+    ]  # fmt: skip
+    assert {suite.name for suite in plan.learns_from.values()} == {"html_starter"}
+    models = {spec.name: ModelEntry(kind=spec.kind, weights=weights_source(spec)) for spec in plan.specs}
+    tuned = [pair for pair in pairs_to_compare(models) if pair.second.endswith("/tuned")]
+    assert tuned == [
+        ("A/base", "A/tuned"), ("A/base-fewshot", "A/tuned"), ("B/base", "B/tuned"), ("B/base-fewshot", "B/tuned"),
+    ]  # fmt: skip
+    (alone,) = (spec.name for spec in resolve(RunConfig(weights=(folders[1],), models=("base",))).specs)
+    assert alone == "base"
+    with pytest.raises(UsageError, match="two of --weights are called 'a'"):
+        resolve(RunConfig(weights=(folders[0], str(make(ARCHITECTURES["OPT"], tmp_path / "other" / "a")))))
