@@ -220,7 +220,9 @@ def test_of_several_weights_each_tuned_model_is_held_against_its_own() -> None:
     assert len(pairs) == len(tuned) + 10, "and every two of the five that were not tuned"
     alone = pairs_to_compare(entries("A/base", "B/base", "B/tuned"))
     assert alone == [("A/base", "B/tuned"), ("B/base", "B/tuned"), ("A/base", "B/base")], "A was tuned to nothing"
-    assert ("B/base", "A/tuned") in pairs_to_compare(entries("A/tuned", "B/base", "B/tuned")), "A has no base of its own"
+    assert ("B/base", "A/tuned") in pairs_to_compare(entries("A/tuned", "B/base", "B/tuned")), (
+        "A has no base of its own"
+    )
 
 
 def test_one_model_alone_has_means_and_no_verdict() -> None:

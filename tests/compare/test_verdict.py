@@ -205,4 +205,6 @@ def test_a_training_on_another_suite_than_the_measured_one_is_said() -> None:
     line = "tuned was trained on starter, measured on mine."
     assert line in summary["verdict"]["warnings"]
     assert line in summary["suites"]["mine"]["verdicts"]["base:tuned"]["warnings"]
-    assert not any("trained on" in words for words in summary["suites"]["starter"]["verdicts"]["base:tuned"]["warnings"])
+    assert not any(
+        "trained on" in words for words in summary["suites"]["starter"]["verdicts"]["base:tuned"]["warnings"]
+    )
