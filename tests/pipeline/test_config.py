@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -194,3 +195,31 @@ def test_several_weights_give_one_table_each_with_its_own_rivals(workplace: Path
     assert alone == "base"
     with pytest.raises(UsageError, match="two of --weights are called 'a'"):
         resolve(RunConfig(weights=(folders[0], str(make(ARCHITECTURES["OPT"], tmp_path / "other" / "a")))))
+
+
+def test_rows_of_html_alpacas_shape_are_learnt_from_and_measured_without_another_word(
+    workplace: Path, tmp_path: Path
+) -> None:
+    random = Random(7)
+    words = ["".join(random.choices("aeiou", k=1) + random.choices("bdfgklmnprst", k=4)) for _ in range(3000)]
+    rows = [
+        {
+            "instruction": f"Make {' '.join(random.choices(words, k=9))}",
+            "input": "<p>Old</p>" if number % 5 == 0 else "",
+            "output": f"<h1>{' '.join(random.choices(words, k=6))}</h1>",
+        }
+        for number in range(636)
+    ]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = RunConfig(profile="smollm2-135m", suites=("html_alpaca",), data={"html_alpaca": file}, full=True)
+    plan = resolve(config)
+    (part,) = plan.measured
+    assert plan.learns_from == {"base-fewshot": part.suite, "tuned": part.suite}
+    assert len(part.suite.train) + len(part.tasks) == 636 and len(part.tasks) > 100
+    assert "learning: base-fewshot and tuned from the training part of html_alpaca (" in plan.what_is_learnt()
+    assert not {task.prompt_sha for task in part.suite.train} & {task.prompt_sha for task in part.tasks}
+    (part,) = resolve(replace(config, split=("original",))).measured
+    assert [task.prompt for task in part.suite.train] == [row["instruction"] for row in rows[:500]]
+    assert [task.prompt for task in part.tasks] == [row["instruction"] for row in rows[500:]]
+    assert "636 other rows" in part.suite.known_rows or part.suite.known_rows.startswith("other")
