@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from harness.report import changes, numbers
-from harness.runs.manifest import ScorerEntry, SuiteEntry
+from harness.runs.manifest import TUNED, ScorerEntry, SuiteEntry
 from harness.runs.model_name import family
+from harness.runs.pairs import Pair
 from harness.runs.run import KINDS, Run
 from harness.runs.samples import SampleRecord
 from harness.runs.summary import DifferenceEntry, MainVerdict, MeanEntry, Verdict
@@ -37,9 +39,10 @@ def verdict(run: Run, suite: str = "") -> Said:
     Without one in the summary, the sentence says what the intervals of the primary metrics say, and the word is "".
     """
     found: Verdict | None
+    all_found = run.suite(suite).verdicts if suite else run.summary.verdicts
     if suite:
         pair = run.pair(suite)
-        found = run.suite(suite).verdicts.get(pair) if pair else None
+        found = all_found.get(pair) if pair else None
     else:
         found = run.summary.verdict
         if found is None and len(run.suites) == 1:
@@ -52,8 +55,19 @@ def verdict(run: Run, suite: str = "") -> Said:
     head, rest = one_line(head), one_line(rest)
     fewshot = found.fewshot if isinstance(found, MainVerdict) else None
     # what is missing stands first among the warnings: it bears on the sentence itself
-    notes = [one_line(note) for note in (*found.warnings, fewshot or "") if note.strip()]
+    others = _other_tunings(run, all_found, found)
+    notes = [one_line(note) for note in (*found.warnings, fewshot or "", *others) if note.strip()]
     return Said(found.word, f"{head}: {rest}" if rest else head, head, rest, one_line(found.gains), notes)
+
+
+def _other_tunings(run: Run, verdicts: Mapping[Pair, Verdict], said: Verdict) -> Iterator[str]:
+    """What is said of each further tuned model against the first that it is held against."""
+    seen = {said.pair.second} if said.pair else set()
+    kinds = {name: entry.kind for name, entry in run.about_families.items()}
+    for pair in run.pairs if said.pair else ():
+        if kinds.get(pair.second) == TUNED and pair in verdicts and pair.second not in seen:
+            seen.add(pair.second)
+            yield verdicts[pair].sentence
 
 
 def _plain_words(run: Run, suites: list[str]) -> tuple[str, str]:

@@ -55,9 +55,7 @@ def pairs_to_compare(models: Mapping[str, ModelEntry]) -> list[Pair]:
     ]
 
 
-def _rivals(
-    name: str, untuned: Sequence[str], tuned: Sequence[str], models: Mapping[str, ModelEntry]
-) -> Sequence[str]:
+def _rivals(name: str, untuned: Sequence[str], tuned: Sequence[str], models: Mapping[str, ModelEntry]) -> Sequence[str]:
     weights = {family_of(model, entry.family): entry.weights for model, entry in models.items()}
     if not any(weights[base] and weights[base] == weights[name] for base in untuned):
         return untuned
