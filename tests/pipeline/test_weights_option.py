@@ -23,7 +23,8 @@ from tests.generate.transformers.architectures import ARCHITECTURES, make
 GEMMA = (
     "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}"
     "{% endif %}{% for m in messages %}<start_of_turn>{{ 'model' if m['role'] == 'assistant' else m['role'] }}\n"
-    "{{ m['content'] | trim }}<end_of_turn>\n{% endfor %}{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+    "{{ m['content'] | trim }}<end_of_turn>\n{% endfor %}"
+    "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
 )
 QWEN = (
     "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}"
@@ -36,8 +37,8 @@ MISTRAL = (
     "[INST] {{ m['content'] }} [/INST]{% else %} {{ m['content'] }}{{ eos_token }}{% endif %}{% endfor %}"
 )
 LLAMA = (
-    "{% for m in messages %}{{ bos_token if loop.first }}<|start|>{{ m['role'] }}<|end|>\n\n{{ m['content'] | trim }}<|eot|>"
-    "{% endfor %}{% if add_generation_prompt %}<|start|>assistant<|end|>\n\n{% endif %}"
+    "{% for m in messages %}{{ bos_token if loop.first }}<|start|>{{ m['role'] }}<|end|>\n\n"
+    "{{ m['content'] | trim }}<|eot|>{% endfor %}{% if add_generation_prompt %}<|start|>assistant<|end|>\n\n{% endif %}"
 )
 PHI = (
     "{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] }}<|end|>\n{% endfor %}"
@@ -51,7 +52,7 @@ TEMPLATES: dict[str, str | None] = {
     "Llama": LLAMA, "Qwen2, window": QWEN, "Qwen3": QWEN, "Gemma 2": GEMMA, "Gemma 3": GEMMA, "Mistral": MISTRAL,
     "Phi-3": PHI, "OLMo 2": OLMO, "GPT-NeoX": None, "GPT-2": None, "Falcon": None, "OPT": None,
 }  # fmt: skip
-"""Chat templates like those of the makers: some refuse a system turn, some bring one, some begin the text themselves."""
+"""Chat templates like the makers': some refuse a system turn, some bring one, some begin the text themselves."""
 ALWAYS = {("Gemma 3", "none"), ("GPT-2", "none"), ("Qwen2, window", "nf4")}
 TRIED = [
     pytest.param(name, held, marks=[] if (name, held) in ALWAYS else pytest.mark.slow)
