@@ -1,15 +1,17 @@
 """Decoding speed of Llama-2-7B's shape in 4 bit on one GPU: ours beside transformers' ways and the memory's limit.
 
-    python benchmarks/generate_7b.py --tokenizer FOLDER [--out FILE.json] [--parts exact,ours,steps,profile,plain,batch]
+    python benchmarks/generate_7b.py --tokenizer FOLDER [--out FILE.json] [--parts exact,ours,steps,...]
 
 Weights and adapter are random (see llama_shape.py) and never stop by themselves, so every answer's length is fixed: the
 last 136 pairs of html_alpaca_lengths.json. Useful tokens are those lengths summed; what a way decodes beyond them is
-its own loss. The limit is the 16-bit weights read once for each step at the card's measured rate of reading.
+its own loss. The limit is the weights as they are held read once for each step at the card's measured rate of reading.
 
 `exact` compares greedy answers in float32 with transformers' `generate`, and 16-bit logits with both references;
-`ours` answers for base and tuned from one load, loading included; `steps` times steps at a full batch; `profile` says
-what a step's time goes into; `plain` is `generate` on the NF4 weights, 64 prompts at once in input order; `batch` is
-`generate_batch` (continuous batching) on them. Each part prints a line of JSON when it is done.
+`ours` answers for base and tuned from one load, loading included, on unpacked weights and on those in 4 bit; `steps`
+times steps of both at a full batch; `profile` says what a step's time goes into; `plain` is `generate` on the NF4
+weights, 64 prompts at once in input order; `batch` is `generate_batch` (continuous batching) on them; `capped` answers
+within the memory of an L4, beside `generate` on 128 tokens each in the largest batch that fits there. Each part prints
+a line of JSON when it is done.
 """
 
 from __future__ import annotations
@@ -41,15 +43,18 @@ from harness.generate.llama.model import FusedLlama  # noqa: E402
 from harness.generate.settings import GenerationSettings  # noqa: E402
 from harness.generate.transformers.adapter_kinds import unwrapped  # noqa: E402
 from harness.generate.transformers.continuous_batching import Decoder, Prompt  # noqa: E402
-from harness.generate.transformers.decoder_verdict import Verdict  # noqa: E402
-from harness.generate.transformers.plan import make_decoder, plan_here, rows_at_once  # noqa: E402
+from harness.generate.transformers.decoder_verdict import FUSED, Verdict  # noqa: E402
+from harness.generate.transformers.plan import make_decoder, plan_decoding  # noqa: E402
+from harness.model.gpu_memory import CARDS, GIB, Card, linear_weights, this_card  # noqa: E402
 from harness.model.load import LoadedModel, Precision, load_tokenizer  # noqa: E402
+from harness.model.profile_schema import Shape  # noqa: E402
 from harness.model.weights import LocalWeights  # noqa: E402
 
-FUSED = Verdict("fused")
-PARTS = ("exact", "ours", "steps", "profile", "plain", "batch")
+PARTS = ("exact", "ours", "steps", "profile", "plain", "batch", "capped")
 PROMPTS = 136
-FULL_BATCHES = (16, 32, 64, 128)
+FULL_BATCHES = (1, 8, 16, 24, 32, 64, 128)
+CAPPED, BEST_BATCH = CARDS["l4"], 50
+"""A card, and in how many rows `generate` is fastest in its memory, on short answers."""
 
 
 class FixedLength:
@@ -85,6 +90,17 @@ def reading_rate() -> float:
     data.sum()
     best = min(seconds_of(lambda: data.sum()) for _ in range(10))
     return data.numel() * 8 / best
+
+
+def _generate(model: Any, prompts: list[Prompt], tokens: int | None = None) -> None:
+    """Answer all at once by transformers' `generate`, as long as the longest answer where no length is given."""
+    width = max(len(prompt.tokens) for prompt in prompts)
+    rows = torch.tensor([[0] * (width - len(p.tokens)) + list(p.tokens) for p in prompts], device="cuda")
+    mask = torch.tensor([[0] * (width - len(p.tokens)) + [1] * len(p.tokens) for p in prompts], device="cuda")
+    length = tokens or max(int(prompt.limit or 0) for prompt in prompts)
+    model.generate(
+        rows, attention_mask=mask, max_new_tokens=length, do_sample=False, eos_token_id=-1, pad_token_id=0
+    )  # fmt: skip
 
 
 class Bench:
@@ -181,12 +197,19 @@ class Bench:
 
     def ours(self) -> dict[str, Any]:
         """Base and tuned from one load, as a run decodes them."""
+        card = this_card()
+        assert card is not None
+        return {kind: self._answers(card, kind) for kind in FUSED}
+
+    def _answers(self, card: Card, kind: Any) -> dict[str, Any]:
+        """The speed of all prompts on a card, and the memory beside what the plan says."""
         self.loaded.release()
         gc.collect()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         self.loaded = self._load()
-        plan = plan_here(self.weights, "nf4", self.settings)
+        plan = plan_decoding(self._plan_shape(), "nf4", card, self.settings.batch_size, self.settings.max_new_tokens)
+        assert kind in plan.fused, plan
         found: dict[str, Any] = {"prompts": len(self.prompts), "useful_tokens": self.useful, "plan": str(plan)}
         found["load_s"] = seconds_of(lambda: self.loaded.model)
         for name, adapter in (
@@ -196,28 +219,35 @@ class Bench:
             ("tuned again", self.adapter),
         ):
             with self.loaded.adapter(adapter, None if adapter is None else "random") as model:
-                rows, taken = self._decoded(model, plan)
+                rows, taken = self._decoded(model, kind, plan.rows)
             assert sorted((row.key, len(row.tokens)) for row in rows) == [(p.key, p.limit) for p in self.prompts]
             found[name] = {"seconds": taken, "useful_tokens_per_s": self.useful / taken}
         found["both_with_load_s"] = found["load_s"] + found["base"]["seconds"] + found["tuned"]["seconds"]
-        found["peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
+        found["planned_gib"] = plan.memory / GIB
+        found["peak_gib"] = torch.cuda.max_memory_allocated() / GIB
+        found["reserved_gib"] = torch.cuda.max_memory_reserved() / GIB
+        found["base_unchanged"] = not self.loaded.changed_weights()
         return found
 
-    def _decoded(self, model: Any, plan: Any) -> tuple[list[Any], float]:
-        rows: list[Any] = []
+    def _plan_shape(self) -> Shape:
+        sizes = llama_config(self.shape).to_dict()
+        return Shape(**{name: sizes[name] for name in Shape.model_fields if name in sizes})
+
+    def _decoded(self, model: Any, kind: Any, rows: int) -> tuple[list[Any], float]:
+        answers: list[Any] = []
         stop: Any = FixedLength()
 
         def decode() -> None:
-            at_once = rows_at_once(plan, self.settings.batch_size)
-            rows.extend(make_decoder(FUSED, self.loaded, model, stop, at_once, 0.0).decode(self.prompts))
+            answers.extend(make_decoder(Verdict(kind), self.loaded, model, stop, rows, 0.0).decode(self.prompts))
 
-        return rows, seconds_of(decode)
+        return answers, seconds_of(decode)
 
-    def _fused(self, adapter: bool) -> FusedLlama:
+    def _fused(self, adapter: bool, packed: bool) -> FusedLlama:
         folder = self.adapter if adapter else None
-        with self.loaded.adapter(folder, "random" if adapter else None) as model:
-            if self.loaded.fused is None:
-                self.loaded.fused = FusedLlama(model, triton_ops)
+        with torch.inference_mode(False), self.loaded.adapter(folder, "random" if adapter else None) as model:
+            if self.loaded.fused is None or self.loaded.fused.packed != packed:
+                self._make_room()
+                self.loaded.fused = FusedLlama(model, triton_ops, packed)
             self.loaded.fused.adapt(model)
         fused: FusedLlama = self.loaded.fused
         return fused
@@ -227,19 +257,20 @@ class Bench:
         """Steps of a full batch whose rows stand evenly between 64 and 320 tokens: as they do on average."""
         rate = reading_rate()
         found: dict[str, Any] = {"reading_gb_per_s": rate / 1e9}
-        for adapter in (False, True):
-            fused = self._fused(adapter)
-            weights = sum(p.out * p.below.shape[1] for layer in fused.layers for p in layer.products.values())
-            weights = 2 * (weights + fused.head.numel())
-            for rows in FULL_BATCHES:
-                taken = self._step_seconds(fused, rows)
-                limit, on_paper = weights / rate, weights / 3.35e12
-                found[f"{'tuned' if adapter else 'base'}, {rows} rows"] = {
-                    "ms": taken * 1000,
-                    "tokens_per_s": rows / taken,
-                    "of_the_limit": limit / taken,
-                    "of_the_data_sheet": on_paper / taken,
-                }
+        shape = self._plan_shape()
+        head = 2 * shape.vocab_size * shape.hidden_size
+        for packed, each in ((False, 2.0), (True, 0.5 + 4 / 64)):
+            weights = head + each * linear_weights(shape)
+            for adapter in (False, True):
+                fused = self._fused(adapter, packed)
+                for rows in FULL_BATCHES:
+                    taken = self._step_seconds(fused, rows)
+                    name = f"{'4 bit' if packed else 'unpacked'}, {'tuned' if adapter else 'base'}, {rows} rows"
+                    found[name] = {
+                        "ms": taken * 1000,
+                        "tokens_per_s": rows / taken,
+                        "of_the_limit": weights / rate / taken,
+                    }
         return found
 
     def _step_seconds(self, fused: FusedLlama, rows: int, count: int = 40) -> float:
@@ -258,13 +289,16 @@ class Bench:
 
     @torch.inference_mode()
     def profile(self) -> dict[str, Any]:
-        """What a step of 64 rows of the tuned model spends its time in."""
-        fused = self._fused(True)
-        stepper = self._standing(fused, 64)
-        stepper._step(64)
+        """What a step of 64 rows on unpacked weights and one of 16 in 4 bit spend their time in, with the adapter."""
+        return {"unpacked": self._profile(False, 64), "4 bit": self._profile(True, 16)}
+
+    def _profile(self, packed: bool, rows: int) -> dict[str, Any]:
+        fused = self._fused(True, packed)
+        stepper = self._standing(fused, rows)
+        stepper._step(rows)
         torch.cuda.synchronize()
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
-            stepper._step(64)
+            stepper._step(rows)
             torch.cuda.synchronize()
         kinds: dict[str, list[float]] = {}
         for event in profiler.events():
@@ -276,27 +310,44 @@ class Bench:
     def plain(self) -> dict[str, Any]:
         """`generate` on the NF4 weights: the first 64 prompts at once, as long as the longest answer among them."""
         self._make_room()
-        found: dict[str, Any] = {}
+        part = self.prompts[:64]
         with self.loaded.adapter(None, None) as model:
-            useful = taken = 0.0
-            part = self.prompts[:64]
-            width = max(len(prompt.tokens) for prompt in part)
-            rows = torch.tensor([[0] * (width - len(p.tokens)) + list(p.tokens) for p in part], device="cuda")
-            mask = torch.tensor([[0] * (width - len(p.tokens)) + [1] * len(p.tokens) for p in part], device="cuda")
+            _generate(model, part, 4)
+            fixed = seconds_of(lambda: _generate(model, part, 128))
+            taken = seconds_of(lambda: _generate(model, part))
+        useful = sum(int(prompt.limit or 0) for prompt in part)
+        return {
+            "64 x 128 tokens": {"seconds": fixed, "tokens_per_s": 64 * 128 / fixed},
+            "real lengths": {"prompts": 64, "seconds": taken, "useful_tokens_per_s": useful / taken},
+        }
 
-            def answer(tokens: int) -> None:
-                model.generate(
-                    rows, attention_mask=mask, max_new_tokens=tokens, do_sample=False, eos_token_id=-1, pad_token_id=0
-                )
-
-            answer(4)
-            fixed = seconds_of(lambda: answer(128))
-            found["64 x 128 tokens"] = {"seconds": fixed, "tokens_per_s": 64 * 128 / fixed}
-            longest = max(int(prompt.limit or 0) for prompt in part)
-            taken = seconds_of(lambda: answer(longest))
-            useful = sum(int(prompt.limit or 0) for prompt in part)
-            found["real lengths"] = {"prompts": 64, "seconds": taken, "useful_tokens_per_s": useful / taken}
-        return found
+    def capped(self) -> dict[str, Any]:
+        """Both within a smaller card's memory; what runs out of it fails."""
+        card, whole = CAPPED, torch.cuda.get_device_properties(0).total_memory
+        self._make_room()
+        torch.cuda.set_per_process_memory_fraction(card.memory / whole)
+        try:
+            found: dict[str, Any] = {"card": card.name, "gib": card.memory / GIB}
+            found["ours"] = self._answers(card, "fused-nf4")
+            part = [Prompt(p.key, p.tokens, p.seed, 128) for p in self.prompts[:BEST_BATCH]]
+            tokens = 128 * BEST_BATCH
+            with self.loaded.adapter(None, None) as model:
+                stop: Any = FixedLength()
+                decoder = make_decoder(Verdict("fused-nf4"), self.loaded, model, stop, BEST_BATCH // 2, 0.0)
+                ours = seconds_of(lambda: list(decoder.decode(part)))
+                found[f"ours, {BEST_BATCH} x 128 tokens"] = {"seconds": ours, "tokens_per_s": tokens / ours}
+                self._make_room()
+                torch.cuda.reset_peak_memory_stats()
+                _generate(model, part, 4)
+                theirs = seconds_of(lambda: _generate(model, part, 128))
+            found[f"generate, {BEST_BATCH} x 128 tokens"] = {
+                "seconds": theirs,
+                "tokens_per_s": tokens / theirs,
+                "peak_gib": torch.cuda.max_memory_allocated() / GIB,
+            }
+            return found
+        finally:
+            torch.cuda.set_per_process_memory_fraction(1.0)
 
     def batch(self) -> dict[str, Any]:
         """Continuous batching of transformers on the NF4 weights, each request with its own length."""

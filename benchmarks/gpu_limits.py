@@ -32,10 +32,12 @@ def attention_error(device: str) -> dict[str, float]:
     """Compare packed attention and its gradient with float32 attention of each row by itself: ‖difference‖ / ‖ref‖."""
     lengths = [5, 182, 400, 831, 1]
     total = sum(lengths)
-    positions = torch.cat([torch.arange(length) for length in lengths])[None].to(device)
+    bounds = torch.tensor([0, *lengths], device=device).cumsum(0).to(torch.int32)
     parts = [torch.randn(1, 8, total, 128, device=device, dtype=torch.bfloat16, requires_grad=True) for _ in range(3)]
     query, key, value = parts
-    ours, _ = packed_attention.attend_packed(None, query, key, value, None, position_ids=positions)
+    ours, _ = packed_attention.attend_packed(
+        None, query, key, value, None, cu_seq_lens_q=bounds, max_length_q=max(lengths)
+    )
     weight = torch.randn_like(ours)
     torch.autograd.backward((ours * weight).sum())
     plain = [part.detach().float().requires_grad_() for part in parts]

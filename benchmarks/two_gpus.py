@@ -24,7 +24,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 from unittest import mock
 
@@ -34,6 +36,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 os.environ["NCCL_NVLS_ENABLE"] = "0"
+WARM = 4
+"""Steps that start everything up."""
 PARTS = ("shard", "ray", "train", "resume", "equal", "kill")
 Answers = dict[str, str]
 
@@ -210,18 +214,42 @@ def part_kill(bench: Bench) -> dict[str, Any]:
 
 
 def part_train(bench: Bench) -> dict[str, Any]:
-    """One adapter by one process and by two."""
+    """One adapter by one process and by two: steady steps, and the whole training with its evaluations."""
     work, profile = _workplace(bench)
     records = {count: _train(bench, work, profile, count) for count in (1, 2)}
     speeds = {count: record["tokens"] / record["seconds"] for count, record in records.items()}
-    curves = {count: [point["loss"] for point in record["curve"]] for count, record in records.items()}
+    steps = {count: step_seconds(bench.folder / f"cache-{count}-None") for count in (1, 2)}
+    curves = {count: [point.get("loss") for point in record["curve"]] for count, record in records.items()}
     apart = max(
         abs(one - two) / abs(one) for one, two in zip(curves[1], curves[2], strict=True) if one is not None and two
     )
     return {
-        "tokens_per_second": speeds, "speedup": round(speeds[2] / speeds[1], 3), "loss_apart": round(apart, 4),
-        "losses": curves,
+        "tokens_per_second": speeds, "speedup": round(speeds[2] / speeds[1], 3),
+        "seconds": {count: record["seconds"] for count, record in records.items()},
+        "step_seconds": {count: round(median(each), 4) for count, each in steps.items()},
+        "steps_speedup": round(median(steps[1]) / median(steps[2]), 3), "loss_apart": round(apart, 5),
+        "losses": curves, "all_step_seconds": steps,
     }  # fmt: skip
+
+
+def step_seconds(cache: Path) -> list[float]:
+    """Return what each steady step took, by the clock of TensorBoard's entries.
+
+    A step is logged when the next one has been handed to the GPU; left out are the first ones, which start everything
+    up, and those beside an evaluation.
+    """
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    (runs,) = cache.glob("adapters/*/runs")
+    events = EventAccumulator(str(runs))
+    events.Reload()
+    evaluated = {event.step for event in events.Scalars("eval/task_score")}
+    beside = evaluated | {step + 1 for step in evaluated} | {step - 1 for step in evaluated}
+    return [
+        after.wall_time - before.wall_time
+        for before, after in pairwise(events.Scalars("train/loss"))
+        if after.step > WARM and after.step not in beside
+    ]
 
 
 def part_resume(bench: Bench) -> dict[str, Any]:
@@ -247,7 +275,7 @@ def _workplace(bench: Bench) -> tuple[Path, str]:
         file.write_text(yaml.safe_dump(written, sort_keys=False))
     file = work / "baselines" / profile / "tuned.yaml"
     training = yaml.safe_load(file.read_text())["train"]
-    training["sft"]["save_steps"] = 1 if bench.options.tiny else 5
+    training["sft"] |= {"save_steps": 1 if bench.options.tiny else 5, "report_to": "tensorboard"}
     if bench.options.tiny:
         training["rows"] = 8
         training["sft"] |= {"max_length": 96, "gradient_accumulation_steps": 4}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from pydantic import JsonValue  # `--help` does without
+    from pydantic import JsonValue
 
 Scope = Literal["document", "fragment"]
 FinishReason = Literal["stop", "eos", "length", "loop", "error"]

@@ -69,5 +69,5 @@ def plan(
     reporter.say(f"about {speed:.0f} tokens/s ({source_of_speed})")
     file = chosen.file
     limit = file.max_new_tokens or UNKNOWN_LIMIT
-    decoding = plan_decoding(shape, quantization, card.memory, file.batch_size, limit)
+    decoding = plan_decoding(shape, quantization, card, file.batch_size, limit)
     reporter.say(f"answering afterwards: {decoding}")

@@ -162,7 +162,8 @@ def _estimate(quantity: Quantity, pivot: Pivot | None, resampler: Resampler) -> 
     few = hardly_differ(spread)
     bounds, method = pivot.bounds(), "studentised bootstrap over tasks"
     unseen = 0.0
-    if (few and common_value(spread)[1] == 0) or pivot.se == 0 or not np.isfinite(bounds[1]):
+    nothing_seen = (few and common_value(spread)[1] == 0) or pivot.se == 0 or bounds[0] == bounds[1]
+    if nothing_seen or not np.isfinite(bounds[1]):
         bounds = _few(quantity, pivot, spread)
         unseen = (bounds[1] - bounds[0]) / 2
         method = "Clopper-Pearson over the tasks that differ at all"

@@ -122,8 +122,9 @@ class DevEvaluation(YamlModel):
     """The training stops when so many evaluations in a row bring no higher task score; None trains to the end."""
     max_new_tokens: int | None = Field(default=None, gt=0)
     """The longest answer; None is the limit of the suite that is learnt from."""
-    batch_size: int = Field(default=8, gt=0)
-    """Answers that are decoded at once, beside what the training holds in memory."""
+    batch_size: int | None = Field(default=None, gt=0)
+    """Answers that a process decodes at once, beside what the training holds in memory; None is all of its part, and
+    half as many where memory runs out."""
 
 
 class Training(YamlModel):

@@ -5,10 +5,11 @@ Training is handed the result as a callback (`harness.train.evaluation`) and nev
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from harness import processes
 from harness.errors import UsageError, did_you_mean
 from harness.generate.settings import GenerationSettings
 from harness.generate.store import FORM
@@ -21,7 +22,7 @@ from harness.metrics.metric import Evidence, Metric
 from harness.metrics.registry import METRICS, metric, score_metric
 from harness.model.profile_schema import DevEvaluation
 from harness.suite.split import development_slice
-from harness.train.evaluation import TASK_SCORE, TrainingEvaluation
+from harness.train.evaluation import TASK_SCORE, Share, TrainingEvaluation, alone
 from harness.types import Score, Suite, Task
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ def set_up_evaluation(
             "near-duplicates stay together, and at least as many rows must be left: set fewer",
         )
     length = settings.max_new_tokens or generator.settings.max_new_tokens
-    generation = GenerationSettings(length, settings.batch_size)
+    together = settings.batch_size or -(-len(development) // processes.count())
+    generation = GenerationSettings(length, together)
     inside = replace(generator, settings=generation, decoding=DecodingInTraining())
     metrics = tuple(metric(name) for name in settings.metrics)
     versions = {m.name: m.version for m in metrics}
@@ -124,23 +126,28 @@ class DevEvaluator:
     tasks: tuple[Task, ...]
     metrics: tuple[Metric, ...]
 
-    def __call__(self) -> dict[str, float]:
+    def __call__(self, share: Share = alone) -> dict[str, float]:
         """Return each metric over all tasks on its own scale, and the task score: their mean, each from 0 to 100.
 
         What could not be measured on any task is absent, and then there is no task score either.
         """
-        by_id = {task.id: task for task in self.tasks}
-        wanted = {(task.id, 0): ("", self.generator.prompt(task), 0) for task in self.tasks}
-        evidence = []
-        for (task_id, _), _, answer in self.generator.decode(wanted):
-            task = by_id[task_id]
-            evidence.append(Evidence(task, answer.text, extract(answer.text, answer.finish_reason, task.scope)))
+        evidence = share(self.answer, self.tasks)
         found = {m.name: _over_all(m, [score_metric(m, page) for page in evidence]) for m in self.metrics}
         scores = {name: value for name, value in found.items() if value is not None}
         if len(scores) == len(self.metrics):
             parts = [scores[m.name] * (1 if m.scale == "percent" else 100) for m in self.metrics]
             scores[TASK_SCORE] = sum(parts) / len(parts)
         return scores
+
+    def answer(self, tasks: Sequence[Task]) -> list[Evidence]:
+        """Return what the model as it stands writes to these tasks, in their order."""
+        by_id = {task.id: task for task in tasks}
+        wanted = {(task.id, 0): ("", self.generator.prompt(task), 0) for task in tasks}
+        found = {
+            task: Evidence(by_id[task], done.text, extract(done.text, done.finish_reason, by_id[task].scope))
+            for (task, _), _, done in self.generator.decode(wanted)
+        }
+        return [found[task.id] for task in tasks]
 
 
 def _over_all(metric: Metric, scores: list[Score | None]) -> float | None:

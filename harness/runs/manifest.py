@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.runs.record import ABSENT, VERSION, Count, FreeJson, Record
+from harness.runs.record import ABSENT, VERSION, Count, FreeJson, Record, Text
 from harness.types import CONTROL_NAMES, Scale
 
 TUNED, FEW_SHOT, BASE, CONTROL = "tuned", "few-shot", "base", "control"
@@ -11,13 +11,13 @@ TUNED, FEW_SHOT, BASE, CONTROL = "tuned", "few-shot", "base", "control"
 class ProfileEntry(Record):
     """The profile that the run was made with."""
 
-    name: str = ""
-    title: str = ""
-    why: str = ""
+    name: Text = ""
+    title: Text = ""
+    why: Text = ""
     weights: FreeJson = None
-    quantization: str | None = None
-    dtype: str | None = None
-    template_sha: str | None = None
+    quantization: Text | None = None
+    dtype: Text | None = None
+    template_sha: Text | None = None
     max_new_tokens: int | None = None
 
 
@@ -25,7 +25,7 @@ class Price(Record):
     """What a model's answers cost where they are charged by the token."""
 
     amount: float
-    currency: str = ""
+    currency: Text = ""
 
 
 class Cost(Record):
@@ -44,14 +44,14 @@ class CurvePoint(Record):
     step: int | None = None
     loss: float | None = None
     tokens: int | None = None
-    scores: dict[str, float | None] = {}
+    scores: dict[Text, float | None] = {}
 
 
 class EvaluationEntry(Record):
     """Which step's weights were kept, by evaluations on rows that were kept out of the training."""
 
-    settings: dict[str, FreeJson] = {}
-    development: tuple[str, ...] = ()
+    settings: dict[Text, FreeJson] = {}
+    development: tuple[Text, ...] = ()
     kept_step: int | None = None
     stopped_early: bool = False
 
@@ -59,17 +59,17 @@ class EvaluationEntry(Record):
 class TrainingEntry(Record):
     """The training of a model: what it saw and what it took."""
 
-    suite: str = ""
+    suite: Text = ""
     rows: int | None = None
     seed: int | None = None
     steps: int | None = None
     seconds: float | None = None
     tokens: int | None = None
-    settings: dict[str, FreeJson] = {}
-    layout: dict[str, FreeJson] = {}
+    settings: dict[Text, FreeJson] = {}
+    layout: dict[Text, FreeJson] = {}
     out_of_memory: tuple[FreeJson, ...] = ()
     peak_memory_bytes: int | None = None
-    data: dict[str, FreeJson] = {}
+    data: dict[Text, FreeJson] = {}
     evaluation: EvaluationEntry | None = None
     curve: tuple[CurvePoint, ...] = ()
 
@@ -80,41 +80,41 @@ class BatchCheck(Record):
     batch_size: int
     answers: int
     differ: int
-    tasks: tuple[str, ...] = ()
+    tasks: tuple[Text, ...] = ()
 
 
 class BackendEntry(Record):
     """What a backend says of itself; what does not apply to it is None."""
 
-    weights_sha256: str | None = None
-    config_sha256: str | None = None
-    tokenizer_sha256: str | None = None
-    adapter_sha256: str | None = None
-    adapter_config_sha256: str | None = None
-    adapter_tokenizer_sha256: str | None = None
-    quantization: str | None = None
-    dtype: str | None = None
-    device: str | None = ABSENT
-    template_sha: str | None = None
-    examples: tuple[str, ...] | None = ABSENT
-    backend: str | None = None
+    weights_sha256: Text | None = None
+    config_sha256: Text | None = None
+    tokenizer_sha256: Text | None = None
+    adapter_sha256: Text | None = None
+    adapter_config_sha256: Text | None = None
+    adapter_tokenizer_sha256: Text | None = None
+    quantization: Text | None = None
+    dtype: Text | None = None
+    device: Text | None = ABSENT
+    template_sha: Text | None = None
+    examples: tuple[Text, ...] | None = ABSENT
+    backend: Text | None = None
     batch_size: int | None = None
     decoder: FreeJson = ABSENT
-    decoding: dict[str, FreeJson] | None = ABSENT
-    generation: dict[str, FreeJson] | None = None
-    server: dict[str, FreeJson] | None = ABSENT
-    file: dict[str, FreeJson] | None = ABSENT
-    engine: dict[str, FreeJson] | None = ABSENT
+    decoding: dict[Text, FreeJson] | None = ABSENT
+    generation: dict[Text, FreeJson] | None = None
+    server: dict[Text, FreeJson] | None = ABSENT
+    file: dict[Text, FreeJson] | None = ABSENT
+    engine: dict[Text, FreeJson] | None = ABSENT
 
 
 class _ModelFile(Record):
     """What the model's file says of it."""
 
-    kind: str = "model"
-    family: str | None = None
+    kind: Text = "model"
+    family: Text | None = None
     """The name under which trainings of one model are compared."""
-    description: str | None = ABSENT
-    weights: str | None = ABSENT
+    description: Text | None = ABSENT
+    weights: Text | None = ABSENT
 
 
 class ModelEntry(BackendEntry, _ModelFile):
@@ -128,8 +128,8 @@ class ModelEntry(BackendEntry, _ModelFile):
 class Leakage(Record):
     """Held-out tasks that are near-duplicates of training rows."""
 
-    flagged: tuple[str, ...] = ()
-    near: dict[str, list[str]] = {}
+    flagged: tuple[Text, ...] = ()
+    near: dict[Text, list[Text]] = {}
 
 
 class ShiftEntry(Record):
@@ -139,8 +139,8 @@ class ShiftEntry(Record):
     low: float | None = None
     high: float | None = None
     told_apart: bool = False
-    differs_in: tuple[str, ...] = ()
-    training: str = ""
+    differs_in: tuple[Text, ...] = ()
+    training: Text = ""
 
 
 class ReachEntry(Record):
@@ -155,16 +155,16 @@ class ReachEntry(Record):
 class SuiteEntry(Record):
     """One measured suite."""
 
-    title: str = ""
-    revision: str = ""
-    rows_sha256: str | None = None
+    title: Text = ""
+    revision: Text = ""
+    rows_sha256: Text | None = None
     """Of the rows in order; None where files are split already."""
-    known_rows: str | None = None
+    known_rows: Text | None = None
     """What they are of the published rows, in words; None where the suite pins none."""
-    split: str = "default"
-    split_hash: str | None = None
-    scope: str = "document"
-    ignore: tuple[str, ...] = ()
+    split: Text = "default"
+    split_hash: Text | None = None
+    scope: Text = "document"
+    ignore: tuple[Text, ...] = ()
     train: int | None = None
     held_out: int | None = None
     measured: int | None = None
@@ -177,19 +177,19 @@ class ScorerEntry(Record):
     """One metric as the run measured it."""
 
     version: int | None = None
-    label: str = ""
-    kind: str
+    label: Text = ""
+    kind: Text
     scale: Scale
     primary: bool = False
-    description: str = ""
+    description: Text = ""
     corpus: bool = False
 
 
 class MetricCheck(Record):
     """One metric against one kind of perturbed reference."""
 
-    metric: str
-    perturbation: str
+    metric: Text
+    perturbation: Text
     reference_wins: Count = 0
     perturbation_wins: Count = 0
     ties: Count = 0
@@ -206,61 +206,61 @@ class SelfTest(Record):
 
     tasks: Count = 0
     checks: tuple[MetricCheck, ...] = ()
-    refused: dict[str, str] = {}
+    refused: dict[Text, Text] = {}
     """Metric → why its numbers mean nothing: they are null in this run."""
-    untested: tuple[str, ...] = ()
+    untested: tuple[Text, ...] = ()
     """Metrics that no perturbation could be measured with (no browser, no Java, no reference)."""
 
 
 class Hardware(Record):
     """The machine that the run was made on."""
 
-    cpu: str | None = None
+    cpu: Text | None = None
     cores: int | None = None
     memory_bytes: int | None = None
-    gpu: str | None = None
+    gpu: Text | None = None
 
 
 class GitState(Record):
     """The commit of the harness' own checkout, and whether files differed from it."""
 
-    commit: str | None = None
+    commit: Text | None = None
     dirty: bool | None = None
 
 
 class ShardEntry(Record):
     """One part of a run that was measured in parts."""
 
-    shard: str | None = None
+    shard: Text | None = None
     hardware: Hardware = Hardware()
-    finished: str | None = None
+    finished: Text | None = None
 
 
 class Manifest(Record):
     """manifest.json."""
 
     version: int = VERSION
-    run: str = ""
-    harness: str = ""
-    started: str | None = None
-    finished: str | None = None
+    run: Text = ""
+    harness: Text = ""
+    started: Text | None = None
+    finished: Text | None = None
     """None while the run goes on."""
-    command: tuple[str, ...] | str = ()
-    arguments: dict[str, FreeJson] = {}
-    shard: str | None = None
+    command: tuple[Text, ...] | Text = ()
+    arguments: dict[Text, FreeJson] = {}
+    shard: Text | None = None
     shards: tuple[ShardEntry, ...] | None = ABSENT
     profile: ProfileEntry = ProfileEntry()
-    models: dict[str, ModelEntry] = {}
-    suites: dict[str, SuiteEntry] = {}
-    scorers: dict[str, ScorerEntry] = {}
-    self_test: dict[str, SelfTest] = {}
-    tools: dict[str, FreeJson] = {}
-    packages: dict[str, str | None] = {}
+    models: dict[Text, ModelEntry] = {}
+    suites: dict[Text, SuiteEntry] = {}
+    scorers: dict[Text, ScorerEntry] = {}
+    self_test: dict[Text, SelfTest] = {}
+    tools: dict[Text, FreeJson] = {}
+    packages: dict[Text, Text | None] = {}
     hardware: Hardware = Hardware()
     git: GitState = GitState()
     seeds: tuple[int, ...] = ()
-    executor: dict[str, FreeJson] = {}
-    deciding: str | None = ABSENT
+    executor: dict[Text, FreeJson] = {}
+    deciding: Text | None = ABSENT
     """A hash over all that decides the run's rows: they are kept on resume where it is the same."""
 
     def is_control(self, model: str) -> bool:

@@ -6,12 +6,28 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, PlainValidator, ValidationError, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from harness.errors import HarnessError
 from harness.runs.schema import SCHEMA
 
-Name = Annotated[str, Field(min_length=1)]
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise PydanticCustomError("string_type", "Input should be a valid string")
+    return value
+
+
+def _name(value: object) -> str:
+    if not _text(value):
+        raise PydanticCustomError("string_too_short", "String should have at least 1 character")
+    return _text(value)
+
+
+Text = Annotated[str, PlainValidator(_text), WithJsonSchema({"type": "string"})]
+"""Any text. Models write lone surrogates, which pydantic's own `str` refuses."""
+Name = Annotated[str, PlainValidator(_name), WithJsonSchema({"type": "string", "minLength": 1})]
 Count = Annotated[int, Field(strict=True, ge=0)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Probability = Annotated[Number, Field(ge=0, json_schema_extra={"maximum": 1})]
@@ -38,13 +54,17 @@ _WANTED = {
 """What a field should hold, by pydantic's word for the mistake."""
 
 
-def _lists(value: object) -> object:
+def _json(value: object) -> JsonValue:
     if isinstance(value, Mapping):
-        return {str(key): _lists(item) for key, item in value.items()}
-    return [_lists(item) for item in value] if isinstance(value, list | tuple) else value
+        return {str(key): _json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json(item) for item in value]
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    raise PydanticCustomError("json_type", "Input should be what JSON can hold")
 
 
-FreeJson = Annotated[JsonValue, BeforeValidator(_lists)]
+FreeJson = Annotated[JsonValue, PlainValidator(_json), WithJsonSchema({})]
 """What somebody else decides the shape of; a tuple becomes the list that its file has."""
 
 

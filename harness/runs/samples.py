@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import Field, JsonValue, field_serializer, field_validator
+from pydantic import ConfigDict, Field, field_serializer, field_validator
 
-from harness.runs.record import VERSION, Count, Name, Number, Record
-from harness.types import CheckResult, Message
+from harness.runs.record import VERSION, Count, FreeJson, Name, Number, Record, Text
 
 Statistic = Annotated[Number, Field(ge=0)]
 
@@ -33,18 +32,18 @@ class TaskRecord(Record):
     """One measured task."""
 
     version: int = VERSION
-    suite: str
-    task: str
-    group: str | None = None
+    suite: Text
+    task: Text
+    group: Text | None = None
     """The id of the first task of its group of near-duplicates; its own where it is alone."""
-    prompt: str = ""
-    input: str = ""
-    reference: str = ""
-    category: str | None = ""
-    difficulty: str | None = ""
-    scope: str = "document"
-    ignore: tuple[str, ...] = ()
-    prompt_sha: str = ""
+    prompt: Text = ""
+    input: Text = ""
+    reference: Text = ""
+    category: Text | None = ""
+    difficulty: Text | None = ""
+    scope: Text = "document"
+    ignore: tuple[Text, ...] = ()
+    prompt_sha: Text = ""
 
     @property
     def key(self) -> TaskKey:
@@ -59,23 +58,23 @@ class TaskRecord(Record):
 class Extraction(Record):
     """How the page was found in the completion."""
 
-    kind: str = "none"
+    kind: Text = "none"
     truncated: bool = False
 
 
 class RenderFacts(Record):
     """What the browser measured on the page, without its pictures and texts."""
 
-    detail: str = ""
+    detail: Text = ""
     visible_characters: int = 0
     painted_share: float | None = None
-    errors: tuple[str, ...] = ()
-    console_errors: tuple[str, ...] = ()
-    blocked: tuple[str, ...] = ()
-    overflow: dict[str, int] = {}
-    text_faults: dict[str, int] = {}
-    accessibility: tuple[dict[str, JsonValue], ...] | None = None
-    dom_hash: str = ""
+    errors: tuple[Text, ...] = ()
+    console_errors: tuple[Text, ...] = ()
+    blocked: tuple[Text, ...] = ()
+    overflow: dict[Text, int] = {}
+    text_faults: dict[Text, int] = {}
+    accessibility: tuple[dict[Text, FreeJson], ...] | None = None
+    dom_hash: Text = ""
     stable: bool | None = None
 
 
@@ -88,6 +87,29 @@ class Timing(Record):
     completion_tokens: int = 0
 
 
+class MessageRecord(Record):
+    """One complaint of a parser or checker."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    source: Text
+    text: Text
+    line: int | None = None
+    column: int | None = None
+    code: Text = ""
+
+
+class CheckRecord(Record):
+    """Whether one task check held in the browser."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    why: Text
+    level: Literal["must", "should"]
+    passed: bool
+    detail: Text = ""
+
+
 class SampleRecord(Record):
     """What became of one answer: a line of the journal and of samples.jsonl."""
 
@@ -96,22 +118,22 @@ class SampleRecord(Record):
     task: Name
     model: Name
     sample: Count
-    prompt_sha: str = ""
+    prompt_sha: Text = ""
     """SHA-256 over the task's prompt and input; empty where it is not known: only a comparison of runs needs it."""
-    completion: str = ""
-    page: str = ""
+    completion: Text = ""
+    page: Text = ""
     extraction: Extraction = Extraction()
-    finish_reason: str | None = None
-    outcome: str = "unscored"
-    scores: dict[str, Number | None]
+    finish_reason: Text | None = None
+    outcome: Text = "unscored"
+    scores: dict[Text, Number | None]
     """By metric; None is "not measured". A metric that does not apply to the task is absent."""
-    notes: dict[str, str] = {}
-    counts: dict[str, tuple[Statistic, ...] | None] = {}
+    notes: dict[Text, Text] = {}
+    counts: dict[Text, tuple[Statistic, ...] | None] = {}
     """The sufficient statistics of corpus metrics."""
-    messages: tuple[Message, ...] = ()
-    checks: tuple[CheckResult, ...] = ()
+    messages: tuple[MessageRecord, ...] = ()
+    checks: tuple[CheckRecord, ...] = ()
     render: RenderFacts | None = None
-    shots: dict[str, str] = {}
+    shots: dict[Text, Text] = {}
     timing: Timing = Timing()
 
     @field_validator("counts", mode="before")

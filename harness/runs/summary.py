@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from harness.runs.pairs import PairName
-from harness.runs.record import ABSENT, VERSION, Count, Interval, Number, Probability, Record
+from harness.runs.record import ABSENT, VERSION, Count, Interval, Number, Probability, Record, Text
 
 Word = Literal["better", "worse", "mixed", "no difference shown", "too few tasks to tell"]
 Section = Literal["category", "difficulty"]
@@ -17,7 +17,7 @@ class Method(Record):
     alpha: Number | None = None
     seed: int | None = None
     replicates: Count | None = None
-    correction: str = ""
+    correction: Text = ""
 
 
 class Spread(Record):
@@ -33,8 +33,8 @@ class MeanEntry(Interval):
     mean: Number | None
     n: Count = 0
     unscored: Count = 0
-    method: str = ""
-    pass_at: dict[str, Number] | None = ABSENT
+    method: Text = ""
+    pass_at: dict[Text, Number] | None = ABSENT
     """k → chance that one of k samples passes."""
     seeds: Spread | None = ABSENT
 
@@ -42,7 +42,7 @@ class MeanEntry(Interval):
 class Effect(Record):
     """The standardised size of a difference."""
 
-    name: str
+    name: Text
     value: Number
 
 
@@ -81,7 +81,7 @@ class DifferenceEntry(SectionDifference):
     effect: Effect | None = None
     detectable: Number | None = None
     """The smallest difference that so many tasks find 4 times of 5."""
-    method: str = ""
+    method: Text = ""
     tasks: Count | None = None
     """How many tasks both sides have a number for; n counts near-duplicates once."""
     sides: tuple[Number, Number] | None = None
@@ -103,11 +103,11 @@ class FlipCount(Record):
 class Flips(Record):
     """Tasks that got better and worse, the largest change first."""
 
-    gained: tuple[str, ...] = ()
-    lost: tuple[str, ...] = ()
+    gained: tuple[Text, ...] = ()
+    lost: tuple[Text, ...] = ()
     threshold: Number | None = None
-    by_category: dict[str, FlipCount] = {}
-    by_difficulty: dict[str, FlipCount] = {}
+    by_category: dict[Text, FlipCount] = {}
+    by_difficulty: dict[Text, FlipCount] = {}
 
     def by(self, section: Section) -> dict[str, FlipCount]:
         """Return the counts by category or by difficulty."""
@@ -117,8 +117,8 @@ class Flips(Record):
 class FindingEntry(Record):
     """One primary difference, in points."""
 
-    suite: str
-    metric: str
+    suite: Text
+    metric: Text
     difference: Number
     low: Number
     high: Number
@@ -127,7 +127,7 @@ class FindingEntry(Record):
 class Gain(Record):
     """What the primary metrics of form, or of content, show."""
 
-    word: str = "not measured"
+    word: Text = "not measured"
     findings: tuple[FindingEntry, ...] = ()
 
 
@@ -136,16 +136,16 @@ class Verdict(Record):
 
     pair: PairName | None = None
     word: Word | Literal[""] = ""
-    headline: str = ""
+    headline: Text = ""
     """The sentence's begin, which says what was shown; its numbers follow behind a colon."""
-    sentence: str = ""
-    gains: str = ""
+    sentence: Text = ""
+    gains: Text = ""
     form: Gain = Gain()
     content: Gain = Gain()
-    scope: str = ""
+    scope: Text = ""
     trainings: Count = 1
-    worse_at: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+    worse_at: tuple[Text, ...] = ()
+    warnings: tuple[Text, ...] = ()
 
     @property
     def figures(self) -> str:
@@ -156,7 +156,7 @@ class Verdict(Record):
 class MainVerdict(Verdict):
     """The verdict on the first pair."""
 
-    fewshot: str | None = None
+    fewshot: Text | None = None
     """What it gains over a base with examples in its prompt."""
 
 
@@ -181,13 +181,13 @@ class SuiteSummary(Record):
     """How many independent units the tasks are: near-duplicates count once."""
     metrics: MetricMeans = {}
     pairs: PairDifferences = {}
-    flips: dict[PairName, dict[str, Flips]] = {}
-    parts: dict[PairName, dict[Section, dict[str, dict[str, SectionDifference]]]] = {}
+    flips: dict[PairName, dict[Text, Flips]] = {}
+    parts: dict[PairName, dict[Section, dict[Text, dict[Text, SectionDifference]]]] = {}
     """Pair → category or difficulty → its name → metric; exploratory."""
-    outcomes: dict[str, dict[str, Count]] = {}
+    outcomes: dict[Text, dict[Text, Count]] = {}
     """Model → outcome → answers."""
-    finish_reasons: dict[str, dict[str, Count]] = {}
-    leaked: tuple[str, ...] = ()
+    finish_reasons: dict[Text, dict[Text, Count]] = {}
+    leaked: tuple[Text, ...] = ()
     """Measured tasks that look like training rows."""
     clean: CleanNumbers | None = ABSENT
     """The same numbers without them."""
@@ -202,14 +202,14 @@ class Summary(Record):
 
     version: int = VERSION
     method: Method = Method()
-    primary: tuple[str, ...] | None = None
+    primary: tuple[Text, ...] | None = None
     """The metrics, fixed beforehand, that the verdict rests on."""
-    models: tuple[str, ...] = ()
-    trainings: dict[str, Count] = {}
+    models: tuple[Text, ...] = ()
+    trainings: dict[Text, Count] = {}
     """How many trainings stand behind each model."""
     pairs: tuple[PairName, ...] = ()
     """The compared pairs, the most important first; differences are second minus first."""
-    suites: dict[str, SuiteSummary] = {}
+    suites: dict[Text, SuiteSummary] = {}
     verdicts: dict[PairName, Verdict] = {}
     """By pair, over all suites."""
     verdict: MainVerdict | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.runs.pairs import PairName
-from harness.runs.record import VERSION, Count, Interval, Number, Record
+from harness.runs.record import VERSION, Count, Interval, Number, Record, Text
 from harness.runs.samples import TaskKey
 
 
@@ -11,14 +11,14 @@ class Vote(Record):
     """One vote of a person: which models stood left and right, and which was chosen (or `tie`, or `both-bad`)."""
 
     version: int = VERSION
-    time: str = ""
-    voter: str = ""
-    suite: str
-    task: str
-    prompt_sha: str = ""
-    left: str
-    right: str
-    chosen: str
+    time: Text = ""
+    voter: Text = ""
+    suite: Text
+    task: Text
+    prompt_sha: Text = ""
+    left: Text
+    right: Text
+    chosen: Text
 
     @property
     def of_task(self) -> TaskKey:
@@ -43,7 +43,7 @@ class PairVotes(Interval):
     both_bad: Count = 0
     voters: Count = 0
     win_rate: Number | None = None
-    metrics: dict[str, MetricAgreement] = {}
+    metrics: dict[Text, MetricAgreement] = {}
 
 
 class Agreement(Record):

@@ -20,6 +20,8 @@ from harness.train.trackers import TRACKER_FIELDS
 
 FORM = 2
 """Raised when the same settings, rows and weights can make another adapter, because the training itself has changed."""
+KERNELS = 2
+"""Raised when what `batch_plan: auto` computes with rounds otherwise than before."""
 RECORD = "training.json"
 """Stands in an adapter's folder when its training is over."""
 
@@ -41,10 +43,11 @@ def adapter_key(
 ) -> str:
     """Return the content key of the adapter that this training makes: never a name."""
     content = _content(loaded.weights.sha256, loaded, renderer, training, rows, evaluation)
-    content |= {"form": FORM, "packages": {name: version(name) for name in _PACKAGES}}
+    packages: dict[str, str | None] = {name: version(name) for name in _PACKAGES}
     if training.batch_plan == "auto":
-        content["packages"]["liger-kernel"] = installed("liger-kernel")
-    return content_key(content)
+        packages["liger-kernel"] = installed("liger-kernel")
+        content["kernels"] = KERNELS
+    return content_key(content | {"form": FORM, "packages": packages})
 
 
 def adapter_of_form_1(
@@ -59,13 +62,13 @@ def adapter_of_form_1(
     That key covered the base's tensors and neither its configuration nor its tokenizer: see `is_same_training`.
     """
     hashes = loaded.weights.hashes
-    if hashes is None:
+    if hashes is None or training.batch_plan == "auto":  # its kernels are others today
         return None
     content = _content(hashes.tensors, loaded, renderer, training, rows, evaluation)
     content["packages"] = {name: version(name) for name in _PACKAGES_OF_FORM_1}
     if evaluation:
         identity = {name: value for name, value in evaluation.identity.items() if name != "answers"}
-        content["watch"] = content["watch"] | {"look": identity}
+        content["watch"] = evaluation.cache_key_fields() | {"look": identity}
     folder = cache_folder("adapters") / content_key(content)[:32]
     return folder if (folder / RECORD).is_file() and (folder / ADAPTER_FILE).is_file() else None
 
@@ -119,12 +122,10 @@ def _content(
     training: Training,
     rows: Sequence[TrainingRow],
     evaluation: TrainingEvaluation | None,
-) -> dict[str, Any]:
-    sometimes: dict[str, Any] = {}  # absent where it says nothing, so that adapters from before it are still found
+) -> dict[str, object]:
+    sometimes: dict[str, object] = {}  # absent where it says nothing, so that adapters from before it are still found
     if training.batch_plan == "auto":
-        sometimes["fit"] = (
-            "card"  # its kernels round otherwise; keys keep the words of before, so that adapters are found
-        )
+        sometimes["fit"] = "card"  # its kernels round otherwise; keys keep the words of before
     if evaluation:
         sometimes["watch"] = evaluation.cache_key_fields()
     return sometimes | {

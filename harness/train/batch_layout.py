@@ -12,7 +12,7 @@ DEFAULT_MICRO_BATCH = 8
 """What SFTConfig takes where a model file says nothing."""
 
 CHECKPOINTING = "activation_checkpointing"
-"""Today's name of `gradient_checkpointing`; a model file may use either."""
+"""Its name in SFTConfig; a model file may use the older `gradient_checkpointing` too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class BatchPlan:
         return {
             "per_device_train_batch_size": self.micro_batch,
             "gradient_accumulation_steps": self.accumulation,
-            "gradient_checkpointing": self.checkpointing,
+            CHECKPOINTING: self.checkpointing,
         }
 
     def __str__(self) -> str:
@@ -86,4 +86,4 @@ def written_layout(sft: Mapping[str, Any]) -> BatchPlan:
 
 def laid_out(sft: Mapping[str, Any], layout: BatchPlan) -> dict[str, Any]:
     """Return a model file's `sft` with the fields that the layout sets, under one name each."""
-    return {name: value for name, value in sft.items() if name != CHECKPOINTING} | layout.sft()
+    return {name: value for name, value in sft.items() if name != "gradient_checkpointing"} | layout.sft()

@@ -46,88 +46,78 @@ def with_blanks(dataset: Any, multiple: int) -> Any:
     return concatenate_datasets([dataset, Dataset.from_list([blank] * missing, features=dataset.features)])
 
 
-def trainer_class() -> Any:
-    """Return trl's SFTTrainer; where several processes train together, one that keeps them in step."""
-    from torch.nn.parallel import DistributedDataParallel
-    from transformers import TrainerCallback
+def trainer_class(nonblocking: bool) -> Any:
+    """Return trl's SFTTrainer, one whose steps do not wait for the GPU, or one that keeps several processes in step."""
     from trl import SFTTrainer
 
-    if processes.count() == 1:
-        return SFTTrainer
+    from harness.train.nonblocking_trainer import NonBlockingTrainer
 
-    class Epochs(TrainerCallback):  # type: ignore[misc]  # transformers ships no types for it
-        """Tells the sampler its epoch: accelerate does not where it shares batches out."""
+    if processes.sharded():
+        return type("ShardedTrainer", (_RowsInOrder, SFTTrainer), {})
+    if processes.count() > 1:
+        return type("SharedTrainer", (_SharedSteps, _RowsInOrder, NonBlockingTrainer), {})
+    return NonBlockingTrainer if nonblocking else SFTTrainer
 
-        def __init__(self, sampler: InOrder) -> None:
-            self._sampler = sampler
 
-        def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            self._sampler.set_epoch(int(state.epoch or 0))
+class _RowsInOrder:
+    """Gives each process its part of what one process would take."""
 
-    class SharedTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no types for it
-        """Adds gradients up once a step, after all processes have said that their memory sufficed.
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        from transformers import TrainerCallback
 
-        DistributedDataParallel would add them up on the way: a process that runs out of memory then leaves the others
-        waiting for it.
-        """
+        super().__init__(*args, **kwargs)
+        me: Any = self
+        if me.args.train_sampling_strategy != "random":
+            return
+        each = me.args.per_device_train_batch_size * processes.count()
+        rows, me.train_dataset = me.train_dataset, with_blanks(me.train_dataset, each)
+        in_order = self._in_order = InOrder(len(rows), len(me.train_dataset) - len(rows), me.args.data_seed)
 
-        _out_of_memory = False
+        class Epochs(TrainerCallback):  # type: ignore[misc]  # transformers ships no types for it
+            """Tells the sampler its epoch: accelerate does not where it shares batches out."""
 
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            if self.args.train_sampling_strategy == "random":
-                rows: Any = self.train_dataset
-                each = self.args.per_device_train_batch_size * processes.count()
-                self.train_dataset: Any = with_blanks(rows, each)
-                self._in_order = InOrder(len(rows), len(self.train_dataset) - len(rows), self.args.data_seed)
-                self.add_callback(Epochs(self._in_order))
+            def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+                in_order.set_epoch(int(state.epoch or 0))
 
-        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-            if self.args.train_sampling_strategy == "random":
-                return self._in_order
-            return super()._get_train_sampler(train_dataset)
+        me.add_callback(Epochs())
 
-        def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
-            """Learn from a micro-batch; after the last of a step, add up what all processes learnt.
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        me: Any = super()
+        return self._in_order if hasattr(self, "_in_order") else me._get_train_sampler(train_dataset)
 
-            Raises:
-                OutOfMemoryError: the memory of some process did not suffice.
-            """
-            if not isinstance(model, DistributedDataParallel):  # sharded: the sums are made on the way
-                return super().training_step(model, inputs, num_items_in_batch)
-            loss = torch.zeros((), device=self.args.device)
-            if not self._out_of_memory:
-                gather, self.accelerator.gather_for_metrics = self.accelerator.gather_for_metrics, _alone
-                try:
-                    with model.no_sync():
-                        loss = super().training_step(model, inputs, num_items_in_batch)
-                except torch.OutOfMemoryError:
-                    self._out_of_memory = True
-                finally:
-                    self.accelerator.gather_for_metrics = gather
-            if self._out_of_memory:
-                model.zero_grad()
-            if self.accelerator.sync_gradients:
-                if processes.any_rank(self._out_of_memory):
-                    raise torch.OutOfMemoryError("the memory of one of the processes did not suffice")
-                _average(model)
-            return loss
 
-    return SharedTrainer
+class _SharedSteps:
+    """Adds gradients up once a step, in one exchange, with a word on whether the memory of each process sufficed.
+
+    DistributedDataParallel would add them up on the way: a process that runs out of memory then leaves the others
+    waiting for it. Such a one takes part with nothing until all have read of it: a step later, before the step is
+    logged or goes into a checkpoint. What was evaluated meanwhile is evaluated again.
+    """
+
+    _out_of_memory = False
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
+        """Learn from a micro-batch; after the last of a step, average what all processes learnt."""
+        me: Any = self
+        parent: Any = super()
+        loss = torch.zeros((), device=me.args.device)
+        if not self._out_of_memory:
+            gather, me.accelerator.gather_for_metrics = me.accelerator.gather_for_metrics, _alone
+            try:
+                with model.no_sync():
+                    loss = parent.training_step(model, inputs, num_items_in_batch)
+            except torch.OutOfMemoryError:
+                self._out_of_memory = True
+            finally:
+                me.accelerator.gather_for_metrics = gather
+        if self._out_of_memory:
+            model.zero_grad()
+        if me.accelerator.sync_gradients:
+            me.note_memory(self._out_of_memory)
+            me.gradients.average()
+        return loss
 
 
 def _alone(tensor: Any) -> Any:
     """Stand in for what gathers figures of the log from all processes, which a failed one would not come to."""
     return tensor
-
-
-def _average(model: torch.nn.Module) -> None:
-    """Replace each gradient by its mean over the processes, in one exchange."""
-    import torch.distributed as dist
-
-    gradients = [value.grad for value in model.parameters() if value.requires_grad and value.grad is not None]
-    flat: Any = torch.cat([gradient.flatten() for gradient in gradients])
-    dist.all_reduce(flat)
-    flat /= processes.count()
-    for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(mean.view_as(gradient))

@@ -1,7 +1,10 @@
 """Evaluations of a model between the steps of its training, the best weights so far, an early end.
 
 What evaluates is handed in: training knows no scorer. Every decision follows from the log of the trainer, which
-stands in each checkpoint, so that a training that was killed decides the same.
+stands in each checkpoint, so that a training that was killed decides the same. Transformers' `EarlyStoppingCallback`
+and `load_best_model_at_end` do not: they look at their count in `evaluate` alone, so that a training that was killed
+after the checkpoint of the step at which it stopped goes on; they fail on an evaluation without a score, and the best
+weights cost a whole checkpoint, with the optimiser's, at each evaluation.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness import processes
 from harness.errors import UsageError
 from harness.model.attention import own_attention
 from harness.model.profile_schema import DevEvaluation
@@ -26,6 +30,38 @@ LOGGED_AS = "eval_"
 LAST = "last"
 """The folder beside an adapter that holds the last step's weights where an earlier step's are the adapter."""
 
+Share = Callable[[Callable[[Sequence[Task]], list[Any]], Sequence[Task]], list[Any]]
+"""Takes what answers tasks, and tasks; returns an answer for each of them, in their order."""
+
+
+def alone(answer: Callable[[Sequence[Task]], list[Any]], tasks: Sequence[Task]) -> list[Any]:
+    """Let this process answer all tasks."""
+    return answer(tasks)
+
+
+def shared(answer: Callable[[Sequence[Task]], list[Any]], tasks: Sequence[Task]) -> list[Any]:
+    """Let each process that trains answer its part of the tasks; all of them get all answers.
+
+    Raises:
+        torch.OutOfMemoryError: in all of them where the memory of one ran out.
+    """
+    import torch
+
+    count = processes.count()
+    if count == 1:
+        return answer(tasks)
+    mine: list[Any] | None = None
+    with contextlib.suppress(torch.OutOfMemoryError):
+        mine = answer(tasks[torch.distributed.get_rank() :: count])
+    parts: list[list[Any] | None] = [None] * count
+    torch.distributed.all_gather_object(parts, mine)
+    found: list[Any] = [None] * len(tasks)
+    for number, part in enumerate(parts):
+        if part is None:
+            raise torch.OutOfMemoryError("while the model answered the development slice")
+        found[number::count] = part
+    return found
+
 
 @dataclass(frozen=True)
 class TrainingEvaluation:
@@ -34,7 +70,7 @@ class TrainingEvaluation:
     settings: DevEvaluation
     development: tuple[Task, ...]
     """The rows that are answered: neither trained on nor held out."""
-    evaluate: Callable[[], Mapping[str, float]]
+    evaluate: Callable[[Share], Mapping[str, float]]
     """Lets the model as it stands answer them and returns each metric, and `TASK_SCORE` where it could be measured."""
     identity: Mapping[str, Any]
     """Of what `evaluate` does: metrics with their versions, generation settings."""
@@ -84,7 +120,7 @@ def evaluation_callback(evaluation: TrainingEvaluation, checkpoints: Path) -> An
                 return
             logs_loss = control.should_log
             with as_measured(model):
-                scores = _of_main_process(evaluation.evaluate)
+                scores = _as_main_process(evaluation.evaluate(shared))
                 self.log({f"{LOGGED_AS}{name}": value for name, value in scores.items()})
             control.should_log = logs_loss  # logging takes it back, and the step's loss comes after this
             best = best_step(state.log_history)
@@ -176,23 +212,11 @@ def _kept(checkpoints: Path, step: int | None) -> Path:
     return checkpoints / f"best-{step}"
 
 
-def _of_main_process(evaluate: Callable[[], Mapping[str, float]]) -> dict[str, float]:
-    """Let one process evaluate for all: they must come to the same decision.
-
-    Raises:
-        torch.OutOfMemoryError: in all of them where that one's memory ran out.
-    """
-    import torch
-    from accelerate import PartialState
+def _as_main_process(scores: Mapping[str, float]) -> dict[str, float]:
+    """Return the main process's scores in all of them: they must come to the same decision."""
     from accelerate.utils import broadcast_object_list
 
-    state = PartialState()
-    told: list[dict[str, float] | None] = [None]
-    if state.is_main_process:
-        with contextlib.suppress(torch.OutOfMemoryError):
-            told = [dict(evaluate())]
-    if state.num_processes > 1:
+    told = [dict(scores)]
+    if processes.count() > 1:
         broadcast_object_list(told)
-    if told[0] is None:
-        raise torch.OutOfMemoryError("while the model answered the development slice")
     return told[0]

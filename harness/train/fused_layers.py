@@ -2,7 +2,8 @@
 
 PEFT's LoRA layer casts its input to the adapter's float32 and back, and scales and adds in kernels of their own, each
 of which reads and writes whole activations. Llama's RMSNorm takes six kernels and keeps float32 copies. Llama's rotary
-positions and its gate are Liger's kernels (Hsu et al. 2024, arXiv:2410.10989) where liger-kernel is installed.
+positions and its gate are Liger's kernels (Hsu et al. 2024, arXiv:2410.10989) where liger-kernel is installed; its own
+patching is not used, because it cannot be taken off again and would stay on the base that is measured.
 """
 
 from __future__ import annotations
@@ -15,26 +16,34 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from harness.train.fused_lora import LoraGroup, LoraLinear, PlainLora, plain_lora
+
+Forward = Callable[..., Any]
+
 
 @contextlib.contextmanager
 def lean_layers(model: torch.nn.Module, dtype: torch.dtype) -> Iterator[int]:
-    """Let LoRA layers, RMSNorms and gates compute leanly in `dtype` inside the block; yield how many modules do.
+    """Let LoRA layers, Llama's layers, RMSNorms and gates compute leanly in `dtype` inside the block; yield how many.
 
     LoRA layers of a kind that is not plain LoRA around a linear layer stay as they are.
     """
     leaned: list[Any] = []
     fused = fused_kernels_available()
-    try:
-        with lean_rotary() if fused else contextlib.nullcontext():
-            for module in model.modules():
-                forward = _lean_lora(module, dtype) or _lean_norm(module) or (_lean_gate(module) if fused else None)
-                if forward is not None:
-                    module.forward = forward
-                    leaned.append(module)
-            yield len(leaned)
-    finally:
-        for module in leaned:
-            del module.forward
+    with contextlib.ExitStack() as stack:
+        if fused:
+            stack.enter_context(lean_rotary())
+        stack.callback(lambda: [module.__dict__.pop("forward") for module in leaned])
+        for module in model.modules():
+            forward = (
+                _lean_lora(module, dtype)
+                or _lean_norm(module)
+                or _lean_block(module, dtype, stack, fused)
+                or (_lean_gate(module) if fused else None)
+            )
+            if forward is not None:
+                module.forward = forward
+                leaned.append(module)
+        yield len(leaned)
 
 
 def fused_kernels_available() -> bool:
@@ -56,45 +65,67 @@ def lean_rotary() -> Iterator[None]:
         modeling_llama.apply_rotary_pos_emb = own
 
 
-def _lean_gate(module: Any) -> Callable[..., torch.Tensor] | None:
-    if type(module).__name__ != "LlamaMLP" or module.config.hidden_act != "silu":
-        return None
-    from liger_kernel.ops.swiglu import LigerSiLUMulFunction
+def _lean_block(layer: Any, dtype: torch.dtype, stack: contextlib.ExitStack, fused: bool) -> Forward | None:
+    """Llama's layer with a norm and the products behind it in one, and residuals added by products.
 
-    def forward(hidden: torch.Tensor) -> torch.Tensor:
-        gated = LigerSiLUMulFunction.apply(module.gate_proj(hidden), module.up_proj(hidden))
-        return module.down_proj(gated)  # type: ignore[no-any-return]
+    None where one of its linear layers or norms is something else. When it answers, it stays as it is.
+    """
+    if type(layer).__name__ != "LlamaDecoderLayer" or layer.mlp.config.hidden_act != "silu":
+        return None
+    attention, mlp, norms = layer.self_attn, layer.mlp, (layer.input_layernorm, layer.post_attention_layernorm)
+    names = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    found = [plain_lora(getattr(attention, name, None) or getattr(mlp, name)) for name in names]
+    linear = [plain for plain in found if plain is not None and plain.weight.dtype == dtype]
+    if len(linear) < len(names) or any(type(n).__name__ != "LlamaRMSNorm" or n.weight.requires_grad for n in norms):
+        return None
+    from transformers.models.llama import modeling_llama
+
+    query_key_value, out, gate_up, down = (LoraGroup(linear[a:b]) for a, b in ((0, 3), (3, 4), (4, 6), (6, 7)))
+    for group in (query_key_value, out, gate_up, down):
+        stack.enter_context(group.widened())
+    own = layer.forward
+
+    def forward(hidden_states: torch.Tensor, position_embeddings: Any = None, **kwargs: Any) -> Any:
+        if not layer.training or hidden_states.dtype != dtype or any(plain.off for plain in linear):
+            return own(hidden_states, position_embeddings=position_embeddings, **kwargs)
+        with torch.autocast(hidden_states.device.type, enabled=False):
+            parts, residual = query_key_value.normed(hidden_states, norms[0].weight, norms[0].variance_epsilon)
+            query, key, value = (part.view(*part.shape[:-1], -1, attention.head_dim).transpose(1, 2) for part in parts)
+            query, key = modeling_llama.apply_rotary_pos_emb(query, key, *position_embeddings)
+            attend = modeling_llama.ALL_ATTENTION_FUNCTIONS.get_interface(
+                attention.config._attn_implementation, modeling_llama.eager_attention_forward
+            )
+            kwargs = {"attention_mask": None, **kwargs, "scaling": attention.scaling}
+            attended, _ = attend(attention, query, key, value, dropout=attention.attention_dropout, **kwargs)
+            hidden = out.added(attended.flatten(-2), residual)
+            (gate, up), residual = gate_up.normed(hidden, norms[1].weight, norms[1].variance_epsilon)
+            return down.added(_gated(gate, up, fused), residual)
 
     return forward
 
 
-class LoraLinear(torch.autograd.Function):
-    """x Wᵀ + s (x Aᵀ) Bᵀ with a frozen W, where both sums, forward and backward, are made by the matrix products.
+def _lean_gate(module: Any) -> Forward | None:
+    if type(module).__name__ != "LlamaMLP" or module.config.hidden_act != "silu":
+        return None
 
-    Shapes: x (tokens, in), W (out, in), A (rank, in), B (out, rank), all of one dtype; the result is (tokens, out).
-    """
+    def forward(hidden: torch.Tensor) -> torch.Tensor:
+        return module.down_proj(_gated(module.gate_proj(hidden), module.up_proj(hidden), fused=True))  # type: ignore[no-any-return]
 
-    @staticmethod
-    def forward(
-        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, down: torch.Tensor, up: torch.Tensor, scaling: float
-    ) -> torch.Tensor:
-        """Return the layer's output."""
-        inner = hidden @ down.t()
-        ctx.save_for_backward(hidden, weight, down, up, inner)
-        ctx.scaling = scaling
-        return (hidden @ weight.t()).addmm_(inner, up.t(), alpha=scaling)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """Return the gradients of x, A and B."""
-        (gradient,) = gradients
-        hidden, weight, down, up, inner = ctx.saved_tensors
-        of_inner = (gradient @ up).mul_(ctx.scaling)
-        of_hidden = (gradient @ weight).addmm_(of_inner, down) if ctx.needs_input_grad[0] else None
-        return of_hidden, None, of_inner.t() @ hidden, (gradient.t() @ inner).mul_(ctx.scaling), None
+    return forward
 
 
-def _lean_lora(module: Any, dtype: torch.dtype) -> Callable[..., torch.Tensor] | None:
+def _gated(gate: torch.Tensor, up: torch.Tensor, fused: bool) -> torch.Tensor:
+    if not fused:
+        return functional.silu(gate) * up
+    from liger_kernel.ops.swiglu import LigerSiLUMulFunction
+
+    return LigerSiLUMulFunction.apply(gate, up)  # type: ignore[no-any-return]
+
+
+def _lean_lora(module: Any, dtype: torch.dtype) -> Forward | None:
+    plain = plain_lora(module)
+    if plain is not None:
+        return _fused_lora(plain, dtype)
     names = list(getattr(module, "lora_A", ()))
     if len(names) != 1 or module.merged or getattr(module, "lora_variant", None):
         return None
@@ -103,8 +134,6 @@ def _lean_lora(module: Any, dtype: torch.dtype) -> Callable[..., torch.Tensor] |
     if not isinstance(base, torch.nn.Linear) or down.bias is not None or up.bias is not None:
         return None
     scaling, dropout = float(module.scaling[name]), module.lora_dropout[name]
-    if type(base) is torch.nn.Linear and base.bias is None and isinstance(dropout, torch.nn.Identity):
-        return _fused_lora(module, base.weight, down, up, scaling, dtype)
 
     def forward(hidden: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
         result: torch.Tensor = base(hidden)
@@ -122,22 +151,20 @@ def _lean_lora(module: Any, dtype: torch.dtype) -> Callable[..., torch.Tensor] |
     return forward
 
 
-def _fused_lora(
-    module: Any, weight: torch.Tensor, down: Any, up: Any, scaling: float, dtype: torch.dtype
-) -> Callable[..., torch.Tensor]:
+def _fused_lora(layer: PlainLora, dtype: torch.dtype) -> Forward:
     def forward(hidden: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
-        if module.disable_adapters:
-            return functional.linear(hidden, weight)
+        if layer.off:
+            return functional.linear(hidden, layer.weight)
         with torch.autocast(hidden.device.type, enabled=False):
             flat = hidden.reshape(-1, hidden.shape[-1]).to(dtype)
-            factors = (weight.to(dtype), down.weight.to(dtype), up.weight.to(dtype))
-            out: torch.Tensor = LoraLinear.apply(flat, *factors, scaling)  # type: ignore[no-untyped-call]
+            factors = (layer.weight.to(dtype), layer.down.to(dtype), layer.up.to(dtype))
+            out: torch.Tensor = LoraLinear.apply(flat, *factors, layer.scaling)  # type: ignore[no-untyped-call]
         return out.view(*hidden.shape[:-1], -1)
 
     return forward
 
 
-def _lean_norm(module: Any) -> Callable[..., torch.Tensor] | None:
+def _lean_norm(module: Any) -> Forward | None:
     if type(module).__name__ != "LlamaRMSNorm":
         return None
 

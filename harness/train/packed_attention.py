@@ -1,6 +1,8 @@
-"""Attention over packed rows without a mask: each row attends to itself alone, by torch's own flash kernel.
+"""Attention over packed rows without a mask: each row attends to itself alone.
 
 Under plain sdpa, packed rows of T tokens in all need a T × T mask, and most of the work falls on pairs that it hides.
+Here torch's flash kernel takes rows of different length; where a GPU has none, rows of like length attend side by side,
+filled up behind their ends, which a causal row never sees.
 """
 
 from __future__ import annotations
@@ -9,10 +11,12 @@ import contextlib
 import functools
 import importlib.util
 import inspect
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.nn import functional
 
 from harness.model.attention import attending_by
 
@@ -21,7 +25,7 @@ ATTEND_PLAINLY = ("llama",)
 """Models whose attention is causal and nothing else: no window, no cap on logits, no sinks. Others keep their own."""
 
 
-def packed_attention_available() -> bool:
+def varlen_available() -> bool:
     """Return whether torch has attention over rows of different length, and the GPU the kernel for it."""
     found = importlib.util.find_spec("torch.nn.attention.varlen") is not None
     return found and torch.cuda.is_available() and torch.cuda.get_device_capability()[0] >= 8
@@ -42,44 +46,33 @@ def attend_packed(
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
     *,
-    position_ids: torch.Tensor,
+    cu_seq_lens_q: torch.Tensor,
+    max_length_q: int,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attend causally within each row, as transformers' attention functions do: heads in front, a row begins at 0.
+    """Attend causally within each row, as transformers' attention functions do, heads in front.
 
     Args:
-        query: (batch, heads, tokens, head size); key and value have as many heads or a divisor of them.
+        query: (1, heads, tokens, head size); key and value have as many heads or a divisor of them.
         key: See `query`.
         value: See `query`.
         attention_mask: None; padding is not supported.
         scaling: Factor of the products; None is 1/√(head size).
-        position_ids: (batch, tokens); 0 begins a row.
+        cu_seq_lens_q: (rows + 1) where rows begin, and where the last one ends; int32. trl's collator sets it.
+        max_length_q: The longest row.
     """
     if attention_mask is not None:
         raise ValueError("packed attention takes no padded batch")
-    batch, heads, tokens, size = query.shape
-    groups = heads // key.shape[1]
+    groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
-    bounds, longest = row_bounds(position_ids)
-    flat = [part.transpose(1, 2).reshape(batch * tokens, heads, size) for part in (query, key, value)]
-    out = _varlen()(*flat, bounds, bounds, longest, longest, scale=scaling)
-    return out.view(batch, tokens, heads, size), None
-
-
-def row_bounds(position_ids: torch.Tensor) -> tuple[torch.Tensor, int]:
-    """Return where rows begin and end in the flattened batch (int32), and the longest row's length.
-
-    Kept on the tensor: every layer asks for the same positions, and each answer waits for the GPU.
-    """
-    known: tuple[torch.Tensor, int] | None = getattr(position_ids, "row_bounds", None)
-    if known is None:
-        flat = position_ids.flatten()
-        ends = torch.tensor([flat.numel()], device=flat.device)
-        bounds = torch.cat([(flat == 0).nonzero().flatten(), ends]).to(torch.int32)
-        known = bounds, int(bounds.diff().max())
-        position_ids.row_bounds = known  # type: ignore[attr-defined]
-    return known
+    # no indexing: its gradient would be copied into zeros
+    flat = [part.transpose(1, 2).flatten(0, 1) for part in (query, key, value)]
+    if varlen_available():
+        out = _varlen()(*flat, cu_seq_lens_q, cu_seq_lens_q, max_length_q, max_length_q, scale=scaling)
+    else:
+        out = _side_by_side(flat, cu_seq_lens_q, scaling)
+    return out[None], None
 
 
 def _varlen() -> Callable[..., torch.Tensor]:
@@ -90,3 +83,46 @@ def _varlen() -> Callable[..., torch.Tensor]:
     flag = "is_causal" in inspect.signature(kernel).parameters
     causal: dict[str, Any] = {"is_causal": True} if flag else {"window_size": (-1, 0)}
     return functools.partial(kernel, **causal)
+
+
+def _side_by_side(parts: list[torch.Tensor], bounds: torch.Tensor, scaling: float | None) -> torch.Tensor:
+    """Attend row by row; parts are (tokens, heads, head size). At most half of the places are filled up."""
+    classes, order = _length_classes(bounds)
+    outs = []
+    for tokens, places, rows, longest in classes:
+        query, key, value = (
+            part.new_zeros(rows * longest, *part.shape[1:])
+            .index_copy(0, places, part.index_select(0, tokens))
+            .view(rows, longest, *part.shape[1:])
+            .transpose(1, 2)
+            for part in parts
+        )
+        out = functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling)
+        outs.append(out.transpose(1, 2).flatten(0, 1).index_select(0, places))
+    return torch.cat(outs).index_select(0, order)
+
+
+def _length_classes(
+    bounds: torch.Tensor,
+) -> tuple[list[tuple[torch.Tensor, torch.Tensor, int, int]], torch.Tensor]:
+    """Return the rows by the power of two above their length, and where each token's result stands afterwards.
+
+    Of each class: its tokens, their places among rows that are all as long as the longest, how many rows, how long.
+    Kept on the tensor: every layer asks for the same rows, and the answer waits for the GPU.
+    """
+    known: tuple[list[tuple[torch.Tensor, torch.Tensor, int, int]], torch.Tensor] | None
+    known = getattr(bounds, "length_classes", None)
+    if known is None:
+        begins = bounds.tolist()
+        by_class: dict[int, list[tuple[int, int]]] = {}
+        for begin, end in itertools.pairwise(begins):
+            by_class.setdefault((end - begin - 1).bit_length(), []).append((begin, end - begin))
+        classes = []
+        for rows in by_class.values():
+            longest = max(length for _, length in rows)
+            tokens = torch.cat([torch.arange(begin, begin + length) for begin, length in rows])
+            places = torch.cat([number * longest + torch.arange(length) for number, (_, length) in enumerate(rows)])
+            classes.append((tokens.to(bounds.device), places.to(bounds.device), len(rows), longest))
+        known = classes, torch.cat([tokens for tokens, *_ in classes]).argsort()
+        bounds.length_classes = known  # type: ignore[attr-defined]
+    return known

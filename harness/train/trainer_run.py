@@ -49,7 +49,7 @@ def attempt(
             initial = InitialAdapter(loaded, training.lora, rows[0].input_ids)
             torch.manual_seed(training.seed)
             with library_refusals():
-                trainer = trainer_class()(
+                trainer = trainer_class(training.batch_plan == "auto")(
                     model=base,
                     args=settings,
                     train_dataset=dataset,
@@ -100,16 +100,16 @@ def _save(trainer: Any, folder: Path) -> None:
 
 @contextlib.contextmanager
 def _accelerated_base(loaded: LoadedModel, training: Training, settings: Any, layout: BatchPlan) -> Iterator[None]:
-    """Hold the base as the layout asks, and attend without masks where rows are packed and the GPU can."""
+    """Hold the base as the layout asks, and attend without masks where rows are packed."""
     from harness.train.dequantized_base import plain_base
-    from harness.train.packed_attention import ATTEND_PLAINLY, packed_attention, packed_attention_available
+    from harness.train.packed_attention import ATTEND_PLAINLY, packed_attention
 
     with contextlib.ExitStack() as stack:
         if layout.plain_base and loaded.precision.quantization != "none":
             stack.enter_context(plain_base(loaded.model))
         without_padding = settings.padding_free or (settings.packing and settings.packing_strategy != "wrapped")
         plain_attention = loaded.model.config.model_type in ATTEND_PLAINLY
-        if _fitted(loaded, training) and without_padding and plain_attention and packed_attention_available():
+        if _fitted(loaded, training) and without_padding and plain_attention:
             stack.enter_context(packed_attention(loaded.model))
         yield
 

@@ -159,6 +159,6 @@ def test_the_rows_compared_are_those_that_are_learnt_from(tiny_workplace: Path, 
     assert shifts["html_starter"].told_apart
     assert shifts["html_starter"].training == "html_alpaca"
     assert "html_starter, trained on html_alpaca: training and held-out rows are of different kinds" in said.getvalue()
-    own = compare_parts(resolve(replace(request, models=("base",))), reporter)
+    own = compare_parts(resolve(replace(request, models=("base",), data={})), reporter)
     assert own["html_starter"] is not None
     assert not own["html_starter"].told_apart

@@ -83,7 +83,7 @@ def test_an_evaluation_is_what_measuring_the_same_weights_gives(
     _, evaluation = set_up_evaluation(DevEvaluation(**EVALUATION, metrics=["extracted", "chrf", "bleu"]), suite, own)
     expected = {done.task: done.text for done in own.complete(evaluation.development)}
     tiny.model = get_peft_model(tiny.model, LoraConfig(r=4, lora_dropout=0.5, target_modules="all-linear"))
-    tiny.model.gradient_checkpointing_enable()
+    tiny.model.activation_checkpointing_enable()
     tiny.model.enable_input_require_grads()
     tiny.model.train()
     tiny.model.config._attn_implementation = "eager"

@@ -167,6 +167,6 @@ def test_the_name_of_before_names_the_new_one_and_does_the_work(
     assert (now[0], now[2]) == (0, "")
     said = "`judge` is now called `audit`; the old name goes with the next version\n"
     assert command_line("judge", "--json", str(tmp_path)) == (*now[:2], said)
-    commands = [line.split()[0] for line in command_line("--help")[1].splitlines() if line.strip()]
+    commands = [line.strip("│ ").split(" ")[0] for line in command_line("--help")[1].splitlines() if line.strip("│ ")]
     assert "audit" in commands
     assert "judge" not in commands

@@ -100,7 +100,9 @@ def test_keys_keep_the_words_of_before_so_that_adapters_are_found(
     training = TRAINING.model_copy(update={"batch_plan": "auto"})
     content = _content("weights", tiny, renderer(tiny), training, rows, evaluation)
     assert content["fit"] == "card"
-    assert content["watch"].keys() == {"settings", "look", "rows"}
+    watched = content["watch"]
+    assert isinstance(watched, dict)
+    assert watched.keys() == {"settings", "look", "rows"}
     assert not {"batch_plan", "evaluation"} & content.keys()
 
 

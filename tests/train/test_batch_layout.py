@@ -14,6 +14,7 @@ from harness.model.profile_schema import Training
 from harness.train import packed_attention
 from harness.train.callbacks import Progress
 from harness.train.fused_layers import lean_layers
+from harness.train.fused_lora import ROOM_STEP, LoraGroup, plain_lora
 from harness.train.job import TrainingJob
 from harness.train.sft import train_adapter
 from tests.train.test_sft import SFT, TASKS, TRAINING, renderer
@@ -64,13 +65,15 @@ def test_checkpointing_changes_no_loss_and_ends_with_its_training(own_cache: Pat
     assert [point.loss for point in again.curve] == pytest.approx([point.loss for point in kept.curve], rel=1e-4)
     assert again.layout["checkpointing"]
     train(tiny, PLAIN.model_copy(update={"seed": 8}))
-    assert not tiny.model.is_gradient_checkpointing
+    assert not tiny.model.is_activation_checkpointing
 
 
-def test_lean_layers_compute_what_peft_computes(tiny: LoadedModel) -> None:
+@pytest.mark.parametrize("training", [True, False], ids=["training", "answering"])
+def test_lean_layers_compute_what_peft_computes(tiny: LoadedModel, training: bool) -> None:
     from peft import LoraConfig, get_peft_model
 
-    model = get_peft_model(tiny.model, LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False))
+    config = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False, rank_pattern={"k_proj": 7})
+    model = get_peft_model(tiny.model, config).train(training)
     ids = torch.tensor([tiny.tokenizer("A page with a list")["input_ids"]])
 
     def loss_and_gradients() -> tuple[float, list[torch.Tensor]]:
@@ -80,15 +83,58 @@ def test_lean_layers_compute_what_peft_computes(tiny: LoadedModel) -> None:
         return float(loss), [value.grad.clone() for value in model.parameters() if value.grad is not None]
 
     plain_loss, plain = loss_and_gradients()
+    query = model.get_submodule("base_model.model.model.layers.0.self_attn.q_proj").get_base_layer().weight
+    before = query.detach().clone()
     with lean_layers(model, torch.float32) as count:
-        assert count == 2 * 7 + 2 * 2 + 1
-        lean_loss, lean = loss_and_gradients()
+        assert count == 2 * 7 + 2 * 2 + 1 + 2
+        assert query.stride() == (len(before[0]) + ROOM_STEP, 1)
+        for _ in range(2):
+            lean_loss, lean = loss_and_gradients()
+        with model.disable_adapter():
+            bare = model(ids, labels=ids, use_cache=False).loss
     assert lean_loss == pytest.approx(plain_loss, rel=1e-5)
     torch.testing.assert_close(lean, plain, atol=1e-5, rtol=1e-3)
+    assert torch.equal(query, before)
+    assert query.is_contiguous()
     assert loss_and_gradients()[0] == plain_loss
+    with model.disable_adapter():
+        assert float(bare) == pytest.approx(float(model(ids, labels=ids, use_cache=False).loss), rel=1e-5)
 
 
-def test_packed_attention_sees_each_row_alone(tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_step_of_an_adapter_is_not_lost_in_the_rounding_of_its_layer() -> None:
+    """In 16 bit what is added to a rounded sum vanishes below half of its last place; within one product it stays."""
+    from peft import LoraConfig, get_peft_model
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.q_proj = torch.nn.Linear(256, 64, bias=False)
+
+    torch.manual_seed(0)
+    layer = get_peft_model(Net(), LoraConfig(r=4, target_modules=["q_proj"])).base_model.model.q_proj
+    layer.lora_B["default"].weight.data.normal_(std=4e-3)
+    base = layer.get_base_layer()
+    base.weight.data = (base.weight.data * 8).bfloat16()
+    plain = plain_lora(layer)
+    assert plain is not None
+    inputs = torch.randn(512, 256).bfloat16()
+    normed = torch.nn.functional.rms_norm(inputs.float(), (256,))
+    moved = plain.scaling * normed @ plain.down.t() @ plain.up.t()
+
+    def kept(out: torch.Tensor, without: torch.Tensor) -> float:
+        return float(((out.float() - without.float()) * moved).sum() / moved.square().sum())
+
+    group = LoraGroup([plain])
+    found = []
+    with group.widened(), torch.no_grad():
+        for factor in (1.0, 0.0):
+            plain.up.data *= factor
+            found.append(group.normed(inputs, torch.ones(256).bfloat16(), 1e-6)[0][0])
+    assert kept(found[0], found[1]) == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("varlen", [True, False], ids=["varlen", "side by side"])
+def test_packed_attention_sees_each_row_alone(tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch, varlen: bool) -> None:
     """The kernel runs on GPUs alone; here plain attention of each stretch that it is given stands in for it."""
 
     def stretches(q: Any, k: Any, v: Any, bounds: Any, _: Any, longest: int, __: int, scale: float | None) -> Any:
@@ -99,12 +145,17 @@ def test_packed_attention_sees_each_row_alone(tiny: LoadedModel, monkeypatch: py
         return torch.cat([attend(*part, is_causal=True, scale=scale) for part in parts], dim=1).transpose(0, 1)
 
     monkeypatch.setattr(packed_attention, "_varlen", lambda: stretches)
-    rows = [tiny.tokenizer(task.prompt + task.reference)["input_ids"] for task in TASKS[:3]]
+    monkeypatch.setattr(packed_attention, "varlen_available", lambda: varlen)
+    rows = [tiny.tokenizer(task.prompt + task.reference)["input_ids"] for task in TASKS[:4]]
+    rows.insert(1, rows[0][:1])
+    assert len({len(row).bit_length() for row in rows}) > 1
     apart = torch.cat([tiny.model(torch.tensor([row]), use_cache=False).logits[0] for row in rows])
     together = torch.tensor([[token for row in rows for token in row]])
     positions = torch.tensor([[place for row in rows for place in range(len(row))]])
+    bounds = torch.tensor([0, *(len(row) for row in rows)]).cumsum(0).to(torch.int32)
+    lengths = {"cu_seq_lens_q": bounds, "max_length_q": max(map(len, rows))}
     with packed_attention.packed_attention(tiny.model):
-        seen = tiny.model(together, position_ids=positions, use_cache=False).logits[0]
+        seen = tiny.model(together, position_ids=positions, use_cache=False, **lengths).logits[0]
     torch.testing.assert_close(seen, apart, atol=1e-4, rtol=1e-4)
     assert tiny.model.config._attn_implementation == "sdpa"
 

@@ -18,7 +18,7 @@ from harness.errors import UsageError
 from harness.model.load import LoadedModel
 from harness.model.profile_schema import DevEvaluation, Training
 from harness.train import sft
-from harness.train.evaluation import LAST, TASK_SCORE, TrainingEvaluation, best_step, evaluations, is_over
+from harness.train.evaluation import LAST, TASK_SCORE, Share, TrainingEvaluation, best_step, evaluations, is_over
 from harness.train.job import TrainingJob
 from harness.train.settings import check_names
 from harness.train.sft import TrainedAdapter, train_adapter
@@ -29,16 +29,16 @@ from tests.train.test_sft import SFT, TASKS, TRAINING, renderer
 DEVELOPMENT = tuple(Task(name, f"Show {what}", reference=body) for name, what, body in SUBJECTS[8:12])
 
 
-def evaluated(evaluate: Callable[[], Mapping[str, float]], **settings: Any) -> TrainingEvaluation:
+def evaluated(evaluate: Callable[[Share], Mapping[str, float]], **settings: Any) -> TrainingEvaluation:
     return TrainingEvaluation(
         DevEvaluation(**{"every": 2, "rows": 4, **settings}), DEVELOPMENT, evaluate, {"metrics": {"given": 1}}
     )
 
 
-def told(*scores: float) -> Callable[[], Mapping[str, float]]:
+def told(*scores: float) -> Callable[[Share], Mapping[str, float]]:
     """An evaluation that finds these task scores, one after the other."""
     left = list(scores)
-    return lambda: {TASK_SCORE: left.pop(0), "given": 1.0}
+    return lambda _: {TASK_SCORE: left.pop(0), "given": 1.0}
 
 
 def train(
@@ -125,7 +125,7 @@ class Killed(Exception):
 def scripted(step_of: Callable[[], int], dies: Callable[[int], bool], scores: Mapping[int, float]) -> Any:
     """An evaluation that depends on the step alone, as a real one does, and may die."""
 
-    def evaluate() -> dict[str, float]:
+    def evaluate(_: Share) -> dict[str, float]:
         step = step_of()
         if dies(step):
             raise Killed
@@ -134,6 +134,7 @@ def scripted(step_of: Callable[[], int], dies: Callable[[int], bool], scores: Ma
     return evaluate
 
 
+@pytest.mark.parametrize("plan", ["as-written", "auto"])
 @pytest.mark.parametrize(
     ("kill", "scores", "patience"),
     [
@@ -148,11 +149,12 @@ def test_an_evaluated_training_that_was_killed_ends_the_same(
     tmp_path: Path,
     tiny_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
+    plan: str,
     kill: str,
     scores: dict[int, float],
     patience: int | None,
 ) -> None:
-    training = TRAINING.model_copy(update={"sft": {**SFT, "save_steps": 3}})
+    training = TRAINING.model_copy(update={"batch_plan": plan, "sft": {**SFT, "save_steps": 3}})
 
     def once(kill: str) -> TrainedAdapter:
         loaded, step = load_fp32(tiny_folder), 0
@@ -262,7 +264,7 @@ def test_a_tracker_that_is_unknown_or_missing_is_one_line(monkeypatch: pytest.Mo
 def test_memory_that_runs_out_in_an_evaluation_makes_the_training_smaller(own_cache: Path, tiny: LoadedModel) -> None:
     scores = [10, None, 30, 20]  # the second evaluation fails once and is made again in the next layout
 
-    def evaluate() -> dict[str, float]:
+    def evaluate(_: Share) -> dict[str, float]:
         score = scores.pop(0)
         if score is None:
             raise torch.OutOfMemoryError("CUDA out of memory")

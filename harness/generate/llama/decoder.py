@@ -1,7 +1,8 @@
 """Decoding on a fused model: steps run ahead of the program that reads their tokens, on CUDA as captured graphs.
 
 While the device makes a step, the program reads the tokens of the step before and decides which rows have ended. A row
-that ended takes part in one step more, whose token is dropped. Rows own a slot each and fill it from its first place.
+that ended takes part in one step more, whose token is dropped. A row owns places for its prompt and all that it may
+write, and fills them from the first; it enters when there are so many.
 """
 
 from __future__ import annotations
@@ -15,13 +16,17 @@ from typing import Any
 import torch
 
 from harness.generate.llama.model import FusedLlama, KVCache
+from harness.generate.llama.places import Places
 from harness.generate.stopping import StopRule
 from harness.generate.transformers.continuous_batching import Decoded, Prompt
 from harness.generate.transformers.prefill import MIN_SHARED_PREFIX, Tokens, common_prefix
 
 SPARE = 2
-"""Places of a slot beyond its last token: for the step that a row takes part in after its end."""
-PREFILL_TOKENS = 16384
+"""Places of a row beyond its last token: for the step that it takes part in after its end."""
+PROMPT_ROOM = 256
+"""Keys and values have room for so many tokens of a prompt on average, and for all that a row may write. Where prompts
+are longer than that, fewer rows are there at once."""
+PREFILL_TOKENS = 4096
 """Prompts enter together up to this many tokens, padding included."""
 ENTERING_SHARE = 16
 """Waiting prompts enter when this part of the rows is free: entering reads all weights, as a step does."""
@@ -32,7 +37,8 @@ _BUCKETS = (1, 2, 4, 8, 12, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 1
 @dataclass
 class _Row:
     prompt: Prompt
-    slot: int
+    start: int
+    """The first of its places."""
     tokens: list[int] = field(default_factory=list)
     seconds: float = 0.0
     ended: bool = False
@@ -76,7 +82,7 @@ class Stepper:
         self.observe = observe
 
     def set_rows(self, first: int, columns: Sequence[tuple[int, int, int, int]]) -> None:
-        """Write token, position, start of the slot and seed of rows from `first` on."""
+        """Write token, position, first place and seed of rows from `first` on."""
         values = torch.tensor([(*column, 1) for column in columns], dtype=torch.long).t()
         self.state[:, first : first + len(columns)] = self._sent(values)
 
@@ -167,16 +173,17 @@ class _Stream:
         self.rows: list[_Row] = []
         self.flying: deque[_Result] = deque()
         count = min(settings.batch_size, len(prompts))
-        self.capacity = len(prompts[0].tokens) + settings.stop.max_new_tokens + SPARE
+        self.longest = self._need(prompts[0])
         tokens = [prompt.tokens for prompt in prompts]
         shared = common_prefix(tokens) if len(prompts) > 1 else 0
         self.shared = shared if shared >= MIN_SHARED_PREFIX else 0
-        # place 0 takes padding, then the shared prefix, then the slots
-        self.first_slot = 1 + self.shared
-        self.pool = self.fused.pool(self.first_slot + count * self.capacity)
-        self.free = list(range(count))
+        # place 0 takes padding, then come the shared prefix and the rows
+        room = count * (PROMPT_ROOM + settings.stop.max_new_tokens)
+        room = max(self.longest, min(room, sum(self._need(prompt) for prompt in prompts[:count])))
+        self.pool = self.fused.pool(1 + self.shared + room)
+        self.places = Places(1 + self.shared, room)
         observe = None if settings.observe is None else self._observe
-        self.stepper = Stepper(self.fused, count, self.pool, self.capacity, settings.temperature, observe)
+        self.stepper = Stepper(self.fused, count, self.pool, self.longest, settings.temperature, observe)
         self.before = time.monotonic()
         if self.shared:
             self._enter_prefix(tokens[0][: self.shared])
@@ -184,8 +191,8 @@ class _Stream:
     def run(self) -> Iterator[Decoded]:
         """Start steps, one ahead of the tokens that are read."""
         while self.waiting or self.rows or self.flying:
-            if self._worth_entering():
-                self._enter()
+            while self._worth_entering() and self._enter():
+                pass
             if self.rows:
                 self._send(list(self.rows), self.stepper.step(len(self.rows)))
             while len(self.flying) > 1 or (self.flying and not self.rows):
@@ -197,14 +204,23 @@ class _Stream:
 
     def _worth_entering(self) -> bool:
         enough = max(1, self.stepper.rows // ENTERING_SHARE)
-        return bool(self.waiting) and (not self.rows or len(self.free) >= min(enough, len(self.waiting)))
+        free = self.stepper.rows - len(self.rows)
+        return bool(self.waiting) and (not self.rows or free >= min(enough, len(self.waiting)))
 
-    def _enter(self) -> None:
-        """Prefill waiting prompts into free slots, as many as go together."""
+    def _need(self, prompt: Prompt) -> int:
+        """Return how many places a prompt and its answer may take."""
+        return len(prompt.tokens) + self.settings.stop.max_new_tokens + SPARE
+
+    def _enter(self) -> bool:
+        """Prefill as many waiting prompts as go together and have room; return whether any had."""
         width = len(self.waiting[0].tokens) - self.shared
-        count = min(len(self.free), len(self.waiting), max(1, PREFILL_TOKENS // width))
-        entering = [_Row(self.waiting.popleft(), self.free.pop()) for _ in range(count)]
-        starts = [self.first_slot + row.slot * self.capacity for row in entering]
+        count = min(self.stepper.rows - len(self.rows), len(self.waiting), max(1, PREFILL_TOKENS // width))
+        entering: list[_Row] = []
+        while len(entering) < count and (start := self.places.take(self._need(self.waiting[0]))) is not None:
+            entering.append(_Row(self.waiting.popleft(), start))
+        if not entering:
+            return False
+        count, starts = len(entering), [row.start for row in entering]
         if self.shared:
             for start in starts:
                 for kept in (self.pool.keys, self.pool.values):
@@ -222,6 +238,7 @@ class _Stream:
         self.stepper.set_tokens(first, chosen)
         self.rows += entering
         self._send(entering, chosen)
+        return True
 
     def _enter_prefix(self, tokens: Tokens) -> None:
         self._prefill([tokens], [1], 0)
@@ -237,7 +254,7 @@ class _Stream:
             self.pool,
             torch.tensor(starts, device=device),
             shared,
-            self.capacity,
+            self.longest,
         )
 
     def _send(self, rows: list[_Row], tokens: torch.Tensor) -> None:
@@ -270,7 +287,9 @@ class _Stream:
                 finished.append(Decoded(row.prompt.key, tokens, reason, row.seconds))
         if finished:
             kept = [number for number, row in enumerate(self.rows) if not row.ended]
-            self.free += [row.slot for row in self.rows if row.ended]
+            for row in self.rows:
+                if row.ended:
+                    self.places.give_back(row.start, self._need(row.prompt))
             self.rows = [self.rows[number] for number in kept]
             self.stepper.keep_rows(kept)
         return finished

@@ -1,12 +1,14 @@
 """A Llama whose layers are a few large matrix products, for decoding: made once from a loaded model, adapters beside.
 
-Weights that are held in 4 bit are unpacked once into the dtype that computes, to the very values that a 4-bit layer
-computes with. Query, key and value stand in one matrix, gate and up in another, and below each the adapter's A, so that
-one product gives W x and A x; B (A x) is added to it. Nothing is merged, and without an adapter A and B are left alone.
+Weights that are held in 4 bit are unpacked once into the dtype that computes, or stay packed and are unpacked within
+each product: to the very values that a 4-bit layer computes with. Query, key and value stand in one matrix, gate and up
+in another, and below each the adapter's A, so that one product gives W x and A x; B (A x) is added to it. Below packed
+weights A is a matrix of its own. Nothing is merged, and without an adapter A and B are left alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +16,7 @@ import torch
 from torch.nn import functional
 
 from harness.generate.llama import torch_ops as reference
+from harness.generate.llama.nf4 import Nf4Matrix, joined, why_not_nf4
 from harness.generate.transformers.adapter_kinds import unwrapped
 
 RANK_STEP = 16
@@ -24,6 +27,10 @@ GROUPS = {
     "up": ("gate_proj", "up_proj"),
     "down": ("down_proj",),
 }
+
+
+Factors = tuple[torch.Tensor, torch.Tensor]
+"""LoRA's A, (rank, in), and B · scaling, (out, rank)."""
 
 
 @dataclass
@@ -43,12 +50,45 @@ class Product:
         both = functional.linear(inputs, self.below)
         return both[:, : self.out].addmm_(both[:, self.out :], self.ups.t())
 
+    def put_beside(self, factors: Factors | None) -> None:
+        """Put an adapter beside W, or none."""
+        if factors is None:
+            self.ups = None
+            return
+        downs, self.ups = factors
+        if len(self.below) != self.out + len(downs):
+            wider = self.below.new_empty((self.out + len(downs), self.below.shape[1]))
+            wider[: self.out] = self.below[: self.out]
+            self.below = wider
+        self.below[self.out :] = downs
+
+
+@dataclass
+class PackedProduct:
+    """The same of weights that stay in 4 bit."""
+
+    matrix: Nf4Matrix
+    linear: Callable[[torch.Tensor, Nf4Matrix], torch.Tensor]
+    factors: Factors | None = None
+
+    def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return (tokens, out)."""
+        done = self.linear(inputs, self.matrix)
+        if self.factors is None:
+            return done
+        downs, ups = self.factors
+        return done.addmm_(functional.linear(inputs, downs), ups.t())
+
+    def put_beside(self, factors: Factors | None) -> None:
+        """Put an adapter beside W, or none."""
+        self.factors = factors
+
 
 @dataclass
 class Layer:
     """One block."""
 
-    products: dict[str, Product]
+    products: dict[str, Product | PackedProduct]
     norms: tuple[torch.Tensor, torch.Tensor]
     """Before attention and before the gate."""
 
@@ -67,13 +107,14 @@ class FusedLlama:
 
     Args:
         model: A LlamaForCausalLM of transformers, with or without PEFT around it, on its device; it stays as it is.
-        operations: `operations` or `kernels`.
+        operations: `torch_ops` or `triton_ops`.
+        packed: Let weights in NF4 stay packed, held once: `nf4.joined` says what happens to the model's own.
     """
 
-    def __init__(self, model: Any, operations: Any = reference) -> None:
+    def __init__(self, model: Any, operations: Any = reference, packed: bool = False) -> None:
         plain = unwrapped(model)
         config = plain.config
-        self.operations = operations
+        self.operations, self.packed = operations, packed
         self.dtype: torch.dtype = plain.get_input_embeddings().weight.dtype
         self.device: torch.device = plain.device
         self.heads: int = config.num_attention_heads
@@ -84,13 +125,15 @@ class FusedLlama:
         self.embedding = plain.get_input_embeddings().weight
         self.head = plain.get_output_embeddings().weight
         self.norm = plain.model.norm.weight
-        self.layers = [
-            Layer(
-                {name: _product(block, members, self.dtype) for name, members in GROUPS.items()},
-                (block.input_layernorm.weight, block.post_attention_layernorm.weight),
-            )
-            for block in plain.model.layers
-        ]
+        with torch.inference_mode(False):  # a training goes on with weights that lie in what is made here
+            self._room = torch.empty(self._largest(plain) if packed else 0, dtype=self.dtype, device=self.device)
+            self.layers = [
+                Layer(
+                    {name: self._product(block, members) for name, members in GROUPS.items()},
+                    (block.input_layernorm.weight, block.post_attention_layernorm.weight),
+                )
+                for block in plain.model.layers
+            ]
         self._rotary = plain.model.rotary_emb
         self._angles = torch.empty(0), torch.empty(0)
 
@@ -99,11 +142,23 @@ class FusedLlama:
         on = False
         for layer, block in zip(self.layers, unwrapped(model).model.layers, strict=True):
             for name, members in GROUPS.items():
-                product = layer.products[name]
-                factors = [_factors(module) for module in _members(block, members)]
-                product.ups = _beside(product, factors, [module.out_features for module in _members(block, members)])
-                on = on or product.ups is not None
+                factors = _beside(_members(block, members), self.dtype)
+                layer.products[name].put_beside(factors)
+                on = on or factors is not None
         return on
+
+    def _largest(self, plain: Any) -> int:
+        """Return how many weights the largest matrix has."""
+        groups = [_members(plain.model.layers[0], members) for members in GROUPS.values()]
+        return max(int(sum(module.out_features for module in group) * group[0].in_features) for group in groups)
+
+    def _product(self, block: Any, names: tuple[str, ...]) -> Product | PackedProduct:
+        layers = [_base(module) for module in _members(block, names)]
+        if self.packed and not any(why_not_nf4(layer) for layer in layers):
+            return PackedProduct(joined(layers, self._room), self.operations.nf4_linear)
+        weights = [_plain_weight(layer, self.dtype) for layer in layers]
+        whole = torch.cat(weights) if len(weights) > 1 else weights[0]
+        return Product(whole, len(whole))
 
     def pool(self, places: int) -> KVCache:
         """Return room for that many tokens."""
@@ -259,12 +314,6 @@ def _base(module: Any) -> Any:
     return getattr(module, "base_layer", module)
 
 
-def _product(block: Any, names: tuple[str, ...], dtype: torch.dtype) -> Product:
-    weights = [_plain_weight(_base(module), dtype) for module in _members(block, names)]
-    joined = torch.cat(weights) if len(weights) > 1 else weights[0]
-    return Product(joined, len(joined))
-
-
 def _plain_weight(layer: Any, dtype: torch.dtype) -> torch.Tensor:
     state = getattr(layer.weight, "quant_state", None)
     if state is None:
@@ -272,9 +321,6 @@ def _plain_weight(layer: Any, dtype: torch.dtype) -> torch.Tensor:
     from bitsandbytes.functional import dequantize_4bit
 
     return dequantize_4bit(layer.weight.data, state).to(dtype)  # type: ignore[no-any-return]
-
-
-Factors = tuple[torch.Tensor, torch.Tensor]
 
 
 def _factors(module: Any) -> Factors | None:
@@ -288,25 +334,22 @@ def _factors(module: Any) -> Factors | None:
     return module.lora_A[name].weight.detach(), module.lora_B[name].weight.detach() * module.scaling[name]
 
 
-def _beside(product: Product, factors: list[Factors | None], sizes: list[int]) -> torch.Tensor | None:
-    """Put each A below the matrix and return each B · scaling as a block of one matrix; None without any."""
-    ranks = sum(len(pair[0]) for pair in factors if pair is not None)
+def _beside(modules: list[Any], dtype: torch.dtype) -> Factors | None:
+    """Return each layer's A below the other, and each B · scaling as a block of one matrix; None without any."""
+    found = [_factors(module) for module in modules]
+    ranks = sum(len(pair[0]) for pair in found if pair is not None)
     if not ranks:
         return None
     room = -(-ranks // RANK_STEP) * RANK_STEP
-    weight = product.below
-    if len(weight) != product.out + room:
-        wider = weight.new_empty((product.out + room, weight.shape[1]))
-        wider[: product.out] = weight[: product.out]
-        product.below = weight = wider
-    weight[product.out :] = 0
-    ups = weight.new_zeros((product.out, room))
+    device = modules[0].weight.device
+    downs = torch.zeros((room, modules[0].in_features), dtype=dtype, device=device)
+    ups = torch.zeros((sum(module.out_features for module in modules), room), dtype=dtype, device=device)
     row = column = 0
-    for pair, size in zip(factors, sizes, strict=True):
+    for module, pair in zip(modules, found, strict=True):
         if pair is not None:
             rank = len(pair[0])
-            weight[product.out + column : product.out + column + rank] = pair[0]
-            ups[row : row + size, column : column + rank] = pair[1]
+            downs[column : column + rank] = pair[0]
+            ups[row : row + module.out_features, column : column + rank] = pair[1]
             column += rank
-        row += size
-    return ups
+        row += module.out_features
+    return downs, ups

@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
+from harness.generate.llama.nf4 import Nf4Matrix
+
 
 def add_norm(residual: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
     """Add `delta` to `residual` in place and return its RMSNorm (Zhang & Sennrich 2019, equation 4).
@@ -115,3 +117,13 @@ def choose(logits: torch.Tensor, temperature: float, seeds: torch.Tensor, positi
             noise[row].exponential_(generator=generator)
         scores = scores / temperature - noise.log().to(scores.device)
     return scores.argmax(dim=-1)
+
+
+def nf4_linear(inputs: torch.Tensor, matrix: Nf4Matrix) -> torch.Tensor:
+    """Return x W', (tokens, out), of weights in 4 bit: the values of a 4-bit layer of bitsandbytes.
+
+    Args:
+        inputs: (tokens, in).
+        matrix: (out, in).
+    """
+    return functional.linear(inputs, matrix.unpacked())

@@ -1,4 +1,4 @@
-"""The functions of `torch_ops.py` as Triton kernels: one launch each, reading no more than a row's own tokens.
+"""The functions of `torch_ops.py` for CUDA: Triton kernels, one launch each, reading no more than a row's own tokens.
 
 None of them allocates by the lengths of rows or waits for the GPU, so a step of them can be captured in a CUDA graph.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 import triton
 import triton.language as tl
+
+from harness.generate.llama.nf4_ops import nf4_linear as nf4_linear
 
 _ENOUGH_PROGRAMS = 512
 """Attention splits rows until it has about this many programs: a few for each multiprocessor of a large card."""

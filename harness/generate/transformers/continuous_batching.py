@@ -112,7 +112,7 @@ class _Run:
                 input_ids=self.next_tokens[:active, None],
                 attention_mask=self.cache.mask(active),
                 position_ids=self.cache.positions[:active, None],
-                past_key_values=self.cache,
+                cache=self.cache,
                 use_cache=True,
             ).last_hidden_state
             self.cache.groups = []  # a prefill attends otherwise

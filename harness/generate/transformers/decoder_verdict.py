@@ -20,24 +20,19 @@ from harness.storage.lock import one_at_a_time
 if TYPE_CHECKING:
     from harness.generate.transformers.plan import DecodingPlan
 
-Kind = Literal["fused", "slots", "generate", "vllm"]
-"""`fused`: captured steps on unpacked weights (`stream`); `slots`: transformers' own layers with a cache of ours
-(`decode`); `generate`: transformers' own `generate` (`reference`); `vllm`: its engine."""
+Kind = Literal["fused-nf4", "fused", "slots", "generate", "vllm"]
+"""`fused`: captured steps on unpacked weights (`llama`); `fused-nf4`: on weights that stay in 4 bit; `slots`:
+transformers' own layers with a cache of ours (`continuous_batching`); `generate`: transformers' own `generate`
+(`reference`); `vllm`: its engine."""
+FUSED: tuple[Kind, ...] = ("fused-nf4", "fused")
 
 _PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "triton")
 _SOURCES = (
     *("transformers/continuous_batching", "transformers/kv_cache", "transformers/prefill", "transformers/reference"),
     *("transformers/proof", "transformers/decoder_check", "transformers/comparison", "transformers/twin_checks"),
-    *("transformers/twin", "transformers/adapter_kinds"),
-    *(
-        "llama/decoder",
-        "llama/model",
-        "llama/torch_ops",
-        "llama/triton_ops",
-        "stopping",
-        "../model/attention",
-        "../model/context",
-    ),
+    *("transformers/twin", "transformers/adapter_kinds", "stopping", "../model/attention", "../model/context"),
+    *("llama/decoder", "llama/model", "llama/torch_ops", "llama/triton_ops"),
+    *("llama/nf4", "llama/nf4_ops", "llama/nvrtc", "llama/places"),
 )
 """The program text that a proof speaks of: where it changes, it is to be proved again."""
 
@@ -123,6 +118,7 @@ def _sources() -> str:
     digest = hashlib.sha256()
     for name in _SOURCES:
         digest.update((folder / f"{name}.py").read_bytes())
+    digest.update((folder / "llama" / "nf4_linear.cu").read_bytes())
     return digest.hexdigest()
 
 
@@ -132,7 +128,7 @@ def kinds_here(plan: DecodingPlan | None) -> list[Kind]:
     Args:
         plan: Of the GPU's memory; None decodes with the weights as they are.
     """
-    return ["fused", "slots"] if plan is not None and plan.unpacked and has_triton() else ["slots"]
+    return [*plan.fused, "slots"] if plan is not None and has_triton() else ["slots"]
 
 
 def has_triton() -> bool:

@@ -10,7 +10,14 @@ from harness.generate.settings import GenerationSettings
 from harness.generate.stopping import StopRule, answer_text, end_tokens
 from harness.generate.store import StoredCompletion
 from harness.generate.transformers.adapter_kinds import virtual_tokens
-from harness.generate.transformers.decoder_verdict import Verdict, device_name, kinds_here, remembered, remembered_or
+from harness.generate.transformers.decoder_verdict import (
+    FUSED,
+    Verdict,
+    device_name,
+    kinds_here,
+    remembered,
+    remembered_or,
+)
 from harness.generate.transformers.strategy import (
     Decoded,
     DecodingStrategy,
@@ -78,13 +85,13 @@ class TransformersDecoding(DecodingStrategy):
         return plan_here(model.loaded.weights.folder, model.loaded.precision.quantization, model.settings)
 
     def _proved(self, model: Generator, plan: DecodingPlan | None) -> Verdict:
-        """The verdict for this plan; where memory runs out on unpacked weights, for the weights as they are loaded."""
+        """The verdict for this plan; where memory runs out, for the weights as they are loaded."""
         import torch
 
         try:
             return remembered_or(self._about(model, plan), lambda: self._prove(model, plan))
         except torch.OutOfMemoryError:
-            if plan is None or not plan.unpacked:
+            if plan is None or not plan.fused:
                 raise
         model.loaded.fused = None
         torch.cuda.empty_cache()
@@ -174,7 +181,7 @@ class TransformersDecoding(DecodingStrategy):
                         answer = replace(answer, decoder=verdict.kind, note=note)
                     yield row.key, answer
             except torch.OutOfMemoryError:
-                if batch_size == 1 and verdict.kind != "fused":
+                if batch_size == 1 and verdict.kind not in FUSED:
                     raise
                 short_of_memory = True  # what the error's traceback holds is freed behind this block
             if short_of_memory:

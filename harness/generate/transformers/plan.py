@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.generate.llama.decoder import PROMPT_ROOM
+from harness.generate.llama.model import GROUPS
+from harness.generate.llama.nf4 import BLOCK
 from harness.generate.settings import GenerationSettings
 from harness.generate.stopping import StopRule
 from harness.generate.transformers.adapter_kinds import unwrapped
 from harness.generate.transformers.continuous_batching import Decoder
-from harness.generate.transformers.decoder_verdict import Kind, Verdict, kinds_here
+from harness.generate.transformers.decoder_verdict import FUSED, Kind, Verdict, kinds_here
 from harness.model.context import read_config
-from harness.model.gpu_memory import GIB, NF4_BYTES, USABLE, WORKSPACE, checkpoint_bytes, linear_weights
+from harness.model.gpu_memory import (
+    GIB,
+    H100_BANDWIDTH,
+    NF4_BYTES,
+    USABLE,
+    WORKSPACE,
+    Card,
+    checkpoint_bytes,
+    linear_sizes,
+    linear_weights,
+    this_card,
+)
 from harness.model.profile_schema import Shape
 from harness.types import Quantization
 
@@ -23,30 +36,46 @@ if TYPE_CHECKING:
     from harness.generate.transformers.reference import ReferenceDecoder
     from harness.model.load import LoadedModel
 
-PROMPT_ROOM = 256
-"""Tokens of a prompt that are assumed before the prompts are known."""
 FEWEST_ROWS = 8
 """With fewer rows at once, unpacked weights cost more in rows than they gain in speed."""
+PACKED_ROWS = 32
+"""Up to so many rows a step from 4 bits is the faster one on an H100, where both were measured; elsewhere unpacked
+weights decode where they fit."""
+SATURATED_ROWS = 48
+"""From so many rows on, a step on unpacked weights writes more tokens a second than one from 4 bits in any number of
+rows, measured on the same card."""
+_SCALES = 4 / BLOCK
+"""Bytes for each weight in 4 bit: its block's scale as float32."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecodingPlan:
     """How a model will be decoded on a GPU."""
 
-    unpacked: bool
-    """Weights stand in the compute dtype, in few large matrices, and steps are captured graphs."""
+    fused: tuple[Kind, ...]
+    """The decoders by captured steps that there is room for, the fastest first."""
     rows: int
     """How many rows are decoded at once."""
     memory: int
     """Bytes that weights, keys and values take."""
 
     def __str__(self) -> str:
-        how = "weights unpacked once to 16 bit" if self.unpacked else "weights as they are loaded"
-        return f"{how}, {self.rows} rows at once, {self.memory / GIB:.1f} GiB"
+        return f"weights {_WEIGHTS[self._first][1]}, {self.rows} rows at once, {self.memory / GIB:.1f} GiB"
 
     def record(self) -> dict[str, Any]:
         """Return what the manifest says."""
-        return {"weights": "unpacked" if self.unpacked else "as-loaded", "rows": self.rows}
+        return {"weights": _WEIGHTS[self._first][0], "rows": self.rows}
+
+    @property
+    def _first(self) -> Kind:
+        return self.fused[0] if self.fused else "slots"
+
+
+_WEIGHTS: dict[Kind, tuple[str, str]] = {
+    "fused": ("unpacked", "unpacked once to 16 bit"),
+    "fused-nf4": ("packed", "in 4 bit, unpacked within each product"),
+    "slots": ("as-loaded", "as they are loaded"),
+}
 
 
 def token_bytes(shape: Shape) -> int:
@@ -56,33 +85,54 @@ def token_bytes(shape: Shape) -> int:
 
 
 def plan_decoding(
-    shape: Shape, quantization: Quantization, memory: int, batch_size: int, max_new_tokens: int
+    shape: Shape, quantization: Quantization, card: Card, batch_size: int, max_new_tokens: int
 ) -> DecodingPlan:
-    """Return how a model is decoded on a card of `memory` bytes.
+    """Return how a model is decoded on a card: in as many rows as there is room for, unless fewer are the faster.
 
-    The weights stay as they are loaded, for adapters to be put on; unpacked ones come on top.
+    The weights stay as they are loaded, for adapters to be put on; unpacked ones come on top, and beside packed ones
+    their scales in float32 and room for one unpacked matrix.
     """
     linear = linear_weights(shape)
     loaded = checkpoint_bytes(shape) - (0 if quantization == "none" else int((2 - NF4_BYTES) * linear))
     row = token_bytes(shape) * (PROMPT_ROOM + max_new_tokens)
-    room = USABLE * memory - loaded - WORKSPACE
-    rows = min(batch_size, int((room - 2 * linear) // row))
-    if rows >= min(batch_size, FEWEST_ROWS):
-        return DecodingPlan(True, rows, loaded + 2 * linear + rows * row)
-    rows = max(1, min(batch_size, int(room // row)))
-    return DecodingPlan(False, rows, loaded + rows * row)
+    room = USABLE * card.memory - loaded - WORKSPACE
+
+    def rows(more: int) -> int:
+        return min(batch_size, int((room - more) // row))
+
+    beside: dict[Kind, int] = {}
+    if rows(2 * linear) >= min(batch_size, FEWEST_ROWS):
+        beside["fused"] = 2 * linear
+    if quantization == "nf4" and card.modern and not any(size % BLOCK for size, _ in linear_sizes(shape).values()):
+        beside["fused-nf4"] = int(_SCALES * linear) + 2 * _largest_matrix(shape)
+    fits = {kind: rows(more) for kind, more in beside.items() if rows(more) > 0}
+    most = max(fits.values(), default=0)
+    fused = [kind for kind, count in fits.items() if count == most or (kind == "fused" and count >= SATURATED_ROWS)]
+    if card.bandwidth >= H100_BANDWIDTH and most <= PACKED_ROWS:
+        fused.sort(key=FUSED.index)
+    more = beside[fused[0]] if fused else 0
+    count = max(1, rows(more))
+    return DecodingPlan(tuple(fused), count, loaded + more + count * row)
+
+
+def _largest_matrix(shape: Shape) -> int:
+    """Return the weights of the largest matrix that is put together of a block's layers."""
+    sizes = linear_sizes(shape)
+    return max(
+        sum(inputs * outputs for name, (inputs, outputs) in sizes.items() if name.rpartition(".")[2] in members)
+        for members in GROUPS.values()
+    )
 
 
 def plan_here(folder: Path, quantization: Quantization, settings: GenerationSettings) -> DecodingPlan | None:
     """Return the plan for a weights folder on this machine's GPU; None where its config tells no sizes."""
-    import torch
-
-    if not torch.cuda.is_available():  # the run's workers have GPUs, this machine has none
+    card = this_card()
+    if card is None:  # the run's workers have GPUs, this machine has none
         return None
-    config, memory = read_config(folder), torch.cuda.get_device_properties(0).total_memory
+    config = read_config(folder)
     try:
         shape = Shape(**{name: config[name] for name in Shape.model_fields if name in config})
-        return plan_decoding(shape, quantization, memory, settings.batch_size, settings.max_new_tokens)
+        return plan_decoding(shape, quantization, card, settings.batch_size, settings.max_new_tokens)
     except (TypeError, ValueError, ZeroDivisionError):  # sizes are missing, or are none
         return None
 
@@ -103,7 +153,8 @@ def makings(loaded: LoadedModel, plan: DecodingPlan | None) -> dict[Kind, Making
         loaded: Keeps unpacked weights for the next call.
         plan: None decodes step by step with the weights as they are.
     """
-    known: dict[Kind, Making] = {"fused": functools.partial(_fused, loaded), "slots": Decoder}
+    known: dict[Kind, Making] = {kind: _Fused(loaded, kind == "fused-nf4") for kind in FUSED}
+    known["slots"] = Decoder
     return {kind: known[kind] for kind in kinds_here(plan)}
 
 
@@ -120,9 +171,8 @@ def make_decoder(
         rows: How many at once.
         temperature: 0 is greedy.
     """
-    if verdict.kind == "fused":
-        decoder: StreamDecoder = _fused(loaded, model, stop, rows, temperature)
-        return decoder
+    if verdict.kind in FUSED:
+        return _Fused(loaded, verdict.kind == "fused-nf4")(model, stop, rows, temperature)
     loaded.fused = None  # unpacked for nothing
     if verdict.kind == "slots":
         return Decoder(model, stop, rows, temperature)
@@ -131,31 +181,37 @@ def make_decoder(
     return ReferenceDecoder(model, stop, rows if verdict.padded else 1, temperature)
 
 
-def _fused(
-    loaded: LoadedModel,
-    model: Any,
-    stop: StopRule,
-    rows: int,
-    temperature: float = 0.0,
-    observe: Observe | None = None,
-) -> StreamDecoder:
-    """Decode with few large products: those of `loaded` are kept, those of a twin of it are not.
+@dataclass(frozen=True)
+class _Fused:
+    """Decodes with few large products: those of `loaded` are kept, those of a twin of it are not."""
 
-    Raises:
-        Unfit: the model is no Llama, or its adapter is more than LoRA.
-    """
-    from harness.generate.llama import triton_ops
-    from harness.generate.llama.decoder import StreamDecoder
-    from harness.generate.llama.model import FusedLlama, why_not_fused
+    loaded: LoadedModel
+    packed: bool
 
-    why = why_not_fused(model)
-    if why is not None:
-        raise Unfit(why)
-    if unwrapped(model) is not unwrapped(loaded.model):
-        fused = FusedLlama(model, triton_ops)
-    else:
-        if loaded.fused is None:
-            loaded.fused = FusedLlama(model, triton_ops)
-        fused = loaded.fused
-    fused.adapt(model)
-    return StreamDecoder(fused, stop, rows, temperature, observe)
+    def __call__(
+        self, model: Any, stop: StopRule, rows: int, temperature: float = 0.0, observe: Observe | None = None
+    ) -> StreamDecoder:
+        """Return a decoder of a model.
+
+        Raises:
+            Unfit: the model is no Llama, its adapter is more than LoRA, or its packed weights compute in float32.
+        """
+        from harness.generate.llama import triton_ops
+        from harness.generate.llama.decoder import StreamDecoder
+        from harness.generate.llama.model import FusedLlama, why_not_fused
+
+        loaded = self.loaded
+        why = why_not_fused(model)
+        if self.packed and loaded.precision.dtype == "float32":
+            why = "products with packed weights are made in 16 bit"
+        if why is not None:
+            raise Unfit(why)
+        if unwrapped(model) is not unwrapped(loaded.model):
+            fused = FusedLlama(model, triton_ops, self.packed)
+        else:
+            if loaded.fused is None or loaded.fused.packed != self.packed:
+                loaded.fused = None  # makes room
+                loaded.fused = FusedLlama(model, triton_ops, self.packed)
+            fused = loaded.fused
+        fused.adapt(model)
+        return StreamDecoder(fused, stop, rows, temperature, observe)

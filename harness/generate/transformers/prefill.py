@@ -33,7 +33,7 @@ class Prefill:
         if len(prompts) > 1 and length >= MIN_SHARED_PREFIX:
             self.shared, self._prefix = length, DynamicCache()
             ids = torch.tensor([prompts[0][:length]], device=self.device)
-            self.body(input_ids=ids, past_key_values=self._prefix, use_cache=True)
+            self.body(input_ids=ids, cache=self._prefix, use_cache=True)
 
     def run(self, prompts: Sequence[Tokens]) -> tuple[torch.Tensor, DynamicCache]:
         """Return the logits after each prompt's last token, (rows, vocabulary), and all keys and values.
@@ -52,7 +52,7 @@ class Prefill:
             input_ids=ids,
             attention_mask=mask.long(),
             position_ids=torch.arange(self.shared, self.shared + longest, device=self.device)[None],
-            past_key_values=cache,
+            cache=cache,
             use_cache=True,
         ).last_hidden_state
         last = hidden[torch.arange(rows, device=self.device), lengths - 1]

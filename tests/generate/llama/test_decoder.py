@@ -12,11 +12,8 @@ from harness.generate.llama.decoder import StreamDecoder
 from harness.generate.llama.model import FusedLlama, why_not_fused
 from harness.generate.stopping import StopRule
 from harness.generate.transformers.continuous_batching import Decoded, Decoder, Prompt
-from harness.generate.transformers.plan import DecodingPlan, makings, plan_decoding
-from harness.model.gpu_memory import CARDS, GIB
+from harness.generate.transformers.plan import DecodingPlan, makings
 from harness.model.load import LoadedModel
-from harness.model.profile import load_profile
-from harness.model.profile_schema import Shape
 from tests.generate.transformers.test_continuous_batching import reference, some_prompts, stop_rule
 
 SHARED = "Write a page. It has a heading, a table and a list of links at its end. Now: "
@@ -146,30 +143,32 @@ def test_there_are_captured_steps_only_with_triton_and_with_room(
     tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
-    assert list(makings(tiny, DecodingPlan(True, 4, 0))) == ["fused", "slots"]
-    assert list(makings(tiny, DecodingPlan(False, 4, 0))) == list(makings(tiny, None)) == ["slots"]
+    assert list(makings(tiny, DecodingPlan(("fused",), 4, 0))) == ["fused", "slots"]
+    assert list(makings(tiny, DecodingPlan(("fused-nf4", "fused"), 4, 0))) == ["fused-nf4", "fused", "slots"]
+    assert list(makings(tiny, DecodingPlan((), 4, 0))) == list(makings(tiny, None)) == ["slots"]
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert list(makings(tiny, DecodingPlan(True, 4, 0))) == ["slots"]
+    assert list(makings(tiny, DecodingPlan(("fused-nf4", "fused"), 4, 0))) == ["slots"]
+
+
+def test_rows_enter_as_there_is_room_for_their_keys_and_values(
+    tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long prompts are fewer rows at once, not more memory; one that is alone longer than the room still answers."""
+    monkeypatch.setattr("harness.generate.llama.decoder.PROMPT_ROOM", 10)
+    prompts = some_prompts(tiny, 9)
+    prompts[3] = (prompts[3] * 40)[:200]
+    pools, rows = [], []
+    kept, stepped = FusedLlama.pool, FusedLlama.step
+    monkeypatch.setattr(FusedLlama, "pool", lambda self, places: pools.append(places) or kept(self, places))
+    monkeypatch.setattr(FusedLlama, "step", lambda self, *given: rows.append(len(given[0])) or stepped(self, *given))
+    found = stream(tiny.model, stop_rule(tiny, 20), prompts, 4)
+    assert [row.tokens for row in found] == [reference(tiny, prompt, 20) for prompt in prompts]
+    assert pools == [1 + 200 + 20 + 2]
+    assert rows[0] == 1
+    assert 1 < max(rows) <= 4
 
 
 def test_fused_weights_go_when_the_model_changes_hands(tiny: LoadedModel) -> None:
     tiny.fused = FusedLlama(tiny.model)
     tiny.release()
     assert tiny.fused is None
-
-
-def test_the_plan_follows_the_card() -> None:
-    file = load_profile("llama-2-7b").file
-    assert isinstance(file.shape, Shape)
-
-    def plan(card: str, quantization: Any = "nf4") -> DecodingPlan:
-        return plan_decoding(file.shape, quantization, CARDS[card].memory, file.batch_size, file.max_new_tokens)
-
-    assert plan("h100").unpacked
-    assert plan("h100").rows == file.batch_size
-    assert not plan("t4").unpacked
-    assert plan("t4").rows >= 8
-    assert not plan("h100", "none").unpacked or plan("h100", "none").memory < 0.92 * CARDS["h100"].memory
-    for card in CARDS:
-        assert plan(card).memory <= 0.92 * CARDS[card].memory
-        assert f"{plan(card).memory / GIB:.1f} GiB" in str(plan(card))

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from harness.generate.settings import GenerationSettings
-from harness.generate.transformers.plan import plan_here, rows_at_once
-from harness.model.gpu_memory import GIB
+from harness.generate.transformers.plan import DecodingPlan, plan_decoding, plan_here, rows_at_once
+from harness.model.gpu_memory import CARDS, GIB, USABLE
+from harness.model.profile_schema import Shape
 
 SIZES = {
     "hidden_size": 4096,
@@ -27,7 +28,10 @@ SIZES = {
 @pytest.fixture(autouse=True)
 def a_large_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=80 * GIB))
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H100 80GB HBM3")
+    card = SimpleNamespace(total_memory=80 * GIB, major=9)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: card)
 
 
 def plan_of(folder: Path, config: Any) -> Any:
@@ -37,7 +41,7 @@ def plan_of(folder: Path, config: Any) -> Any:
 
 def test_a_seven_billion_model_is_unpacked_on_a_large_gpu(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, SIZES)
-    assert (plan.unpacked, plan.rows) == (True, 64)
+    assert (plan.fused, plan.rows) == (("fused", "fused-nf4"), 64)
     assert (rows_at_once(plan, 64), rows_at_once(plan, 128), rows_at_once(None, 128)) == (64, 64, 128)
 
 
@@ -60,3 +64,45 @@ def test_impossible_sizes_are_no_plan_and_no_traceback(tmp_path: Path, config: A
 
 def test_a_folder_without_a_config_has_no_plan(tmp_path: Path) -> None:
     assert plan_here(tmp_path, "none", GenerationSettings(1024, batch_size=64)) is None
+
+
+def plan_on(card: str, batch_size: int = 64, quantization: Any = "nf4", **sizes: int) -> DecodingPlan:
+    return plan_decoding(Shape(**SIZES | sizes), quantization, CARDS[card], batch_size, 1024)
+
+
+def test_4_bit_weights_stay_packed_where_unpacked_ones_cost_rows() -> None:
+    for card in ("l4", "a10", "a100"):
+        assert plan_on(card).fused == ("fused-nf4",)
+    assert plan_on("l4").rows == plan_on("a10").rows == 25
+    assert plan_on("a100").rows == 50
+    assert "in 4 bit, unpacked within each product, 25 rows at once" in str(plan_on("l4"))
+    assert plan_on("l4").record() == {"weights": "packed", "rows": 25}
+
+
+def test_where_both_fit_the_measured_one_decodes_and_the_other_stands_behind_it() -> None:
+    assert plan_on("h100", 32).fused == ("fused-nf4", "fused")
+    assert plan_on("h100", 64).fused == ("fused", "fused-nf4")
+    assert plan_on("a100", 8).fused == ("fused", "fused-nf4")
+
+
+def test_more_rows_than_unpacked_weights_leave_are_not_worth_packed_ones_for_ever() -> None:
+    both = plan_on("h100", 128)
+    assert (both.fused, both.rows) == (("fused", "fused-nf4"), 90)
+    assert plan_on("a100", 128).fused == ("fused-nf4",)
+
+
+def test_what_cannot_be_packed_is_not() -> None:
+    assert plan_on("t4").fused == ()
+    assert plan_on("t4").rows >= 8
+    assert str(plan_on("t4")).startswith("weights as they are loaded")
+    assert plan_on("h100", quantization="none").fused == ("fused",)
+    assert plan_on("l4", quantization="none").fused == ()
+    assert plan_on("l4", intermediate_size=11000).fused == ()
+
+
+@pytest.mark.parametrize("card", sorted(CARDS))
+@pytest.mark.parametrize("batch_size", [1, 32, 64, 256])
+def test_a_plan_stays_within_its_card(card: str, batch_size: int) -> None:
+    plan = plan_on(card, batch_size)
+    assert plan.memory <= USABLE * CARDS[card].memory
+    assert f"{plan.memory / GIB:.1f} GiB" in str(plan)

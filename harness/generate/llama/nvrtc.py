@@ -1,0 +1,94 @@
+"""CUDA source compiled where it runs, by the compiler that torch ships (NVRTC): no toolkit, no C++ compiler."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+_MAX_DYNAMIC_SHARED_SIZE_BYTES = 8
+"""CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES of cuda.h."""
+
+
+class NvrtcError(RuntimeError):
+    """The compiler is not there, does not take the source, or the driver does not take what it made of it."""
+
+
+def _libraries() -> Any:
+    """Return NVRTC and the driver's interface: torch's own library brings both, wherever they lie."""
+    try:
+        return ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libcaffe2_nvrtc.so"))
+    except OSError as error:
+        raise NvrtcError(f"torch's NVRTC does not load: {error}") from error
+
+
+class Grid(NamedTuple):
+    """How a kernel is started."""
+
+    blocks: tuple[int, int, int]
+    threads: int
+    shared: int = 0
+    """Bytes of shared memory for each block, the same at each start of a kernel."""
+
+
+class Module:
+    """The kernels of one source, for one GPU.
+
+    Args:
+        source: CUDA C++; kernels are `extern "C"`.
+        options: Of the compiler, such as `-DROWS=8`.
+        device: The GPU's number.
+
+    Raises:
+        NvrtcError: see there.
+    """
+
+    def __init__(self, source: str, options: tuple[str, ...], device: int) -> None:
+        self._library = _libraries()
+        image = self._compiled(source, options, torch.cuda.get_device_capability(device))
+        self._module = ctypes.c_void_p()
+        with torch.cuda.device(device):
+            torch.cuda.current_stream().synchronize()  # its context stands
+            self._call("cuModuleLoadData", ctypes.byref(self._module), image)
+        self._functions: dict[str, ctypes.c_void_p] = {}
+
+    def launch(self, name: str, grid: Grid, arguments: tuple[torch.Tensor | int, ...]) -> None:
+        """Start a kernel on the current stream; tensors are passed as pointers, numbers as int."""
+        values = [ctypes.c_int(one) if isinstance(one, int) else ctypes.c_void_p(one.data_ptr()) for one in arguments]
+        pointers = (ctypes.c_void_p * len(values))(*[ctypes.addressof(value) for value in values])
+        stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
+        function = self._function(name, grid.shared)
+        self._call("cuLaunchKernel", function, *grid.blocks, grid.threads, 1, 1, grid.shared, stream, pointers, None)
+
+    def _function(self, name: str, shared: int) -> ctypes.c_void_p:
+        if name not in self._functions:
+            found = ctypes.c_void_p()
+            self._call("cuModuleGetFunction", ctypes.byref(found), self._module, name.encode())
+            self._call("cuFuncSetAttribute", found, _MAX_DYNAMIC_SHARED_SIZE_BYTES, shared)
+            self._functions[name] = found
+        return self._functions[name]
+
+    def _compiled(self, source: str, options: tuple[str, ...], capability: tuple[int, int]) -> bytes:
+        words = ["--gpu-architecture=sm_{}{}".format(*capability), "--std=c++17", *options]
+        program, size = ctypes.c_void_p(), ctypes.c_size_t()
+        self._call("nvrtcCreateProgram", ctypes.byref(program), source.encode(), None, 0, None, None)
+        try:
+            given = (ctypes.c_char_p * len(words))(*[word.encode() for word in words])
+            if self._library.nvrtcCompileProgram(program, len(words), given):
+                self._call("nvrtcGetProgramLogSize", program, ctypes.byref(size))
+                log = ctypes.create_string_buffer(size.value)
+                self._call("nvrtcGetProgramLog", program, log)
+                raise NvrtcError(log.value.decode(errors="replace").strip() or "the source does not compile")
+            self._call("nvrtcGetCUBINSize", program, ctypes.byref(size))
+            image = ctypes.create_string_buffer(size.value)
+            self._call("nvrtcGetCUBIN", program, image)
+            return image.raw
+        finally:
+            self._library.nvrtcDestroyProgram(ctypes.byref(program))
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        code = getattr(self._library, name)(*arguments)
+        if code:
+            raise NvrtcError(f"{name} fails with {code}")
