@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shlex
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,14 @@ import typer
 from typer.main import get_command
 
 from harness.cli.app import app
-from harness.errors import UsageError
+from harness.errors import HarnessError, UsageError
 from harness.model.profile import profile_names
+from harness.render.browser import find_browser
 from harness.suite.load import find_suites
 from harness.suite.rows import SUFFIXES
 from tests.cli.parsing import parse
-from tests.conftest import ROOT
+from tests.conftest import ROOT, SUBJECTS, CommandLine
+from tests.generate.transformers.architectures import ARCHITECTURES, SIZES, make
 
 PAGES = [*sorted(ROOT.glob("docs/*.md")), *(ROOT / name for name in ("README.md", "CONTRIBUTING.md"))]
 PAGES += [ROOT / "baselines" / "scores" / "README.md", ROOT / "reports" / "README.md"]
@@ -83,6 +87,32 @@ def test_a_command_that_is_shown_is_one(page: str, line: str) -> None:
     named = [*(values.get("suites") or "").split(","), values.get("suite") or ""]
     named += [word.partition("=")[0] for word in values.get("data") or ()]
     assert {name for name in named if name} <= suites
+
+
+@pytest.mark.slow
+def test_the_three_lines_about_ones_own_model_and_data_do_what_they_say(
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch, command_line: CommandLine
+) -> None:
+    try:
+        find_browser()
+    except HarnessError as error:
+        pytest.skip(str(error))
+    text = (ROOT / "README.md").read_text("utf-8").partition("## Your own model and data")[2]
+    lines = FENCE.findall(text)[0].splitlines()
+    assert len(lines) == 3 and all(line.startswith("html-harness ") for line in lines)
+    longer = replace(ARCHITECTURES["Llama, tied"], sizes=SIZES | {"max_position_embeddings": 2048})
+    make(longer, tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    with Path("rows.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([("prompt", "reference"), *((asked, page) for _, asked, page in SUBJECTS)])
+    said = [command_line(*words_of(line.replace("Qwen/Qwen2.5-0.5B-Instruct", "model"))[1:]) for line in lines]
+    assert [code for code, _, _ in said[:2]] == [0, 0], said
+    assert said[2][0] == 0 or "the model wrote no page" in said[2][2], "a random model hardly writes one"
+    (run,) = (path.parent for path in Path("reports").glob("*/summary.json"))
+    models = json.loads((run / "manifest.json").read_text())["models"]
+    assert models["tuned"]["training"]["suite"] == "mine" and models["tuned"]["training"]["rows"] > 5
+    assert json.loads((run / "summary.json").read_text())["verdict"]["pair"] == "base:tuned"
+    assert "from the cache" in said[2][2], "the page is of the model that the second line trained"
 
 
 def test_the_commands_of_the_notebook_are_some() -> None:

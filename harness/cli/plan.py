@@ -41,7 +41,7 @@ def plan(
         chosen = load_profile(profile or ("llama-2-7b" if gpu else None))
     training, shape = training_of(resolve_model(model, chosen)), chosen.file.shape
     check_names(training.sft, training.lora)
-    if shape is None and weights is not None:
+    if weights is not None and (shape is None or card is None):
         reporter.say(weights_memory(weights_facts(base_weights(chosen)), chosen.file.quantization, card))
         return
     if shape is None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+_SET_UP = ("setup", "once: fetches {missing}")
 _STEPS = (
+    ("run --profile smollm2-135m --limit 8", "fine-tune a small model and measure it before and after, in minutes"),
+    ("suites new mine --from rows.csv", "make a suite of your own table"),
+    ("run --weights OWNER/NAME --suites mine", "measure a model of the hub or a folder on it, before and after"),
     ("doctor", "what this machine has, and what is missing"),
-    ("run", "fine-tune a model and measure it before and after; without a GPU a small one, in minutes"),
-    ("suites new mine --from rows.csv", "measure on tasks of your own"),
-    ('generate "A page with a login form"', "the page of the fine-tuned model"),
 )
 _AFTER_A_RUN = (
     ("report {run}", "read the newest run again"),
@@ -19,9 +20,14 @@ _AFTER_A_RUN = (
 def first_steps(program: str) -> str:
     """Return the few lines that say what to type next in this folder."""
     from harness.runs.folder import REPORTS_FOLDER
+    from harness.setup.machine import steps as needed
 
     newest = max(REPORTS_FOLDER.glob("*/summary.json"), key=lambda file: file.stat().st_mtime, default=None)
     steps = _AFTER_A_RUN if newest else _STEPS
-    typed = [f"{program} {command.format(run=newest.parent.name if newest else '')}" for command, _ in steps]
-    lines = [f"  {words}\n      {what}" for words, (_, what) in zip(typed, steps, strict=True)]
+    missing = " and ".join(f"the {step.name}" for step in needed(checker=False) if not step.look())
+    typed = [
+        (command.format(run=newest.parent.name if newest else ""), what.format(missing=missing))
+        for command, what in ((_SET_UP, *steps) if missing else steps)
+    ]
+    lines = [f"  {program} {command}\n      {what}" for command, what in typed]
     return "\n".join(["What to type next:", *lines, f"All commands: {program} --help"])

@@ -26,6 +26,7 @@ from harness.runs.summary import (
     Summary,
     Verdict,
 )
+from harness.runs.trained_on import trained_elsewhere
 
 _SEED = 0
 """Of the resampling: the same rows give the same intervals."""
@@ -89,7 +90,7 @@ def summarise(
         for suite, table in tables.items()
     }
     failures = {suite: work.as_failures(table) for suite, table in tables.items()}
-    verdicts = _Verdicts(found, failures, scorers, kinds, trainings, about.suites)
+    verdicts = _Verdicts(found, failures, scorers, kinds, trainings, about)
     main = {pair: verdicts.of(pair, list(found)) for pair in chosen}
     return Summary(
         method=Method(
@@ -136,27 +137,28 @@ class _Verdicts:
     scorers: Scorers
     kinds: Mapping[str, str]
     trainings: Mapping[str, int]
-    about: Mapping[str, SuiteEntry]
+    about: Described
 
     def of(self, pair: Pair, suites: Sequence[str]) -> Verdict:
         """Return the verdict on a pair over some suites."""
         differences = {suite: self.suites[suite].pairs[pair] for suite in suites}
         weak = [name for suite in suites for name in _worse_at(self.suites[suite].parts[pair]["category"])]
-        about = {suite: self.about.get(suite, SuiteEntry()) for suite in suites}
+        entries = {suite: self.about.suites.get(suite, SuiteEntry()) for suite in suites}
         setting = Setting(
             kinds=(self.kinds[pair.first], self.kinds[pair.second]),
             trainings=(self.trainings[pair.first], self.trainings[pair.second]),
             worse_at=list(dict.fromkeys(weak)),
             transfer={
                 suite: entry.shift.differs_in
-                for suite, entry in about.items()
+                for suite, entry in entries.items()
                 if entry.shift and entry.shift.told_apart
             },
             unmeasured=self._unmeasured(differences),
         )
         caveats = [
             *self._as_failures(pair, suites, setting),
-            *caveats_of_suites(about),
+            *trained_elsewhere(self.about.models, suites, pair),
+            *caveats_of_suites(entries),
             *self._controls_above(pair, suites),
         ]
         return verdict(pair, findings_of(differences, self.scorers), replace(setting, caveats=caveats))

@@ -169,14 +169,12 @@ def _of_gguf(path: Path) -> WeightsFacts:
 
 
 def weights_memory(facts: WeightsFacts, quantization: Quantization, card: Card | None) -> str:
-    """Return in words what weights alone take, for architectures whose other memory no formula here gives."""
+    """Return in words what weights alone take: on a CPU, or for architectures whose other memory no formula gives."""
     size = facts.parameters * (4 if card is None else 2 if quantization == "none" else NF4_BYTES)
     how = "float32" if card is None else "16 bit" if quantization == "none" else "4 bit"
     where = "this CPU" if card is None else f"{card.name}, which has {card.memory / GIB:.1f} GiB"
-    return (
-        f"{size / GIB:.2f} GiB of weights in {how} on {where}; what training and answers take besides is known for "
-        "Llama's layers alone"
-    )
+    besides = "; what training and answers take besides is known for Llama's layers alone" if card is not None else ""
+    return f"{size / GIB:.2f} GiB of weights in {how} on {where}{besides}"
 
 
 def _count(parameters: int) -> str:

@@ -96,6 +96,11 @@ class RunPlan:
     notes: tuple[str, ...] = ()
     """What is left out of what was asked, for people."""
 
+    @property
+    def made_profiles(self) -> list[Profile]:
+        """The profiles of its models that were made of weights alone."""
+        return [spec.profile for spec in self.specs if spec.profile.models]
+
     def what_is_learnt(self) -> str:
         """Return in words what is trained on what, and measured on what."""
         by_suite: dict[str, list[str]] = {}

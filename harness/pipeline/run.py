@@ -50,8 +50,8 @@ def carry_out(plan: RunPlan, reporter: ProgressReporter, reports: Path = REPORTS
     config = plan.config
     check_run_folder(reports / plan.run_name)
     find_browser()
-    profile = plan.profile
-    reporter.say(f"profile {profile.name}: {profile.why}")
+    for name, profile in {one.name: one for one in (plan.profile, *plan.made_profiles)}.items():
+        reporter.say(f"profile {name}: {profile.why}")
     with RunFolder(plan.run_name, reports) as folder, open_executor(config, reporter) as executor:
         reporter.say(f"run {folder.name}")
         reporter.say(plan.what_is_learnt())

@@ -120,7 +120,9 @@ def _beside(console: Console, run: Run, suite: str, shown: list[str]) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1))
     table.add_column("")
     for model in shown:
-        table.add_column(_text(console, one_line(model, 12)), justify="right", no_wrap=True)
+        profile, slash, name = model.rpartition("/")  # of several weights in two lines, so that both can be read
+        head = f"{one_line(profile, 11)}/\n{one_line(name, 12)}" if slash else one_line(model, 12)
+        table.add_column(_text(console, head), justify="right", no_wrap=True)
     if pair:
         table.add_column(_text(console, "Δ with 95 % interval"), justify="right", no_wrap=True)
         table.add_column("", no_wrap=True)

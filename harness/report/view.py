@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from harness.report import changes, numbers
-from harness.runs.manifest import ScorerEntry, SuiteEntry
+from harness.runs.manifest import TUNED, ScorerEntry, SuiteEntry
 from harness.runs.model_name import family
+from harness.runs.pairs import Pair
 from harness.runs.run import KINDS, Run
 from harness.runs.samples import SampleRecord
 from harness.runs.summary import DifferenceEntry, MainVerdict, MeanEntry, Verdict
+from harness.runs.trained_on import trained_elsewhere
 from harness.safe_text import one_line
 
 _MOST_NAMED = 3
@@ -36,9 +39,10 @@ def verdict(run: Run, suite: str = "") -> Said:
     Without one in the summary, the sentence says what the intervals of the primary metrics say, and the word is "".
     """
     found: Verdict | None
+    all_found = run.suite(suite).verdicts if suite else run.summary.verdicts
     if suite:
         pair = run.pair(suite)
-        found = run.suite(suite).verdicts.get(pair) if pair else None
+        found = all_found.get(pair) if pair else None
     else:
         found = run.summary.verdict
         if found is None and len(run.suites) == 1:
@@ -51,8 +55,19 @@ def verdict(run: Run, suite: str = "") -> Said:
     head, rest = one_line(head), one_line(rest)
     fewshot = found.fewshot if isinstance(found, MainVerdict) else None
     # what is missing stands first among the warnings: it bears on the sentence itself
-    notes = [one_line(note) for note in (*found.warnings, fewshot or "") if note.strip()]
+    others = _other_tunings(run, all_found, found)
+    notes = [one_line(note) for note in (*found.warnings, fewshot or "", *others) if note.strip()]
     return Said(found.word, f"{head}: {rest}" if rest else head, head, rest, one_line(found.gains), notes)
+
+
+def _other_tunings(run: Run, verdicts: Mapping[Pair, Verdict], said: Verdict) -> Iterator[str]:
+    """What is said of each further tuned model against the first that it is held against."""
+    seen = {said.pair.second} if said.pair else set()
+    kinds = {name: entry.kind for name, entry in run.about_families.items()}
+    for pair in run.pairs if said.pair else ():
+        if kinds.get(pair.second) == TUNED and pair in verdicts and pair.second not in seen:
+            seen.add(pair.second)
+            yield verdicts[pair].sentence
 
 
 def _plain_words(run: Run, suites: list[str]) -> tuple[str, str]:
@@ -90,12 +105,13 @@ def suite_title(run: Run, suite: str) -> str:
 
 
 def suite_notes(run: Run, suite: str) -> list[str]:
-    """Which rows these are, what their split measures, and which references no answer could reach, in words."""
+    """Which rows these are, who learnt from others, what the split measures, and what no answer could reach."""
     about = about_suite(run, suite)
     shift, reach = about.shift, about.reach
     notes = [f"Rows: {about.known_rows}."] if about.known_rows else []
     if about.split != "default":
         notes.append(f"Split: {about.split}.")
+    notes += trained_elsewhere(run.manifest.models, [suite])
     if shift is not None and shift.told_apart:
         differs = "; ".join(shift.differs_in)
         area = ", ".join(f"{value or 0:.2f}" for value in (shift.auc, shift.low, shift.high))

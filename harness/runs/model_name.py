@@ -9,3 +9,8 @@ MARK = "#seed"
 def family(model: str) -> str:
     """Return the name under which the trainings of one model are compared: `tuned` for `tuned#seed1`."""
     return model.partition(MARK)[0]
+
+
+def family_of(model: str, written: str | None) -> str:
+    """Return the name under which the trainings of a model are compared: as its run wrote it, else by its own name."""
+    return written or family(model)

@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from typer.main import get_command
 from harness import __version__
 from harness.cli import doctor
 from harness.cli.app import app
+from harness.setup import machine
 from tests.cli.parsing import parse
 from tests.conftest import ROOT, CommandLine
 
@@ -49,14 +51,22 @@ def test_help_names_the_commands(command_line: CommandLine) -> None:
 def test_the_name_alone_says_what_to_type_next(
     command_line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def steps() -> list[str]:
+        code, out, error = command_line()
+        assert (code, error) == (0, "")
+        return [line.removeprefix("  harness ") for line in out.splitlines() if line.startswith("  harness ")]
+
     monkeypatch.chdir(tmp_path)
-    code, out, error = command_line()
-    assert (code, error) == (0, "")
-    steps = [line.removeprefix("  harness ") for line in out.splitlines() if line.startswith("  harness ")]
-    assert [parse(shlex.split(step))[0] for step in steps] == ["doctor", "run", "suites new", "generate"]
+    (found,) = machine.steps(checker=False)[:1]
+    here, lacking = replace(found, look=lambda: "there"), replace(found, look=lambda: "")
+    monkeypatch.setattr(machine, "steps", lambda checker: [here])
+    assert [parse(shlex.split(step))[0] for step in steps()] == ["run", "suites new", "run", "doctor"]
+    monkeypatch.setattr(machine, "steps", lambda checker: [here, lacking])
+    assert steps()[0] == "setup" and len(steps()) == 5
+    assert "once: fetches the browser\n" in command_line()[1]
     (tmp_path / "reports" / "mine").mkdir(parents=True)
     (tmp_path / "reports" / "mine" / "summary.json").touch()
-    assert "report mine" in command_line()[1]
+    assert steps()[:2] == ["setup", "report mine"]
 
 
 @pytest.mark.parametrize("called", [[sys.executable, "-m", "harness"], ["html-harness"]])

@@ -196,6 +196,35 @@ def test_pairs_hang_on_kinds_and_not_on_names() -> None:
     assert pairs_to_compare(models) == [("tuned-looking", "notebook")]
 
 
+def test_of_several_weights_each_tuned_model_is_held_against_its_own() -> None:
+    def entries(*names: str) -> dict[str, ModelEntry]:
+        kinds = {"base": "base", "shots": "few-shot", "tuned": "tuned", "served": "served"}
+        return {
+            name: ModelEntry(
+                kind=kinds[name.partition("#")[0].rpartition("/")[2]],
+                family=name.partition("#")[0],
+                weights=name.rpartition("/")[0] or None,
+            )
+            for name in names
+        }
+
+    pairs = pairs_to_compare(
+        entries("A/base", "A/shots", "A/tuned#seed0", "A/tuned#seed1", "B/base", "B/shots", "B/tuned", "served")
+    )
+    tuned = [pair for pair in pairs if pair.second.endswith("tuned")]
+    assert tuned == [
+        ("A/base", "A/tuned"), ("A/shots", "A/tuned"), ("served", "A/tuned"),
+        ("B/base", "B/tuned"), ("B/shots", "B/tuned"), ("served", "B/tuned"),
+    ]  # fmt: skip
+    assert pairs[: len(tuned)] == tuned and ("A/base", "B/base") in pairs
+    assert len(pairs) == len(tuned) + 10, "and every two of the five that were not tuned"
+    alone = pairs_to_compare(entries("A/base", "B/base", "B/tuned"))
+    assert alone == [("A/base", "B/tuned"), ("B/base", "B/tuned"), ("A/base", "B/base")], "A was tuned to nothing"
+    assert ("B/base", "A/tuned") in pairs_to_compare(entries("A/tuned", "B/base", "B/tuned")), (
+        "A has no base of its own"
+    )
+
+
 def test_one_model_alone_has_means_and_no_verdict() -> None:
     summary = summary_of(make_rows(5, ("base",)))
     assert summary["verdict"] is None

@@ -194,3 +194,17 @@ def test_worse_categories_are_named_only_after_correction() -> None:
 def test_numbers_read_well() -> None:
     assert [signed(v) for v in (11.4, -3.26, 0.04, -0.04, 9.96)] == ["+11", "−3.3", "0", "0", "+10"]
     assert plain(-12.6) == "−13"
+
+
+def test_a_training_on_another_suite_than_the_measured_one_is_said() -> None:
+    rows = [*make_rows(24, gain=0.3, suite="mine"), *make_rows(24, gain=0.3, suite="starter")]
+    trained = {"kind": "tuned", "family": "tuned", "training": {"suite": "starter"}}
+    for row in rows:
+        row["model"] = "tuned#seed1" if row["model"] == "tuned" else "base"
+    summary = summarise(rows, SCORERS, models={"base": {"kind": "base"}, "tuned#seed1": trained}, replicates=99)
+    line = "tuned was trained on starter, measured on mine."
+    assert line in summary["verdict"]["warnings"]
+    assert line in summary["suites"]["mine"]["verdicts"]["base:tuned"]["warnings"]
+    assert not any(
+        "trained on" in words for words in summary["suites"]["starter"]["verdicts"]["base:tuned"]["warnings"]
+    )

@@ -3,12 +3,17 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from harness.errors import UsageError
+from harness.model.profile import weights_source
 from harness.pipeline.config import RunConfig, parse_data_options, resolve
+from harness.runs.manifest import ModelEntry
+from harness.runs.pairs import pairs_to_compare
 from harness.types import CONTROL_NAMES
+from tests.generate.transformers.architectures import ARCHITECTURES, make
 
 TINY = RunConfig(profile="tiny", name="mine")
 
@@ -172,3 +177,49 @@ def test_a_split_is_named_for_all_suites_or_for_one(tiny_workplace: Path) -> Non
 def test_a_misspelt_split_is_refused_before_any_data_is_read(tiny_workplace: Path, word: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         resolve(replace(TINY, suites=("small", "html_alpaca"), models=("base",), split=(word,)))
+
+
+def test_several_weights_give_one_table_each_with_its_own_rivals(workplace: Path, tmp_path: Path) -> None:
+    folders = [str(make(ARCHITECTURES[kind], tmp_path / name)) for kind, name in (("Llama", "A"), ("GPT-2", "B"))]
+    plan = resolve(RunConfig(weights=tuple(folders)))
+    assert [spec.name for spec in plan.specs] == [
+        "A/base", "A/base-fewshot", "A/tuned", "B/base", "B/base-fewshot", "B/tuned",
+    ]  # fmt: skip
+    assert {suite.name for suite in plan.learns_from.values()} == {"html_starter"}
+    models = {spec.name: ModelEntry(kind=spec.kind, weights=weights_source(spec)) for spec in plan.specs}
+    tuned = [pair for pair in pairs_to_compare(models) if pair.second.endswith("/tuned")]
+    assert tuned == [
+        ("A/base", "A/tuned"), ("A/base-fewshot", "A/tuned"), ("B/base", "B/tuned"), ("B/base-fewshot", "B/tuned"),
+    ]  # fmt: skip
+    (alone,) = (spec.name for spec in resolve(RunConfig(weights=(folders[1],), models=("base",))).specs)
+    assert alone == "base"
+    with pytest.raises(UsageError, match="two of --weights are called 'a'"):
+        resolve(RunConfig(weights=(folders[0], str(make(ARCHITECTURES["OPT"], tmp_path / "other" / "a")))))
+
+
+def test_rows_of_html_alpacas_shape_are_learnt_from_and_measured_without_another_word(
+    workplace: Path, tmp_path: Path
+) -> None:
+    random = Random(7)
+    words = ["".join(random.choices("aeiou", k=1) + random.choices("bdfgklmnprst", k=4)) for _ in range(3000)]
+    rows = [
+        {
+            "instruction": f"Make {' '.join(random.choices(words, k=9))}",
+            "input": "<p>Old</p>" if number % 5 == 0 else "",
+            "output": f"<h1>{' '.join(random.choices(words, k=6))}</h1>",
+        }
+        for number in range(636)
+    ]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = RunConfig(profile="smollm2-135m", suites=("html_alpaca",), data={"html_alpaca": file}, full=True)
+    plan = resolve(config)
+    (part,) = plan.measured
+    assert plan.learns_from == {"base-fewshot": part.suite, "tuned": part.suite}
+    assert len(part.suite.train) + len(part.tasks) == 636 and len(part.tasks) > 100
+    assert "learning: base-fewshot and tuned from the training part of html_alpaca (" in plan.what_is_learnt()
+    assert not {task.prompt_sha for task in part.suite.train} & {task.prompt_sha for task in part.tasks}
+    (part,) = resolve(replace(config, split=("original",))).measured
+    assert [task.prompt for task in part.suite.train] == [row["instruction"] for row in rows[:500]]
+    assert [task.prompt for task in part.tasks] == [row["instruction"] for row in rows[500:]]
+    assert "636 other rows" in part.suite.known_rows or part.suite.known_rows.startswith("other")

@@ -29,7 +29,10 @@ def test_a_split_that_measures_transfer_and_references_out_of_reach_are_said_on_
     assert suite_notes(read_run(run), suite) == []
     manifest["suites"][suite] |= {"shift": SHIFT, "reach": REACH, "split": "original", "known_rows": "6 other rows"}
     (run / "manifest.json").write_text(json.dumps(manifest))
+    manifest["models"]["tuned"]["training"]["suite"] = "html_tables"
+    (run / "manifest.json").write_text(json.dumps(manifest))
     page = write_report(run).read_text()
+    assert f"tuned was trained on html_tables, measured on {suite}." in page
     assert "Split: original." in page
     assert "Rows: 6 other rows." in page
     assert "This measures transfer, not learning" in page

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from harness.report import write_index
-from harness.report.view import measured, unequal
+from harness.report.terminal import show
+from harness.report.view import measured, unequal, verdict
 from harness.runs.read import read_run
 from tests.compare.compare_data import SCORERS, make_rows, make_tasks, summarise
 from tests.compare.conftest import write_run as write_run
@@ -16,8 +20,8 @@ from tests.compare.conftest import write_run as write_run
 WriteRun = Callable[..., Path]
 
 
-def finished(folder: Path, rows: list[dict[str, Any]]) -> Path:
-    summary = summarise(rows, SCORERS, tasks=make_tasks(rows), replicates=99)
+def finished(folder: Path, rows: list[dict[str, Any]], **about: Any) -> Path:
+    summary = summarise(rows, SCORERS, tasks=make_tasks(rows), replicates=99, **about)
     (folder / "summary.json").write_text(json.dumps(summary))
     return folder
 
@@ -63,3 +67,18 @@ def test_runs_of_other_scorers_are_told_apart_in_the_list(write_run: WriteRun) -
         run["name"]: {m["name"]: m["version"] for m in run["suites"]["starter"]["metrics"]} for run in data["runs"]
     }
     assert (versions["old"]["conforming"], versions["new"]["conforming"]) == (7, 1)
+
+
+def test_of_several_weights_each_tuned_model_gets_its_sentence(write_run: WriteRun) -> None:
+    names = [f"{weights}/{model}" for weights in ("small-llama", "small-qwen") for model in ("base", "tuned")]
+    rows = make_rows(30, names, gain=0.2)
+    models = {name: {"kind": name.rpartition("/")[2], "weights": name.partition("/")[0]} for name in names}
+    folder = finished(write_run("two", rows, models=models), rows, models=models)
+    said = verdict(read_run(folder))
+    assert "small-llama/tuned" in said.head
+    (other,) = [note for note in said.notes if "small-qwen" in note]
+    assert "small-qwen/tuned" in other and "small-qwen/base" in other and "points (95 % interval" in other
+    stream = io.StringIO()
+    show(folder, Console(file=stream, width=100))
+    heads = [" ".join(line.split()) for line in stream.getvalue().splitlines() if "small-llama/ " in line]
+    assert heads[0].startswith("small-llama/ small-llama/")

@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import subprocess
+import sys
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
+from tests.conftest import ROOT
+
 COMMIT = "a" * 40
+CALL = """
+import sys
+from harness.errors import HarnessError
+for program in sys.argv[1:]:
+    try:
+        exec(program)
+    except HarnessError as error:
+        print("error:", error)
+"""
 _API = re.compile(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(revision|tree|paths-info)/([^/]+)(?:/(.*))?)?$")
 _FILE = re.compile(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)$")
 
@@ -24,6 +39,10 @@ class Repository:
     files: dict[str, bytes]
     gated: int = 0
     """The status with which it is refused: 401 without a token, 403 with one that has no access."""
+    terms: bool = False
+    """It is gated and handed out all the same, as to one who accepted its terms."""
+    card: dict[str, Any] = field(default_factory=dict)
+    """What its README.md says of it, such as `license`."""
     breaks: dict[str, int] = field(default_factory=dict)
     """After how many bytes the connection breaks, once, by file."""
     fails_after_a_break: bool = False
@@ -78,7 +97,7 @@ class HubStub:
         elif repository.gated and (file or (api and api[3] != "revision")):
             _refuse(request, repository.gated, "GatedRepo")  # what it is called and holds can be seen without access
         elif api:
-            _send(request, json.dumps(_told(name, repository.files, api, body)).encode())
+            _send(request, json.dumps(_told(name, repository, api, body)).encode())
         elif file and file[4] in repository.files:
             self._send_file(request, repository, file[4])
         else:
@@ -96,7 +115,8 @@ class HubStub:
         _send(request, content[begin:], 206 if begin else 200, headers, stop)
 
 
-def _told(name: str, files: dict[str, bytes], api: re.Match[str], body: bytes) -> Any:
+def _told(name: str, repository: Repository, api: re.Match[str], body: bytes) -> Any:
+    files = repository.files
     entries = [
         {"type": "file", "path": path, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
         for path, content in files.items()
@@ -106,7 +126,13 @@ def _told(name: str, files: dict[str, bytes], api: re.Match[str], body: bytes) -
     if api[3] == "paths-info":
         wanted = json.loads(body)["paths"] if body.startswith(b"{") else re.findall(r"paths=([^&]+)", body.decode())
         return [entry for entry in entries if entry["path"] in map(unquote, wanted)]
-    return {"id": name, "sha": COMMIT, "private": False, "siblings": [{"rfilename": path} for path in files]}
+    about = {
+        "id": name,
+        "sha": COMMIT,
+        "private": False,
+        "gated": "manual" if repository.gated or repository.terms else False,
+    }
+    return about | {"cardData": repository.card, "siblings": [{"rfilename": path} for path in files]}
 
 
 def _send(
@@ -129,3 +155,23 @@ def _send(
 
 def _refuse(request: BaseHTTPRequestHandler, status: int, code: str) -> None:
     _send(request, b"{}", status, {"X-Error-Code": code} if code else None)
+
+
+def ask(hub: str, place: Path, *programs: str) -> str:
+    """What a process says that is led to this hub, and whose caches are its own."""
+    place.mkdir(exist_ok=True)
+    environment = os.environ | {
+        "HF_ENDPOINT": hub,
+        "HF_HOME": str(place / "hf"),
+        "HARNESS_CACHE": str(place / "cache"),
+        "PYTHONPATH": str(ROOT),
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "NO_PROXY": "127.0.0.1",
+    }
+    for name in ("HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE"):
+        environment.pop(name, None)
+    done = subprocess.run(
+        [sys.executable, "-c", CALL, *programs], cwd=place, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from harness.model.profile_schema import Weights
 from harness.model.weights import fetch_weights
-from tests.conftest import ROOT
-from tests.storage.hub_stub import HubStub, Repository
+from tests.storage.hub_stub import HubStub, Repository, ask
 
 MODEL = """
 from harness.model.profile_schema import HubWeights, Weights
@@ -33,35 +29,6 @@ made = make_suite("mine", "somebody/rows", Path("tasks"))
 print(dict(made.columns), made.notes)
 """
 MIB = 2**20
-CALL = """
-import sys
-from harness.errors import HarnessError
-for program in sys.argv[1:]:
-    try:
-        exec(program)
-    except HarnessError as error:
-        print("error:", error)
-"""
-
-
-def ask(hub: str, place: Path, *programs: str) -> str:
-    """What a process says that is led to this hub, and whose caches are its own."""
-    place.mkdir(exist_ok=True)
-    environment = os.environ | {
-        "HF_ENDPOINT": hub,
-        "HF_HOME": str(place / "hf"),
-        "HARNESS_CACHE": str(place / "cache"),
-        "PYTHONPATH": str(ROOT),
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "NO_PROXY": "127.0.0.1",
-    }
-    for name in ("HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE"):
-        environment.pop(name, None)
-    done = subprocess.run(
-        [sys.executable, "-c", CALL, *programs], cwd=place, env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import get_args
 
@@ -128,3 +129,14 @@ def test_rows_without_a_limit_cannot_be_computed_with(shape: Shape) -> None:
     endless = Training(sft={"max_length": None})
     with pytest.raises(UsageError, match=r"set train\.sft\.max_length"):
         peak_memory(shape, endless, written_layout(endless.sft), "nf4")
+
+
+def test_what_any_weights_take_is_said_without_a_gpu(
+    capsys: pytest.CaptureFixture[str], tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("gpu_memory", "adhoc_profile"):
+        monkeypatch.setattr(f"harness.model.{module}.this_card", lambda: None)
+    plan("tuned", weights=str(tiny_folder))
+    said = " ".join(capsys.readouterr().out.split())
+    assert "llama, " in said and "no chat template" in said
+    assert re.search(r"\d\.\d\d GiB of weights in float32 on this CPU$", said)
