@@ -30,6 +30,16 @@ def context_length(config: PretrainedConfig) -> int | None:
     return None
 
 
+def folder_context(folder: Path) -> int | None:
+    """Return the longest sequence, in tokens, that the model in a folder was made for; None where it does not say."""
+    from transformers import AutoConfig
+
+    try:
+        return context_length(AutoConfig.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True))
+    except (OSError, ValueError, KeyError):  # loading the model says what is wrong with it
+        return None
+
+
 def read_config(folder: Path) -> dict[str, JsonValue]:
     """Return a model folder's config.json; empty where there is none."""
     try:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from harness.generate.backend import Backend, StoredBackend
 from harness.generate.openai.backend import ServedModel
 from harness.generate.transformers.generator import Generator
-from harness.model.context import read_config
+from harness.model.context import folder_context
 from harness.model.profile_schema import ProfileFile
 from harness.model.reach import UNKNOWN_LIMIT, Reach, answer_limit, estimated_tokens, reach
 from harness.pipeline.config import RunPlan
@@ -75,23 +74,10 @@ def _explicit(backend: Backend) -> int | None:
 
 def _room(backend: Backend) -> Callable[[Task], int | None]:
     """How many tokens the context leaves behind a task's prompt."""
-    context = context_length(backend.loaded.weights.folder) if isinstance(backend, Generator) else None
+    context = folder_context(backend.loaded.weights.folder) if isinstance(backend, Generator) else None
     if context is None or not isinstance(backend, Generator):
         return lambda _: None
     return lambda task: max(0, context - len(backend.prompt(task)))
-
-
-def context_length(folder: Path) -> int | None:
-    """Return the longest sequence, in tokens, that the model in a folder was made for; None where it does not say."""
-    config = read_config(folder)
-    for part in (config, config.get("text_config")):
-        if not isinstance(part, dict):
-            continue
-        for name in ("max_position_embeddings", "n_positions"):
-            length = part.get(name)
-            if isinstance(length, int) and length > 0:
-                return length
-    return None
 
 
 def suite_reach(all_limits: Iterable[Mapping[str, Reach]], suite: str) -> ReachEntry | None:
