@@ -37,7 +37,7 @@ def _add_norm(residual, delta, weight, out, delta_stride, epsilon, width: tl.con
 
 
 def add_norm(residual: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
-    """As `operations.add_norm`."""
+    """As `torch_ops.add_norm`."""
     tokens, width = residual.shape
     out = torch.empty_like(residual)
     block = triton.next_power_of_2(width)
@@ -91,7 +91,7 @@ def turn_and_store(
     places: torch.Tensor,
     heads: int,
 ) -> torch.Tensor:
-    """As `operations.turn_and_store`."""
+    """As `torch_ops.turn_and_store`."""
     keys, values = stored
     narrow, pool, size = keys.shape
     tokens = projected.shape[0]
@@ -162,7 +162,7 @@ def _join(parts, weights, out, SPLITS: tl.constexpr, SIZE: tl.constexpr):
 def attend(
     queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, starts: torch.Tensor, positions: torch.Tensor
 ) -> torch.Tensor:
-    """As `operations.attend`; few rows are split over several programs each (Dao et al. 2023, Flash-Decoding)."""
+    """As `torch_ops.attend`; few rows are split over several programs each (Dao et al. 2023, Flash-Decoding)."""
     rows, heads, size = queries.shape
     narrow, pool, _ = keys.shape
     group = heads // narrow
@@ -197,7 +197,7 @@ def _gate(projected, out, stride, inner, BLOCK: tl.constexpr):
 
 
 def gate(projected: torch.Tensor, inner: int) -> torch.Tensor:
-    """As `operations.gate`."""
+    """As `torch_ops.gate`."""
     tokens = projected.shape[0]
     out = projected.new_empty((tokens, inner))
     _gate[(tokens, triton.cdiv(inner, 1024))](projected, out, projected.stride(0), inner, 1024, num_warps=4)
@@ -225,7 +225,7 @@ def _choose(logits, seeds, positions, out, stride, vocabulary, coldness, DRAWS: 
 
 
 def choose(logits: torch.Tensor, temperature: float, seeds: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-    """As `operations.choose`, with other draws."""
+    """As `torch_ops.choose`, with other draws."""
     rows, vocabulary = logits.shape
     out = torch.empty(rows, dtype=torch.long, device=logits.device)
     coldness = 1 / temperature if temperature else 1.0
