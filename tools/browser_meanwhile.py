@@ -27,11 +27,12 @@ class BrowserMeanwhile:
         if installer.install(_playwright()).returncode == 0:
             self._process = begin([python, "-m", "harness.setup.browser"])
 
-    def wait(self) -> None:
-        """Let it come to its end: a package manager that is killed leaves its packages torn."""
+    def wait(self) -> str:
+        """Let it come to its end and return the problem: a package manager that is killed leaves its packages torn."""
         if self._process is not None:
             said = self._process.communicate()[1]
             self.problem = last_line(said) if self._process.returncode else ""
+        return self.problem
 
 
 def _playwright() -> str:

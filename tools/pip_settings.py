@@ -24,12 +24,22 @@ _VARIABLES = {
 _BETWEEN = {"extra-index-url": " ", "find-links": ",", "trusted-host": " "}
 """Settings of several values: pip takes them apart at white space, uv at this."""
 _WITHOUT_MEANING = frozenset(
-    ("cache-dir", "no-cache-dir", "config-file", "log", "log-file", "compile", "no-compile", "prefer-binary")
-    + ("debug", "verbose", "quiet", "no-color", "progress-bar", "no-input", "exists-action", "use-feature")
-    + ("disable-pip-version-check", "no-python-version-warning", "no-warn-conflicts", "no-warn-script-location")
-    + ("require-virtualenv", "root-user-action")
+    [
+        *(
+            "cache-dir",
+            "color",
+            "compile",
+            "config-file",
+            "debug",
+            "disable-pip-version-check",
+            "exists-action",
+            "input",
+        ),
+        *("log", "log-file", "prefer-binary", "progress-bar", "python-version-warning", "quiet", "require-virtualenv"),
+        *("root-user-action", "use-feature", "verbose", "warn-conflicts", "warn-script-location"),
+    ]
 )
-"""Settings that change neither which files are installed nor where they come from."""
+"""Settings that change neither which files are installed nor where they come from; `no-` may stand before them."""
 _OFF = frozenset({"", "0", "false", "no", "off", "n", "f"})
 
 
@@ -65,8 +75,11 @@ def uv_settings(listing: str, environment: Mapping[str, str]) -> UvSettings | No
             options += [] if value.lower() in _OFF else ["--no-index"]
         elif name == "keyring-provider":
             variables["UV_KEYRING_PROVIDER"] = "subprocess" if value in ("subprocess", "import") else "disabled"
-        elif name not in _WITHOUT_MEANING:
+        elif name.removeprefix("no-") not in _WITHOUT_MEANING:
             return None
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):  # pip's downloads go through requests
+        if environment.get(name) and not {"SSL_CERT_FILE", "SSL_CERT_DIR"} & variables.keys():
+            variables["SSL_CERT_FILE"] = environment[name]
     told = {name: value for name, value in variables.items() if not (name.startswith("UV_") and name in environment)}
     return UvSettings(told, tuple(options))
 

@@ -17,10 +17,10 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import ready_stamp
 from browser_meanwhile import BrowserMeanwhile
 from commands import ROOT, follow, last_line, run
 from installer import Installer
+from ready_stamp import ReadyStamp
 from venv_folder import FolderRefused, claim, may_use, remove, venv_folder, venv_python
 
 VENV = venv_folder(ROOT)
@@ -70,7 +70,7 @@ def set_up(extras: str, *, this_python: bool = False) -> int:
     if this_python:
         use_this_python()
     wanted = wanted_extras(extras)
-    if (this_python or may_use(VENV)) and ready_stamp.stands(VENV, PYTHON, ROOT, wanted):
+    if (this_python or may_use(VENV)) and ready_stamp().stands(wanted):
         return 0
     browser = BrowserMeanwhile()
     steps: tuple[tuple[str, Callable[[], Step]], ...] = (
@@ -84,13 +84,11 @@ def set_up(extras: str, *, this_python: bool = False) -> int:
             return fail(f"{words}: {problem}")
         if done:
             print(f"setup: {words}: {done} ({time.monotonic() - begun:.0f} s)", flush=True)
-    if browser.problem:
-        fail(f"browser: {browser.problem}")
     code, files = set_up_machine(browser=not browser.problem)
     if code or browser.problem:
         return code or EXIT_FAILED
     if files:
-        ready_stamp.write(VENV, PYTHON, ROOT, packages_stamp()[1:], files)
+        ready_stamp().write(packages_stamp()[1:], files)
     if time.monotonic() - started > _WORTH_SAYING_S:
         print(f"setup: ready after {time.monotonic() - started:.0f} s", flush=True)
     return 0
@@ -100,6 +98,11 @@ def use_this_python() -> None:
     """Install into the Python that runs this program, as a notebook wants it: nothing is made and nothing cleared."""
     global VENV, PYTHON, KEEPS_ITS_VERSIONS
     VENV, PYTHON, KEEPS_ITS_VERSIONS = Path(sys.prefix), Path(sys.executable), True
+
+
+def ready_stamp() -> ReadyStamp:
+    """Return the stamp of a finished set-up."""
+    return ReadyStamp(VENV, PYTHON, ROOT, CONSTRAINTS)
 
 
 def start(words: Sequence[str]) -> int:
@@ -146,6 +149,11 @@ def packages_stamp() -> list[str]:
     return stamp.read_text(encoding="utf-8").split() if stamp.exists() else []
 
 
+def note_packages(content: str, extras: set[str]) -> None:
+    """Write that stamp."""
+    (VENV / PACKAGES).write_text("\n".join([content, *sorted(extras)]), encoding="utf-8")
+
+
 def install_packages(wanted: set[str], browser: BrowserMeanwhile) -> Step:
     """Install torch and the harness with its dependencies, once for each state of the files; a browser meanwhile."""
     deciding = (ROOT / "pyproject.toml", CONSTRAINTS, *(Path(__file__).with_name(name) for name in _INSTALLING))
@@ -155,6 +163,9 @@ def install_packages(wanted: set[str], browser: BrowserMeanwhile) -> Step:
         return "", ""
     wanted = wanted | set(before[1:])
     installer = Installer(PYTHON, run, None if KEEPS_ITS_VERSIONS else CONSTRAINTS, fetch_uv=not KEEPS_ITS_VERSIONS)
+    # until all of it is there, no earlier state of the files may find its own stamp
+    ready_stamp().remove()
+    note_packages("unfinished", wanted)
     browser.start(PYTHON, installer)
     try:
         torch = install_torch(installer)
@@ -162,10 +173,11 @@ def install_packages(wanted: set[str], browser: BrowserMeanwhile) -> Step:
         print("setup: packages: transformers, trl, peft and the rest …", flush=True)
         done = installer.install("-e", harness)
     finally:
-        browser.wait()
+        if problem := browser.wait():
+            fail(f"browser: {problem}")
     if done.returncode != 0:
         return f"{last_line(done.stdout, done.stderr)}. Check the network, then run the same command again", ""
-    (VENV / PACKAGES).write_text("\n".join([content, *sorted(wanted)]), encoding="utf-8")
+    note_packages(content, wanted)
     return "", f"installed{f' with {torch}' if torch else ''}"
 
 
