@@ -381,10 +381,17 @@ def test_a_variable_set_to_nothing_is_unset(home: Path, empty: str | None) -> No
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
-def test_clean_takes_what_set_up_made_and_nothing_beside_it(home: Path) -> None:
+def test_clean_takes_what_set_up_made_and_nothing_beside_it(home: Path, module: ModuleType) -> None:
     before = contents(home)
     ours = home / "my new env"  # `rm -rf my new env` would take somebody's `my`
-    for name in ("bin/python", "lib/python3/a.py", "pyvenv.cfg", ".html-harness-venv", ".harness-packages"):
+    for name in (
+        "bin/python",
+        "lib/python3/a.py",
+        "pyvenv.cfg",
+        ".lock",
+        ".html-harness-venv",
+        *sys.modules["venv_folder"].STAMPS,
+    ):
         (ours / name).parent.mkdir(parents=True, exist_ok=True)
         (ours / name).write_text("")
     (ours / "lib64").symlink_to("lib")
