@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -35,7 +35,12 @@ class Commands:
     def answer(self, part: str, answer: Callable[[], Done[str]]) -> None:
         self.answers.insert(0, (part, answer))
 
-    def __call__(self, command: list[str | Path], timeout: float | None = None) -> Done[str]:
+    def __call__(
+        self,
+        command: Sequence[str | Path],
+        timeout: float | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> Done[str]:
         line = " ".join(map(str, command))
         self.said.append(line)
         for part, answer in self.answers:
@@ -43,8 +48,16 @@ class Commands:
                 return answer()
         return done()
 
+    def begin(self, command: Sequence[str | Path]) -> subprocess.Popen[str]:
+        answer = self(command)
+        code = f"import sys; sys.stderr.write({answer.stderr!r}); sys.exit({answer.returncode})"
+        return subprocess.Popen([sys.executable, "-S", "-c", code], stderr=subprocess.PIPE, text=True)
+
+    def lines(self, part: str) -> list[str]:
+        return [line for line in self.said if part in line]
+
     def count(self, part: str) -> int:
-        return sum(part in line for line in self.said)
+        return len(self.lines(part))
 
 
 @pytest.fixture
@@ -52,13 +65,28 @@ def commands() -> Commands:
     return Commands()
 
 
+PROGRAMS = (
+    *("setup_steps", "venv_folder", "commands", "installer", "pip_settings", "ready_stamp", "browser_meanwhile"),
+)
+
+
 @pytest.fixture
 def module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The program itself, imported as it is found by setup.py."""
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    for name in ("setup_steps", "venv_folder"):
+    for name in PROGRAMS:
         monkeypatch.delitem(sys.modules, name, raising=False)
     return importlib.import_module("setup_steps")
+
+
+def follow(commands: Commands, command: Sequence[str | Path], browser: Path) -> int:
+    """Stand for the harness's own set-up: a browser's file is there afterwards."""
+    code = commands(command).returncode
+    if code == 0:
+        browser.touch()
+        Path(command[command.index("--found") + 1]).write_text(f"{browser}\n")
+    commands.said[-1] = re.sub(" --found .*", "", commands.said[-1])
+    return code
 
 
 @pytest.fixture
@@ -69,7 +97,10 @@ def setup(module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     monkeypatch.setattr(module, "VENV", tmp_path / "venv")
     monkeypatch.setattr(module, "PYTHON", tmp_path / "venv" / "bin" / "python")
     monkeypatch.setattr(module, "run", commands)
-    monkeypatch.setattr(module, "follow", lambda command: commands(command).returncode)
+    monkeypatch.setattr(module, "follow", lambda command: follow(commands, command, tmp_path / "browser"))
+    monkeypatch.setattr(sys.modules["browser_meanwhile"], "begin", commands.begin)
+    commands.answer("/uv --version", lambda: done(1))  # there is none,
+    commands.answer(" uv==", lambda: done(1))  # and none is to be had
     monkeypatch.setattr(sys, "argv", ["setup.py"])
     return module
 
@@ -85,11 +116,11 @@ def setup(module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     ],
 )
 def test_the_last_line_is_the_error_and_not_the_advice(setup: ModuleType, out: str, error: str, line: str) -> None:
-    assert setup.last_line(done(1, out, error)) == line
+    assert setup.last_line(out, error) == line
 
 
 def test_what_is_done_is_not_done_again(
-    setup: ModuleType, commands: Commands, capsys: pytest.CaptureFixture[str]
+    setup: ModuleType, commands: Commands, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert setup.main() == 0
     assert commands.count("pip --disable-pip-version-check install -e") == 1
@@ -97,9 +128,12 @@ def test_what_is_done_is_not_done_again(
     assert "setup: packages: installed" in capsys.readouterr().out
     commands.said.clear()
     assert setup.main() == 0
-    assert capsys.readouterr().out == ""
+    assert (commands.said, capsys.readouterr().out) == ([], "")  # no program at all is started
+    (tmp_path / "browser").unlink()
+    assert setup.main() == 0
     assert not commands.count("install")
     assert commands.said[-1] == f"{setup.PYTHON} -m harness setup --quiet --no-checker"
+    assert (tmp_path / "browser").exists()
 
 
 def test_a_fault_of_the_harness_own_set_up_is_its_exit_code_and_the_checker_is_looked_for_again(
@@ -136,10 +170,13 @@ def test_every_package_is_installed_in_the_version_of_the_constraints(
         commands.said.clear()
         own.write_text(f"torch=={version}\n")  # another text: what is installed is no longer what is asked for
         assert setup.main() == 0
-        installs = [line for line in commands.said if " -m pip " in line and " install " in line]
-        assert len(installs) == 2
+        installs = [
+            line for line in commands.said if " -m pip " in line and " install " in line and " uv==" not in line
+        ]
+        assert len(installs) == 3
         assert all(f" -c {own}" in line for line in installs)
-        assert f"torch=={version}+cpu" in installs[0]
+        assert " playwright>=" in installs[0]  # a browser is fetched with it meanwhile
+        assert f"torch=={version}+cpu" in installs[1]
         commands.said.clear()
         assert setup.main() == 0
         assert not commands.count(" install ")
@@ -158,15 +195,20 @@ def test_a_failed_step_names_itself_and_is_taken_up_again(
     assert commands.count(" install -e") == 2
 
 
+def install_torch(setup: ModuleType, commands: Commands) -> str:
+    installer = sys.modules["installer"].Installer(setup.PYTHON, commands, setup.CONSTRAINTS, fetch_uv=True)
+    return str(setup.install_torch(installer))
+
+
 def test_where_there_is_a_gpu_torch_is_left_to_pip(
     setup: ModuleType, commands: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
     commands.answer("import torch", lambda: done(1))
     monkeypatch.setattr(setup.shutil, "which", lambda name: f"/usr/bin/{name}")
-    assert setup.install_torch() == ""
+    assert install_torch(setup, commands) == ""
     monkeypatch.setattr(setup.shutil, "which", lambda name: None)
-    assert setup.install_torch() == f"torch=={setup.constrained('torch')}+cpu"
+    assert install_torch(setup, commands) == f"torch=={setup.constrained('torch')}+cpu"
     assert commands.count("install torch==") == 1
 
 
@@ -177,9 +219,9 @@ def test_torch_is_installed_anew_where_its_version_has_been_raised(
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(setup.shutil, "which", lambda name: None)
     commands.answer("import torch", lambda: done(out=f"{setup.constrained('torch')}\n"))
-    assert setup.install_torch() == ""
+    assert install_torch(setup, commands) == ""
     commands.answer("import torch", lambda: done(out="2.6.0\n"))
-    assert setup.install_torch() == f"torch=={setup.constrained('torch')}+cpu"
+    assert install_torch(setup, commands) == f"torch=={setup.constrained('torch')}+cpu"
 
 
 def test_torch_without_cuda_comes_from_pytorchs_index_where_pip_has_none(
@@ -189,9 +231,59 @@ def test_torch_without_cuda_comes_from_pytorchs_index_where_pip_has_none(
     monkeypatch.setattr(setup.shutil, "which", lambda name: None)
     commands.answer("torch==", lambda: done(1))
     commands.answer("import torch", lambda: done(1))
-    assert setup.install_torch() == ""
+    assert install_torch(setup, commands) == ""
     commands.answer("--index-url", done)
-    assert setup.install_torch() == f"torch=={setup.constrained('torch')}+cpu"
+    assert install_torch(setup, commands) == f"torch=={setup.constrained('torch')}+cpu"
+
+
+def test_a_browser_is_fetched_while_the_packages_are_and_what_fails_is_a_line_of_its_own(
+    setup: ModuleType, commands: Commands, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands.answer("-m harness.setup.browser", lambda: done(1, "", "looking\nno browser could be had\n"))
+    assert setup.main() == 1
+    assert capsys.readouterr().err == "setup: browser: no browser could be had\n"
+    order = [commands.said.index(line) for part in (" playwright", ".browser", " -e ") for line in commands.lines(part)]
+    assert order == sorted(order) and len(order) == 3
+    assert commands.said[-1].endswith("setup --quiet --no-browser")  # what has just failed is not tried twice
+    commands.said.clear()
+    commands.answer("-m harness.setup.browser", done)
+    assert setup.main() == 0
+    assert not commands.count("install")
+    assert commands.said[-1].endswith("setup --quiet --no-checker")
+
+
+def test_both_may_fail(setup: ModuleType, commands: Commands, capsys: pytest.CaptureFixture[str]) -> None:
+    commands.answer("-m harness.setup.browser", lambda: done(1, "", "no browser\n"))
+    commands.answer(" -e ", lambda: done(1, "", "ERROR: no network"))
+    assert setup.main() == 1
+    browser, packages = capsys.readouterr().err.splitlines()
+    assert browser == "setup: browser: no browser"
+    assert packages.startswith("setup: packages: ERROR: no network.")
+    commands.answer(" playwright", lambda: done(1))
+    commands.said.clear()
+    assert setup.main() == 1
+    assert not commands.count("harness.setup.browser")  # there is nothing to fetch it with
+
+
+def test_a_set_up_that_was_cut_off_is_not_taken_for_an_older_one(
+    setup: ModuleType, commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "constraints.txt"
+    monkeypatch.setattr(setup, "CONSTRAINTS", own)
+    monkeypatch.setattr(setup, "constrained", lambda package: "2.6.0")
+    for text, code in (("a==1\n", 0), ("a==2\n", 1), ("a==1\n", 0)):
+        own.write_text(text)
+        commands.said.clear()
+        commands.answer(" -e ", lambda code=code: done(code))  # type: ignore[misc]
+        assert setup.main() == code
+        assert commands.count(" -e ") == 1
+
+
+def test_the_browser_is_fetched_with_nothing_but_the_standard_library() -> None:
+    """As it is while the packages are being installed; Playwright itself is asked for when it is needed."""
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import harness.setup.browser as b; print(b.main.__module__)"
+    found = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False)
+    assert (found.stdout, found.stderr) == ("harness.setup.browser\n", "")
 
 
 def test_a_broken_environment_is_made_anew(setup: ModuleType, commands: Commands) -> None:
@@ -289,10 +381,17 @@ def test_a_variable_set_to_nothing_is_unset(home: Path, empty: str | None) -> No
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
-def test_clean_takes_what_set_up_made_and_nothing_beside_it(home: Path) -> None:
+def test_clean_takes_what_set_up_made_and_nothing_beside_it(home: Path, module: ModuleType) -> None:
     before = contents(home)
     ours = home / "my new env"  # `rm -rf my new env` would take somebody's `my`
-    for name in ("bin/python", "lib/python3/a.py", "pyvenv.cfg", ".html-harness-venv", ".harness-packages"):
+    for name in (
+        "bin/python",
+        "lib/python3/a.py",
+        "pyvenv.cfg",
+        ".lock",
+        ".html-harness-venv",
+        *sys.modules["venv_folder"].STAMPS,
+    ):
         (ours / name).parent.mkdir(parents=True, exist_ok=True)
         (ours / name).write_text("")
     (ours / "lib64").symlink_to("lib")

@@ -1,7 +1,7 @@
 """Sets the harness up from nothing: virtual environment and packages, then what `html-harness setup` fetches.
 
 Run by `make` through setup.py. Needs only Python 3.11 or newer. What is done is not done again; a step that was cut off
-is taken up by the next call.
+is taken up by the next call. A browser is fetched while the packages are.
 """
 
 from __future__ import annotations
@@ -12,13 +12,17 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from browser_meanwhile import BrowserMeanwhile
+from commands import ROOT, follow, last_line, run
+from installer import Installer
+from ready_stamp import ReadyStamp
 from venv_folder import FolderRefused, claim, may_use, remove, venv_folder, venv_python
 
-ROOT = Path(__file__).resolve().parent.parent
 VENV = venv_folder(ROOT)
 PYTHON = venv_python(VENV)
 KEEPS_ITS_VERSIONS = False
@@ -26,6 +30,12 @@ KEEPS_ITS_VERSIONS = False
 CONSTRAINTS = ROOT / "constraints.txt"
 """The exact versions that are installed, so that a new release of a dependency changes nothing before it is raised."""
 CPU_TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
+
+PACKAGES = ".harness-packages"
+"""The stamp of the installed packages, in the environment."""
+_INSTALLING = ("setup_steps.py", "installer.py")
+_WORTH_SAYING_S = 10
+"""A set-up that only looked is done sooner, and has nothing to say."""
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -59,28 +69,40 @@ def set_up(extras: str, *, this_python: bool = False) -> int:
     started = time.monotonic()
     if this_python:
         use_this_python()
-    for words, step in (
-        ("virtual environment", make_environment),
-        ("packages", lambda: install_packages(extras)),
-    ):
-        if this_python and step is make_environment:
-            continue
+    wanted = wanted_extras(extras)
+    if (this_python or may_use(VENV)) and ready_stamp().stands(wanted):
+        return 0
+    browser = BrowserMeanwhile()
+    steps: tuple[tuple[str, Callable[[], Step]], ...] = (
+        ("virtual environment", lambda: ("", "") if this_python else make_environment()),
+        ("packages", lambda: install_packages(wanted, browser)),
+    )
+    for words, step in steps:
         begun = time.monotonic()
         problem, done = step()
         if problem:
             return fail(f"{words}: {problem}")
         if done:
             print(f"setup: {words}: {done} ({time.monotonic() - begun:.0f} s)", flush=True)
-    code = set_up_machine()
-    if code == 0 and time.monotonic() - started > 2:
+    code, files = set_up_machine(browser=not browser.problem)
+    if code or browser.problem:
+        return code or EXIT_FAILED
+    if files:
+        ready_stamp().write(packages_stamp()[1:], files)
+    if time.monotonic() - started > _WORTH_SAYING_S:
         print(f"setup: ready after {time.monotonic() - started:.0f} s", flush=True)
-    return code
+    return 0
 
 
 def use_this_python() -> None:
     """Install into the Python that runs this program, as a notebook wants it: nothing is made and nothing cleared."""
     global VENV, PYTHON, KEEPS_ITS_VERSIONS
     VENV, PYTHON, KEEPS_ITS_VERSIONS = Path(sys.prefix), Path(sys.executable), True
+
+
+def ready_stamp() -> ReadyStamp:
+    """Return the stamp of a finished set-up."""
+    return ReadyStamp(VENV, PYTHON, ROOT, CONSTRAINTS)
 
 
 def start(words: Sequence[str]) -> int:
@@ -109,34 +131,58 @@ def make_environment() -> Step:
     claim(VENV)
     made = run([sys.executable, "-m", "venv", VENV])
     if made.returncode != 0:
-        return f"{last_line(made)}. On Debian and Ubuntu: apt-get install python3-venv", ""
+        return f"{last_line(made.stdout, made.stderr)}. On Debian and Ubuntu: apt-get install python3-venv", ""
     return "", f"made with Python {sys.version.split()[0]}"
 
 
-def install_packages(extras: str) -> Step:
-    """Install torch and the harness with its dependencies, once for each state of the files."""
+def wanted_extras(extras: str) -> set[str]:
+    """Return the extras that are asked for, and the one of the card where there is one."""
     wanted = set(filter(None, extras.split(",")))
     if sys.platform == "linux" and shutil.which("nvidia-smi"):
         wanted.add("gpu")
-    stamp = VENV / ".harness-packages"
-    deciding = (ROOT / "pyproject.toml", CONSTRAINTS, Path(__file__))
+    return wanted
+
+
+def packages_stamp() -> list[str]:
+    """Return what the stamp of the packages says: what decided them, then the extras; nothing where there is none."""
+    stamp = VENV / PACKAGES
+    return stamp.read_text(encoding="utf-8").split() if stamp.exists() else []
+
+
+def note_packages(content: str, extras: set[str]) -> None:
+    """Write that stamp."""
+    (VENV / PACKAGES).write_text("\n".join([content, *sorted(extras)]), encoding="utf-8")
+
+
+def install_packages(wanted: set[str], browser: BrowserMeanwhile) -> Step:
+    """Install torch and the harness with its dependencies, once for each state of the files; a browser meanwhile."""
+    deciding = (ROOT / "pyproject.toml", CONSTRAINTS, *(Path(__file__).with_name(name) for name in _INSTALLING))
     content = hashlib.sha256(b"\0".join(file.read_bytes() for file in deciding)).hexdigest()
-    before = stamp.read_text().split() if stamp.exists() else []
+    before = packages_stamp()
     if before[:1] == [content] and wanted <= set(before[1:]):
         return "", ""
-    wanted |= set(before[1:])
-    torch = install_torch()
-    harness = f"{ROOT}[{','.join(sorted(wanted))}]" if wanted else str(ROOT)
-    print("setup: packages: transformers, trl, peft, playwright and the rest …", flush=True)
-    done = pip_install("-e", harness)
+    wanted = wanted | set(before[1:])
+    installer = Installer(PYTHON, run, None if KEEPS_ITS_VERSIONS else CONSTRAINTS, fetch_uv=not KEEPS_ITS_VERSIONS)
+    # until all of it is there, no earlier state of the files may find its own stamp
+    ready_stamp().remove()
+    note_packages("unfinished", wanted)
+    browser.start(PYTHON, installer)
+    try:
+        torch = install_torch(installer)
+        harness = f"{ROOT}[{','.join(sorted(wanted))}]" if wanted else str(ROOT)
+        print("setup: packages: transformers, trl, peft and the rest …", flush=True)
+        done = installer.install("-e", harness)
+    finally:
+        if problem := browser.wait():
+            fail(f"browser: {problem}")
     if done.returncode != 0:
-        return f"{last_line(done)}. Check the network, then run the same command again", ""
-    stamp.write_text("\n".join([content, *sorted(wanted)]))
+        return f"{last_line(done.stdout, done.stderr)}. Check the network, then run the same command again", ""
+    note_packages(content, wanted)
     return "", f"installed{f' with {torch}' if torch else ''}"
 
 
-def install_torch() -> str:
-    """Where there is no NVIDIA GPU, install torch without its 3 GB of CUDA libraries; elsewhere leave it to pip."""
+def install_torch(installer: Installer) -> str:
+    """Where there is no NVIDIA GPU, install torch without its 3 GB of CUDA libraries; elsewhere leave it be."""
     if sys.platform != "linux" or shutil.which("nvidia-smi"):
         return ""
     wanted = constrained("torch")
@@ -146,55 +192,35 @@ def install_torch() -> str:
     print("setup: packages: torch without CUDA …", flush=True)
     build = f"torch=={wanted}+cpu"
     for source in ([], ["--index-url", CPU_TORCH_INDEX]):
-        if pip_install(*source, build).returncode == 0:
+        if installer.install(*source, build).returncode == 0:
             return build
     print("setup: no CPU build of torch is to be had here; the default build brings 3 GB of CUDA libraries", flush=True)
     return ""
 
 
-def set_up_machine() -> int:
-    """Let the harness fetch what is not a package (harness/setup); return its exit code.
+def set_up_machine(*, browser: bool = True) -> tuple[int, list[str]]:
+    """Let the harness fetch what is not a package (harness/setup); return its exit code and the files it stands on.
 
     The checker is welcome and not needed, so it is looked for once: without Java and npm each call would try again.
+
+    Args:
+        browser: A browser too; False where fetching one has just failed.
     """
     stamp = VENV / ".harness-nu"
-    code = follow([PYTHON, "-m", "harness", "setup", "--quiet", *(["--no-checker"] if stamp.exists() else [])])
+    without = [*([] if browser else ["--no-browser"]), *(["--no-checker"] if stamp.exists() else [])]
+    with tempfile.TemporaryDirectory() as folder:
+        found = Path(folder) / "found"
+        code = follow([PYTHON, "-m", "harness", "setup", "--quiet", *without, "--found", found])
+        files = found.read_text(encoding="utf-8").splitlines() if found.exists() else []
     if code == 0:
         stamp.touch()
-    return code
-
-
-def pip_install(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Install with pip of the virtual environment, in the versions of constraints.txt."""
-    versions = [] if KEEPS_ITS_VERSIONS else ["-c", CONSTRAINTS]
-    return run([PYTHON, "-m", "pip", "--disable-pip-version-check", "install", *arguments, *versions, "--quiet"])
+    return code, files
 
 
 def constrained(package: str) -> str:
     """Return the version of a package in constraints.txt."""
     lines = CONSTRAINTS.read_text(encoding="utf-8").splitlines()
     return next(line.partition("==")[2] for line in lines if line.startswith(f"{package}=="))
-
-
-def run(command: Sequence[object], timeout: float | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a command in the project's folder and keep what it says."""
-    words = [str(word) for word in command]
-    try:
-        return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False)
-    except FileNotFoundError as error:
-        return subprocess.CompletedProcess(words, 127, "", str(error))
-
-
-def follow(command: Sequence[object]) -> int:
-    """Run a command in the project's folder, let it say what it says, and return its exit code."""
-    return subprocess.run([str(word) for word in command], cwd=ROOT, check=False).returncode
-
-
-def last_line(done: subprocess.CompletedProcess[str]) -> str:
-    """Return the last line a command said, errors first; pip's own errors before its advice."""
-    lines = [line.strip() for line in (done.stdout + "\n" + done.stderr).splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("ERROR:")]
-    return (errors or lines or [""])[-1]
 
 
 def fail(words: str, code: int = EXIT_FAILED) -> int:

@@ -12,10 +12,11 @@ from pathlib import Path
 
 VARIABLE = "HARNESS_VENV"
 MARKER = ".html-harness-venv"
-STAMPS = (".harness-packages", ".harness-browser", ".harness-nu")
+STAMPS = (".harness-packages", ".harness-browser", ".harness-nu", ".harness-ready")
 """Notes of finished steps. Set-ups before the marker left these alone."""
 PARTS = frozenset(
     {"bin", "include", "lib", "lib64", "share", "etc", "man", "Scripts", "Include", "Lib", "pyvenv.cfg", ".gitignore"}
+    | {".lock"}  # of uv
     | {MARKER, *STAMPS}
 )
 """What stands at the top of an environment that set-up made."""

@@ -1,4 +1,8 @@
-"""A browser for the renderer: Playwright's own where its download works, else Debian's package."""
+"""A browser for the renderer: Playwright's own where its download works, else Debian's package.
+
+`python -m harness.setup.browser` fetches it with no package there but Playwright: tools/browser_meanwhile.py starts it
+while the other packages are being installed.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 
 from harness.errors import HarnessError
@@ -22,6 +27,14 @@ def browser() -> str:
     except HarnessError:
         return ""
     return f"{found.name} {found.version}"
+
+
+def browser_file() -> str:
+    """Return the path of that browser; "" where there is none, or where Playwright alone knows it."""
+    try:
+        return find_browser().path or ""
+    except HarnessError:
+        return ""
 
 
 def install_browser(say: Callable[[str], None]) -> str:
@@ -64,3 +77,21 @@ def run(command: Sequence[str], seconds: float | None = None) -> int:
         return subprocess.run(command, capture_output=True, timeout=seconds, check=False).returncode
     except FileNotFoundError:
         return 127
+
+
+def main() -> int:
+    """Fetch a browser unless there is one, saying so as `html-harness setup` does; return 0 when there is one."""
+    begun = time.monotonic()
+    if browser():
+        return 0
+    try:
+        done = install_browser(lambda line: print(f"setup: browser: {line}", flush=True))
+    except HarnessError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"setup: browser: {done} ({time.monotonic() - begun:.0f} s)", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

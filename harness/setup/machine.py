@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from harness.errors import HarnessError
 from harness.metrics.nu import find_nu
 from harness.metrics.nu_setup import setup as setup_nu
-from harness.setup.browser import browser, install_browser
+from harness.setup.browser import browser as found_browser
+from harness.setup.browser import browser_file, install_browser
 from harness.setup.embedded import embedded_gguf, embedded_model, fetch_embedded
 
 Say = Callable[[str], None]
@@ -26,15 +27,22 @@ class Step:
     """Fetches it and says what is there now, or raises HarnessError."""
 
 
-def steps(*, checker: bool) -> list[Step]:
-    """Return what is to be there, in the order in which it is fetched; `checker`: the Nu Html Checker too."""
-    wanted = [Step("browser", browser, install_browser)]
+def steps(*, browser: bool = True, checker: bool) -> list[Step]:
+    """Return what is to be there, in the order in which it is fetched; with a browser, with the Nu Html Checker."""
+    wanted = [Step("browser", found_browser, install_browser)] if browser else []
     if checker:
         wanted.append(Step("Nu Html Checker", lambda: str(find_nu() or ""), lambda _: setup_nu(None)[1]))
     gguf = embedded_gguf()
     if gguf is not None:
         wanted.append(Step("embedded model", lambda: embedded_model(gguf), lambda _: fetch_embedded(gguf)))
     return wanted
+
+
+def found_files() -> list[str]:
+    """Return the paths of browser and embedded model; none where one of the two is not there or has no path."""
+    gguf = embedded_gguf()
+    files = [browser_file(), *([embedded_model(gguf)] if gguf is not None else [])]
+    return files if all(files) else []
 
 
 def set_up(wanted: list[Step], say: Say, *, quiet: bool = False) -> None:

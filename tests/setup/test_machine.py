@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ import pytest
 from harness.errors import HarnessError
 from harness.model.profile_schema import PackagedGguf
 from harness.model.weights import packaged_file
+from harness.render.browser import BrowserChoice
 from harness.setup import browser, embedded, machine
 from harness.setup.machine import Step
 from harness.storage import packages
@@ -194,3 +196,34 @@ def test_packages_are_installed_with_the_installer_that_is_there(
     else:
         packages.install(*words, seconds=1)
         assert ran == [[*begin, *words]]
+
+
+def test_a_browser_fetched_alone_says_the_same_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = programs("playwright install", monkeypatch)
+    assert browser.main() == 0
+    assert re.fullmatch(
+        r"setup: browser: Playwright's own …\nsetup: browser: chromium 1 \(\d+ s\)\n", capsys.readouterr().out
+    )
+    assert browser.main() == 0
+    assert made.count("") == 1 and capsys.readouterr().out == ""
+    programs("never", monkeypatch, apt=False)
+    assert browser.main() == 1
+    assert capsys.readouterr().err.startswith("no browser could be had (install Chrome")
+
+
+def test_a_browser_is_left_out_where_it_is_not_asked_for() -> None:
+    assert [step.name for step in machine.steps(browser=False, checker=True)] == ["Nu Html Checker", "embedded model"]
+
+
+def test_the_files_that_a_set_up_stands_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, shell = tmp_path / "model.gguf", tmp_path / "shell"
+    model.write_bytes(FILE)
+    monkeypatch.setenv("HARNESS_EMBEDDED_MODEL", str(model))
+    monkeypatch.setattr(machine, "embedded_gguf", lambda: GGUF)
+    choice = BrowserChoice(str(shell), "shell", "1", "")
+    monkeypatch.setattr(browser, "find_browser", lambda: choice)
+    assert machine.found_files() == [str(shell), str(model)]
+    choice = BrowserChoice(None, "chromium", "1", "")  # Playwright alone knows where: nothing to look for
+    assert machine.found_files() == []
