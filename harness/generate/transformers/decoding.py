@@ -27,8 +27,9 @@ from harness.generate.transformers.strategy import (
     decoder_identity,
     opened_thought,
 )
-from harness.model.context import context_length, read_config
+from harness.model.context import context_length
 from harness.runs.schema import JsonObject
+from harness.storage.json_file import read_object
 from harness.types import Answer, sha256
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class TransformersDecoding(DecodingStrategy):
 
         loaded, tokenizer = model.loaded, model.renderer.tokenizer
         with loaded.adapter(model.adapter_folder, model.adapter_sha256) as weights:
-            check_causal(weights, tokenizer, read_config(loaded.weights.folder))
+            check_causal(weights, tokenizer, read_object(loaded.weights.folder / "config.json"))
             return prove(weights, tokenizer, makings(loaded, plan), loaded.precision.dtype)
 
     def decode(self, model: Generator, wanted: TokenRequests) -> Answers:
