@@ -13,15 +13,13 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
 from harness.storage.cache import TAG_FILE
 from harness.storage.json_file import read_object
 from harness.storage.lock import try_lock
 
-if TYPE_CHECKING:
-    _LEFT_BY_A_KILL = re.compile(r"\.(.+)\.[0-9a-f]{12}|\.tmp-\w+")
+_LEFT_BY_A_KILL = re.compile(r"\.(.+)\.[0-9a-f]{12}|\.tmp-\w+")
 """The names of what is being written: they become whole files or vanish, unless the process is killed."""
 
 
