@@ -67,7 +67,7 @@ def check_suites(
 ) -> None:
     """Check references, checks, split and metrics of a suite; exit with 1 when there are tasks to fix."""
     from harness.cli.print_findings import print_check, print_line
-    from harness.pipeline.config import check_data_option, parse_data_options
+    from harness.pipeline.data_option import check_data_option, parse_data_options
     from harness.progress import ProgressReporter
     from harness.scoring.suite_check import check_suite
     from harness.storage.outputs import check_output, write_output
