@@ -16,26 +16,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# matplotlib wants colours as numbers; these stand for the page's CSS variables and are replaced in the SVG.
-INK, MUTED, GRID, BETTER, WORSE, OPEN, PAPER = (
-    "#010101",
-    "#020202",
-    "#030303",
-    "#040404",
-    "#050505",
-    "#060606",
-    "#070707",
-)
-SERIES = ("#080808", "#090909", "#0a0a0a", "#0b0b0b", "#0c0c0c", "#0d0d0d")
-_VARIABLES = {
-    INK: "ink",
-    MUTED: "muted",
-    GRID: "line",
-    BETTER: "better",
-    WORSE: "worse",
-    OPEN: "open",
-    PAPER: "paper",
-} | {colour: f"series-{index}" for index, colour in enumerate(SERIES, 1)}
+_NAMES = ("ink", "muted", "line", "better", "worse", "open", "paper", *(f"series-{number}" for number in range(1, 7)))
+_VARIABLES = {f"#{number:02x}{number:02x}{number:02x}": name for number, name in enumerate(_NAMES, 1)}
+"""matplotlib wants colours as numbers; these stand for the page's CSS variables and are replaced in the SVG."""
+INK, MUTED, GRID, BETTER, WORSE, OPEN, PAPER, *SERIES = _VARIABLES
 
 
 def figure_of(size: tuple[float, float]) -> tuple[Figure, Axes]:

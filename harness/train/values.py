@@ -21,25 +21,10 @@ _LISTED = 12
 
 # What the two libraries take without a word, or refuse only when the weights are loaded and the training runs.
 _POSITIVE = {
-    "per_device_train_batch_size",
-    "per_device_eval_batch_size",
-    "gradient_accumulation_steps",
-    "eval_accumulation_steps",
-    "logging_steps",
-    "save_steps",
-    "eval_steps",
-    "save_total_limit",
-    "torch_empty_cache_steps",
-    "num_train_epochs",
-    "max_length",
-    "dataloader_prefetch_factor",
-    "dataset_num_proc",
-    "pad_to_multiple_of",
-    "ddp_bucket_cap_mb",
-    "ddp_timeout",
-    "adam_epsilon",
-    "r",
-    "lora_alpha",
+    *("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"),
+    *("eval_accumulation_steps", "logging_steps", "save_steps", "eval_steps", "save_total_limit"),
+    *("torch_empty_cache_steps", "num_train_epochs", "max_length", "dataloader_prefetch_factor", "dataset_num_proc"),
+    *("pad_to_multiple_of", "ddp_bucket_cap_mb", "ddp_timeout", "adam_epsilon", "r", "lora_alpha"),
     "qalora_group_size",
 }
 _SHARES = {"adam_beta1", "adam_beta2", "label_smoothing_factor", "lora_dropout"}
