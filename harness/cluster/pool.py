@@ -67,10 +67,10 @@ class _Worker(Generic[Item]):
     actor: ActorHandle
     hello: ObjectRef | None
     """The pending answer to `setup`, then to what prepares it for the map; None once the worker is ready."""
-    prepare: Prepare | None = None
-    """What it was last prepared by."""
     placed: ObjectRef | None = None
     """Pending until the cluster has found a place for the worker."""
+    prepare: Prepare | None = None
+    """What it was last prepared by."""
     dismissed: bool = False
     """Killed by us, to make room for another pool; its death is held against no item."""
     node: str = ""

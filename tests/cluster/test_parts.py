@@ -78,7 +78,7 @@ def test_workers_get_equal_shares_of_the_end(items: int, workers: int, sizes: li
     assert sizes_taken(Shares(range(items), unit=32, largest=512), workers) == sizes
 
 
-@given(items=st.integers(0, 3000), workers=st.integers(1, 9), unit=st.integers(1, 64), passes=st.integers(1, 16))
+@given(items=st.integers(0, 3000), workers=st.integers(1, 9), unit=st.integers(1, 64), passes=st.integers(2, 16))
 def test_no_share_is_less_than_a_pass_while_there_is_one_for_each_worker(
     items: int, workers: int, unit: int, passes: int
 ) -> None:

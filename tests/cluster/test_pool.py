@@ -111,13 +111,13 @@ def test_a_worker_that_is_not_ready_gets_nothing_and_a_live_one_takes_over(two_n
     def prepare(actor: Any) -> Any:
         """The first two are ready at once, those that replace a dead one never while there is something to do."""
         prepared.append(actor)
-        return actor.prepare.remote(0 if len(prepared) <= 2 else 60)
+        return actor.prepare.remote(0 if len(prepared) <= 2 else 600)
 
     started = time.monotonic()
     numbers = [*range(100, 110), DEADLY_ONCE, *range(110, 120)]
     came = doubled(pool, numbers, 5, prepare)
     assert sorted(came) == sorted((number, 2 * number) for number in numbers)
-    assert time.monotonic() - started < 50
-    assert len(prepared) == 3
+    assert time.monotonic() - started < 300
+    assert len(prepared) <= 3  # the third may not have said hello before all was done
     assert [line.partition(" on node ")[0] for line in said] == ["doublers: a worker died"]
     pool.close()
