@@ -238,7 +238,8 @@ class WorkerPool(Generic[Item, Result]):
             return {}
         left = self._again.popleft()
         numbers = list(left)
-        count = source.share(len(numbers), self.size)
+        ready = sum(worker.hello is None and not worker.dismissed for worker in self._workers)
+        count = source.share(len(numbers), ready)  # those that load still may come too late for it
         if count < len(numbers):
             self._again.appendleft({number: left[number] for number in numbers[count:]})
         return {number: left[number] for number in numbers[:count]}
