@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 
 from harness.generate.backend import SuiteQuestions
+from harness.pipeline import stages
 from harness.pipeline.config import MeasuredSuite, RunPlan
 from harness.pipeline.executor import Executor
 from harness.pipeline.model_under_test import ModelUnderTest
@@ -19,6 +21,7 @@ from harness.types import Completion, Task
 
 Finished = Mapping[RecordKey, SampleRecord]
 """The rows of the journal."""
+OnRows = Callable[[MeasuredSuite, Sequence[SampleRecord]], None]
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,19 @@ def measure(
     self_tests: Mapping[str, SelfTest],
     executor: Executor,
     reporter: ProgressReporter,
+    on_rows: OnRows,
 ) -> list[SampleRecord]:
-    """Generate and score everything; rows that are in the journal with the same completion are kept."""
+    """Generate and score everything; rows that are in the journal with the same completion are kept.
+
+    Args:
+        plan: What is asked.
+        candidates: The models, ready to answer.
+        journal: The rows that there are, and where further ones go.
+        self_tests: By suite, which metrics did not hold.
+        executor: Answers and scores.
+        reporter: Says how it goes.
+        on_rows: Told after each chunk of a suite's rows all that there are of it so far.
+    """
     seen = {candidate.generator.name: candidate.trained_on for candidate in candidates}
     executor.begin()
     answered = [
@@ -53,7 +67,8 @@ def measure(
         # controls go first, for they are there before any model is loaded
         work = ((by_id[done.task], done) for done in chain(controls, answers))
         refused = self_tests[measured.suite.name].refused
-        rows += _score(pending, pending.missing(work), refused, journal.folder, executor, reporter)
+        tell = partial(on_rows, measured)
+        rows += _score(pending, pending.missing(work), refused, journal.folder, executor, reporter, tell)
     return rows
 
 
@@ -112,9 +127,10 @@ def _score(
     folder: RunFolder,
     executor: Executor,
     reporter: ProgressReporter,
+    tell: Callable[[Sequence[SampleRecord]], None],
 ) -> list[SampleRecord]:
     fresh_rows: list[SampleRecord] = []
-    with reporter.stage(f"checking and rendering {pending.suite}", pending.expected) as stage:
+    with reporter.stage(stages.pages(pending.suite), pending.expected) as stage:
 
         def keep(rows: list[SampleRecord]) -> None:
             if rows:
@@ -123,6 +139,7 @@ def _score(
             stage.total(pending.expected)
             if pending.kept:
                 stage.note = f"{len(pending.kept)} more from the journal"
+            tell([*pending.kept, *fresh_rows])
 
         for rows in executor.rows(pending.suite, missing, refused, folder.write_shot, stage.advance):
             keep([*pending.take_refused(), *rows])

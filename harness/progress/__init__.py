@@ -1,0 +1,111 @@
+"""Progress of long stages: live bars on a terminal, a line at begin and end in a CI log."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+from rich.console import Console
+
+from harness.progress.bars import Bars
+from harness.progress.schedule import Schedule
+
+
+class Stage:
+    """One stage under way."""
+
+    def __init__(self, total: int | None, bars: Bars | None) -> None:
+        self._total, self._bars = total, bars
+        self.done = 0
+        self.note = ""
+        self._update()
+
+    def advance(self, note: str = "", to: int | None = None) -> None:
+        """Count one more item, or set the count to `to`; `note` stands beside the bar."""
+        self.done = self.done + 1 if to is None else to
+        self.note = note or self.note
+        self._update()
+
+    def total(self, total: int) -> None:
+        """Set how many items there are, once that is known."""
+        self._total = total
+        self._update()
+
+    def _update(self) -> None:
+        if self._bars is not None:
+            self._bars.update(self.done, self._total, self.note)
+
+
+class ProgressReporter:
+    """Says what happens, on the console it is given."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=False)
+        self._schedule: Schedule | None = None
+        self._held: list[str] | None = None
+
+    def say(self, line: str) -> None:
+        """Print one line; brackets in it are not markup."""
+        if self._held is not None:
+            self._held.append(line)
+        else:
+            self.console.print(line, markup=False, highlight=False)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[list[str]]:
+        """Hold back what is said while the block runs, for what is known only at its end to be put before it."""
+        lines: list[str] = []
+        self._held = lines
+        try:
+            yield lines
+        finally:
+            self._held = None
+            for line in lines:
+                self.say(line)
+
+    @contextlib.contextmanager
+    def following(self, schedule: Schedule) -> Iterator[None]:
+        """While the block runs, show beside each stage how far all that is to be done has come."""
+        self._schedule = schedule
+        try:
+            yield
+        finally:
+            self._schedule = None
+
+    @contextlib.contextmanager
+    def stage(self, name: str, total: int | None = None, part: str = "") -> Iterator[Stage]:
+        """Show a stage while the block runs, and one line with its time when it ended.
+
+        Args:
+            name: What is done, as people read it; the schedule's step of that name is done by it.
+            total: How many items there are; None where that is not known.
+            part: The part of the schedule that it does where no step bears its name.
+        """
+        started, schedule = time.monotonic(), self._schedule
+        if schedule is not None:
+            schedule.begin(name, part)
+        if self.console.is_terminal:
+            bars = Bars(self.console, name, schedule)
+            stage = Stage(total, bars)
+            with bars.live():
+                yield stage
+        else:
+            self.console.print(f"  {name} …", markup=False, highlight=False)
+            stage = Stage(total, None)
+            yield stage
+        if schedule is not None:
+            schedule.end()
+        count = f" {stage.done}" if stage.done else ""
+        line = f"  {name}:{count} in {_duration(time.monotonic() - started)}"
+        note = f"({stage.note})" if stage.note else ""
+        if note and self.console.is_terminal and len(line) + 1 + len(note) > self.console.width:
+            self.say(line)
+            line = "   "
+        self.say(f"{line} {note}" if note else line)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
