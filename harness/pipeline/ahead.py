@@ -13,9 +13,18 @@ from harness.generate.transformers.decoding import TransformersDecoding
 from harness.generate.transformers.generator import Generator
 from harness.metrics.extract import extract
 from harness.model.identity import adapter_hashes
+from harness.model.profile_schema import Shape
 from harness.pipeline import stages
 from harness.pipeline.config import MeasuredSuite, RunPlan
 from harness.pipeline.prepare import PlannedModel
+from harness.pipeline.rough import (
+    Effort,
+    answers_effort,
+    pages_effort,
+    report_effort,
+    self_test_effort,
+    training_effort,
+)
 from harness.pipeline.stages import Part
 from harness.render import RenderSettings
 from harness.render.browser import find_browser
@@ -55,13 +64,17 @@ class Work:
     """How much is to be done: tokens to learn from, answers, pages; 0 where all of it is there already."""
     kinds: tuple[str, ...]
     """What it is, from the most special to the most general: work of one kind goes at one pace on one machine."""
+    effort: Effort | None = None
+    """About what it takes where none of its kind was measured; None where that cannot be said."""
 
 
 @dataclass
 class _Model:
     """A model as it will answer, as far as that is known before its training."""
 
+    planned: PlannedModel
     backend: Backend
+    """With its adapter, where that is in the cache."""
     kind: str
     """What decides its pace."""
     known: bool = True
@@ -71,6 +84,17 @@ class _Model:
     to_learn: float = 0.0
     """The tokens that its training learns from, in all epochs; 0 where its adapter is in the cache."""
 
+    @property
+    def shape(self) -> Shape | None:
+        """Its sizes where a processor computes with them."""
+        on_processor = isinstance(self.backend, Generator) and self.backend.loaded.precision.device == "cpu"
+        return self.planned.model.spec.profile.file.shape if on_processor else None
+
+    @property
+    def dtype(self) -> str:
+        """The dtype that it computes in."""
+        return self.backend.loaded.precision.dtype if isinstance(self.backend, Generator) else ""
+
 
 @dataclass(frozen=True)
 class _Found:
@@ -78,6 +102,8 @@ class _Found:
 
     model: _Model
     missing: float
+    limit: int
+    """New tokens that an answer may have."""
     stored: Sequence[Shown]
     """Some of the answers that are in the store."""
 
@@ -95,16 +121,14 @@ def work_ahead(plan: RunPlan, planned: Sequence[PlannedModel], journal: Path, ex
     where = "here" if local else f"{executor['name']} {content_key(executor)[:8]}"
     models = [_as_it_will_answer(one) for one in planned]
     finished = Counter(str(row.get("suite")) for row in read_lines(journal))
-    work = [_training(one, model, one.job) for one, model in zip(planned, models, strict=True) if one.job is not None]
-    scored = 0.0
+    work = [_training(model, model.planned.job) for model in models if model.planned.job is not None]
     for part in plan.measured:
         suite = part.suite.name
-        found = [_found(model, one, part, plan.config.fresh) for model, one in zip(models, planned, strict=True)]
+        found = [_found(model, part, plan.config.fresh) for model in models]
         answers = [_answers(one, suite, where) for one in found]
         pages = _pages(found, part, plan, finished[suite])
-        scored += pages
         kinds = (f"pages {where}: {suite}", f"pages {where}")
-        scoring = Work("pages", stages.pages(suite), pages, kinds)
+        scoring = Work("pages", stages.pages(suite), pages, kinds, pages_effort(pages) if local else None)
         work += [*answers, scoring] if local else [_together(answers, scoring)]
     return work + _rest(plan, models, where)
 
@@ -112,7 +136,8 @@ def work_ahead(plan: RunPlan, planned: Sequence[PlannedModel], journal: Path, ex
 def _rest(plan: RunPlan, models: Sequence[_Model], where: str) -> list[Work]:
     suites = sorted(part.suite.name for part in plan.measured)
     rows = sum(len(part.own) for part in plan.measured) * (len(models) + len(plan.controls))
-    found = [Work("the rest", stages.SELF_TEST, len(suites), (f"self-test: {' and '.join(suites)}", "self-test"))]
+    kinds = (f"self-test: {' and '.join(suites)}", "self-test")
+    found = [Work("the rest", stages.SELF_TEST, len(suites), kinds, self_test_effort(len(suites)))]
     for model in models:
         name = model.backend.name
         if model.proof:
@@ -121,7 +146,7 @@ def _rest(plan: RunPlan, models: Sequence[_Model], where: str) -> list[Work]:
             again = min(plan.config.check_batch, rows) * len(suites)
             found.append(Work("answers", stages.alone(name), again, (f"answers alone {where}: {model.kind}",)))
     ending = stages.finish(plan.config.shard)
-    return [*found, Work("the rest", ending, rows, (ending,))]
+    return [*found, Work("the rest", ending, rows, (ending,), report_effort(rows))]
 
 
 def _is_decoded_here(backend: Backend) -> bool:
@@ -132,25 +157,25 @@ def _as_it_will_answer(planned: PlannedModel) -> _Model:
     backend = planned.model.generator
     if not isinstance(backend, Generator):
         kind = content_key(backend.identity())[:12] if isinstance(backend, StoredBackend) else backend.name
-        return _Model(backend, kind)
+        return _Model(planned, backend, kind)
     kind = f"{backend.loaded.weights.sha256[:12]} {' '.join(map(str, asdict(backend.loaded.precision).values()))}"
     if planned.job is not None:
         rows, _ = training_rows(planned.job.tasks, backend.renderer, max_length(planned.job.training.sft))
         folder = finished_adapter(planned.job, rows)
         if folder is None:
-            return _Model(backend, kind, known=False, proof=True, to_learn=_tokens(planned.job, rows))
+            return _Model(planned, backend, kind, known=False, proof=True, to_learn=_tokens(planned.job, rows))
         backend = replace(backend, adapter_folder=folder, adapter_sha256=adapter_hashes(folder).identity)
     verdict = backend.remembered_decoder()
     if verdict is None:
-        return _Model(backend, kind, known=False, proof=True)
-    return _Model(backend.knowing(verdict), kind)
+        return _Model(planned, backend, kind, known=False, proof=True)
+    return _Model(planned, backend.knowing(verdict), kind)
 
 
-def _training(planned: PlannedModel, model: _Model, job: TrainingJob) -> Work:
+def _training(model: _Model, job: TrainingJob) -> Work:
+    effort = training_effort(model.shape, model.dtype, model.to_learn) if model.shape else None
     how = f"{job.training.batch_plan}{', evaluated' if job.evaluation else ''}"
-    return Work(
-        "training", planned.stage, model.to_learn, (f"training: {model.kind}, {how}", f"training: {model.kind}")
-    )
+    kinds = (f"training: {model.kind}, {how}", f"training: {model.kind}")
+    return Work("training", model.planned.stage, model.to_learn, kinds, effort)
 
 
 def _tokens(job: TrainingJob, rows: Sequence[TrainingRow]) -> float:
@@ -162,14 +187,14 @@ def _tokens(job: TrainingJob, rows: Sequence[TrainingRow]) -> float:
     return tokens * float(str(sft.get("num_train_epochs", _EPOCHS)))
 
 
-def _found(model: _Model, planned: PlannedModel, part: MeasuredSuite, fresh: bool) -> _Found:
-    limit = planned.model.limits.get(part.suite.name)
+def _found(model: _Model, part: MeasuredSuite, fresh: bool) -> _Found:
+    limit = model.planned.model.limits.get(part.suite.name)
     backend = model.backend if limit is None else model.backend.limited(limit.max_new_tokens)
     asked = float(len(part.own) * backend.samples)
     if not isinstance(backend, StoredBackend):
-        return _Found(model, 0.0, [])
+        return _Found(model, 0.0, 0, [])
     if fresh or not model.known:
-        return _Found(model, asked, [])
+        return _Found(model, asked, backend.settings.max_new_tokens, [])
     store, tried, stored = CompletionStore(backend.identity(), model=backend.name), 0, []
     for task in stratified(part.own, min(_LOOKED_UP, len(part.own))):
         prompt = backend.prompt(task)
@@ -178,13 +203,15 @@ def _found(model: _Model, planned: PlannedModel, part: MeasuredSuite, fresh: boo
             tried += 1
             if answer is not None:
                 stored.append((task, answer.text, answer.finish_reason))
-    return _Found(model, asked * (1 - len(stored) / max(1, tried)), stored)
+    return _Found(model, asked * (1 - len(stored) / max(1, tried)), backend.settings.max_new_tokens, stored)
 
 
 def _answers(found: _Found, suite: str, where: str) -> Work:
     backend, kind = found.model.backend, f"answers {where}: {found.model.kind}"
     stage = str(SuiteQuestions(backend, suite, (), False))
-    return Work("answers", stage, found.missing, (f"{kind}, {backend.name} on {suite}", kind))
+    model = found.model
+    effort = answers_effort(model.shape, model.dtype, found.missing, found.limit) if model.shape else None
+    return Work("answers", stage, found.missing, (f"{kind}, {backend.name} on {suite}", kind), effort)
 
 
 def _pages(found: Sequence[_Found], part: MeasuredSuite, plan: RunPlan, finished: int) -> float:

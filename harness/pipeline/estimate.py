@@ -1,4 +1,4 @@
-"""How long a run takes here: by what work of the same kind took on this machine before, and never by a guess."""
+"""How long a run takes here: by what work of the same kind took on this machine before, else by a short measurement."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from harness.storage.rates import Rates
 
 _REST = "the rest"
 _LISTED = ("training", "answers", "pages", "answers and pages", _REST)
-_THERE = {"training": "training from the cache", "answers": "answers from the store"}
-"""What is said of a part that is there already."""
+_CACHED = ("training", "answers")
+"""Parts of which it is said where all of it is there already."""
 _HOURS_FROM = 7200.0
 """Seconds from which on hours are said."""
 
@@ -32,9 +32,13 @@ class Estimate:
     rates: Rates
 
     def seconds(self, work: Work) -> float | None:
-        """Return how long a piece of work takes; None where nothing like it was measured here."""
+        """Return how long a piece of work takes; None where that is not known."""
         if not work.units:
             return 0.0
+        seconds = self._remembered(work)
+        return work.effort.seconds() if seconds is None and work.effort is not None else seconds
+
+    def _remembered(self, work: Work) -> float | None:
         found = (self.rates.seconds(kind, work.units) for kind in work.kinds)
         return next((seconds for seconds in found if seconds is not None), None)
 
@@ -42,35 +46,34 @@ class Estimate:
         """Return the steps of the run; what each of them takes is remembered for the next time."""
         return Schedule(
             [
-                Step(one.part, one.stage, partial(self.seconds, one), partial(self._remember, one))
+                Step(one.part, one.stage, one.units, partial(self.seconds, one), partial(self._remember, one))
                 for one in self.work
                 if one.units
             ]
         )
 
-    def _remember(self, work: Work, seconds: float) -> None:
+    def _remember(self, work: Work, units: float, seconds: float) -> None:
         for kind in dict.fromkeys(work.kinds):
-            self.rates.remember(kind, work.units, seconds)
+            self.rates.remember(kind, units, seconds)
 
     def __str__(self) -> str:
         """The line that a run begins with: "about 7 minutes here: training 1½, answers 3, pages 1½"."""
         by_part = {part: [one for one in self.work if one.part == part] for part in _LISTED}
         times = {part: _total([self.seconds(one) for one in work]) for part, work in by_part.items() if work}
-        there = [part for part in times if part in _THERE and not any(one.units for one in by_part[part])]
+        cached = [part for part in times if part in _CACHED and not any(one.units for one in by_part[part])]
         unknown = [part for part, seconds in times.items() if seconds is None and part != _REST]
         known = sum(seconds or 0.0 for seconds in times.values())
-        if unknown and (known < 60 or len(unknown) == len([*times]) - len(there) - 1):
+        if unknown and (known < 60 or {*times} <= {*unknown, *cached, _REST}):
             return "first run of this kind here: the time left shows once its stages are measured"
-        said = []
+        said = [f"{' and '.join(cached)} cached"] if cached else []
         for part, seconds in times.items():
             amount = halves(seconds or 0.0, hours=known >= _HOURS_FROM)
-            if part in there:
-                said.append(_THERE[part])
-            elif part in unknown:
-                said.append(f"{part} not measured here yet")
-            elif amount != "0" and known >= 60:
+            if part not in (*cached, *unknown) and amount != "0" and known >= 60:
                 said.append(f"{part} {amount}")
-        about = "under a minute" if known < 60 else f"{'at least' if unknown else 'about'} {in_words(known)}"
+        said += [f"{' and '.join(unknown)} unknown"] if unknown else []
+        guessed = any(one.units and one.part != _REST and self._remembered(one) is None for one in self.work)
+        how = "at least" if unknown else "roughly" if guessed else "about"
+        about = "under a minute" if known < 60 else f"{how} {in_words(known)}"
         return f"{about} here{': ' if said else ''}{', '.join(said)}"
 
 

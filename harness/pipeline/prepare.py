@@ -209,7 +209,7 @@ def _train(planned: PlannedModel, job: TrainingJob, reporter: ProgressReporter) 
             on_notice=say,
         )
         if adapter.from_cache:
-            stage.note = "from the cache"
+            stage.note, stage.units = "from the cache", 0.0
     tuned = replace(generator, adapter_folder=adapter.folder, adapter_sha256=adapter.sha256)
     return replace(planned.model, generator=tuned, trained=adapter)
 

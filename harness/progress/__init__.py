@@ -19,6 +19,8 @@ class Stage:
         self._total, self._bars = total, bars
         self.done = 0
         self.note = ""
+        self.units: float | None = None
+        """How much there was to be done in truth, in the schedule's units; None is as planned."""
         self._update()
 
     def advance(self, note: str = "", to: int | None = None) -> None:
@@ -95,7 +97,7 @@ class ProgressReporter:
             stage = Stage(total, None)
             yield stage
         if schedule is not None:
-            schedule.end()
+            schedule.end(stage.units)
         count = f" {stage.done}" if stage.done else ""
         line = f"  {name}:{count} in {_duration(time.monotonic() - started)}"
         note = f"({stage.note})" if stage.note else ""

@@ -57,7 +57,8 @@ class Bars:
         note = _NOTE if width >= _MEDIUM else 0
         count = f"{done}/{total}" if total is not None else str(done or "")
         counts = len(count) if total is None else 2 * len(str(total)) + 1
-        clocks = 5 if left is None or left.seconds < 3600 else 7
+        clock = "" if total is None else _clock(task.time_remaining)
+        clocks = max(5, len(clock), len(_clock(left.seconds)) if left else 0)
         room = width - sum(columns + 1 for columns in (1, counts, clocks, note) if columns)
         name = max(8, min(max(len(self._name), len(_WHOLE)), room - (_SHORT + 1 if width >= _NARROW else 0)))
         bar = max(_SHORT, min(_LONG, room - name - 1)) if width >= _NARROW else 0
@@ -65,19 +66,17 @@ class Bars:
         for columns in filter(None, (1, name, bar, counts, clocks, note)):
             grid.add_column(width=columns, no_wrap=True, overflow="ellipsis")
 
-        def row(
-            mark: RenderableType, said: str, drawn: ProgressBar, counted: str, seconds: float | None, by: str
-        ) -> None:
+        def row(mark: RenderableType, said: str, drawn: ProgressBar, counted: str, clock: str, by: str) -> None:
             cells = [mark, Text(said), *([drawn] if bar else [])]
             cells += [Text(f"{counted:>{counts}}", "progress.download")] if counts else []
-            grid.add_row(*cells, Text(_clock(seconds), "progress.remaining"), *([Text(by)] if note else []))
+            grid.add_row(*cells, Text(clock, "progress.remaining"), *([Text(by)] if note else []))
 
         stage = ProgressBar(total=total, completed=done, width=bar or 1, animation_time=task.get_time())
-        row(self._spinner, self._name, stage, count, task.time_remaining, str(task.fields["note"]))
+        row(self._spinner, self._name, stage, count, clock, str(task.fields["note"]))
         if left is not None:
             without = f", without {' and '.join(left.unknown)}" if left.unknown else ""
             whole = ProgressBar(total=1.0, completed=left.share_done, width=bar or 1)
-            row("", _WHOLE, whole, "", left.seconds, f"left{without}")
+            row("", _WHOLE, whole, "", _clock(left.seconds), f"left{without}")
         return grid
 
 

@@ -15,10 +15,12 @@ class Step:
     """How people call this kind of work, such as `training`."""
     stage: str
     """The name of the stage that does it."""
+    units: float
+    """How much is to be done."""
     seconds: Callable[[], float | None]
     """How long it takes, as far as is known by now; None where nothing like it was measured yet."""
-    on_done: Callable[[float], None]
-    """Told the seconds that it took."""
+    on_done: Callable[[float, float], None]
+    """Told how much was done, and in how many seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +61,19 @@ class Schedule:
         self._ahead = [step for step in self._ahead if step not in self._running]
         self._since = self.clock()
 
-    def end(self) -> None:
-        """The stage has done its work: its steps are told what they took, by what was expected of each."""
+    def end(self, units: float | None = None) -> None:
+        """The stage has done its work: its steps are told what they took, by what was expected of each.
+
+        Args:
+            units: How much it had to do in truth, where it knows that better than the plan.
+        """
         took = self.clock() - self._since
         steps, self._running = self._running, []
         expected = [step.seconds() or 0.0 for step in steps]
+        planned = sum(step.units for step in steps)
         for step, seconds in zip(steps, expected, strict=True):
-            step.on_done(took * (seconds / sum(expected) if all(expected) else 1 / len(steps)))
+            share = seconds / sum(expected) if all(expected) else step.units / planned
+            step.on_done(step.units if units is None else units * step.units / planned, took * share)
         if steps:
             self._spent += took
 
