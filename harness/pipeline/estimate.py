@@ -35,12 +35,13 @@ class Estimate:
         """Return how long a piece of work takes; None where that is not known."""
         if not work.units:
             return 0.0
-        seconds = self._remembered(work)
+        found = (self.rates.seconds(kind, work.units) for kind in work.kinds)
+        seconds = next((seconds for seconds in found if seconds is not None), None)
         return work.effort.seconds() if seconds is None and work.effort is not None else seconds
 
-    def _remembered(self, work: Work) -> float | None:
-        found = (self.rates.seconds(kind, work.units) for kind in work.kinds)
-        return next((seconds for seconds in found if seconds is not None), None)
+    def _is_rough(self, work: Work) -> bool:
+        """Whether it was never measured itself, so that something like it stands for it."""
+        return work.units > 0 and work.part != _REST and self.rates.seconds(work.kinds[0], work.units) is None
 
     def schedule(self) -> Schedule:
         """Return the steps of the run; what each of them takes is remembered for the next time."""
@@ -71,8 +72,7 @@ class Estimate:
             if part not in (*cached, *unknown) and amount != "0" and known >= 60:
                 said.append(f"{part} {amount}")
         said += [f"{' and '.join(unknown)} unknown"] if unknown else []
-        guessed = any(one.units and one.part != _REST and self._remembered(one) is None for one in self.work)
-        how = "at least" if unknown else "roughly" if guessed else "about"
+        how = "at least" if unknown else "roughly" if any(map(self._is_rough, self.work)) else "about"
         about = "under a minute" if known < 60 else f"{how} {in_words(known)}"
         return f"{about} here{': ' if said else ''}{', '.join(said)}"
 

@@ -19,7 +19,7 @@ _TRAINING, _DECODING = 0.48, 0.17
 _ANSWER = 0.5
 """The length of an answer, in limits of new tokens."""
 _PAGE, _SELF_TEST, _REPORT = 0.64, 20.0, 0.006
-"""Seconds on one core: a page is checked, rendered and scored; a suite's metrics prove themselves; a row is reported."""
+"""Seconds on one core: a page is checked, rendered and scored; metrics are tried on a suite; a row is reported."""
 _MEASURED_S = 0.3
 _ROWS, _INPUTS, _OUTPUTS = 512, 576, 1536
 """The timed product: a layer of the embedded model on a training batch."""

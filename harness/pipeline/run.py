@@ -92,7 +92,8 @@ def _measured(
         manifest = build_manifest(plan, candidates, self_tests, shifts, executor.record())
         manifest, records = folder.begin(manifest, deciding_part(manifest))
         journal = Journal(folder, {record.key: record for record in records})
-        early = EarlyTable(plan, candidates, manifest, folder.path, schedule, reporter.console)
+        samples = {candidate.generator.name: candidate.generator.samples for candidate in candidates}
+        early = EarlyTable(manifest, samples, schedule, folder.path, reporter.console)
         rows = measure(plan, candidates, journal, self_tests, executor, reporter, early.look)
         entries = [model_entry(candidate, rows) for candidate in candidates]
         checks = check_batches(plan, candidates, rows, executor, reporter)

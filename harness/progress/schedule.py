@@ -78,7 +78,7 @@ class Schedule:
             self._spent += took
 
     def left(self, done: float = 0.0) -> Left | None:
-        """Return what is left; None while nothing of it is known.
+        """Return what is left; None where that is nothing, and while nothing is known of it.
 
         Args:
             done: The share of the running stage's work that is done, from 0 to 1.
