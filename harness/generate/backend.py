@@ -156,7 +156,8 @@ class StoredBackend(Backend, Generic[PromptT]):
         for task in tasks:
             prompt = self.prompt(task)
             for sample in range(self.settings.samples):
-                seed, key = self.seed(task, sample), self.key(task, prompt, sample)
+                seed = self.settings.row_seed(task.id, sample) if self.settings.temperature else 0
+                key = CompletionStore.key(prompt, sample, seed)
                 stored = None if fresh else store.get(key)
                 if stored is not None:
                     yield self._completion((task.id, sample), stored), True
@@ -166,14 +167,6 @@ class StoredBackend(Backend, Generic[PromptT]):
             if isinstance(answer, StoredCompletion):
                 store.put(CompletionStore.key_by(key, answer.decoder) if answer.decoder else key, answer)
             yield self._completion(place, answer), False
-
-    def seed(self, task: Task, sample: int) -> int:
-        """Return the seed of one sample of a task; greedy answers have none, which is 0."""
-        return self.settings.row_seed(task.id, sample) if self.settings.temperature else 0
-
-    def key(self, task: Task, prompt: PromptT, sample: int) -> str:
-        """Return the store's key of one sample of a task."""
-        return CompletionStore.key(prompt, sample, self.seed(task, sample))
 
     def _completion(self, place: SampleKey, answer: StoredCompletion | GenerationFailure) -> Completion:
         if isinstance(answer, GenerationFailure):

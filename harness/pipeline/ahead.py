@@ -199,7 +199,8 @@ def _found(model: _Model, part: MeasuredSuite, fresh: bool) -> _Found:
     for task in stratified(part.own, min(_LOOKED_UP, len(part.own))):
         prompt = backend.prompt(task)
         for sample in range(backend.samples):
-            answer = store.get(backend.key(task, prompt, sample))
+            seed = backend.settings.row_seed(task.id, sample) if backend.settings.temperature else 0
+            answer = store.get(CompletionStore.key(prompt, sample, seed))
             tried += 1
             if answer is not None:
                 stored.append((task, answer.text, answer.finish_reason))

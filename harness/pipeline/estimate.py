@@ -72,8 +72,9 @@ class Estimate:
             if part not in (*cached, *unknown) and amount != "0" and known >= 60:
                 said.append(f"{part} {amount}")
         said += [f"{' and '.join(unknown)} unknown"] if unknown else []
-        how = "at least" if unknown else "roughly" if any(map(self._is_rough, self.work)) else "about"
-        about = "under a minute" if known < 60 else f"{how} {in_words(known)}"
+        rough = any(map(self._is_rough, self.work))
+        how = "at least" if unknown else "roughly" if rough else "about"
+        about = f"{how} {in_words(max(60, known))}" if known >= 60 or rough else "under a minute"
         return f"{about} here{': ' if said else ''}{', '.join(said)}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -15,7 +15,7 @@ from harness.pipeline.executor import Executor
 from harness.pipeline.model_under_test import ModelUnderTest
 from harness.progress import ProgressReporter
 from harness.runs.folder import RunFolder
-from harness.runs.manifest import SelfTest
+from harness.runs.manifest import TUNED, SelfTest
 from harness.runs.samples import RecordKey, SampleRecord
 from harness.types import Completion, Task
 
@@ -53,6 +53,7 @@ def measure(
         on_rows: Told after each chunk of a suite's rows all that there are of it so far.
     """
     seen = {candidate.generator.name: candidate.trained_on for candidate in candidates}
+    tuned = {candidate.generator.name for candidate in candidates if candidate.spec.kind == TUNED}
     executor.begin()
     answered = [
         (measured, executor.answers(_questions(measured, candidates, plan.config.fresh))) for measured in plan.measured
@@ -64,8 +65,7 @@ def measure(
         expected = len(controls) + samples * len(measured.own)
         pending = _PendingSamples(measured.suite.name, journal.finished, seen, expected)
         by_id = {task.id: task for task in measured.own}
-        # controls go first, for they are there before any model is loaded
-        work = ((by_id[done.task], done) for done in chain(controls, answers))
+        work = ((by_id[done.task], done) for done in _in_order(controls, answers, tuned))
         refused = self_tests[measured.suite.name].refused
         tell = partial(on_rows, measured)
         rows += _score(pending, pending.missing(work), refused, journal.folder, executor, reporter, tell)
@@ -75,6 +75,20 @@ def measure(
 def _questions(measured: MeasuredSuite, candidates: Sequence[ModelUnderTest], fresh: bool) -> list[SuiteQuestions]:
     name = measured.suite.name
     return [SuiteQuestions(candidate.on(name), name, measured.own, fresh) for candidate in candidates]
+
+
+def _in_order(
+    controls: Iterable[Completion], answers: Iterable[Completion], tuned: Collection[str]
+) -> Iterable[Completion]:
+    """Return the order of scoring.
+
+    Where answers are still being written, controls go first, for they are there. Where all are, they go between those
+    of the untuned models, which the table so far is made of, and those of the tuned.
+    """
+    if not isinstance(answers, list):
+        return chain(controls, answers)
+    untuned = (done for done in answers if done.model not in tuned)
+    return chain(untuned, controls, (done for done in answers if done.model in tuned))
 
 
 def _controls(measured: MeasuredSuite, controls: Sequence[str]) -> list[Completion]:

@@ -121,7 +121,7 @@ class LocalExecutor:
         return [completion for asked in questions for completion in self._answers(asked)]
 
     def _answers(self, asked: SuiteQuestions) -> list[Completion]:
-        with self._reporter.stage(str(asked), len(asked.tasks) * asked.backend.samples, "answers") as stage:
+        with self._reporter.stage(str(asked), len(asked.tasks) * asked.backend.samples) as stage:
             tokens, seconds, cached = 0, 0.0, 0
 
             def show(completion: Completion, stored: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 
@@ -76,17 +76,17 @@ class ProgressReporter:
             self._schedule = None
 
     @contextlib.contextmanager
-    def stage(self, name: str, total: int | None = None, part: str = "") -> Iterator[Stage]:
+    def stage(self, name: str, total: int | None = None, does: Sequence[str] = ()) -> Iterator[Stage]:
         """Show a stage while the block runs, and one line with its time when it ended.
 
         Args:
-            name: What is done, as people read it; the schedule's step of that name is done by it.
+            name: What is done, as people read it.
             total: How many items there are; None where that is not known.
-            part: The part of the schedule that it does where no step bears its name.
+            does: The stages of the schedule that are done by it; the one of its own name where none is given.
         """
         started, schedule = time.monotonic(), self._schedule
         if schedule is not None:
-            schedule.begin(name, part)
+            schedule.begin(*does or (name,))
         if self.console.is_terminal:
             bars = Bars(self.console, name, schedule)
             stage = Stage(total, bars)

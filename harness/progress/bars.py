@@ -62,6 +62,7 @@ class Bars:
         room = width - sum(columns + 1 for columns in (1, counts, clocks, note) if columns)
         name = max(8, min(max(len(self._name), len(_WHOLE)), room - (_SHORT + 1 if width >= _NARROW else 0)))
         bar = max(_SHORT, min(_LONG, room - name - 1)) if width >= _NARROW else 0
+        note += max(0, room - name - bar - 1) if note else 0
         grid = Table.grid(padding=(0, 1, 0, 0))
         for columns in filter(None, (1, name, bar, counts, clocks, note)):
             grid.add_column(width=columns, no_wrap=True, overflow="ellipsis")

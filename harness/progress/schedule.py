@@ -54,10 +54,9 @@ class Schedule:
     def __post_init__(self) -> None:
         self._ahead = list(self.steps)
 
-    def begin(self, stage: str, part: str = "") -> None:
-        """A stage begins: it does the step that bears its name, else all that is left of its part."""
-        named = [step for step in self._ahead if step.stage == stage]
-        self._running = named or [step for step in self._ahead if step.part == part]
+    def begin(self, *stages: str) -> None:
+        """A stage begins, which does the steps of these stages; what the schedule knows nothing of takes none."""
+        self._running = [step for step in self._ahead if step.stage in stages]
         self._ahead = [step for step in self._ahead if step not in self._running]
         self._since = self.clock()
 

@@ -69,7 +69,7 @@ def test_what_is_in_the_cache_or_the_journal_is_done() -> None:
         store = CompletionStore(generator.identity())
         for task in plan.measured[0].own[:count]:
             answer = StoredCompletion("I do not know", "eos", 1, 1, 0.1)
-            store.put(generator.key(task, generator.prompt(task), 0), answer)
+            store.put(CompletionStore.key(generator.prompt(task), 0, 0), answer)
     found = ahead(RunConfig(profile="tiny", limit=4))
     assert found["training tuned on 8 rows of small"].units == 0
     assert found["base answers small"].units == 0

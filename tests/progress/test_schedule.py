@@ -66,10 +66,10 @@ def test_the_time_left_counts_down_over_the_stages(clock: Clock, told: Told) -> 
     assert told[1:] == [("pages", 64, 20)]
 
 
-def test_a_stage_of_another_name_does_all_that_is_left_of_its_part(clock: Clock, told: Told) -> None:
+def test_a_stage_may_do_the_work_of_several(clock: Clock, told: Told) -> None:
     steps = [told.step("answers", f"{name} answers", 8, seconds) for name, seconds in (("base", 30.0), ("tuned", 10.0))]
     schedule = Schedule([*steps, told.step("pages", "pages", 1, 5.0)], clock)
-    schedule.begin("all answer", "answers")
+    schedule.begin("base answers", "tuned answers")
     clock.now += 20
     assert left(schedule) == 20 + 5
     schedule.end()
@@ -91,7 +91,7 @@ def test_what_nothing_is_known_of_is_named_and_shares_by_units(clock: Clock, tol
     found = schedule.left()
     assert found is not None
     assert (found.seconds, found.unknown) == (5, ("answers",))
-    schedule.begin("joint", "answers")
+    schedule.begin("base", "tuned")
     clock.now += 8
     schedule.end()
     assert told == [("base", 6, 6), ("tuned", 2, 2)]
@@ -99,6 +99,6 @@ def test_what_nothing_is_known_of_is_named_and_shares_by_units(clock: Clock, tol
 
 def test_nothing_to_do_is_done(clock: Clock) -> None:
     schedule = Schedule([], clock)
-    schedule.begin("comparing", "the rest")
+    schedule.begin("comparing")
     assert schedule.left() is None
     schedule.end()
