@@ -56,7 +56,7 @@ class ProgressReporter:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[list[str]]:
-        """Hold back what is said while the block runs, for what is known only at its end to be put before it."""
+        """Hold back what is said while the block runs, so that what is known only at its end can be put before it."""
         lines: list[str] = []
         self._held = lines
         try:
@@ -93,7 +93,8 @@ class ProgressReporter:
             with bars.live():
                 yield stage
         else:
-            self.console.print(f"  {name} …", markup=False, highlight=False)
+            if self._held is None:
+                self.say(f"  {name} …")
             stage = Stage(total, None)
             yield stage
         if schedule is not None:

@@ -90,7 +90,7 @@ class Schedule:
         if len(unknown) == len({part for part, _ in (*running, *ahead)}):
             return None
         # what is expected counts down; where it proves too short, the pace so far says what the rest takes
-        now = max(expected - took, (1 - done) * took) if expected else 0.0
+        now = max(expected - took, (1 - done) * took if done else 0.0) if expected else 0.0
         seconds = now + sum(seconds or 0.0 for _, seconds in ahead)
         passed = self._spent + took
         return Left(seconds, passed / (passed + seconds) if passed + seconds else 1.0, tuple(unknown))

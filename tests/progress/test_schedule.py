@@ -56,6 +56,7 @@ def test_the_time_left_counts_down_over_the_stages(clock: Clock, told: Told) -> 
     clock.now += 70
     # later than expected: at this pace the last tenth takes another tenth of what passed
     assert left(schedule, 0.9) == pytest.approx(0.1 * 100 + 30)
+    assert left(schedule, 0.0) == 30  # nobody knows
     schedule.end()
     assert told == [("train", 16, 100)]
     assert left(schedule) == 30
