@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from harness.errors import HarnessError
-from harness.generate.store import CompletionStore, StoredCompletion
+from harness.generate.store import CompletionStore
 from harness.generate.transformers.decoder_verdict import Verdict
 from harness.generate.transformers.generator import Generator
 from harness.pipeline.ahead import Work, work_ahead
@@ -19,6 +19,7 @@ from harness.progress import ProgressReporter
 from harness.runs.schema import JsonObject
 from harness.runs.shard import Shard
 from harness.train.data import training_rows
+from harness.types import Answer
 
 LOCAL: JsonObject = {"name": "local"}
 
@@ -68,7 +69,7 @@ def test_what_is_in_the_cache_or_the_journal_is_done() -> None:
         generator.decoder_found_by(lambda: Verdict("slots"))
         store = CompletionStore(generator.identity())
         for task in plan.measured[0].own[:count]:
-            answer = StoredCompletion("I do not know", "eos", 1, 1, 0.1)
+            answer = Answer("I do not know", "eos")
             store.put(CompletionStore.key(generator.prompt(task), 0, 0), answer)
     found = ahead(RunConfig(profile="tiny", limit=4))
     assert found["training tuned on 8 rows of small"].units == 0
