@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import chain
 
 from harness.generate.backend import SuiteQuestions
@@ -30,6 +29,8 @@ class Journal:
 
     folder: RunFolder
     finished: Finished
+    on_rows: OnRows
+    """Told after each chunk of a suite's rows all that there are of it by then."""
 
 
 def measure(
@@ -39,19 +40,8 @@ def measure(
     self_tests: Mapping[str, SelfTest],
     executor: Executor,
     reporter: ProgressReporter,
-    on_rows: OnRows,
 ) -> list[SampleRecord]:
-    """Generate and score everything; rows that are in the journal with the same completion are kept.
-
-    Args:
-        plan: What is asked.
-        candidates: The models, ready to answer.
-        journal: The rows that there are, and where further ones go.
-        self_tests: By suite, which metrics did not hold.
-        executor: Answers and scores.
-        reporter: Says how it goes.
-        on_rows: Told after each chunk of a suite's rows all that there are of it so far.
-    """
+    """Generate and score everything; rows that are in the journal with the same completion are kept."""
     seen = {candidate.generator.name: candidate.trained_on for candidate in candidates}
     tuned = {candidate.generator.name for candidate in candidates if candidate.spec.kind == TUNED}
     executor.begin()
@@ -63,12 +53,11 @@ def measure(
         controls = _controls(measured, plan.controls)
         samples = sum(candidate.generator.samples for candidate in candidates)
         expected = len(controls) + samples * len(measured.own)
-        pending = _PendingSamples(measured.suite.name, journal.finished, seen, expected)
+        pending = _PendingSamples(measured, journal.finished, seen, expected)
         by_id = {task.id: task for task in measured.own}
         work = ((by_id[done.task], done) for done in _in_order(controls, answers, tuned))
         refused = self_tests[measured.suite.name].refused
-        tell = partial(on_rows, measured)
-        rows += _score(pending, pending.missing(work), refused, journal.folder, executor, reporter, tell)
+        rows += _score(pending, pending.missing(work), refused, journal, executor, reporter)
     return rows
 
 
@@ -103,7 +92,7 @@ def _controls(measured: MeasuredSuite, controls: Sequence[str]) -> list[Completi
 class _PendingSamples:
     """Tells work that is to be scored from rows that are finished or not to be scored at all."""
 
-    suite: str
+    part: MeasuredSuite
     finished: Finished
     seen: Mapping[str, frozenset[str]]
     expected: int
@@ -111,6 +100,11 @@ class _PendingSamples:
     kept: list[SampleRecord] = field(default_factory=list)
     refused: deque[SampleRecord] = field(default_factory=deque)
     """Not yet in the journal."""
+
+    @property
+    def suite(self) -> str:
+        """The suite's name."""
+        return self.part.suite.name
 
     def missing(self, work: Iterable[tuple[Task, Completion]]) -> Iterator[tuple[Task, Completion]]:
         """Yield what is to be scored."""
@@ -138,24 +132,23 @@ def _score(
     pending: _PendingSamples,
     missing: Iterable[tuple[Task, Completion]],
     refused: Mapping[str, str],
-    folder: RunFolder,
+    journal: Journal,
     executor: Executor,
     reporter: ProgressReporter,
-    tell: Callable[[Sequence[SampleRecord]], None],
 ) -> list[SampleRecord]:
     fresh_rows: list[SampleRecord] = []
     with reporter.stage(stages.pages(pending.suite), pending.expected) as stage:
 
         def keep(rows: list[SampleRecord]) -> None:
             if rows:
-                folder.append(rows)
+                journal.folder.append(rows)
                 fresh_rows.extend(rows)
             stage.total(pending.expected)
             if pending.kept:
                 stage.note = f"{len(pending.kept)} more from the journal"
-            tell([*pending.kept, *fresh_rows])
+            journal.on_rows(pending.part, [*pending.kept, *fresh_rows])
 
-        for rows in executor.rows(pending.suite, missing, refused, folder.write_shot, stage.advance):
+        for rows in executor.rows(pending.suite, missing, refused, journal.folder.write_shot, stage.advance):
             keep([*pending.take_refused(), *rows])
         keep(pending.take_refused())
     return [*pending.kept, *fresh_rows]

@@ -91,10 +91,10 @@ def _measured(
         self_tests = _self_test(plan, reporter)
         manifest = build_manifest(plan, candidates, self_tests, shifts, executor.record())
         manifest, records = folder.begin(manifest, deciding_part(manifest))
-        journal = Journal(folder, {record.key: record for record in records})
         samples = {candidate.generator.name: candidate.generator.samples for candidate in candidates}
         early = EarlyTable(manifest, samples, schedule, folder.path, reporter.console)
-        rows = measure(plan, candidates, journal, self_tests, executor, reporter, early.look)
+        journal = Journal(folder, {record.key: record for record in records}, early.look)
+        rows = measure(plan, candidates, journal, self_tests, executor, reporter)
         entries = [model_entry(candidate, rows) for candidate in candidates]
         checks = check_batches(plan, candidates, rows, executor, reporter)
         manifest = finished_manifest(
