@@ -91,6 +91,12 @@ class _Model:
         return self.planned.model.spec.profile.file.shape if on_processor else None
 
     @property
+    def proved_with(self) -> tuple[str, Path | str | None]:
+        """What a proof speaks of: models of the same weights and adapter share it."""
+        adapter = self.backend.adapter_folder if isinstance(self.backend, Generator) else None
+        return self.kind, self.backend.name if self.to_learn else adapter
+
+    @property
     def dtype(self) -> str:
         """The dtype that it computes in."""
         return self.backend.loaded.precision.dtype if isinstance(self.backend, Generator) else ""
@@ -138,9 +144,11 @@ def _rest(plan: RunPlan, models: Sequence[_Model], where: str) -> list[Work]:
     rows = sum(len(part.own) for part in plan.measured) * (len(models) + len(plan.controls))
     kinds = (f"self-test: {' and '.join(suites)}", "self-test")
     found = [Work("the rest", stages.SELF_TEST, len(suites), kinds, self_test_effort(len(suites)))]
+    proved = set()
     for model in models:
         name = model.backend.name
-        if model.proof:
+        if model.proof and model.proved_with not in proved:
+            proved.add(model.proved_with)
             found.append(Work("the rest", stages.proof(name), 1, (f"proof {where}: {model.kind}",)))
         if plan.config.check_batch and _is_decoded_here(model.backend):
             again = min(plan.config.check_batch, rows) * len(suites)
