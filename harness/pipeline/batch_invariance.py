@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from harness.generate.transformers.decoding import TransformersDecoding
 from harness.generate.transformers.generator import Generator
+from harness.pipeline import stages
 from harness.pipeline.config import RunPlan
 from harness.pipeline.executor import Executor
 from harness.pipeline.model_under_test import ModelUnderTest
@@ -67,7 +68,7 @@ def _check(
     reporter: ProgressReporter,
 ) -> BatchCheck:
     answers, differ = 0, []
-    with reporter.stage(f"{generator.name} answers again at batch 1") as stage:
+    with reporter.stage(stages.alone(generator.name)) as stage:
         for part in plan.measured:
             limited = candidate.on(part.suite.name)
             assert isinstance(limited, Generator)

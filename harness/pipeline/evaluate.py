@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
 from harness.generate.backend import SuiteQuestions
+from harness.pipeline import stages
 from harness.pipeline.config import MeasuredSuite, RunPlan
 from harness.pipeline.executor import Executor
 from harness.pipeline.model_under_test import ModelUnderTest
 from harness.progress import ProgressReporter
 from harness.runs.folder import RunFolder
-from harness.runs.manifest import SelfTest
+from harness.runs.manifest import TUNED, SelfTest
 from harness.runs.samples import RecordKey, SampleRecord
 from harness.types import Completion, Task
 
 Finished = Mapping[RecordKey, SampleRecord]
 """The rows of the journal."""
+OnRows = Callable[[MeasuredSuite, Sequence[SampleRecord]], None]
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class Journal:
 
     folder: RunFolder
     finished: Finished
+    on_rows: OnRows
+    """Told after each chunk of a suite's rows all that there are of it by then."""
 
 
 def measure(
@@ -39,6 +43,7 @@ def measure(
 ) -> list[SampleRecord]:
     """Generate and score everything; rows that are in the journal with the same completion are kept."""
     seen = {candidate.generator.name: candidate.trained_on for candidate in candidates}
+    tuned = {candidate.generator.name for candidate in candidates if candidate.spec.kind == TUNED}
     executor.begin()
     answered = [
         (measured, executor.answers(_questions(measured, candidates, plan.config.fresh))) for measured in plan.measured
@@ -48,18 +53,31 @@ def measure(
         controls = _controls(measured, plan.controls)
         samples = sum(candidate.generator.samples for candidate in candidates)
         expected = len(controls) + samples * len(measured.own)
-        pending = _PendingSamples(measured.suite.name, journal.finished, seen, expected)
+        pending = _PendingSamples(measured, journal.finished, seen, expected)
         by_id = {task.id: task for task in measured.own}
-        # controls go first, for they are there before any model is loaded
-        work = ((by_id[done.task], done) for done in chain(controls, answers))
+        work = ((by_id[done.task], done) for done in _in_order(controls, answers, tuned))
         refused = self_tests[measured.suite.name].refused
-        rows += _score(pending, pending.missing(work), refused, journal.folder, executor, reporter)
+        rows += _score(pending, pending.missing(work), refused, journal, executor, reporter)
     return rows
 
 
 def _questions(measured: MeasuredSuite, candidates: Sequence[ModelUnderTest], fresh: bool) -> list[SuiteQuestions]:
     name = measured.suite.name
     return [SuiteQuestions(candidate.on(name), name, measured.own, fresh) for candidate in candidates]
+
+
+def _in_order(
+    controls: Iterable[Completion], answers: Iterable[Completion], tuned: Collection[str]
+) -> Iterable[Completion]:
+    """Return the order of scoring.
+
+    Where answers are still being written, controls go first, for they are there. Where all are, they go between those
+    of the untuned models, which the table so far is made of, and those of the tuned.
+    """
+    if not isinstance(answers, list):
+        return chain(controls, answers)
+    untuned = (done for done in answers if done.model not in tuned)
+    return chain(untuned, controls, (done for done in answers if done.model in tuned))
 
 
 def _controls(measured: MeasuredSuite, controls: Sequence[str]) -> list[Completion]:
@@ -74,7 +92,7 @@ def _controls(measured: MeasuredSuite, controls: Sequence[str]) -> list[Completi
 class _PendingSamples:
     """Tells work that is to be scored from rows that are finished or not to be scored at all."""
 
-    suite: str
+    part: MeasuredSuite
     finished: Finished
     seen: Mapping[str, frozenset[str]]
     expected: int
@@ -82,6 +100,11 @@ class _PendingSamples:
     kept: list[SampleRecord] = field(default_factory=list)
     refused: deque[SampleRecord] = field(default_factory=deque)
     """Not yet in the journal."""
+
+    @property
+    def suite(self) -> str:
+        """The suite's name."""
+        return self.part.suite.name
 
     def missing(self, work: Iterable[tuple[Task, Completion]]) -> Iterator[tuple[Task, Completion]]:
         """Yield what is to be scored."""
@@ -109,22 +132,23 @@ def _score(
     pending: _PendingSamples,
     missing: Iterable[tuple[Task, Completion]],
     refused: Mapping[str, str],
-    folder: RunFolder,
+    journal: Journal,
     executor: Executor,
     reporter: ProgressReporter,
 ) -> list[SampleRecord]:
     fresh_rows: list[SampleRecord] = []
-    with reporter.stage(f"checking and rendering {pending.suite}", pending.expected) as stage:
+    with reporter.stage(stages.pages(pending.suite), pending.expected) as stage:
 
         def keep(rows: list[SampleRecord]) -> None:
             if rows:
-                folder.append(rows)
+                journal.folder.append(rows)
                 fresh_rows.extend(rows)
             stage.total(pending.expected)
             if pending.kept:
                 stage.note = f"{len(pending.kept)} more from the journal"
+            journal.on_rows(pending.part, [*pending.kept, *fresh_rows])
 
-        for rows in executor.rows(pending.suite, missing, refused, folder.write_shot, stage.advance):
+        for rows in executor.rows(pending.suite, missing, refused, journal.folder.write_shot, stage.advance):
             keep([*pending.take_refused(), *rows])
         keep(pending.take_refused())
     return [*pending.kept, *fresh_rows]

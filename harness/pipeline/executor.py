@@ -131,6 +131,7 @@ class LocalExecutor:
                     tokens, seconds = tokens + completion.completion_tokens, seconds + completion.seconds
                 speed = f"{tokens / seconds:.0f} tokens/s" if seconds else ""
                 stage.advance(speed or f"{cached} from the store")
+                stage.units = stage.done - cached
 
             return asked.backend.complete(asked.tasks, fresh=asked.fresh, decode=self.decode, on_done=show)
 

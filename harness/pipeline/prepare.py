@@ -1,9 +1,9 @@
-"""Models ready to answer: weights loaded once for each profile, what is to be trained trained."""
+"""Models ready to answer: weights found once for each profile, what is to be trained trained."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.generate.backends import backend_elsewhere
@@ -17,6 +17,7 @@ from harness.model.profile import ModelSpec, base_weights
 from harness.model.profile_schema import DType, Training, Weights
 from harness.model.prompt import PromptRenderer, few_shot_examples
 from harness.model.reach import UNKNOWN_LIMIT, Reach
+from harness.pipeline import stages
 from harness.pipeline.answer_limits import AnswerLimits
 from harness.pipeline.config import RunPlan
 from harness.pipeline.dev_evaluation import set_up_evaluation
@@ -32,12 +33,38 @@ from harness.train.sft import train_adapter
 from harness.types import Quantization, Suite, Task
 
 
+@dataclass(frozen=True)
+class PlannedModel:
+    """A model of which it is known what is to be done, and nothing is done yet."""
+
+    model: ModelUnderTest
+    """As it answers where nothing has to be trained, else without what it is to learn."""
+    job: TrainingJob | None = None
+    """Its training."""
+
+    @property
+    def stage(self) -> str:
+        """The name of the stage that trains it."""
+        assert self.job is not None
+        assert self.model.learnt_from is not None
+        return stages.training(self.model.generator.name, len(self.job.tasks), self.model.learnt_from.name)
+
+
 def prepare(
     plan: RunPlan,
     reporter: ProgressReporter,
     precision_of: Callable[[Quantization, DType], Precision] = choose_precision,
 ) -> list[ModelUnderTest]:
-    """Load weights once for each profile, and train what has to be trained.
+    """Fetch weights once for each profile, and train what has to be trained. Arguments and errors as of both steps."""
+    return trained(plan_models(plan, reporter, precision_of), reporter)
+
+
+def plan_models(
+    plan: RunPlan,
+    reporter: ProgressReporter,
+    precision_of: Callable[[Quantization, DType], Precision] = choose_precision,
+) -> list[PlannedModel]:
+    """Fetch weights once for each profile; their tensors are loaded when they are first needed.
 
     Args:
         plan: What is asked.
@@ -46,17 +73,17 @@ def prepare(
 
     Raises:
         UsageError: a training has a wrong setting; said before anything is fetched.
-        HarnessError: weights cannot be had, or a training does not fit the GPU.
+        HarnessError: weights cannot be had.
     """
     for spec in plan.specs:
         if spec.file.train is not None:
             check_names(spec.file.train.sft, spec.file.train.lora)
     loaded: dict[tuple[Weights, Precision], LoadedModel] = {}
-    candidates: list[ModelUnderTest] = []
+    candidates: list[PlannedModel] = []
     limits = AnswerLimits(plan, reporter.say)
     for spec in plan.specs:
         if spec.file.backend in ("openai", "file"):
-            candidates.append(_elsewhere(spec, plan, limits))
+            candidates.append(PlannedModel(_elsewhere(spec, plan, limits)))
             continue
         file, weights = spec.profile.file, base_weights(spec.profile)
         precision = precision_of(spec.quantization or plan.config.quantization or file.quantization, file.dtype)
@@ -69,9 +96,19 @@ def prepare(
     return candidates
 
 
+def trained(planned: Sequence[PlannedModel], reporter: ProgressReporter) -> list[ModelUnderTest]:
+    """Return the models with what they have to learn, trained or from the cache.
+
+    Raises:
+        UsageError: no rows are left to train on.
+        HarnessError: a training does not fit the GPU.
+    """
+    return [one.model if one.job is None else _train(one, one.job, reporter) for one in planned]
+
+
 def _models_under_test(
     spec: ModelSpec, loaded: LoadedModel, plan: RunPlan, limits: AnswerLimits, reporter: ProgressReporter
-) -> list[ModelUnderTest]:
+) -> list[PlannedModel]:
     file, config, learnt_from = spec.profile.file, plan.config, plan.learns_from.get(spec.name)
     examples = _examples(spec, learnt_from)
     adapter = Path(spec.file.adapter) if spec.file.adapter else None
@@ -98,12 +135,13 @@ def _models_under_test(
         assert learnt_from is not None
         generator = generator.limited(limits.on(learnt_from, generator, file))
         return [
-            _train(replace(generator, name=name), spec, training, learnt_from, within, reporter)
+            _to_train(replace(generator, name=name), spec, training, learnt_from, within, reporter)
             for name, training in _seeded(spec.name, spec.file.train, config.seeds)
         ]
     widest = max((one.max_new_tokens for one in within.values()), default=limits.on(learnt_from, generator, file))
     seen = frozenset(task.prompt_sha for task in examples)
-    return [ModelUnderTest(spec, generator.limited(widest), learnt_from=learnt_from, trained_on=seen, limits=within)]
+    answering = generator.limited(widest)
+    return [PlannedModel(ModelUnderTest(spec, answering, learnt_from=learnt_from, trained_on=seen, limits=within))]
 
 
 def _examples(spec: ModelSpec, learnt_from: Suite | None) -> tuple[Task, ...]:
@@ -131,22 +169,27 @@ def _seeded(name: str, training: Training, seeds: int) -> list[tuple[str, Traini
     ]
 
 
-def _train(
+def _to_train(
     generator: Generator,
     spec: ModelSpec,
     training: Training,
     suite: Suite,
     limits: Mapping[str, Reach],
     reporter: ProgressReporter,
-) -> ModelUnderTest:
-    def say(line: str) -> None:
-        reporter.say(f"  {line}")
-
+) -> PlannedModel:
     learnable, evaluation = suite.train, None
     if training.evaluation is not None:
-        learnable, evaluation = set_up_evaluation(training.evaluation, suite, generator, say)
+        learnable, evaluation = set_up_evaluation(training.evaluation, suite, generator, _indented(reporter))
     tasks = stratified(learnable, training.rows)
-    with reporter.stage(f"training {generator.name} on {len(tasks)} rows of {suite.name}") as stage:
+    seen = {task.prompt_sha for task in (*tasks, *(evaluation.development if evaluation else ()))}
+    model = ModelUnderTest(spec, generator, None, training, suite, frozenset(seen), limits)
+    return PlannedModel(model, TrainingJob(generator.loaded, generator.renderer, training, tasks, evaluation))
+
+
+def _train(planned: PlannedModel, job: TrainingJob, reporter: ProgressReporter) -> ModelUnderTest:
+    generator, say = planned.model.generator, _indented(reporter)
+    assert isinstance(generator, Generator)
+    with reporter.stage(planned.stage) as stage:
 
         def show(progress: Progress) -> None:
             stage.total(progress.steps)
@@ -158,15 +201,18 @@ def _train(
             for line in report.lines():
                 say(line)
 
-        trained = train_adapter(
-            TrainingJob(generator.loaded, generator.renderer, training, tasks, evaluation),
-            fitting_layout(spec.profile.file, training, generator.loaded.precision),
+        adapter = train_adapter(
+            job,
+            fitting_layout(planned.model.spec.profile.file, job.training, job.loaded.precision),
             on_progress=show,
             on_report=tell,
             on_notice=say,
         )
-        if trained.from_cache:
-            stage.note = "from the cache"
-    tuned = replace(generator, adapter_folder=trained.folder, adapter_sha256=trained.sha256)
-    seen = {task.prompt_sha for task in (*tasks, *(evaluation.development if evaluation else ()))}
-    return ModelUnderTest(spec, tuned, trained, training, suite, frozenset(seen), limits)
+        if adapter.from_cache:
+            stage.note, stage.units = "from the cache", 0.0
+    tuned = replace(generator, adapter_folder=adapter.folder, adapter_sha256=adapter.sha256)
+    return replace(planned.model, generator=tuned, trained=adapter)
+
+
+def _indented(reporter: ProgressReporter) -> Callable[[str], None]:
+    return lambda line: reporter.say(f"  {line}")

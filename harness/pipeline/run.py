@@ -10,16 +10,21 @@ from pathlib import Path
 from harness.generate.transformers.decoder_verdict import Verdict
 from harness.generate.transformers.generator import Generator
 from harness.model.profile import base_weights
+from harness.pipeline import stages
+from harness.pipeline.ahead import work_ahead
 from harness.pipeline.batch_invariance import check_batches
 from harness.pipeline.config import RunConfig, RunPlan, resolve
+from harness.pipeline.early_table import EarlyTable
+from harness.pipeline.estimate import estimate
 from harness.pipeline.evaluate import Journal, measure
-from harness.pipeline.executor import open_executor
+from harness.pipeline.executor import Executor, open_executor
 from harness.pipeline.manifest import build_manifest, deciding_part, finished_manifest, model_entry
 from harness.pipeline.model_under_test import ModelUnderTest
-from harness.pipeline.prepare import prepare
+from harness.pipeline.prepare import PlannedModel, plan_models, trained
 from harness.pipeline.suite_records import compare_parts, task_records
 from harness.processes import refuse_many
 from harness.progress import ProgressReporter
+from harness.progress.schedule import Schedule
 from harness.runs.folder import REPORTS_FOLDER, RunFolder, check_run_folder
 from harness.runs.manifest import Manifest, SelfTest
 from harness.runs.samples import SampleRecord
@@ -50,22 +55,45 @@ def carry_out(plan: RunPlan, reporter: ProgressReporter, reports: Path = REPORTS
     config = plan.config
     check_run_folder(reports / plan.run_name)
     find_browser()
+    with RunFolder(plan.run_name, reports) as folder, open_executor(config, reporter) as executor:
+        with reporter.held() as lines:
+            _say_what_is_asked(plan, folder, reporter)
+            planned = plan_models(plan, reporter, executor.precision)
+            expected = estimate(work_ahead(plan, planned, folder.journal, executor.record()))
+            lines.insert(0, str(expected))
+        return _measured(plan, planned, expected.schedule(), folder, executor, reporter)
+
+
+def _say_what_is_asked(plan: RunPlan, folder: RunFolder, reporter: ProgressReporter) -> None:
     for name, profile in {one.name: one for one in (plan.profile, *plan.made_profiles)}.items():
         reporter.say(f"profile {name}: {profile.why}")
-    with RunFolder(plan.run_name, reports) as folder, open_executor(config, reporter) as executor:
-        reporter.say(f"run {folder.name}")
-        reporter.say(plan.what_is_learnt())
-        for note in plan.notes:
-            reporter.say(note)
-        for part in plan.measured:
-            for note in part.suite.notes:
-                reporter.say(f"{part.suite.name}: {note}")
+    reporter.say(f"run {folder.name}")
+    reporter.say(plan.what_is_learnt())
+    for note in plan.notes:
+        reporter.say(note)
+    for part in plan.measured:
+        for note in part.suite.notes:
+            reporter.say(f"{part.suite.name}: {note}")
+
+
+def _measured(
+    plan: RunPlan,
+    planned: Sequence[PlannedModel],
+    schedule: Schedule,
+    folder: RunFolder,
+    executor: Executor,
+    reporter: ProgressReporter,
+) -> Path:
+    """Train, answer, score, compare and report, in this order."""
+    with reporter.following(schedule):
         shifts = compare_parts(plan, reporter)
-        candidates = proved(prepare(plan, reporter, executor.precision), reporter, executor.decoder)
+        candidates = proved(trained(planned, reporter), reporter, executor.decoder)
         self_tests = _self_test(plan, reporter)
         manifest = build_manifest(plan, candidates, self_tests, shifts, executor.record())
         manifest, records = folder.begin(manifest, deciding_part(manifest))
-        journal = Journal(folder, {record.key: record for record in records})
+        samples = {candidate.generator.name: candidate.generator.samples for candidate in candidates}
+        early = EarlyTable(manifest, samples, schedule, folder.path, reporter.console)
+        journal = Journal(folder, {record.key: record for record in records}, early.look)
         rows = measure(plan, candidates, journal, self_tests, executor, reporter)
         entries = [model_entry(candidate, rows) for candidate in candidates]
         checks = check_batches(plan, candidates, rows, executor, reporter)
@@ -85,7 +113,7 @@ def _self_test(plan: RunPlan, reporter: ProgressReporter) -> dict[str, SelfTest]
     found = {}
     with (
         Renderer(cache_dir=cache_folder("renders")) as renderer,
-        reporter.stage("metrics prove themselves on perturbed references", len(plan.measured)) as stage,
+        reporter.stage(stages.SELF_TEST, len(plan.measured)) as stage,
     ):
         render = partial(render_task_pages, renderer)
         for measured in plan.measured:
@@ -116,7 +144,7 @@ def proved(
         if isinstance(generator, Generator):
             verdict = generator.remembered_decoder()
             if verdict is None:
-                with reporter.stage(f"the decoder of {generator.name} proves itself against transformers' generate"):
+                with reporter.stage(stages.proof(generator.name)):
                     verdict = decoder_of(generator)
             line = verdict.line(generator.name)
             if line is not None:
@@ -142,7 +170,7 @@ def _finish(
     from harness.report import print_report
 
     shard = plan.config.shard
-    with reporter.stage("comparing and reporting" if shard is None else "writing the rows"):
+    with reporter.stage(stages.finish(shard)):
         tasks = list(task_records(plan.measured))
         ordered = write_rows(folder, manifest, tasks, rows)
         if shard is None:

@@ -75,6 +75,10 @@ class RenderCache:
         digest.update(repr(request.checks).encode("utf-8", "surrogatepass"))
         return digest.hexdigest()
 
+    def holds(self, request: RenderRequest) -> bool:
+        """Return whether there is a rendering, without reading it."""
+        return self._file(self.key(request)).is_file()
+
     def load(self, request: RenderRequest) -> Rendering | None:
         """Return the kept rendering, or None where there is none or its files are damaged."""
         try:

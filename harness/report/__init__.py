@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["export", "print_report", "write_index", "write_report"]
+    from harness.runs.run import Run
+
+__all__ = ["export", "print_interim", "print_report", "write_index", "write_report"]
 
 
 def write_report(run_dir: Path, *, single_file: bool = False) -> Path:
@@ -48,6 +50,20 @@ def print_report(run_dir: Path, console: Console | None = None) -> None:
     from harness.report.terminal import show
 
     show(run_dir, console)
+
+
+def print_interim(run: Run, suite: str, missing: str, console: Console) -> None:
+    """Print the table of a suite while its run goes on; nothing of it is written anywhere.
+
+    Args:
+        run: What there is so far, in memory.
+        suite: The suite's name.
+        missing: The models that are still to come, in words.
+        console: Where to print.
+    """
+    from harness.report.terminal import show_interim
+
+    show_interim(run, suite, missing, console)
 
 
 def export(run_dir: Path, formats: Sequence[str], out: Path | None = None) -> list[Path]:

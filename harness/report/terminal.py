@@ -54,6 +54,18 @@ def show(run_dir: Path, console: Console | None = None) -> None:
         _line(console, f"No page yet: type  python -m harness report {one_line(run.path.name)}")
 
 
+def show_interim(run: Run, suite: str, missing: str, console: Console) -> None:
+    """Print what a run that goes on knows of one suite; see `harness.report.print_interim`."""
+    console.width = max(console.width, _NARROWEST)
+    pair = run.pair(suite)
+    if pair is None:
+        return
+    measured = f"{one_line(view.suite_title(run, suite))}, {view.measured(run, suite)}"
+    _line(console, f"So far, {one_line(missing)} still to come: {measured}", style="bold")
+    _table(console, run, suite)
+    console.print()
+
+
 def _suite(console: Console, run: Run, suite: str, *, several: bool) -> None:
     _line(console, f"{one_line(view.suite_title(run, suite))}, {view.measured(run, suite)}", style="bold")
     if several:

@@ -16,6 +16,7 @@ from harness.model.prompt import PromptRenderer
 from harness.storage.cache import cache_folder, content_key
 from harness.train.data import TrainingRow
 from harness.train.evaluation import TrainingEvaluation
+from harness.train.job import TrainingJob
 from harness.train.trackers import TRACKER_FIELDS
 
 FORM = 2
@@ -50,6 +51,16 @@ def adapter_key(
         packages["liger-kernel"] = installed("liger-kernel")
         content["kernels"] = KERNELS
     return content_key(content | {"form": FORM, "packages": packages})
+
+
+def finished_adapter(job: TrainingJob, rows: Sequence[TrainingRow]) -> Path | None:
+    """Return the folder of the adapter that this training has made before; None where it is to be trained."""
+    asked = (job.loaded, job.renderer, job.training, rows, job.evaluation)
+    folder = cache_folder("adapters") / adapter_key(*asked)[:32]
+    if (folder / RECORD).is_file():
+        return folder
+    earlier = adapter_of_form_1(*asked)
+    return earlier if earlier is not None and is_same_training(earlier, job.loaded, job.training) else None
 
 
 def adapter_of_form_1(

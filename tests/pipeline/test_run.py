@@ -111,6 +111,7 @@ def test_a_run_its_repetition_and_a_fresh_one(
     models = {"base", "base-fewshot", "tuned"}
     folder, said = do(RunConfig(profile="tiny", limit=4, name="first"))
     check_contract(folder, models, tasks=4)
+    assert said.startswith("first run of this kind here: ")
     assert "profile tiny: chosen by --profile" in said
     manifest = read(folder, "manifest.json")
     assert manifest["models"]["tuned"]["training"]["steps"] == 4
@@ -151,6 +152,9 @@ def test_a_run_its_repetition_and_a_fresh_one(
         _, again = do(RunConfig(profile="tiny", limit=4, name="first"))
     assert (folder / "journal.jsonl").read_bytes() == journal
     assert (folder / "samples.jsonl").read_bytes() == samples
+    first = again.splitlines()[0]
+    assert " here: training and answers cached" in first
+    assert "pages" not in first
     assert "from the journal" in again
     assert "from the cache" in again
 
