@@ -89,6 +89,12 @@ class TransformersDecoding(DecodingStrategy):
 
         return plan_here(model.loaded.weights.folder, model.loaded.precision.quantization, model.settings)
 
+    @override
+    def prepare(self, model: Generator) -> None:
+        self.verdict(model)
+        with model.loaded.adapter(model.adapter_folder, model.adapter_sha256):
+            pass
+
     def _proved(self, model: Generator, plan: DecodingPlan | None) -> Verdict:
         """The verdict for this plan; where memory runs out, for the weights as they are loaded."""
         import torch
