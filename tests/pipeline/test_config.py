@@ -10,7 +10,6 @@ import pytest
 from harness.errors import UsageError
 from harness.model.profile import weights_source
 from harness.pipeline.config import RunConfig, resolve
-from harness.pipeline.data_option import parse_data_options
 from harness.runs.manifest import ModelEntry
 from harness.runs.pairs import pairs_to_compare
 from harness.types import CONTROL_NAMES
@@ -127,25 +126,6 @@ def test_rows_that_are_all_alike_cannot_be_split(tiny_workplace: Path, tmp_path:
     )
     with pytest.raises(UsageError, match="near-duplicates of one another"):
         resolve(replace(TINY, suites=("alike",), models=("base",)))
-
-
-def test_data_options_hold_an_equals_sign_in_the_path(tmp_path: Path) -> None:
-    path = tmp_path / "a=b.jsonl"
-    path.touch()
-    assert parse_data_options([f"small={path}"]) == {"small": path}
-    assert parse_data_options([f"small={tmp_path}"]) == {"small": tmp_path}
-    with pytest.raises(UsageError, match="there is no data file"):
-        parse_data_options([f"small={tmp_path / 'pages'}"])
-
-
-def test_a_misspelt_data_file_is_held_against_data_files_only(tmp_path: Path) -> None:
-    (tmp_path / "rows.jsonl").touch()
-    (tmp_path / "notes.txt").touch()
-    with pytest.raises(UsageError, match=r"did you mean 'rows\.jsonl'") as fault:
-        parse_data_options([f"small={tmp_path / 'row.jsonl'}"])
-    with pytest.raises(UsageError) as fault:
-        parse_data_options([f"small={tmp_path / 'zzzz'}"])
-    assert "notes.txt" not in str(fault.value.hint)
 
 
 def test_a_split_is_named_for_all_suites_or_for_one(tiny_workplace: Path) -> None:
