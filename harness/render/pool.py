@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -20,12 +21,16 @@ from harness.render.isolated_page import BrowserGone, IsolatedPage
 from harness.render.launch import Room, launch, launch_shared, shared_arguments, wrapper
 from harness.render.memory import MemoryWatch
 from harness.render.outcome import oversize
+from harness.render.reading import CheckReader, readable
 from harness.render.settings import RenderRequest, RenderSettings, worker_count
 from harness.render.shared_process import SharedProcess
 from harness.types import Rendering
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Playwright
+
+Known = Callable[[RenderRequest], Rendering | None]
+Work = Callable[[IsolatedPage], Awaitable[Rendering]]
 
 _HEALTHY = 1.5
 """Seconds in which an idle browser opens, fills and closes an empty page; past it the machine is slow, not the page."""
@@ -87,6 +92,9 @@ class Pool:
         self._free: asyncio.Queue[_BrowserSlot] = asyncio.Queue()
         self._all: list[_BrowserSlot] = []
         self._starting = asyncio.Lock()
+        self._asking = asyncio.Lock()
+        self._check_reader: CheckReader | None = None
+        self._unreadable = False
         # Elsewhere Playwright's settings of fonts are others, and a pipe on given descriptors is another matter.
         self.shares = settings.shared_process and sys.platform == "linux" and choice.path is not None
 
@@ -159,43 +167,78 @@ class Pool:
         if self._room is not None:
             await asyncio.to_thread(self._room.clear)
 
-    async def render(self, request: RenderRequest) -> Rendering:
-        """Return the rendering of one page; a fault of ours is `unscored` with the reason."""
+    async def render(self, request: RenderRequest, known: Known | None = None) -> Rendering:
+        """Return the rendering of one page; a fault of ours is `unscored` with the reason.
+
+        `known` may tell, when the page's turn has come, what is known of it but for its checks: then these alone run.
+        """
         slot = await self._free.get()
         try:
-            first = await self._once(slot, request)
+            page = await asyncio.to_thread(known, request) if known is not None and request.checks else None
+            if page is not None:
+                return await self._checked(slot, request, page)
+            first = await self._once(slot, request, self.settings)
             if not self.settings.twice or first.outcome in ("unscored", "timeout", "crash", "too-large"):
                 return first
-            second = await self._once(slot, replace(request, checks=()))
+            second = await self._once(slot, replace(request, checks=()), self.settings)
             return replace(first, stable=_same(first, second), seconds=first.seconds + second.seconds)
         finally:
             self._free.put_nowait(slot)
 
-    async def _once(self, slot: _BrowserSlot, request: RenderRequest) -> Rendering:
-        """Try the shared process first; what it gives up, and every page with task checks, is measured alone."""
+    async def _checked(self, slot: _BrowserSlot, request: RenderRequest, page: Rendering) -> Rendering:
+        """Return what is known of a page with what its checks say: it is laid out as ever, but not measured again."""
+        bare = await self._once(slot, request, replace(self.settings, axe=False, screenshots=False))
+        if bare.outcome in ("unscored", "timeout", "crash"):
+            return bare
+        return replace(page, checks=bare.checks, seconds=bare.seconds)
+
+    async def _once(self, slot: _BrowserSlot, request: RenderRequest, settings: RenderSettings) -> Rendering:
+        """Try the shared process first; what it gives up is measured alone, and checks that act run there anyway."""
         started = time.perf_counter()
         if too_large := oversize(request.html):
-            checks = failed_checks(request.checks, "the page's outcome is too-large") if request.checks else None
-            return Rendering("too-large", too_large, seconds=time.perf_counter() - started, checks=checks)
-        if slot.shared is not None and not request.checks:
+            return _never_checked(request, Rendering("too-large", too_large, seconds=time.perf_counter() - started))
+        reading = any(not check.acts for check in request.checks)
+        reader = await self._reader(slot) if slot.shared is not None and reading else None
+        if slot.shared is not None and (not reading or (reader is not None and readable(request.checks))):
             try:
-                rendering = await slot.shared.render(request)
+                rendering = await slot.shared.render(request, settings, reader)
             except OSError:
                 slot.shared = None  # the browser that is started alone will say what is wrong
             else:
+                if rendering is not None and rendering.outcome == "too-large":
+                    return _never_checked(request, rendering)
+                if rendering is not None and any(check.acts for check in request.checks):
+                    measured = rendering
+                    return await self._attempts(slot, request, settings, 0.0, lambda page: page.act(measured))
                 if rendering is not None:
                     return rendering
         tried = time.perf_counter() - started
-        limits = self.settings.deadlines
-        alone = await self._attempts(slot, request, min(limits.page, max(limits.load, limits.all - tried)))
+        limits = settings.deadlines
+        patience = min(limits.page, max(limits.load, limits.all - tried))
+        alone = await self._attempts(slot, request, settings, patience, IsolatedPage.run)
         return replace(alone, seconds=alone.seconds + tried)
 
-    async def _attempts(self, slot: _BrowserSlot, request: RenderRequest, patience: float) -> Rendering:
+    async def _reader(self, slot: _BrowserSlot) -> CheckReader | None:
+        """Return what reads checks in a shared process; None where Playwright's driver has to."""
+        async with self._asking:
+            if self._check_reader is None and not self._unreadable:
+                try:
+                    asked = CheckReader.of(await slot.browser())
+                    self._check_reader = await asyncio.wait_for(asked, self.settings.deadlines.launch)
+                except HarnessError:
+                    return None  # it is said of the page that there is no browser
+                except Exception:
+                    self._unreadable = True
+            return self._check_reader
+
+    async def _attempts(
+        self, slot: _BrowserSlot, request: RenderRequest, settings: RenderSettings, patience: float, work: Work
+    ) -> Rendering:
         said = ""
         for last in (False, True):
             kills = len(self._watch.kills) if self._watch else 0
             try:
-                rendering = await self._alone(slot, request, patience)
+                rendering = await self._alone(slot, request, settings, patience, work)
             except BrowserGone as gone:
                 said = str(gone)
                 await slot.dismiss()
@@ -218,10 +261,12 @@ class Pool:
     def _killed_since(self, count: int) -> str:
         return "; ".join(self._watch.kills[count:][:1]) if self._watch else ""
 
-    async def _alone(self, slot: _BrowserSlot, request: RenderRequest, patience: float) -> Rendering:
-        isolated = IsolatedPage(await slot.browser(), request, self.settings, slot.kill, patience)
+    async def _alone(
+        self, slot: _BrowserSlot, request: RenderRequest, settings: RenderSettings, patience: float, work: Work
+    ) -> Rendering:
+        isolated = IsolatedPage(await slot.browser(), request, settings, slot.kill, patience)
         try:
-            return await isolated.run()
+            return await work(isolated)
         finally:
             try:
                 await isolated.close()
@@ -244,6 +289,13 @@ class Pool:
             await slot.dismiss()
             return False
         return time.perf_counter() - started < _HEALTHY
+
+
+def _never_checked(request: RenderRequest, rendering: Rendering) -> Rendering:
+    """Return the rendering of a page whose checks all fail, untried."""
+    if not request.checks:
+        return rendering
+    return replace(rendering, checks=failed_checks(request.checks, f"the page's outcome is {rendering.outcome}"))
 
 
 def _same(first: Rendering, second: Rendering) -> bool:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import sys
-from collections.abc import Iterator
 
 import psutil
 import pytest
 
 from harness.render import Renderer, RenderRequest, RenderSettings
-from harness.render.shared_process import SharedProcess
 from harness.types import Rendering
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="pages share a process on Linux only")
@@ -43,26 +40,6 @@ document.visibilityState, history.length, navigator.webdriver, navigator.maxTouc
 console.error('said', 1);</script><img alt=missing src=missing.png><link rel=stylesheet href=https://cdn.example/x.css>"""
 TALL = "<!DOCTYPE html><title>x</title><body style='margin:0'><p>Tall<div style='height:3000px;background:navy'></div>"
 PLAIN = "<!DOCTYPE html><title>x</title><p>Plain"
-
-
-@pytest.fixture
-def visits(browser_there: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, str, int]]]:
-    """For each page that went into the shared process: its key, why it was given up, and the process it was in."""
-    went: list[tuple[str, str, int]] = []
-    render = SharedProcess.render
-
-    async def recorded(self: SharedProcess, request: RenderRequest) -> Rendering | None:
-        result = await render(self, request)
-        pages = []
-        for process in psutil.Process(self.pid).children(recursive=True) if self.pid else []:
-            with contextlib.suppress(psutil.Error):
-                if "--type=renderer" in process.cmdline():
-                    pages.append(process.pid)
-        went.append((request.key, self.why, pages[0] if pages else 0))
-        return result
-
-    monkeypatch.setattr(SharedProcess, "render", recorded)
-    yield went
 
 
 def render(settings: RenderSettings, **pages: str) -> dict[str, Rendering]:
