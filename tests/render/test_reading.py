@@ -25,7 +25,6 @@ LIES = """<!DOCTYPE html><title>x</title><h1 style="color: red">Red</h1><script>
 const honest = getComputedStyle;
 getComputedStyle = (element) => new Proxy(honest(element), { get: (style, name) => name === 'getPropertyValue'
   ? () => 'rgb(1, 2, 3)' : style[name] });</script>"""
-LATER = "<!DOCTYPE html><title>x</title><p>Text<script>setTimeout(() => { throw 1 }, 150)</script>"
 
 
 def written(*kinds: dict[str, Any]) -> tuple[Check, ...]:
@@ -53,7 +52,6 @@ def test_every_kind_says_the_same_as_through_the_driver(visits: Visits) -> None:
         (PAGE, {"value": {"css": "h1", "is": "x"}}, "Error: no form control"),
         (PAGE, {"see": {"css": "h1:is-no-such-thing"}}, None),
         (LIES, {"style": {"css": "h1", "property": "color", "is": "rgb(1, 2, 3)"}}, ""),
-        (LATER, {"steps": [{"click": {"css": "p"}}, {"see": {"text": "Text"}}]}, ""),
     ],
 )
 def test_what_is_unusual_comes_out_as_through_the_driver(
