@@ -128,7 +128,7 @@ def test_a_lane_whose_browser_dies_goes_on_with_another(browser_there: None) -> 
     with Renderer(RenderSettings(workers=1, axe=False)) as renderer:
         assert renderer.render([RenderRequest("a", PLAIN)])["a"].outcome == "ok"
         assert renderer._pool is not None
-        (slot,) = renderer._pool._all
+        slot = renderer._pool._all[0]
         assert slot.shared is not None and slot.shared._connection is not None
         first = slot.shared.pid
         slot.shared._connection.kill()
@@ -143,7 +143,7 @@ def test_both_browsers_start_with_the_arguments_of_playwright_and_the_safeguards
         done = renderer.render([RenderRequest("shared", PLAIN), RenderRequest("alone", "<p>x<script>throw 1</script>")])
         assert {key: rendering.outcome for key, rendering in done.items()} == {"shared": "ok", "alone": "script-error"}
         assert renderer._pool is not None
-        (slot,) = renderer._pool._all
+        slot = renderer._pool._all[0]
         (browser,) = renderer._pool._browsers()
         alone, shared = (
             {argument for argument in process.cmdline() if argument.startswith("--")}
