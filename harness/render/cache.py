@@ -106,13 +106,23 @@ class RenderCache:
 
     def store(self, request: RenderRequest, rendering: Rendering) -> None:
         """Keep `rendering`, unless its outcome may pass; a full or read-only disk loses the entry, not the run."""
+        self.store_page(request, rendering)
+        self.store_checks(request, rendering)
+
+    def store_checks(self, request: RenderRequest, rendering: Rendering) -> None:
+        """Keep what the page's checks said, as `store` does."""
+        if not request.checks or rendering.outcome in _TRANSIENT_OUTCOMES:
+            return
+        said = [dataclasses.asdict(result) for result in rendering.checks or ()]
+        with contextlib.suppress(OSError):
+            _write(self._file(self.key(request, checks=True)), json.dumps({"checks": said}).encode())
+
+    def store_page(self, request: RenderRequest, rendering: Rendering) -> None:
+        """Keep what was measured of the page, as `store` does, without the results of its checks."""
         if rendering.outcome in _TRANSIENT_OUTCOMES:
             return
         names = {name: hashlib.sha256(picture).hexdigest() for name, picture in rendering.screenshots.items()}
         with contextlib.suppress(OSError):
-            if request.checks:
-                said = [dataclasses.asdict(result) for result in rendering.checks or ()]
-                _write(self._file(self.key(request, checks=True)), json.dumps({"checks": said}).encode())
             for name, sha in names.items():
                 shot = self._file(sha, ".png")
                 if not shot.exists():

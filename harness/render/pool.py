@@ -16,6 +16,7 @@ from harness.errors import HarnessError
 from harness.render import processes
 from harness.render.browser import BrowserChoice
 from harness.render.browser_slot import BrowserSlot
+from harness.render.cache import RenderCache
 from harness.render.checks import failed_checks
 from harness.render.devtools import Connection
 from harness.render.isolated_page import BrowserGone, IsolatedPage
@@ -29,7 +30,6 @@ from harness.types import Rendering
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Playwright
 
-Known = Callable[[RenderRequest], Rendering | None]
 Work = Callable[[IsolatedPage], Awaitable[Rendering]]
 
 _HEALTHY = 1.5
@@ -130,14 +130,16 @@ class Pool:
         if self._room is not None:
             await asyncio.to_thread(self._room.clear)
 
-    async def render(self, request: RenderRequest, known: Known | None = None) -> Rendering:
+    async def render(self, request: RenderRequest, cache: RenderCache | None = None) -> Rendering:
         """Return the rendering of one page; a fault of ours is `unscored` with the reason.
 
-        `known` may tell, when the page's turn has come, what is known of it but for its checks: then these alone run.
+        Of a page that `cache` knows when its turn has come, only the checks run; it keeps what is measured of others.
         """
         slot = await self._free.get()
         try:
-            rendering = await self._measured(slot, request, known)
+            rendering = await self._measured(slot, request, cache)
+            if cache is not None:
+                await asyncio.to_thread(cache.store_page, request, rendering)
         finally:
             self._free.put_nowait(slot)
         if rendering.checks is None or len(rendering.checks) == len(request.checks):
@@ -148,9 +150,9 @@ class Pool:
         finally:
             self._acting.put_nowait(slot)
 
-    async def _measured(self, slot: BrowserSlot, request: RenderRequest, known: Known | None) -> Rendering:
+    async def _measured(self, slot: BrowserSlot, request: RenderRequest, cache: RenderCache | None) -> Rendering:
         """Return the rendering of one page, where a shared process measured it without its checks that act."""
-        page = await asyncio.to_thread(known, request) if known is not None and request.checks else None
+        page = await asyncio.to_thread(cache.load_page, request) if cache is not None and request.checks else None
         if page is not None:
             return await self._checked(slot, request, page)
         first = await self._once(slot, request, self.settings)

@@ -102,10 +102,9 @@ class Renderer:
         return future
 
     async def _render(self, pool: Pool, request: RenderRequest) -> Rendering:
-        if self._cache is None:
-            return await pool.render(request)
-        rendering = await pool.render(request, self._cache.load_page)
-        await asyncio.to_thread(self._cache.store, request, rendering)
+        rendering = await pool.render(request, self._cache)
+        if self._cache is not None:
+            await asyncio.to_thread(self._cache.store_checks, request, rendering)
         return rendering
 
     def close(self) -> None:
