@@ -78,11 +78,16 @@ class Pool:
             self._driver = news[0]
         self._watch = MemoryWatch(self._is_browser, self.settings)
         self._watching = asyncio.create_task(self._watch.run())
-        for _ in range(worker_count(self.settings)):
-            for queue, shares in ((self._free, self.shares), (self._acting, False)):
-                slot = BrowserSlot(self.settings, self.start_browser, self.start_shared if shares else None)
-                self._all.append(slot)
-                queue.put_nowait(slot)
+        count = worker_count(self.settings)
+        for _ in range(count):
+            self._open_slot(self._free, self.shares)
+        for _ in range((count + 1) // 2):
+            self._open_slot(self._acting, False)
+
+    def _open_slot(self, queue: asyncio.Queue[BrowserSlot], shares: bool) -> None:
+        slot = BrowserSlot(self.settings, self.start_browser, self.start_shared if shares else None)
+        self._all.append(slot)
+        queue.put_nowait(slot)
 
     async def start_browser(self) -> tuple[Browser, psutil.Process | None]:
         """Start a browser with all safeguards (see `launch`) and find its process."""
