@@ -73,7 +73,8 @@ def scorer(browsers: Browsers) -> Scorer:
 def answers(model: str, shift: int = 0) -> list[tuple[Task, Completion]]:
     others = [*TASKS[shift:], *TASKS[:shift]]
     return [
-        (task, Completion(task.id, model, other.reference, "eos")) for task, other in zip(TASKS, others, strict=True)
+        (task, Completion(task=task.id, model=model, text=other.reference, finish_reason="eos"))
+        for task, other in zip(TASKS, others, strict=True)
     ]
 
 
