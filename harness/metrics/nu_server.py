@@ -33,8 +33,8 @@ SLOW_SECONDS = 0.5
 IDLE_SECONDS = 180.0
 _SPARE_SECONDS = 10.0
 """So long after the last page a JVM beyond the two is kept."""
-_FEW = 16
-"""So few pages do not wait for a second JVM to start."""
+_FEW = 64
+"""So few pages are checked in less processor time than a second JVM takes to start."""
 _MOST_FAILURES = 2
 _LOOK_SECONDS = 0.05
 

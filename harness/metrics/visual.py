@@ -8,6 +8,7 @@ pixel with itself.
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -48,8 +49,8 @@ class _Seen:
     """Mean colour of what is drawn, (blocks, 3) in RGB, 0 to 255."""
     background: Numbers
     """Most frequent colour, (blocks, 3) in RGB, 0 to 255."""
-    picture: Numbers
-    """(height, width, 3) in RGB, 0 to 255."""
+    thumbnails: Mapping[int, Numbers]
+    """Each graphic by its block's index, in grey, 32 × 32, 0 to 255."""
 
 
 def visual_similarity(page: Rendering, reference: Rendering) -> Score:
@@ -122,23 +123,24 @@ def _content(ours: _Seen, theirs: _Seen) -> tuple[Numbers, NDArray[np.bool_]]:
     kinds = [np.array([block.kind for block in side.blocks]) for side in (ours, theirs)]
     same_kind = kinds[0][:, None] == kinds[1][None, :]
     for i, j in np.argwhere(same_kind & (kinds[0] == "graphic")[:, None]):
-        said[i, j] = _picture_likeness(_crop(ours, i), _crop(theirs, j))
+        said[i, j] = _picture_likeness(ours.thumbnails[int(i)], theirs.thumbnails[int(j)])
     talks = same_kind & ((kinds[0] == "text") | (kinds[0] == "control"))[:, None]
     return said, same_kind & (~talks | (said >= LEAST_SHARED_TEXT))
 
 
 def _picture_likeness(first: Numbers, second: Numbers) -> float:
-    """SSIM (Wang et al. 2004) of two graphics in grey, brought to one size; negative values as 0."""
-    import numpy as np
-    from PIL import Image
+    """SSIM (Wang et al. 2004) of two thumbnails; negative values as 0."""
     from skimage.metrics import structural_similarity
 
+    return max(0.0, float(structural_similarity(first, second, data_range=255)))
+
+
+def _thumbnail(crop: Numbers) -> Numbers:
+    import numpy as np
+    from PIL import Image
+
     sides = (_THUMBNAIL, _THUMBNAIL)
-    grey = [
-        np.asarray(Image.fromarray(crop.astype(np.uint8)).convert("L").resize(sides), np.float64)
-        for crop in (first, second)
-    ]
-    return max(0.0, float(structural_similarity(*grey, data_range=255)))
+    return np.asarray(Image.fromarray(crop.astype(np.uint8)).convert("L").resize(sides), np.float64)
 
 
 def _colour(first: Numbers, second: Numbers) -> Numbers:
@@ -153,13 +155,7 @@ def _colour(first: Numbers, second: Numbers) -> Numbers:
     return likeness
 
 
-def _crop(seen: _Seen, index: int) -> Numbers:
-    left, top, right, bottom = _edges(seen.blocks[index], seen.picture)
-    crop: Numbers = seen.picture[top:bottom, left:right]
-    return crop
-
-
-def _edges(block: Block, picture: Numbers | Pixels, margin: int = 0) -> tuple[int, int, int, int]:
+def _edges(block: Block, picture: Pixels, margin: int = 0) -> tuple[int, int, int, int]:
     """The pixels that a block covers, cut to the picture."""
     height, width = picture.shape[:2]
     left, top = int(block.x) - margin, int(block.y) - margin
@@ -176,14 +172,15 @@ def _seen(rendering: Rendering, name: str) -> _Seen:
     return _look(rendering.blocks, data)
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=256)
 def _look(blocks: tuple[Block, ...], data: bytes) -> _Seen:
-    """Keep the blocks that the picture shows, with their colours; the reference is read once for all models."""
+    """Keep the blocks that the picture shows, with their colours; a reference is read once for all its answers."""
     import numpy as np
 
     picture, palette = _pixels(data)
     kept: list[Block] = []
     foregrounds, backgrounds = [], []
+    thumbnails: dict[int, Numbers] = {}
     for block in sorted(blocks, key=lambda block: -block.width * block.height):
         left, top, right, bottom = _edges(block, picture)
         if right <= left or bottom <= top or len(kept) == MAX_BLOCKS:
@@ -194,13 +191,13 @@ def _look(blocks: tuple[Block, ...], data: bytes) -> _Seen:
         drawn = block.kind != "box" and ink.any()
         if not drawn and (block.kind == "text" or not _has_edge(block, picture, palette)):
             continue
+        if block.kind == "graphic":
+            thumbnails[len(kept)] = _thumbnail(palette[picture[top:bottom, left:right]])
         kept.append(block)
         foregrounds.append(ink @ palette / ink.sum() if block.kind == "text" else background)
         backgrounds.append(background)
     shape = (len(kept), 3)
-    return _Seen(
-        tuple(kept), np.array(foregrounds).reshape(shape), np.array(backgrounds).reshape(shape), palette[picture]
-    )
+    return _Seen(tuple(kept), np.array(foregrounds).reshape(shape), np.array(backgrounds).reshape(shape), thumbnails)
 
 
 def _apart(palette: Numbers, colour: Numbers) -> Numbers:

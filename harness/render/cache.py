@@ -1,4 +1,7 @@
-"""Renderings by content: the same page under the same browser and settings is never measured twice."""
+"""Renderings by content: the same page under the same browser and settings is never measured twice.
+
+What a page's task checks say is kept apart, so that one page in the place of several tasks' answers is measured once.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +33,10 @@ from harness.render.settings import (
     RenderRequest,
     RenderSettings,
 )
-from harness.types import Rendering
+from harness.types import CheckResult, Rendering
 
 _RENDERING: Final = TypeAdapter(Rendering)
+_CHECKS: Final = TypeAdapter(tuple[CheckResult, ...])
 _TRANSIENT_OUTCOMES: Final = frozenset({"unscored", "timeout", "crash"})
 """Outcomes that another machine, or the same one on a quieter day, may not repeat: never kept."""
 
@@ -49,7 +53,8 @@ def _code_hash() -> str:
 
 
 class RenderCache:
-    """Files under `<folder>/renders/`: one JSON file for a rendering, screenshots by their own content."""
+    """Files under `<folder>/renders/`: a JSON file for what was measured of a page, one for what its checks said,
+    and screenshots by their own content."""
 
     def __init__(self, folder: Path, settings: RenderSettings, browser: BrowserChoice) -> None:
         self._folder = folder / "renders"
@@ -68,11 +73,15 @@ class RenderCache:
             sort_keys=True,
         )
 
-    def key(self, request: RenderRequest) -> str:
-        """Return the SHA-256, in hex, over all that decides the rendering; the request's own key does not."""
+    def key(self, request: RenderRequest, checks: bool = False) -> str:
+        """Return the SHA-256, in hex, over all that decides what is measured of a page; its name does not.
+
+        With `checks` it is over all that decides what its task checks say.
+        """
         digest = hashlib.sha256(self._basis.encode())
         digest.update(request.html.encode("utf-8", "surrogatepass") + b"\0")
-        digest.update(repr(request.checks).encode("utf-8", "surrogatepass"))
+        if checks:
+            digest.update(repr(request.checks).encode("utf-8", "surrogatepass"))
         return digest.hexdigest()
 
     def holds(self, request: RenderRequest) -> bool:
@@ -81,6 +90,17 @@ class RenderCache:
 
     def load(self, request: RenderRequest) -> Rendering | None:
         """Return the kept rendering, or None where there is none or its files are damaged."""
+        page = self.load_page(request)
+        if page is None or not request.checks:
+            return page
+        try:
+            said = json.loads(self._file(self.key(request, checks=True)).read_text(encoding="utf-8"))
+            return dataclasses.replace(page, checks=_CHECKS.validate_python(said["checks"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def load_page(self, request: RenderRequest) -> Rendering | None:
+        """Return what is kept of the page alone, without the results of its checks."""
         try:
             record = json.loads(self._file(self.key(request)).read_text(encoding="utf-8"))
             shots = {name: self._shot(sha) for name, sha in record["screenshots"].items()}
@@ -90,16 +110,29 @@ class RenderCache:
 
     def store(self, request: RenderRequest, rendering: Rendering) -> None:
         """Keep `rendering`, unless its outcome may pass; a full or read-only disk loses the entry, not the run."""
+        self.store_page(request, rendering)
+        self.store_checks(request, rendering)
+
+    def store_checks(self, request: RenderRequest, rendering: Rendering) -> None:
+        """Keep what the page's checks said, as `store` does."""
+        if not request.checks or rendering.outcome in _TRANSIENT_OUTCOMES:
+            return
+        said = [dataclasses.asdict(result) for result in rendering.checks or ()]
+        with contextlib.suppress(OSError):
+            _write(self._file(self.key(request, checks=True)), json.dumps({"checks": said}).encode())
+
+    def store_page(self, request: RenderRequest, rendering: Rendering) -> None:
+        """Keep what was measured of the page, as `store` does, without the results of its checks."""
         if rendering.outcome in _TRANSIENT_OUTCOMES:
             return
         names = {name: hashlib.sha256(picture).hexdigest() for name, picture in rendering.screenshots.items()}
         with contextlib.suppress(OSError):
             for name, sha in names.items():
-                path = self._file(sha, ".png")
-                if not path.exists():
-                    _write(path, rendering.screenshots[name])
-            record = dataclasses.asdict(dataclasses.replace(rendering, screenshots={})) | {"screenshots": names}
-            _write(self._file(self.key(request)), json.dumps(record, ensure_ascii=True).encode())
+                shot = self._file(sha, ".png")
+                if not shot.exists():
+                    _write(shot, rendering.screenshots[name])
+            record = dataclasses.asdict(dataclasses.replace(rendering, screenshots={}, checks=None))
+            _write(self._file(self.key(request)), json.dumps(record | {"screenshots": names}).encode())
 
     def _file(self, digest: str, suffix: str = ".json") -> Path:
         return self._folder / digest[:2] / (digest + suffix)

@@ -6,6 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.checks import words
@@ -129,34 +130,54 @@ def describe(wanted: words.Locator) -> str:
     return ", ".join(f"{key} {value!r}" for key, value in said if value is not None)
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a locator finds on a page, as far as its check asks for it."""
+
+    count: int
+    visible: int = 0
+    value: str | None = None
+    """The attribute, style or form value of the first."""
+
+
 async def _holds(page: Page, step: Step) -> tuple[bool, str]:
-    wanted = step.words
-    if isinstance(wanted, str):
-        return await _aria(page, wanted)
+    if isinstance(step.words, str):
+        return await _aria(page, step.words)
+    return held(step, await _find(page, step.words, step.kind))
+
+
+async def _find(page: Page, wanted: words.Locator, kind: str) -> Found:
     locator = locate(page, wanted)
     if not isinstance(wanted, Compared):
         visible = await locator.filter(visible=True).count()
-        if (visible > 0) == (step.kind == "see"):
+        return Found(await locator.count() if kind == "see" and not visible else visible, visible)
+    count = await locator.count()
+    if isinstance(wanted, words.Count) or not count:
+        return Found(count)
+    first, limit = locator.first, 1000.0
+    if isinstance(wanted, words.Attribute):
+        return Found(count, value=await first.get_attribute(wanted.attribute, timeout=limit))
+    if isinstance(wanted, words.Style):
+        script = "(element, name) => getComputedStyle(element).getPropertyValue(name)"
+        return Found(count, value=await first.evaluate(script, wanted.property, timeout=limit))
+    return Found(count, value=await first.input_value(timeout=limit))
+
+
+def held(step: Step, found: Found) -> tuple[bool, str]:
+    """Return whether what was found is what an expectation of a locator wants, and if not, why."""
+    wanted = step.words
+    assert not isinstance(wanted, str)
+    if not isinstance(wanted, Compared):
+        if (found.visible > 0) == (step.kind == "see"):
             return True, ""
         if step.kind == "not_see":
             return False, f"{describe(wanted)} is visible"
-        found = await locator.count()
-        return False, f"{describe(wanted)} is {'there but not visible' if found else 'not there'}"
+        return False, f"{describe(wanted)} is {'there but not visible' if found.count else 'not there'}"
     if isinstance(wanted, words.Count):
-        return compare(await locator.count(), wanted)
-    if not await locator.count():
+        return compare(found.count, wanted)
+    if not found.count:
         return False, f"nothing is there for {describe(wanted)}"
-    first, limit = locator.first, 1000.0
-    value: str | None
-    if isinstance(wanted, words.Attribute):
-        value = await first.get_attribute(wanted.attribute, timeout=limit)
-    elif isinstance(wanted, words.Style):
-        value = await first.evaluate(
-            "(element, name) => getComputedStyle(element).getPropertyValue(name)", wanted.property, timeout=limit
-        )
-    else:
-        value = await first.input_value(timeout=limit)
-    return compare(value, wanted)
+    return compare(found.value, wanted)
 
 
 async def _aria(page: Page, template: str) -> tuple[bool, str]:

@@ -37,6 +37,11 @@ class _RemoteObject(TypedDict):
     type: str
     value: NotRequired[JsonValue]
     description: NotRequired[str]
+    objectId: NotRequired[str]
+
+
+class _Node(TypedDict):
+    backendNodeId: int
 
 
 class _ExceptionDetails(TypedDict):
@@ -68,6 +73,8 @@ class Told(TypedDict, total=False):
     resourceType: str
     executionContextId: int
     result: _RemoteObject
+    object: _RemoteObject
+    node: _Node
     exceptionDetails: _ExceptionDetails
     data: str
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from playwright.async_api import Browser, BrowserContext, Page
 
 T = TypeVar("T")
+NEVER_CHECKED = frozenset({"crash", "timeout", "too-large"})
+"""Outcomes of pages whose task checks all fail, untried."""
 
 
 class BrowserGone(Exception):
@@ -83,12 +85,25 @@ class IsolatedPage:
             visit.end()
         if not self._request.checks:
             return rendering
-        if rendering.outcome in ("crash", "timeout", "too-large"):
+        if rendering.outcome in NEVER_CHECKED:
             checks = failed_checks(self._request.checks, f"the page's outcome is {rendering.outcome}")
         else:
             reuse = rendering.outcome not in ("navigated-away", "unscored") and not visit.axe_failed
             checks = await self._check(reuse)
         return replace(rendering, checks=checks, seconds=visit.seconds)
+
+    async def act(self, measured: Rendering) -> Rendering:
+        """Return a rendering with the results of the checks that act beside those that it has, of those that read.
+
+        Raises:
+            BrowserGone: the browser died under the page.
+        """
+        started = time.perf_counter()
+        acting = [check for check in self._request.checks if check.acts]
+        acted = iter(await CheckRunner(None, self._fresh, self._limits).run(acting))
+        read = iter(measured.checks or ())
+        checks = tuple(next(acted if check.acts else read) for check in self._request.checks)
+        return replace(measured, checks=checks, seconds=measured.seconds + time.perf_counter() - started)
 
     async def close(self) -> None:
         """Close the context, which kills the page's process even where it hangs.
@@ -104,8 +119,8 @@ class IsolatedPage:
         except Exception as error:
             raise BrowserGone(f"closing the page: {_first_line(error)}") from error
 
-    async def load(self) -> Measured:
-        """Load the document, and return what was measured when it had settled.
+    async def load(self, part: str = "settle") -> Measured:
+        """Load the document, and return what was measured when it had settled; `part` is one that settles.
 
         A page that writes or navigates itself anew destroys the isolated world; then the new document is waited for.
 
@@ -124,7 +139,7 @@ class IsolatedPage:
             try:
                 await answer(self.measurer.enter(), limits.load, "loading")
                 await answer(self.measurer.measure("ready"), max(0.1, end - time.monotonic()), "loading")
-                return await answer(self.measurer.measure("settle"), limits.measure, "measuring")
+                return await answer(self.measurer.measure(part), limits.measure, "measuring")
             except Stalled:
                 raise
             except Exception as error:
@@ -235,7 +250,7 @@ class IsolatedPage:
         self._begin()
         page = await self._open()
         try:
-            await self.load()
+            await self.load("still")
         except Exception as error:
             self._page_is_to_blame(error)
         return page

@@ -51,6 +51,7 @@
     await Promise.race([Promise.all([frames, get(Document.prototype, "fonts")(document).ready]), late]);
   }
   root = rootOf(document); // a page may have put another one in its place
+  if (part === "still") return { ...geometry(), elements: count(), text: "", faults: {}, blocks: [] };
 
   const result = { ...geometry(), elements: count(), text: "", faults: { clipped: 0, zero_size: 0, invisible: 0 }, blocks: [] };
   if (result.elements > limits.elements || !root) return result;

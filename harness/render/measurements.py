@@ -108,12 +108,12 @@ class PageMeasurer:
     async def measure(self, part: str) -> Measured:
         """Return what `measure.js` finds: `ready` waits for the load, `settle` measures all, `whole` does both.
 
-        `geometry` measures sizes only.
+        `still` waits like `settle` and measures sizes only, `geometry` does not wait.
 
         Raises:
             MeasureFailed: the script ended without a value.
         """
-        value = await self._run(f"({script('measure.js')})({json.dumps(part)}, {self._limits})")
+        value = await self.evaluate(f"({script('measure.js')})({json.dumps(part)}, {self._limits})")
         if not isinstance(value, dict):
             raise MeasureFailed(f"{part} gave {type(value).__name__}")
         return cast(Measured, value)
@@ -124,7 +124,7 @@ class PageMeasurer:
         Raises:
             MeasureFailed: axe ended with an error.
         """
-        value = await self._run(_axe())
+        value = await self.evaluate(_axe())
         if not isinstance(value, list):
             raise MeasureFailed(f"axe gave {type(value).__name__}")
         return tuple(cast(list[Violation], value))
@@ -152,14 +152,35 @@ class PageMeasurer:
                 await asyncio.sleep(pause)
         return str((await self._cdp.send("Page.captureScreenshot", options))["data"])
 
-    async def _run(self, expression: str) -> JsonValue:
-        said = await self._cdp.send(
-            "Runtime.evaluate",
-            {"expression": expression, "contextId": self._world, "awaitPromise": True, "returnByValue": True},
-        )
-        if "exceptionDetails" in said:
-            details = said["exceptionDetails"]
-            thrown = details.get("exception")
-            text = str((thrown and thrown.get("description")) or details.get("text", "an exception"))
-            raise MeasureFailed(text.splitlines()[0][:200])
-        return said["result"].get("value") if "result" in said else None
+    async def evaluate(self, expression: str) -> JsonValue:
+        """Return the value of an expression in the isolated world.
+
+        Raises:
+            MeasureFailed: it ended with an exception; the message is the first line of that.
+        """
+        here = {"expression": expression, "contextId": self._world, "awaitPromise": True, "returnByValue": True}
+        return _value(await self._cdp.send("Runtime.evaluate", here))
+
+    async def ask(self, element: str, function: str, argument: str) -> JsonValue:
+        """Return what a function says in the page's own world, with an element of the isolated one as its `this`.
+
+        Raises:
+            MeasureFailed: it ended with an exception, or there is no such element.
+        """
+        send = self._cdp.send
+        found = await send("Runtime.evaluate", {"expression": element, "contextId": self._world})
+        if "objectId" not in found.get("result", {}):
+            raise MeasureFailed(f"{element} is no element")
+        node = (await send("DOM.describeNode", {"objectId": found["result"]["objectId"]}))["node"]
+        own = (await send("DOM.resolveNode", {"backendNodeId": node["backendNodeId"]}))["object"]
+        call = {"functionDeclaration": function, "arguments": [{"value": argument}], "returnByValue": True}
+        return _value(await send("Runtime.callFunctionOn", call | {"objectId": own["objectId"]}))
+
+
+def _value(said: Told) -> JsonValue:
+    if "exceptionDetails" in said:
+        details = said["exceptionDetails"]
+        thrown = details.get("exception")
+        text = str((thrown and thrown.get("description")) or details.get("text", "an exception"))
+        raise MeasureFailed(text.splitlines()[0][:200])
+    return said["result"].get("value") if "result" in said else None

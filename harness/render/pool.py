@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,61 +15,25 @@ import psutil
 from harness.errors import HarnessError
 from harness.render import processes
 from harness.render.browser import BrowserChoice
+from harness.render.browser_slot import BrowserSlot
+from harness.render.cache import RenderCache
 from harness.render.checks import failed_checks
 from harness.render.devtools import Connection
 from harness.render.isolated_page import BrowserGone, IsolatedPage
 from harness.render.launch import Room, launch, launch_shared, shared_arguments, wrapper
 from harness.render.memory import MemoryWatch
 from harness.render.outcome import oversize
+from harness.render.reading import CheckReader, readable
 from harness.render.settings import RenderRequest, RenderSettings, worker_count
-from harness.render.shared_process import SharedProcess
 from harness.types import Rendering
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Playwright
 
+Work = Callable[[IsolatedPage], Awaitable[Rendering]]
+
 _HEALTHY = 1.5
 """Seconds in which an idle browser opens, fills and closes an empty page; past it the machine is slow, not the page."""
-
-
-class _BrowserSlot:
-    """One browser at work, replaced when it is old or broken, and a shared process for pages that may go into one."""
-
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
-        self._browser: Browser | None = None
-        self._process: psutil.Process | None = None
-        self._pages = 0
-        self.shared = SharedProcess(pool.settings, pool.start_shared) if pool.shares else None
-
-    async def browser(self) -> Browser:
-        """Return the browser, a new one if the old one is too old or dead."""
-        too_old = self._pages >= self._pool.settings.pages_per_browser
-        if self._browser is None or too_old or not self._browser.is_connected():
-            await self.dismiss()
-            self._browser, self._process = await self._pool.start_browser()
-            self._pages = 0
-        self._pages += 1
-        return self._browser
-
-    async def dismiss(self) -> None:
-        """Close the browser; one that does not close in time is killed."""
-        browser, self._browser = self._browser, None
-        if browser is None:
-            return
-        try:
-            await asyncio.wait_for(browser.close(), self._pool.settings.deadlines.close + 1)
-        except Exception:
-            self.kill()
-
-    async def end(self) -> None:
-        """Close all that runs here."""
-        await asyncio.gather(self.dismiss(), *([self.shared.close()] if self.shared else []))
-
-    def kill(self) -> None:
-        """Kill the browser with all its processes."""
-        if self._process is not None:
-            processes.kill(processes.family(self._process.pid))
 
 
 class Pool:
@@ -84,9 +49,14 @@ class Pool:
         self._driver: psutil.Process | None = None
         self._watch: MemoryWatch | None = None
         self._watching: asyncio.Task[None] | None = None
-        self._free: asyncio.Queue[_BrowserSlot] = asyncio.Queue()
-        self._all: list[_BrowserSlot] = []
+        self._free: asyncio.Queue[BrowserSlot] = asyncio.Queue()
+        self._acting: asyncio.Queue[BrowserSlot] = asyncio.Queue()
+        """For checks that act: they wait more than they compute, and meanwhile other pages are measured."""
+        self._all: list[BrowserSlot] = []
         self._starting = asyncio.Lock()
+        self._asking = asyncio.Lock()
+        self._check_reader: CheckReader | None = None
+        self._unreadable = False
         # Elsewhere Playwright's settings of fonts are others, and a pipe on given descriptors is another matter.
         self.shares = settings.shared_process and sys.platform == "linux" and choice.path is not None
 
@@ -108,10 +78,16 @@ class Pool:
             self._driver = news[0]
         self._watch = MemoryWatch(self._is_browser, self.settings)
         self._watching = asyncio.create_task(self._watch.run())
-        for _ in range(worker_count(self.settings)):
-            slot = _BrowserSlot(self)
-            self._all.append(slot)
-            self._free.put_nowait(slot)
+        count = worker_count(self.settings)
+        for _ in range(count):
+            self._open_slot(self._free, self.shares)
+        for _ in range((count + 1) // 2):
+            self._open_slot(self._acting, False)
+
+    def _open_slot(self, queue: asyncio.Queue[BrowserSlot], shares: bool) -> None:
+        slot = BrowserSlot(self.settings, self.start_browser, self.start_shared if shares else None)
+        self._all.append(slot)
+        queue.put_nowait(slot)
 
     async def start_browser(self) -> tuple[Browser, psutil.Process | None]:
         """Start a browser with all safeguards (see `launch`) and find its process."""
@@ -159,43 +135,88 @@ class Pool:
         if self._room is not None:
             await asyncio.to_thread(self._room.clear)
 
-    async def render(self, request: RenderRequest) -> Rendering:
-        """Return the rendering of one page; a fault of ours is `unscored` with the reason."""
+    async def render(self, request: RenderRequest, cache: RenderCache | None = None) -> Rendering:
+        """Return the rendering of one page; a fault of ours is `unscored` with the reason.
+
+        Of a page that `cache` knows when its turn has come, only the checks run; it keeps what is measured of others.
+        """
         slot = await self._free.get()
         try:
-            first = await self._once(slot, request)
-            if not self.settings.twice or first.outcome in ("unscored", "timeout", "crash", "too-large"):
-                return first
-            second = await self._once(slot, replace(request, checks=()))
-            return replace(first, stable=_same(first, second), seconds=first.seconds + second.seconds)
+            rendering = await self._measured(slot, request, cache)
+            if cache is not None:
+                await asyncio.to_thread(cache.store_page, request, rendering)
         finally:
             self._free.put_nowait(slot)
+        if rendering.checks is None or len(rendering.checks) == len(request.checks):
+            return rendering
+        slot = await self._acting.get()
+        try:
+            return await self._attempts(slot, request, self.settings, 0.0, lambda page: page.act(rendering))
+        finally:
+            self._acting.put_nowait(slot)
 
-    async def _once(self, slot: _BrowserSlot, request: RenderRequest) -> Rendering:
-        """Try the shared process first; what it gives up, and every page with task checks, is measured alone."""
+    async def _measured(self, slot: BrowserSlot, request: RenderRequest, cache: RenderCache | None) -> Rendering:
+        """Return the rendering of one page, where a shared process measured it without its checks that act."""
+        page = await asyncio.to_thread(cache.load_page, request) if cache is not None and request.checks else None
+        if page is not None:
+            return await self._checked(slot, request, page)
+        first = await self._once(slot, request, self.settings)
+        if not self.settings.twice or first.outcome in ("unscored", "timeout", "crash", "too-large"):
+            return first
+        second = await self._once(slot, replace(request, checks=()), self.settings)
+        return replace(first, stable=_same(first, second), seconds=first.seconds + second.seconds)
+
+    async def _checked(self, slot: BrowserSlot, request: RenderRequest, page: Rendering) -> Rendering:
+        """Return what is known of a page with what its checks say: it is laid out as ever, but not measured again."""
+        bare = await self._once(slot, request, replace(self.settings, axe=False, screenshots=False))
+        if bare.outcome in ("unscored", "timeout", "crash"):
+            return bare
+        return replace(page, checks=bare.checks, seconds=bare.seconds)
+
+    async def _once(self, slot: BrowserSlot, request: RenderRequest, settings: RenderSettings) -> Rendering:
+        """Try the shared process first, where checks that act do not run; what it gives up is measured alone."""
         started = time.perf_counter()
         if too_large := oversize(request.html):
-            checks = failed_checks(request.checks, "the page's outcome is too-large") if request.checks else None
-            return Rendering("too-large", too_large, seconds=time.perf_counter() - started, checks=checks)
-        if slot.shared is not None and not request.checks:
+            return _never_checked(request, Rendering("too-large", too_large, seconds=time.perf_counter() - started))
+        reading = any(not check.acts for check in request.checks)
+        reader = await self._reader(slot) if slot.shared is not None and reading else None
+        if slot.shared is not None and (not reading or (reader is not None and readable(request.checks))):
             try:
-                rendering = await slot.shared.render(request)
+                rendering = await slot.shared.render(request, settings, reader)
             except OSError:
                 slot.shared = None  # the browser that is started alone will say what is wrong
             else:
+                if rendering is not None and rendering.outcome == "too-large":
+                    return _never_checked(request, rendering)
                 if rendering is not None:
                     return rendering
         tried = time.perf_counter() - started
-        limits = self.settings.deadlines
-        alone = await self._attempts(slot, request, min(limits.page, max(limits.load, limits.all - tried)))
+        limits = settings.deadlines
+        patience = min(limits.page, max(limits.load, limits.all - tried))
+        alone = await self._attempts(slot, request, settings, patience, IsolatedPage.run)
         return replace(alone, seconds=alone.seconds + tried)
 
-    async def _attempts(self, slot: _BrowserSlot, request: RenderRequest, patience: float) -> Rendering:
+    async def _reader(self, slot: BrowserSlot) -> CheckReader | None:
+        """Return what reads checks in a shared process; None where Playwright's driver has to."""
+        async with self._asking:
+            if self._check_reader is None and not self._unreadable:
+                try:
+                    asked = CheckReader.of(await slot.browser())
+                    self._check_reader = await asyncio.wait_for(asked, self.settings.deadlines.launch)
+                except HarnessError:
+                    return None  # it is said of the page that there is no browser
+                except Exception:
+                    self._unreadable = True
+            return self._check_reader
+
+    async def _attempts(
+        self, slot: BrowserSlot, request: RenderRequest, settings: RenderSettings, patience: float, work: Work
+    ) -> Rendering:
         said = ""
         for last in (False, True):
             kills = len(self._watch.kills) if self._watch else 0
             try:
-                rendering = await self._alone(slot, request, patience)
+                rendering = await self._alone(slot, request, settings, patience, work)
             except BrowserGone as gone:
                 said = str(gone)
                 await slot.dismiss()
@@ -218,10 +239,12 @@ class Pool:
     def _killed_since(self, count: int) -> str:
         return "; ".join(self._watch.kills[count:][:1]) if self._watch else ""
 
-    async def _alone(self, slot: _BrowserSlot, request: RenderRequest, patience: float) -> Rendering:
-        isolated = IsolatedPage(await slot.browser(), request, self.settings, slot.kill, patience)
+    async def _alone(
+        self, slot: BrowserSlot, request: RenderRequest, settings: RenderSettings, patience: float, work: Work
+    ) -> Rendering:
+        isolated = IsolatedPage(await slot.browser(), request, settings, slot.kill, patience)
         try:
-            return await isolated.run()
+            return await work(isolated)
         finally:
             try:
                 await isolated.close()
@@ -229,7 +252,7 @@ class Pool:
                 # The page is measured, or its own failure is on its way up; only the browser has to go.
                 await slot.dismiss()
 
-    async def _healthy(self, slot: _BrowserSlot) -> bool:
+    async def _healthy(self, slot: BrowserSlot) -> bool:
         """Whether an empty page is quick now: if so, a time-out was the page's own."""
         started = time.perf_counter()
         try:
@@ -244,6 +267,13 @@ class Pool:
             await slot.dismiss()
             return False
         return time.perf_counter() - started < _HEALTHY
+
+
+def _never_checked(request: RenderRequest, rendering: Rendering) -> Rendering:
+    """Return the rendering of a page whose checks all fail, untried."""
+    if not request.checks:
+        return rendering
+    return replace(rendering, checks=failed_checks(request.checks, f"the page's outcome is {rendering.outcome}"))
 
 
 def _same(first: Rendering, second: Rendering) -> bool:

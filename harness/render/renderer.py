@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
 from pathlib import Path
@@ -67,36 +67,45 @@ class Renderer:
         pending: dict[Future[Rendering], RenderRequest] = {}
         window = 2 * worker_count(self.settings)
 
-        def finish(request: RenderRequest, rendering: Rendering) -> None:
-            if on_done is not None:
-                on_done(request, rendering)
-                rendering = replace(rendering, screenshots={})
-            done[request.key] = rendering
-
-        def drain() -> None:
-            finished, _ = wait(pending, return_when=FIRST_COMPLETED)
-            for future in finished:
-                request = pending.pop(future)
-                rendering = future.result()
-                if self._cache is not None:
-                    self._cache.store(request, rendering)
-                finish(request, rendering)
+        def finish(most: int) -> None:
+            """Wait until at most so many pages are not finished."""
+            while len(pending) > most:
+                for future in wait(pending, return_when=FIRST_COMPLETED).done:
+                    request, rendering = pending.pop(future), future.result()
+                    if on_done is not None:
+                        on_done(request, rendering)
+                        rendering = replace(rendering, screenshots={})
+                    done[request.key] = rendering
 
         try:
             for request in requests:
-                kept = self._cache.load(request) if self._cache is not None else None
-                if kept is not None:
-                    finish(request, kept)
-                    continue
-                pending[self._submit(self._started().render(request))] = request
-                while len(pending) >= window:
-                    drain()
-            while pending:
-                drain()
+                pending[self.submit(request)] = request
+                finish(window - 1)
+            finish(0)
         finally:
             for future in pending:
                 future.cancel()
         return done
+
+    def submit(self, request: RenderRequest) -> Future[Rendering]:
+        """Begin to measure a page, and do not wait for it; pages are finished about in the order of their submission.
+
+        Raises:
+            HarnessError: the browser cannot be started at all.
+        """
+        kept = self._cache.load(request) if self._cache is not None else None
+        if kept is None:
+            pool, loop = self._started()
+            return asyncio.run_coroutine_threadsafe(self._render(pool, request), loop)
+        future: Future[Rendering] = Future()
+        future.set_result(kept)
+        return future
+
+    async def _render(self, pool: Pool, request: RenderRequest) -> Rendering:
+        rendering = await pool.render(request, self._cache)
+        if self._cache is not None:
+            await asyncio.to_thread(self._cache.store_checks, request, rendering)
+        return rendering
 
     def close(self) -> None:
         """Stop the browsers; calling it again does nothing."""
@@ -116,9 +125,9 @@ class Renderer:
         """Largest resident memory of all browsers together so far, in bytes."""
         return self._pool.peak_memory if self._pool else 0
 
-    def _started(self) -> Pool:
+    def _started(self) -> tuple[Pool, asyncio.AbstractEventLoop]:
         with self._lock:
-            if self._pool is None:
+            if self._pool is None or self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 # A daemon: if the block is never left, the interpreter ends all the same and the janitor clears up.
                 self._thread = threading.Thread(target=_serve, args=(self._loop,), name="renderer", daemon=True)
@@ -126,11 +135,7 @@ class Renderer:
                 pool = Pool(self.settings, self.browser)
                 self._pool = pool
                 asyncio.run_coroutine_threadsafe(pool.start(), self._loop).result(timeout=60)
-            return self._pool
-
-    def _submit(self, work: Coroutine[None, None, T]) -> Future[T]:
-        assert self._loop is not None
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+            return self._pool, self._loop
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:

@@ -79,6 +79,8 @@ class Deadlines:
     """The whole visit in a shared process; past it the page is measured anew in a process of its own."""
     shared_axe: float = 2.0
     """Axe in a shared process, after that."""
+    shared_checks: float = 2.0
+    """The task checks that only read, in a shared process, after that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ class RenderSettings:
     heap_memory: int = 256
     """MiB of JavaScript heap per page."""
     shared_process: bool = True
-    """Let pages without task checks share a process one after the other, see `harness.render.shared_process`."""
+    """Let pages share a process one after the other, see `harness.render.shared_process`."""
     pages_per_process: int = 50
     """A shared process is replaced after so many pages."""
     pages_per_browser: int = 150

@@ -10,15 +10,19 @@ So a shared process tells no outcome but `ok`, `blank`, `blocked-resource` and, 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from copy import deepcopy
+from dataclasses import replace
 
+from harness.checks.words import Check
 from harness.render.devtools import Connection, DevToolsError, Told
 from harness.render.measurements import MeasureFailed
 from harness.render.page_events import origin
+from harness.render.reading import CheckReader
 from harness.render.settings import DESKTOP_WIDTH, VIEWPORT_HEIGHT, RenderRequest, RenderSettings
 from harness.render.shared_tab import ATTACH, SharedTab, Unusual
 from harness.render.visit import Stalled, TooLarge, Visit
-from harness.types import Rendering
+from harness.types import CheckResult, Rendering
 
 
 class SharedProcess:
@@ -43,26 +47,39 @@ class SharedProcess:
         """The browser's process, or None where none runs."""
         return self._connection.pid if self._connection is not None else None
 
-    async def render(self, request: RenderRequest) -> Rendering | None:
+    async def render(
+        self, request: RenderRequest, settings: RenderSettings, reader: CheckReader | None
+    ) -> Rendering | None:
         """Return what was measured, or None where the page has to be measured alone; never raises for a page.
+
+        Args:
+            request: The page; `checks` of the rendering are the results of those of its checks that only read.
+            settings: What is measured of it.
+            reader: What reads the checks; needed where there are such.
 
         Raises:
             OSError: the browser cannot be started.
         """
-        limits = self._settings.deadlines
+        limits = settings.deadlines
         self.why = ""
-        visit = Visit(request, self._settings)
+        visit = Visit(request, settings)
+        checks: tuple[CheckResult, ...] | None = None
         try:
             await self._make_ready(origin(request))
             async with asyncio.timeout(limits.shared):
                 tab = await self._open(request)
                 await tab.unless_unusual(visit.measure(tab))
-            if self._settings.axe:
+            if settings.axe:
                 async with asyncio.timeout(limits.shared_axe):
                     await tab.unless_unusual(visit.accessibility(tab))
+            heard = tab.heard
+            if request.checks:
+                heard = deepcopy(heard)  # what comes while the checks read is no part of the page's outcome
+                async with asyncio.timeout(limits.shared_checks):
+                    checks = await self._read(tab, request.checks, reader)
             async with asyncio.timeout(limits.close):
                 await self._close(tab)
-            rendering = await visit.rendering(tab.heard, tab.url)
+            rendering = await visit.rendering(heard, tab.url)
             if visit.axe_failed or rendering.outcome not in ("ok", "blank", "blocked-resource"):
                 raise Unusual(visit.axe_failed or rendering.outcome)
         except TooLarge as error:
@@ -74,7 +91,20 @@ class SharedProcess:
             return None
         finally:
             visit.end()
-        return rendering
+        return replace(rendering, checks=checks)
+
+    async def _read(
+        self, tab: SharedTab, checks: Sequence[Check], reader: CheckReader | None
+    ) -> tuple[CheckResult, ...]:
+        reading = [check for check in checks if not check.acts]
+        if not reading:
+            return ()
+        assert reader is not None
+        await tab.measurer.resize(DESKTOP_WIDTH)  # without axe it is still as wide as a phone
+        try:
+            return await tab.unless_unusual(reader.read(tab.measurer, reading))
+        except TooLarge as flood:
+            raise Unusual(str(flood)) from None  # the page was measured before
 
     async def close(self) -> None:
         """End the browser."""

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 from collections.abc import Awaitable, Mapping
+from typing import TypeVar
 
 from harness.render.devtools import Connection, Told
 from harness.render.heard import Heard
@@ -22,6 +23,8 @@ from harness.render.settings import (
     RenderRequest,
 )
 from harness.render.visit import TooLarge
+
+T = TypeVar("T")
 
 ATTACH = {"autoAttach": True, "waitForDebuggerOnStart": True, "flatten": True}
 _MEDIA = {
@@ -110,8 +113,8 @@ class SharedTab:
         self._loaded = True
         return measured
 
-    async def unless_unusual(self, work: Awaitable[None]) -> None:
-        """Await `work`, but stop it at the first unusual thing.
+    async def unless_unusual(self, work: Awaitable[T]) -> T:
+        """Await `work` and return what it returns, but stop it at the first unusual thing.
 
         Raises:
             Unusual, TooLarge: what stopped it.
@@ -123,6 +126,7 @@ class SharedTab:
                 await task
             if self._end.done():
                 self._end.result()
+            return task.result()
         finally:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):

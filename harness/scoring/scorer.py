@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol
@@ -18,7 +20,7 @@ from harness.runs.samples import Extraction, RenderFacts, SampleRecord, Timing
 from harness.types import CONTROL_NAMES, Completion, Page, Rendering, Scope, Score, Task
 
 CHUNK = 48
-"""Pages checked, rendered and written to the journal together: a kill loses at most these."""
+"""Pages begun and written to the journal together: a kill loses at most twice as many."""
 
 
 class ShotWriter(Protocol):
@@ -26,6 +28,47 @@ class ShotWriter(Protocol):
 
     def __call__(self, picture: bytes, name: str) -> str:
         """Store it."""
+
+
+class _Shown:
+    """A page that the renderer was given."""
+
+    def __init__(self, renderer: Renderer, request: RenderRequest) -> None:
+        self.request = request
+        self._renderer = renderer
+        self._measured = renderer.submit(request)
+        self._rendering: Rendering | None = None
+
+    @property
+    def rendering(self) -> Rendering:
+        """What was measured, which may have to be waited for.
+
+        A page that ran out of time gets a second try, so that a busy machine is not held against it.
+        """
+        if self._rendering is None:
+            first = self._measured.result()
+            late = first.outcome == "timeout"
+            self._rendering = self._renderer.submit(self.request).result() if late else first
+        return self._rendering
+
+    def cancel(self) -> None:
+        """Take it back, unless it is measured."""
+        self._measured.cancel()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it was taken back."""
+        return self._measured.cancelled()
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A chunk whose pages the browsers and the checker work on."""
+
+    work: Sequence[tuple[Task, Completion]]
+    pages: Sequence[Page]
+    shown: Sequence[_Shown | None]
+    reports: Future[list[NuReport | None]]
 
 
 @dataclass
@@ -37,39 +80,71 @@ class Scorer:
     write_shot: ShotWriter
     refused: Mapping[str, str] = field(default_factory=dict)
     """Metrics that did not prove themselves on this suite, and why: their numbers are not given."""
-    references: dict[str, Rendering] = field(default_factory=dict)
-    """Renderings of references by task id, kept for the visual similarity of later pages."""
+    references: dict[str, _Shown] = field(default_factory=dict)
+    """The references by task id, kept for the visual similarity of later pages."""
+    reports: dict[tuple[str, Scope], NuReport | None] = field(default_factory=dict)
+    """What the checker said of the pages of controls, which come again."""
 
     def rows(
         self,
         work: Iterable[tuple[Task, Completion]],
         on_page: Callable[[], None] | None = None,
     ) -> Iterator[list[SampleRecord]]:
-        """Yield finished rows, a chunk at a time."""
+        """Yield finished rows in the order of `work`, a chunk at a time.
+
+        While one chunk's numbers are computed, the browsers and the checker are at work on the next.
+        """
         warm()  # it starts while the first answers are still being written
         pending = iter(work)
-        while chunk := list(islice(pending, CHUNK)):
-            yield self._chunk(chunk, on_page)
+        begun: deque[_Begun] = deque()
+        checker = ThreadPoolExecutor(1, "checker")
+        try:
+            while chunk := list(islice(pending, CHUNK)):
+                begun.append(self._begin(chunk, checker))
+                if len(begun) > 1:
+                    yield self._finish(begun.popleft(), on_page)
+            while begun:
+                yield self._finish(begun.popleft(), on_page)
+        finally:
+            checker.shutdown(wait=False, cancel_futures=True)
+            for shown in [*self.references.values(), *(shown for left in begun for shown in left.shown if shown)]:
+                shown.cancel()
+            self.references = {task: shown for task, shown in self.references.items() if not shown.cancelled}
 
-    def _chunk(
-        self, chunk: Sequence[tuple[Task, Completion]], on_page: Callable[[], None] | None
-    ) -> list[SampleRecord]:
+    def _begin(self, chunk: Sequence[tuple[Task, Completion]], checker: Executor) -> _Begun:
         pages = [extract(done.text, done.finish_reason, task.scope) for task, done in chunk]
-        reports = _check(pages, [task.scope for task, _ in chunk])
-        self._render_references([task for task, _ in chunk])
-        requests = [
-            task_request(task, page.html) if page.found else None for (task, _), page in zip(chunk, pages, strict=True)
-        ]
-        renderings = self._render(requests)
+        reports = checker.submit(
+            self._check,
+            [(page, task.scope, done.model in CONTROL_NAMES) for (task, done), page in zip(chunk, pages, strict=True)],
+        )
+        for task in {task.id: task for task, _ in chunk}.values():
+            if task.reference and task.id not in self.references:
+                page = extract(task.reference, "eos", task.scope)
+                if page.html:
+                    self.references[task.id] = self._show(task, page.html)
+        known = {shown.request.key: shown for shown in self.references.values()}
+        shown: list[_Shown | None] = []
+        for (task, _), page in zip(chunk, pages, strict=True):
+            key = task_request(task, page.html).key
+            if page.found and key not in known:
+                known[key] = self._show(task, page.html)
+            shown.append(known[key] if page.found else None)
+        return _Begun(chunk, pages, shown, reports)
+
+    def _show(self, task: Task, html: str) -> _Shown:
+        return _Shown(self.renderer, task_request(task, html))
+
+    def _finish(self, begun: _Begun, on_page: Callable[[], None] | None) -> list[SampleRecord]:
+        reports = begun.reports.result()
         rows = []
-        for (task, completion), page, report, request in zip(chunk, pages, reports, requests, strict=True):
-            rendering = renderings.get(request.key) if request is not None else None
+        for (task, completion), page, shown, report in zip(begun.work, begun.pages, begun.shown, reports, strict=True):
+            reference = self.references.get(task.id)
             evidence = Evidence(
                 task=task,
                 completion=completion.text,
                 page=page,
-                rendering=rendering,
-                reference_rendering=self.references.get(task.id),
+                rendering=shown.rendering if shown is not None else None,
+                reference_rendering=reference.rendering if reference is not None else None,
                 nu=report,
             )
             rows.append(self._record(evidence, completion))
@@ -77,24 +152,21 @@ class Scorer:
                 on_page()
         return rows
 
-    def _render_references(self, tasks: Sequence[Task]) -> None:
-        """The reference's picture is needed beside each page's; the renderer's cache makes it one rendering in all."""
-        missing = {task.id: task for task in tasks if task.reference and task.id not in self.references}
-        if not missing:
-            return
-        cut = {task_id: extract(task.reference, "eos", task.scope).html for task_id, task in missing.items()}
-        requests = {task_id: task_request(missing[task_id], html) for task_id, html in cut.items() if html}
-        renderings = self._render(requests.values())
-        for task_id, request in requests.items():
-            if request.key in renderings:
-                self.references[task_id] = renderings[request.key]
+    def _check(self, pages: Sequence[tuple[Page, Scope, bool]]) -> list[NuReport | None]:
+        """Check pages with Nu, each text once; None where Nu is not there or failed on it.
 
-    def _render(self, requests: Iterable[RenderRequest | None]) -> dict[str, Rendering]:
-        """Render pages; one that ran out of time gets a second try, so that a busy machine is not held against it."""
-        wanted = {request.key: request for request in requests if request is not None}
-        renderings = self.renderer.render(wanted.values()) if wanted else {}
-        late = [wanted[key] for key, rendering in renderings.items() if rendering.outcome == "timeout"]
-        return renderings | (self.renderer.render(late) if late else {})
+        The flag tells the pages that come again: other tasks' references.
+        """
+        if find_nu() is None:
+            return [None] * len(pages)
+        wanted = dict.fromkeys((page.html, scope) for page, scope, _ in pages if page.found)
+        new = [page for page in wanted if page not in self.reports]
+        found = dict(zip(new, check_pages([html for html, _ in new], [scope for _, scope in new]), strict=True))
+        found |= {page: self.reports[page] for page in wanted if page in self.reports}
+        self.reports |= {
+            (page.html, scope): found[page.html, scope] for page, scope, again in pages if page.found and again
+        }
+        return [found.get((page.html, scope)) for page, scope, _ in pages]
 
     def _record(self, evidence: Evidence, completion: Completion) -> SampleRecord:
         page, rendering = evidence.page, evidence.rendering
@@ -144,16 +216,6 @@ def _timing(completion: Completion, render_s: float) -> Timing:
         prompt_tokens=completion.prompt_tokens,
         completion_tokens=completion.completion_tokens,
     )
-
-
-def _check(pages: Sequence[Page], scopes: Sequence[Scope]) -> list[NuReport | None]:
-    """Check the pages with Nu, each text once; None where Nu is not there or failed on it."""
-    if find_nu() is None:
-        return [None] * len(pages)
-    unique = list({(page.html, scope): None for page, scope in zip(pages, scopes, strict=True) if page.found})
-    found = check_pages([html for html, _ in unique], [scope for _, scope in unique]) if unique else []
-    by_page = dict(zip(unique, found, strict=True))
-    return [by_page.get((page.html, scope)) for page, scope in zip(pages, scopes, strict=True)]
 
 
 def _digest(picture: bytes) -> str:

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import psutil
 import pytest
 
 from harness.errors import HarnessError
 from harness.render import Renderer, RenderRequest, RenderSettings
 from harness.render.browser import find_browser
+from harness.render.reading import CheckReader
+from harness.render.shared_process import SharedProcess
 from harness.types import Rendering
 
 
@@ -34,3 +38,25 @@ def measure(renderer: Renderer) -> Callable[..., Rendering]:
         return renderer.render([RenderRequest("page", html, tuple(map(parse_check, checks)))])["page"]
 
     return one
+
+
+@pytest.fixture
+def visits(browser_there: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, str, int]]]:
+    """For each page that went into the shared process: its key, why it was given up, and the process it was in."""
+    went: list[tuple[str, str, int]] = []
+    render = SharedProcess.render
+
+    async def recorded(
+        self: SharedProcess, request: RenderRequest, settings: RenderSettings, reader: CheckReader | None
+    ) -> Rendering | None:
+        result = await render(self, request, settings, reader)
+        pages = []
+        for process in psutil.Process(self.pid).children(recursive=True) if self.pid else []:
+            with contextlib.suppress(psutil.Error):
+                if "--type=renderer" in process.cmdline():
+                    pages.append(process.pid)
+        went.append((request.key, self.why, pages[0] if pages else 0))
+        return result
+
+    monkeypatch.setattr(SharedProcess, "render", recorded)
+    yield went

@@ -32,6 +32,7 @@ def test_a_rendering_comes_back_as_it_was(tmp_path: Path) -> None:
     kept.store(PAGE, DONE)
     assert kept.load(PAGE) == DONE
     assert kept.load(replace(PAGE, key="another name")) == DONE
+    assert kept.load(replace(PAGE, checks=())) == replace(DONE, checks=None)
     assert not list(tmp_path.rglob(".tmp-*"))
 
 
@@ -61,14 +62,28 @@ def test_every_setting_that_decides_the_rendering_is_in_the_key(tmp_path: Path) 
         assert key(RenderSettings(deadlines=later)) != before
 
 
+def test_a_page_is_known_whatever_its_checks_but_what_they_say_is_kept_for_each(tmp_path: Path) -> None:
+    kept = RenderCache(tmp_path, RenderSettings(), BROWSER)
+    kept.store(PAGE, DONE)
+    other = replace(PAGE, checks=(parse_check({"why": "y", "level": "must", "see": {"css": "q"}}),))
+    assert kept.load(other) is None
+    assert kept.load_page(other) == replace(DONE, checks=None)
+    kept.store(other, replace(DONE, checks=(CheckResult("y", "must", False, "not there"),)))
+    said = [kept.load(page) for page in (PAGE, other)]
+    assert [page.checks[0].why for page in said if page is not None and page.checks] == ["x", "y"]
+
+
 def test_whatever_else_decides_the_rendering_is_in_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def key(page: RenderRequest = PAGE, browser: BrowserChoice = BROWSER) -> str:
         return RenderCache(tmp_path, RenderSettings(), browser).key(page)
 
+    assert key() == key(replace(PAGE, checks=()))
+
     keys = [
         key(),
         key(replace(PAGE, html="<p>y")),
-        key(replace(PAGE, checks=())),
+        RenderCache(tmp_path, RenderSettings(), BROWSER).key(PAGE, checks=True),
+        RenderCache(tmp_path, RenderSettings(), BROWSER).key(replace(PAGE, checks=()), checks=True),
         key(browser=replace(BROWSER, version="157.0")),
         key(browser=replace(BROWSER, name="chromium")),
     ]

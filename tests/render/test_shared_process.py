@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import sys
-from collections.abc import Iterator
 
 import psutil
 import pytest
 
 from harness.render import Renderer, RenderRequest, RenderSettings
-from harness.render.shared_process import SharedProcess
 from harness.types import Rendering
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="pages share a process on Linux only")
@@ -43,26 +40,6 @@ document.visibilityState, history.length, navigator.webdriver, navigator.maxTouc
 console.error('said', 1);</script><img alt=missing src=missing.png><link rel=stylesheet href=https://cdn.example/x.css>"""
 TALL = "<!DOCTYPE html><title>x</title><body style='margin:0'><p>Tall<div style='height:3000px;background:navy'></div>"
 PLAIN = "<!DOCTYPE html><title>x</title><p>Plain"
-
-
-@pytest.fixture
-def visits(browser_there: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, str, int]]]:
-    """For each page that went into the shared process: its key, why it was given up, and the process it was in."""
-    went: list[tuple[str, str, int]] = []
-    render = SharedProcess.render
-
-    async def recorded(self: SharedProcess, request: RenderRequest) -> Rendering | None:
-        result = await render(self, request)
-        pages = []
-        for process in psutil.Process(self.pid).children(recursive=True) if self.pid else []:
-            with contextlib.suppress(psutil.Error):
-                if "--type=renderer" in process.cmdline():
-                    pages.append(process.pid)
-        went.append((request.key, self.why, pages[0] if pages else 0))
-        return result
-
-    monkeypatch.setattr(SharedProcess, "render", recorded)
-    yield went
 
 
 def render(settings: RenderSettings, **pages: str) -> dict[str, Rendering]:
@@ -151,7 +128,7 @@ def test_a_lane_whose_browser_dies_goes_on_with_another(browser_there: None) -> 
     with Renderer(RenderSettings(workers=1, axe=False)) as renderer:
         assert renderer.render([RenderRequest("a", PLAIN)])["a"].outcome == "ok"
         assert renderer._pool is not None
-        (slot,) = renderer._pool._all
+        slot = renderer._pool._all[0]
         assert slot.shared is not None and slot.shared._connection is not None
         first = slot.shared.pid
         slot.shared._connection.kill()
@@ -166,7 +143,7 @@ def test_both_browsers_start_with_the_arguments_of_playwright_and_the_safeguards
         done = renderer.render([RenderRequest("shared", PLAIN), RenderRequest("alone", "<p>x<script>throw 1</script>")])
         assert {key: rendering.outcome for key, rendering in done.items()} == {"shared": "ok", "alone": "script-error"}
         assert renderer._pool is not None
-        (slot,) = renderer._pool._all
+        slot = renderer._pool._all[0]
         (browser,) = renderer._pool._browsers()
         alone, shared = (
             {argument for argument in process.cmdline() if argument.startswith("--")}
