@@ -86,7 +86,8 @@ class RenderCache:
 
     def holds(self, request: RenderRequest) -> bool:
         """Return whether there is a rendering, without reading it."""
-        return self._file(self.key(request)).is_file()
+        kept = [self.key(request)] + ([self.key(request, checks=True)] if request.checks else [])
+        return all(self._file(key).is_file() for key in kept)
 
     def load(self, request: RenderRequest) -> Rendering | None:
         """Return the kept rendering, or None where there is none or its files are damaged."""
