@@ -12,6 +12,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
     from harness.model.load import LoadedModel
     from harness.model.profile import Profile
 
@@ -43,8 +45,18 @@ def _cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             gguf = embedded_gguf()
             if gguf is not None and (file := embedded_model(gguf)):
                 patch.setenv("HARNESS_EMBEDDED_MODEL", file)
-        patch.setenv("HARNESS_CACHE", os.environ.get("HARNESS_TEST_CACHE") or str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("HARNESS_CACHE", os.environ.get("HARNESS_TEST_CACHE") or str(new_cache(tmp_path_factory)))
         yield
+
+
+def new_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of this process alone but for the weights, which the first of a session's processes converts for all."""
+    cache = tmp_path_factory.mktemp("cache")
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        weights = tmp_path_factory.getbasetemp().parent / "weights"
+        weights.mkdir(exist_ok=True)
+        (cache / "weights").symlink_to(weights, target_is_directory=True)
+    return cache
 
 
 @pytest.fixture
@@ -81,14 +93,13 @@ def embedded(embedded_folder: Path) -> LoadedModel:
 
 
 @pytest.fixture(scope="session")
-def tiny_folder(embedded_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random model of Llama's shape with the embedded tokenizer and no chat template, trained in a second."""
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model of Llama's shape with a small tokenizer of its own and no chat template, trained in a second."""
     import torch
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaConfig, LlamaForCausalLM
 
     folder = tmp_path_factory.mktemp("tiny-llama")
-    tokenizer = AutoTokenizer.from_pretrained(embedded_folder)
-    tokenizer.chat_template = None
+    tokenizer = small_tokenizer()
     tokenizer.save_pretrained(folder)
     torch.manual_seed(11)
     config = LlamaConfig(
@@ -107,6 +118,24 @@ def tiny_folder(embedded_folder: Path, tmp_path_factory: pytest.TempPathFactory)
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder
+
+
+def small_tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer that has learnt from the starter suite: the embedded one's 49,152 tokens cost seconds."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    learnt = Tokenizer(models.BPE())
+    learnt.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    learnt.decoder = decoders.ByteLevel()
+    special, alphabet = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"], pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=2048, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    files = sorted((ROOT / "tasks" / "html_starter").rglob("*.yaml"))
+    learnt.train_from_iterator((file.read_text("utf-8") for file in files), trainer)
+    ends = {"bos_token": special[1], "eos_token": special[2], "pad_token": special[2], "unk_token": special[0]}
+    return PreTrainedTokenizerFast(tokenizer_object=learnt, **ends)
 
 
 @pytest.fixture

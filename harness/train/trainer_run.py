@@ -16,7 +16,6 @@ from harness.model.profile_schema import Training
 from harness.train.batch_layout import BatchPlan, laid_out
 from harness.train.callbacks import Progress, last_checkpoint, printer, recorder, refuse_useless
 from harness.train.data import TrainingRow
-from harness.train.ddp_trainer import trainer_class
 from harness.train.evaluation import LAST, curve, evaluation_callback, keep_best, refuse_shards
 from harness.train.initial import InitialAdapter
 from harness.train.job import TrainingJob
@@ -34,6 +33,8 @@ def attempt(
     """Train in this layout, from the last checkpoint where there is one; save the adapter and return its record."""
     import torch
     from datasets import Dataset
+
+    from harness.train.ddp_trainer import trainer_class
 
     loaded, training, evaluation = job.loaded, job.training, job.evaluation
     checkpoints = folder / "checkpoints"
