@@ -28,7 +28,7 @@ setup-dev:
 lint: setup-dev
 	$(SETUP) --exec ruff check .
 	$(SETUP) --exec ruff format --check .
-	$(SETUP) --exec mypy
+	$(SETUP) --exec mypy --num-workers 2
 	$(SETUP) --exec lint-imports
 	$(SETUP) --exec python tools/check_scripts.py
 

@@ -30,7 +30,7 @@ if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) - 1:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Keep the user's cache out of the tests; HARNESS_TEST_CACHE names one that lasts from session to session."""
     with pytest.MonkeyPatch.context() as patch:
         if "HARNESS_VNU_JAR" not in os.environ:
@@ -45,8 +45,10 @@ def _cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             gguf = embedded_gguf()
             if gguf is not None and (file := embedded_model(gguf)):
                 patch.setenv("HARNESS_EMBEDDED_MODEL", file)
-        patch.setenv("HARNESS_CACHE", os.environ.get("HARNESS_TEST_CACHE") or str(new_cache(tmp_path_factory)))
-        yield
+        named = os.environ.get("HARNESS_TEST_CACHE")
+        cache = Path(named) if named else new_cache(tmp_path_factory)
+        patch.setenv("HARNESS_CACHE", str(cache))
+        yield cache
 
 
 def new_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -65,6 +67,19 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "own-cache"
     monkeypatch.setenv("HARNESS_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture
+def own_answers(own_cache: Path, cache_of_the_session: Path) -> Path:
+    """A cache for one test without trainings and answers; what decoders were found to do and pages to look like stays.
+
+    Each of these is kept under all that it depends on, and the code is part of it.
+    """
+    own_cache.mkdir()
+    for name in ("weights", "proofs", "renders"):
+        (cache_of_the_session / name).mkdir(parents=True, exist_ok=True)
+        (own_cache / name).symlink_to(cache_of_the_session / name, target_is_directory=True)
+    return own_cache
 
 
 @pytest.fixture(scope="session")
@@ -280,6 +295,12 @@ def launch() -> Iterator[Callable[..., Any]]:
         yield start
         for browser in browsers:
             browser.close()
+
+
+@pytest.fixture(scope="session")
+def browser(launch: Callable[..., Any]) -> Any:
+    """A real Chromium without further arguments; each test closes the pages that it opens."""
+    return launch()
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ def answers(model: str | None = None, **texts: str) -> list[dict[str, Any]]:
     return [{"task": task, "completion": texts.get(task, PAGE.format(task)), **named} for task in HELD_OUT]
 
 
-def test_answers_of_two_models_become_a_run(tiny_workplace: Path, own_cache: Path, command_line: CommandLine) -> None:
+def test_answers_of_two_models_become_a_run(tiny_workplace: Path, own_answers: Path, command_line: CommandLine) -> None:
     try:
         from harness.render.browser import find_browser
 

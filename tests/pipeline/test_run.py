@@ -106,7 +106,7 @@ def check_contract(folder: Path, models: set[str], tasks: int) -> None:
 
 
 def test_a_run_its_repetition_and_a_fresh_one(
-    tiny_workplace: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_workplace: Path, own_answers: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models = {"base", "base-fewshot", "tuned"}
     folder, said = do(RunConfig(profile="tiny", limit=4, name="first"))
@@ -187,7 +187,7 @@ def test_a_row_a_model_was_trained_on_gets_no_score(tiny_workplace: Path) -> Non
 
 
 def test_a_full_disk_in_the_middle_is_one_line_and_the_run_goes_on_later(
-    tiny_workplace: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_workplace: Path, own_answers: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = RunConfig(profile="tiny", models=("base", "tuned"), limit=2, name="full")
     append = RunFolder.append
@@ -245,10 +245,8 @@ def test_a_run_killed_again_and_again_ends_like_one_that_was_not(
 
 
 @pytest.fixture
-def embedded_workplace(workplace: Path, embedded_folder: Path, own_cache: Path) -> Path:
-    """The embedded profile, with short answers and a training of two steps; of the cache only the converted weights."""
-    own_cache.mkdir()
-    (own_cache / "weights").symlink_to(embedded_folder.parent, target_is_directory=True)
+def embedded_workplace(workplace: Path, embedded_folder: Path, own_answers: Path) -> Path:
+    """The embedded profile, with short answers and a training of two steps."""
     folder = workplace / "baselines" / "smollm2-135m"
     profile = (folder / "profile.yaml").read_text()
     changes: list[tuple[str, Callable[[str], str]]] = [
