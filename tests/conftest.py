@@ -45,20 +45,29 @@ def cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
             gguf = embedded_gguf()
             if gguf is not None and (file := embedded_model(gguf)):
                 patch.setenv("HARNESS_EMBEDDED_MODEL", file)
-        named = os.environ.get("HARNESS_TEST_CACHE")
-        cache = Path(named) if named else new_cache(tmp_path_factory)
-        patch.setenv("HARNESS_CACHE", str(cache))
-        yield cache
+        patch.setenv("HARNESS_CACHE", os.environ.get("HARNESS_TEST_CACHE") or str(new_cache(tmp_path_factory)))
+        from harness.storage.cache import cache_folder
+
+        yield cache_folder()
+
+
+KEPT = ("weights", "proofs", "renders")
+"""What in a cache stands under all that it depends on, the code too, and takes long to make."""
 
 
 def new_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache of this process alone but for the weights, which the first of a session's processes converts for all."""
+    """A cache of this process alone but for what is `KEPT`, which a session's processes make once for all of them."""
     cache = tmp_path_factory.mktemp("cache")
     if "PYTEST_XDIST_WORKER" in os.environ:
-        weights = tmp_path_factory.getbasetemp().parent / "weights"
-        weights.mkdir(exist_ok=True)
-        (cache / "weights").symlink_to(weights, target_is_directory=True)
+        keep(cache, tmp_path_factory.getbasetemp().parent / "kept")
     return cache
+
+
+def keep(cache: Path, where: Path) -> None:
+    """Let what is `KEPT` of a new cache lie in another folder."""
+    for name in KEPT:
+        (where / name).mkdir(parents=True, exist_ok=True)
+        (cache / name).symlink_to(where / name, target_is_directory=True)
 
 
 @pytest.fixture
@@ -71,14 +80,9 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def own_answers(own_cache: Path, cache_of_the_session: Path) -> Path:
-    """A cache for one test without trainings and answers; what decoders were found to do and pages to look like stays.
-
-    Each of these is kept under all that it depends on, and the code is part of it.
-    """
+    """A cache for one test without trainings and answers, but with what is `KEPT` in the session's."""
     own_cache.mkdir()
-    for name in ("weights", "proofs", "renders"):
-        (cache_of_the_session / name).mkdir(parents=True, exist_ok=True)
-        (own_cache / name).symlink_to(cache_of_the_session / name, target_is_directory=True)
+    keep(own_cache, cache_of_the_session)
     return own_cache
 
 

@@ -217,7 +217,7 @@ def start(workplace: Path, cache: Path, *arguments: str) -> subprocess.Popen[str
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
 def test_a_run_killed_again_and_again_ends_like_one_that_was_not(
-    tiny_workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_workplace: Path, tmp_path: Path, own_answers: Path
 ) -> None:
     """SIGKILL in training, in generation and in scoring, each a random while after its first file is there."""
     arguments = ("--models", "base,tuned", "--limit", "4", "--name", "killed")
@@ -237,7 +237,6 @@ def test_a_run_killed_again_and_again_ends_like_one_that_was_not(
     _, error = process.communicate(timeout=300)
     assert (process.returncode, error) == (0, "")
 
-    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "quiet-cache"))
     quiet, _ = do(RunConfig(profile="tiny", models=("base", "tuned"), limit=4, name="quiet"))
     for name in ("samples.jsonl", "summary.json"):
         found = read(tiny_workplace / "reports" / "killed", name)
