@@ -28,13 +28,13 @@ setup-dev:
 lint: setup-dev
 	$(SETUP) --exec ruff check .
 	$(SETUP) --exec ruff format --check .
-	$(SETUP) --exec mypy
+	$(SETUP) --exec mypy --num-workers 2
 	$(SETUP) --exec lint-imports
 	$(SETUP) --exec python tools/check_scripts.py
 
 # two at a time: more would make browsers and models wait for each other on two cores
 test: lint
-	$(SETUP) --exec python -m pytest -m "not slow" -n 2 --dist loadfile $(ARGS)
+	$(SETUP) --exec python -m pytest -m "not slow" -n 2 --dist worksteal $(ARGS)
 
 # the long ones too: thousands of pages, many kills
 test-all: lint

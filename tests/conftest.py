@@ -12,6 +12,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
     from harness.model.load import LoadedModel
     from harness.model.profile import Profile
 
@@ -28,7 +30,7 @@ if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) - 1:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Keep the user's cache out of the tests; HARNESS_TEST_CACHE names one that lasts from session to session."""
     with pytest.MonkeyPatch.context() as patch:
         if "HARNESS_VNU_JAR" not in os.environ:
@@ -43,8 +45,29 @@ def _cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             gguf = embedded_gguf()
             if gguf is not None and (file := embedded_model(gguf)):
                 patch.setenv("HARNESS_EMBEDDED_MODEL", file)
-        patch.setenv("HARNESS_CACHE", os.environ.get("HARNESS_TEST_CACHE") or str(tmp_path_factory.mktemp("cache")))
-        yield
+        patch.setenv("HARNESS_CACHE", os.environ.get("HARNESS_TEST_CACHE") or str(new_cache(tmp_path_factory)))
+        from harness.storage.cache import cache_folder
+
+        yield cache_folder()
+
+
+KEPT = ("weights", "proofs", "renders")
+"""What in a cache stands under all that it depends on, the code too, and takes long to make."""
+
+
+def new_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of this process alone but for what is `KEPT`, which a session's processes make once for all of them."""
+    cache = tmp_path_factory.mktemp("cache")
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        keep(cache, tmp_path_factory.getbasetemp().parent / "kept")
+    return cache
+
+
+def keep(cache: Path, where: Path) -> None:
+    """Let what is `KEPT` of a new cache lie in another folder."""
+    for name in KEPT:
+        (where / name).mkdir(parents=True, exist_ok=True)
+        (cache / name).symlink_to(where / name, target_is_directory=True)
 
 
 @pytest.fixture
@@ -53,6 +76,14 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "own-cache"
     monkeypatch.setenv("HARNESS_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture
+def own_answers(own_cache: Path, cache_of_the_session: Path) -> Path:
+    """A cache for one test without trainings and answers, but with what is `KEPT` in the session's."""
+    own_cache.mkdir()
+    keep(own_cache, cache_of_the_session)
+    return own_cache
 
 
 @pytest.fixture(scope="session")
@@ -81,14 +112,13 @@ def embedded(embedded_folder: Path) -> LoadedModel:
 
 
 @pytest.fixture(scope="session")
-def tiny_folder(embedded_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random model of Llama's shape with the embedded tokenizer and no chat template, trained in a second."""
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model of Llama's shape with a small tokenizer of its own and no chat template, trained in a second."""
     import torch
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaConfig, LlamaForCausalLM
 
     folder = tmp_path_factory.mktemp("tiny-llama")
-    tokenizer = AutoTokenizer.from_pretrained(embedded_folder)
-    tokenizer.chat_template = None
+    tokenizer = small_tokenizer()
     tokenizer.save_pretrained(folder)
     torch.manual_seed(11)
     config = LlamaConfig(
@@ -107,6 +137,24 @@ def tiny_folder(embedded_folder: Path, tmp_path_factory: pytest.TempPathFactory)
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder
+
+
+def small_tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer that has learnt from the starter suite: the embedded one's 49,152 tokens cost seconds."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    learnt = Tokenizer(models.BPE())
+    learnt.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    learnt.decoder = decoders.ByteLevel()
+    special, alphabet = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"], pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=2048, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    files = sorted((ROOT / "tasks" / "html_starter").rglob("*.yaml"))
+    learnt.train_from_iterator((file.read_text("utf-8") for file in files), trainer)
+    ends = {"bos_token": special[1], "eos_token": special[2], "pad_token": special[2], "unk_token": special[0]}
+    return PreTrainedTokenizerFast(tokenizer_object=learnt, **ends)
 
 
 @pytest.fixture
@@ -251,6 +299,12 @@ def launch() -> Iterator[Callable[..., Any]]:
         yield start
         for browser in browsers:
             browser.close()
+
+
+@pytest.fixture(scope="session")
+def browser(launch: Callable[..., Any]) -> Any:
+    """A real Chromium without further arguments; each test closes the pages that it opens."""
+    return launch()
 
 
 @pytest.fixture(scope="session")

@@ -156,7 +156,12 @@ VALUES: dict[str, Callable[[Path], str | None]] = {
 @pytest.mark.parametrize("value", VALUES)
 @pytest.mark.parametrize("variable", ["HARNESS_CACHE", "HARNESS_VENV", "HARNESS_BROWSER", "HARNESS_VNU_JAR"])
 def test_whatever_our_variables_hold(
-    variable: str, value: str, place: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+    variable: str,
+    value: str,
+    place: Path,
+    own_cache: Path,
+    command_line: CommandLine,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from harness.storage.cache import cache_folder
 

@@ -6,9 +6,6 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, ParamSpec
 
-from transformers.masking_utils import AttentionMaskInterface
-from transformers.modeling_utils import AttentionInterface
-
 if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedModel
@@ -35,6 +32,9 @@ def attending_by(
         attention: An attention function of transformers' signature.
         mask: One of transformers' mask functions.
     """
+    from transformers.masking_utils import AttentionMaskInterface
+    from transformers.modeling_utils import AttentionInterface
+
     AttentionInterface.register(name, attention)
     AttentionMaskInterface.register(name, mask)
     before = model.config._attn_implementation

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import torch
-
 from harness.model.profile_schema import Shape
 from harness.types import GpuName
 
@@ -85,6 +83,7 @@ def checkpoint_bytes(shape: Shape) -> int:
 
 def this_card() -> Card | None:
     """Return this machine's GPU: its own memory, the speed of the nearest card known; None without a GPU."""
+    import torch
 
     if not torch.cuda.is_available():
         return None

@@ -17,7 +17,6 @@ from harness.runs.schema import JsonObject
 from harness.train.batch_layout import BatchPlan, laid_out
 from harness.train.callbacks import Progress, last_checkpoint, recorder, refuse_useless
 from harness.train.data import TrainingRow
-from harness.train.ddp_trainer import trainer_class
 from harness.train.evaluation import LAST, curve, evaluation_callback, keep_best, refuse_shards
 from harness.train.initial import InitialAdapter
 from harness.train.job import TrainingJob
@@ -40,6 +39,8 @@ def attempt(
     import torch
     from datasets import Dataset
     from transformers.trainer_callback import PrinterCallback
+
+    from harness.train.ddp_trainer import trainer_class
 
     loaded, training, evaluation = job.loaded, job.training, job.evaluation
     checkpoints = folder / "checkpoints"

@@ -1,4 +1,4 @@
-"""A real Ray cluster of two nodes on this machine; each test starts its own, for they kill parts of it."""
+"""A real Ray cluster of two nodes on this machine."""
 
 from __future__ import annotations
 
@@ -45,18 +45,26 @@ class TwoNodes:
         self._cluster.shutdown()
 
 
-@pytest.fixture
-def two_nodes(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TwoNodes]:
-    """Two nodes of two CPUs each. Their workers use the test's own cache and this source tree."""
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+@contextlib.contextmanager
+def cluster_of_two() -> Iterator[TwoNodes]:
+    """Two nodes of two CPUs each, whose workers use this source tree; the test is skipped where none can be started."""
     ray = pytest.importorskip("ray", reason="the extra [ray] is not installed")
     logging.getLogger("ray").setLevel(logging.CRITICAL)
-    try:
-        cluster = TwoNodes()
-    except Exception as error:
-        pytest.skip(f"no cluster of two nodes can be started here: {error}")
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT))
+        try:
+            cluster = TwoNodes()
+        except Exception as error:
+            pytest.skip(f"no cluster of two nodes can be started here: {error}")
+        try:
+            yield cluster
+        finally:
+            ray.shutdown()
+            cluster.stop()
+
+
+@pytest.fixture
+def two_nodes(own_cache: Path) -> Iterator[TwoNodes]:
+    """A cluster of the test's own, which may kill parts of it; its workers use the test's own cache."""
+    with cluster_of_two() as cluster:
         yield cluster
-    finally:
-        ray.shutdown()
-        cluster.stop()

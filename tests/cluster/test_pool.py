@@ -6,7 +6,7 @@ import functools
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,29 @@ import pytest
 
 from harness.cluster.pool import Lost, WorkerPool
 from harness.cluster.source import Shares
-from tests.cluster.conftest import TwoNodes
+from tests.cluster.conftest import TwoNodes, cluster_of_two
 from tests.cluster.poisoned import DEADLY_ONCE, POISON, Doubler
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[TwoNodes]:
+    """One cluster for all of these tests: workers die here, nodes do not."""
+    with cluster_of_two() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def two_nodes(nodes: TwoNodes) -> Iterator[TwoNodes]:
+    """The cluster with this process as its driver, once the workers of the test before have left it."""
+    import ray
+
+    ray.init(nodes.address, log_to_driver=False)
+    end = time.monotonic() + 60
+    while ray.available_resources().get("CPU") != 4:
+        assert time.monotonic() < end, f"its CPUs are not free: {ray.available_resources()}"
+        time.sleep(0.05)
+    yield nodes
+    ray.shutdown()
 
 
 def doublers(name: str, count: int, notes: Path, said: list[str], seconds: float = 0) -> WorkerPool[int]:
@@ -36,9 +57,6 @@ def doubled(pool: WorkerPool[int], items: Iterable[int], batch: int, prepare: An
 
 
 def test_every_item_comes_once_and_poison_is_tried_three_times(two_nodes: TwoNodes, tmp_path: Path) -> None:
-    import ray
-
-    ray.init(two_nodes.address, log_to_driver=False)
     notes, said = tmp_path / "notes", []
     pool = doublers("doublers", 2, notes, said)
     came = doubled(pool, range(40), 5)
@@ -59,13 +77,13 @@ def test_a_pool_without_a_place_gets_one_of_another(
     import ray
 
     monkeypatch.setattr("harness.cluster.pool._STARVED_S", 1.0)
-    ray.init(two_nodes.address, log_to_driver=False)
     notes, said = tmp_path / "notes", []
     many, few = doublers("many", 4, notes, said, seconds=0.2), doublers("few", 1, tmp_path / "other", said)
     many.starved, few.starved = few.make_room, many.make_room
     numbers = range(100, 160)
     came: list[tuple[int, Any]] = []
-    assert doubled(many, [1], 1) == [(1, 2)]  # all four have their places
+    assert doubled(many, [1], 1) == [(1, 2)]
+    ray.get([worker.placed for worker in many._workers])  # all four have their places
     working = threading.Thread(target=lambda: came.extend(doubled(many, numbers, 5)))
     working.start()
     assert sorted(doubled(few, range(6), 2)) == [(number, 2 * number) for number in range(6)]
@@ -81,7 +99,6 @@ def test_a_pool_without_a_place_gets_one_of_another(
 def test_the_last_worker_is_not_taken_from_its_work(two_nodes: TwoNodes, tmp_path: Path) -> None:
     import ray
 
-    ray.init(two_nodes.address, log_to_driver=False)
     said: list[str] = []
     pool = doublers("doublers", 4, tmp_path / "notes", said, seconds=0.2)
     numbers = range(100, 140)
@@ -100,9 +117,6 @@ def test_the_last_worker_is_not_taken_from_its_work(two_nodes: TwoNodes, tmp_pat
 
 
 def test_a_worker_that_is_not_ready_gets_nothing_and_a_live_one_takes_over(two_nodes: TwoNodes, tmp_path: Path) -> None:
-    import ray
-
-    ray.init(two_nodes.address, log_to_driver=False)
     notes, said = tmp_path / "notes", []
     pool = doublers("doublers", 2, notes, said)
     assert doubled(pool, [1], 1) == [(1, 2)]

@@ -61,7 +61,7 @@ class Open:
 
 
 @pytest.fixture
-def plain(own_cache: Path, tiny: LoadedModel) -> Generator:
+def plain(own_answers: Path, tiny: LoadedModel) -> Generator:
     renderer = PromptRenderer("Write: {{ prompt }}", False, tiny.tokenizer)
     return Generator("base", tiny, renderer, GenerationSettings(24, 2), examples=(TASKS[0],))
 

@@ -56,14 +56,14 @@ def test_a_page_too_large_is_null_in_time_and_said_so() -> None:
     page = "<!DOCTYPE html><p>" + "word <b>bold</b> " * 600_000
     assert len(page) > 10_000_000
     start = time.process_time()
-    task = Task("t", "p", reference="<p>word")
-    scores = score_page(Evidence(task, page, extract(page)))
+    evidence = Evidence(Task("t", "p", reference="<p>word"), page, extract(page))
+    scores = score_page(evidence)
     assert time.process_time() - start < 30
     assert scores["extracted"].value == 1
     for name in ("parses", "well_formed", "bleu", "bleu_dom", "text_similarity"):
         assert scores[name].value is None
         assert "characters, more than" in scores[name].note
-    assert any("characters" in m.text for m in messages(Evidence(task, page, extract(page))))
+    assert any("characters" in m.text for m in messages(evidence))
 
 
 def test_a_dead_worker_is_replaced() -> None:

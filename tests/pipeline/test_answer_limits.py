@@ -40,7 +40,7 @@ def edit(folder: Path, old: str, new: str) -> None:
 
 
 @pytest.fixture
-def tiny_profile(tiny_workplace: Path, own_cache: Path) -> Path:
+def tiny_profile(tiny_workplace: Path, own_answers: Path) -> Path:
     folder = tiny_workplace / "baselines" / "tiny"
     edit(folder, "max_new_tokens: 24\n", "")
     return folder

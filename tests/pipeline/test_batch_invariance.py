@@ -34,7 +34,7 @@ class ModelUnderTest:
         return self.generator
 
 
-def test_answers_that_differ_are_counted(own_cache: Path, tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answers_that_differ_are_counted(own_answers: Path, tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     real = continuous_batching.Decoder.decode
     generator = Generator("base", tiny, PromptRenderer("{{ prompt }}", False, tiny.tokenizer), GenerationSettings(8, 3))

@@ -73,7 +73,7 @@ def test_the_task_score_is_the_mean_of_the_metrics_from_0_to_100(
 
 
 def test_an_evaluation_is_what_measuring_the_same_weights_gives(
-    own_cache: Path, tiny_workplace: Path, tiny: LoadedModel
+    own_answers: Path, tiny_workplace: Path, tiny: LoadedModel
 ) -> None:
     """Inside a training the model has dropout and recomputing on; an evaluation is to see it as a run does."""
     from peft import LoraConfig, get_peft_model
@@ -142,7 +142,7 @@ def test_keys_of_before_are_refused_with_their_new_names(tiny_workplace: Path, c
 
 
 def test_an_evaluated_training_from_the_command_line(
-    own_cache: Path, tiny_workplace: Path, command_line: CommandLine
+    own_answers: Path, tiny_workplace: Path, command_line: CommandLine
 ) -> None:
     tuned = yaml.safe_load(TINY_TUNED)
     tuned["train"]["evaluation"] = EVALUATION

@@ -39,7 +39,7 @@ def test_folders_of_other_runs_are_not_taken_for_shards(tmp_path: Path) -> None:
     assert merge_shards("other", tmp_path) is None
 
 
-def test_shards_put_together_are_the_run(tiny_workplace: Path, own_cache: Path) -> None:
+def test_shards_put_together_are_the_run(tiny_workplace: Path, own_answers: Path) -> None:
     request = RunConfig(profile="tiny", limit=5, name="whole")
     parts = []
     for number in (1, 2):

@@ -106,7 +106,7 @@ def check_contract(folder: Path, models: set[str], tasks: int) -> None:
 
 
 def test_a_run_its_repetition_and_a_fresh_one(
-    tiny_workplace: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_workplace: Path, own_answers: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models = {"base", "base-fewshot", "tuned"}
     folder, said = do(RunConfig(profile="tiny", limit=4, name="first"))
@@ -191,7 +191,7 @@ def test_a_row_a_model_was_trained_on_gets_no_score(tiny_workplace: Path) -> Non
 
 
 def test_a_full_disk_in_the_middle_is_one_line_and_the_run_goes_on_later(
-    tiny_workplace: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_workplace: Path, own_answers: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = RunConfig(profile="tiny", models=("base", "tuned"), limit=2, name="full")
     append = RunFolder.append
@@ -221,7 +221,7 @@ def start(workplace: Path, cache: Path, *arguments: str) -> subprocess.Popen[str
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
 def test_a_run_killed_again_and_again_ends_like_one_that_was_not(
-    tiny_workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_workplace: Path, tmp_path: Path, own_answers: Path
 ) -> None:
     """SIGKILL in training, in generation and in scoring, each a random while after its first file is there."""
     arguments = ("--models", "base,tuned", "--limit", "4", "--name", "killed")
@@ -241,7 +241,6 @@ def test_a_run_killed_again_and_again_ends_like_one_that_was_not(
     _, error = process.communicate(timeout=300)
     assert (process.returncode, error) == (0, "")
 
-    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "quiet-cache"))
     quiet, _ = do(RunConfig(profile="tiny", models=("base", "tuned"), limit=4, name="quiet"))
     for name in ("samples.jsonl", "summary.json"):
         found = read(tiny_workplace / "reports" / "killed", name)
@@ -249,10 +248,8 @@ def test_a_run_killed_again_and_again_ends_like_one_that_was_not(
 
 
 @pytest.fixture
-def embedded_workplace(workplace: Path, embedded_folder: Path, own_cache: Path) -> Path:
-    """The embedded profile, with short answers and a training of two steps; of the cache only the converted weights."""
-    own_cache.mkdir()
-    (own_cache / "weights").symlink_to(embedded_folder.parent, target_is_directory=True)
+def embedded_workplace(workplace: Path, embedded_folder: Path, own_answers: Path) -> Path:
+    """The embedded profile, with short answers and a training of two steps."""
     folder = workplace / "baselines" / "smollm2-135m"
     profile = (folder / "profile.yaml").read_text()
     changes: list[tuple[str, Callable[[str], str]]] = [

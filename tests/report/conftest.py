@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,6 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_report(reports / "2026-03-12-77aa")
     write_index(reports)
     return run
-
-
-@pytest.fixture(scope="session")
-def browser(launch: Callable[..., Any]) -> Any:
-    return launch()
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ def answers(loaded: LoadedModel, adapter: TrainedAdapter | None = None) -> list[
     return [done.text for done in generator.complete(TASKS[:4], fresh=True)]
 
 
-def test_a_training_learns_is_cached_and_leaves_the_base_alone(own_cache: Path, tiny: LoadedModel) -> None:
+def test_a_training_learns_is_cached_and_leaves_the_base_alone(own_answers: Path, tiny: LoadedModel) -> None:
     before = answers(tiny)
     weights = {name: value.clone() for name, value in tiny.model.state_dict().items()}
     seen: list[Progress] = []
@@ -90,7 +90,7 @@ def test_a_training_learns_is_cached_and_leaves_the_base_alone(own_cache: Path, 
     assert replace(train(tiny), from_cache=False) == first
 
 
-def test_two_adapters_stand_beside_each_other(own_cache: Path, tiny: LoadedModel) -> None:
+def test_two_adapters_stand_beside_each_other(own_answers: Path, tiny: LoadedModel) -> None:
     base = answers(tiny)
     first = train(tiny)
     alone = answers(tiny, first)
@@ -159,7 +159,7 @@ def test_whatever_decides_an_adapter_changes_its_key(tiny: LoadedModel, change: 
     assert sft.adapter_key(tiny, renderer(tiny), TRAINING.model_copy(update={"suite": "named"}), rows) == key
 
 
-def test_an_adapter_of_other_weights_is_one_line(own_cache: Path, tiny: LoadedModel, tmp_path: Path) -> None:
+def test_an_adapter_of_other_weights_is_one_line(own_answers: Path, tiny: LoadedModel, tmp_path: Path) -> None:
     trained = train(tiny)
     foreign = tmp_path / "foreign"
     shutil.copytree(trained.folder, foreign)

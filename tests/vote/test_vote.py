@@ -4,7 +4,7 @@ import http.client
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -253,9 +253,8 @@ def test_no_votes_are_no_agreement() -> None:
 
 
 def test_the_page_in_a_browser_takes_keys_and_runs_nothing_of_an_answer(
-    server: VoteServer, run_dir: Path, launch: Callable[..., Any]
+    server: VoteServer, run_dir: Path, browser: Any
 ) -> None:
-    browser = launch()
     page = browser.new_page()
     problems: list[str] = []
     page.on("console", lambda message: problems.append(message.text))
@@ -275,14 +274,13 @@ def test_the_page_in_a_browser_takes_keys_and_runs_nothing_of_an_answer(
     page.get_by_text("All judged").wait_for()
     assert page.title() == "Which page is better?"
     assert problems == []
-    browser.close()
+    page.close()
     assert len(read_votes(run_dir)) == 6
 
 
 def test_a_saved_vote_whose_successor_does_not_come_is_not_called_lost_and_not_given_twice(
-    server: VoteServer, run_dir: Path, launch: Callable[..., Any]
+    server: VoteServer, run_dir: Path, browser: Any
 ) -> None:
-    browser = launch()
     page = browser.new_page()
     page.goto(server.url)
     page.get_by_text("0 of 6 judged").wait_for()
@@ -293,7 +291,7 @@ def test_a_saved_vote_whose_successor_does_not_come_is_not_called_lost_and_not_g
     page.unroute("**/next")
     page.reload()
     page.get_by_text("1 of 6 judged").wait_for()
-    browser.close()
+    page.close()
     assert len(read_votes(run_dir)) == 1
 
 

@@ -58,7 +58,7 @@ def texts(completions: Sequence[Completion]) -> list[str]:
     return [done.text for done in completions]
 
 
-def test_nothing_is_decoded_twice(own_cache: Path, tiny: LoadedModel, decoded: list[int]) -> None:
+def test_nothing_is_decoded_twice(own_answers: Path, tiny: LoadedModel, decoded: list[int]) -> None:
     first = generator(tiny).complete(TASKS[:3])
     again = generator(tiny).complete(TASKS[:3])
     more = generator(tiny).complete(TASKS)
@@ -68,7 +68,7 @@ def test_nothing_is_decoded_twice(own_cache: Path, tiny: LoadedModel, decoded: l
 
 
 def test_another_name_and_batch_size_take_from_the_same_store(
-    own_cache: Path, tiny: LoadedModel, decoded: list[int]
+    own_answers: Path, tiny: LoadedModel, decoded: list[int]
 ) -> None:
     first = generator(tiny).complete(TASKS)
     other = generator(tiny, name="other", settings=GenerationSettings(8, batch_size=4)).complete(TASKS)
@@ -92,7 +92,7 @@ def test_whatever_decides_an_answer_has_a_store_of_its_own(tiny: LoadedModel, ch
 
 
 def test_other_weights_under_the_same_name_do_not_collide(
-    own_cache: Path, tiny: LoadedModel, decoded: list[int]
+    own_answers: Path, tiny: LoadedModel, decoded: list[int]
 ) -> None:
     first = generator(tiny).complete(TASKS)
     tiny.weights = replace(tiny.weights, sha256="f" * 64)
@@ -102,14 +102,14 @@ def test_other_weights_under_the_same_name_do_not_collide(
     assert texts(other) != texts(first)
 
 
-def test_fresh_decodes_anew_and_says_the_same(own_cache: Path, tiny: LoadedModel, decoded: list[int]) -> None:
+def test_fresh_decodes_anew_and_says_the_same(own_answers: Path, tiny: LoadedModel, decoded: list[int]) -> None:
     first = generator(tiny).complete(TASKS)
     assert texts(generator(tiny).complete(TASKS, fresh=True)) == texts(first)
     assert decoded == [4, 4]
 
 
 def test_what_was_finished_before_a_kill_is_kept(
-    own_cache: Path, tiny: LoadedModel, decoded: list[int], monkeypatch: pytest.MonkeyPatch
+    own_answers: Path, tiny: LoadedModel, decoded: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finished: list[str] = []
 
@@ -127,11 +127,11 @@ def test_what_was_finished_before_a_kill_is_kept(
     done = generator(tiny).complete(TASKS, on_done=lambda one, stored: kept.append(one.task) if stored else None)
     assert sorted(kept) == sorted(finished)
     assert decoded == [4, 2]
-    monkeypatch.setenv("HARNESS_CACHE", str(own_cache / "other"))
+    monkeypatch.setenv("HARNESS_CACHE", str(own_answers / "other"))
     assert texts(done) == texts(generator(tiny).complete(TASKS))
 
 
-def test_samples_are_drawn_apart_and_the_same_again(own_cache: Path, tiny: LoadedModel) -> None:
+def test_samples_are_drawn_apart_and_the_same_again(own_answers: Path, tiny: LoadedModel) -> None:
     drawing = generator(tiny, settings=GenerationSettings(8, 3, temperature=1.0, samples=3))
     first = drawing.complete(TASKS[:2])
     assert [(done.task, done.sample) for done in first] == [(t, s) for t in ("t0", "t1") for s in range(3)]
@@ -145,7 +145,7 @@ def test_samples_are_drawn_apart_and_the_same_again(own_cache: Path, tiny: Loade
     assert not set(texts(other.complete(TASKS[:2]))) & set(texts(first))
 
 
-def test_a_prompt_longer_than_the_context_is_a_named_failure(own_cache: Path, tiny: LoadedModel) -> None:
+def test_a_prompt_longer_than_the_context_is_a_named_failure(own_answers: Path, tiny: LoadedModel) -> None:
     endless = Task("long", "very " * 3000)
     found = generator(tiny).complete([TASKS[0], endless])
     assert found[0].finish_reason == "length"
@@ -155,7 +155,7 @@ def test_a_prompt_longer_than_the_context_is_a_named_failure(own_cache: Path, ti
 
 
 def test_too_little_memory_halves_the_batch_and_goes_on(
-    own_cache: Path, tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch
+    own_answers: Path, tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = generator(tiny).complete(TASKS)
     sizes: list[int] = []
