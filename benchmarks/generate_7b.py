@@ -245,7 +245,8 @@ class Bench:
         plan = plan_decoding(self._plan_shape(), "nf4", card, self.settings.batch_size, self.settings.max_new_tokens)
         found: dict[str, Any] = {"plan": str(plan)}
         for count in JOINT_PROMPTS:
-            prompts = prompts_of_real_length(count)
+            few = prompts_of_real_length()
+            prompts = [replace(one, key=key) for key, one in enumerate(few * (count // PROMPTS))]
             useful = 2 * sum(int(prompt.limit or 0) for prompt in prompts)
             for kind in plan.fused:
                 times: dict[str, list[float]] = {"apart": [], "together": []}
