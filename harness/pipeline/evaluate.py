@@ -45,11 +45,9 @@ def measure(
     seen = {candidate.generator.name: candidate.trained_on for candidate in candidates}
     tuned = {candidate.generator.name for candidate in candidates if candidate.spec.kind == TUNED}
     executor.begin()
-    answered = [
-        (measured, executor.answers(_questions(measured, candidates, plan.config.fresh))) for measured in plan.measured
-    ]
+    questions = [_questions(measured, candidates, plan.config.fresh) for measured in plan.measured]
     rows: list[SampleRecord] = []
-    for measured, answers in answered:
+    for measured, answers in zip(plan.measured, executor.answers(questions), strict=True):
         controls = _controls(measured, plan.controls)
         samples = sum(candidate.generator.samples for candidate in candidates)
         expected = len(controls) + samples * len(measured.own)
