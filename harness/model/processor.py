@@ -6,7 +6,7 @@ import functools
 from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
-FAST_BFLOAT16 = frozenset({"amx_bf16", "avx512_bf16", "bf16"})
+FAST_BFLOAT16 = frozenset({"amx_bf16", "avx512_bf16"})
 """As Linux spells them: Intel's matrix units, vectors of Intel and AMD, ARM."""
 
 

@@ -87,7 +87,7 @@ def test_it_learns_the_same_rows_in_the_same_steps(
     assert found[0] == pytest.approx(expected[0], rel=1e-5 if exactly else 5e-3)
     assert found == pytest.approx(expected, rel=1e-4 if exactly else 2e-2)
     assert exactly or found[0] != pytest.approx(expected[0], rel=1e-6)
-    assert expected[-1] < 0.9 * expected[0]  # type: ignore[operator]
+    assert expected[-1] < 0.95 * expected[0]  # type: ignore[operator]
     if exactly:
         for name, value in weights(written.folder).items():
             assert (weights(planned.folder)[name] - value).norm() < 1e-2 * value.norm(), name
@@ -114,7 +114,8 @@ def test_no_row_of_a_pack_sees_another(tiny: LoadedModel, dtype: torch.dtype) ->
         out = model(flat, position_ids=positions, labels=labels, use_cache=False, fused_lm_head=True, **lengths)
         out.log_probs.sum().backward()
         gradients = [value.grad.clone() for value in model.parameters() if value.grad is not None]
-        return list(out.log_probs.detach().split([len(row) - 1 for row in rows])), gradients
+        log_probs = out.log_probs if out.log_probs.dim() == 1 else out.log_probs[out.label_mask]
+        return list(log_probs.detach().split([len(row) - 1 for row in rows])), gradients
 
     near: dict[str, float] = {"atol": 1e-4, "rtol": 1e-4} if dtype == torch.float32 else {"atol": 0.1, "rtol": 0.05}
     with packed_attention(tiny.model), lean_layers(model, dtype), label_head(tiny.model, dtype):
@@ -128,7 +129,7 @@ def test_no_row_of_a_pack_sees_another(tiny: LoadedModel, dtype: torch.dtype) ->
         assert torch.equal(changed[2], together[2])
         assert not torch.equal(changed[0], together[0])
     written, plain = loss_and_gradients(ids[0])  # PEFT's layers and trl's head again
-    torch.testing.assert_close(apart[0][0][0], written[0][written[0] != 0], **near)
+    torch.testing.assert_close(apart[0][0][0], written[0], **near)
     for own, other in zip(apart[0][1], plain, strict=True):
         assert (own - other).norm() < (1e-4 if dtype == torch.float32 else 0.05) * other.norm()
 

@@ -34,7 +34,9 @@ def test_packing_recomputing_and_a_cpus_plan_leave_every_loss_as_it_is(
 
     def losses(batch_plan: Literal["as-written", "auto"] = "as-written", **changed: Any) -> list[float | None]:
         sft = {**UNPACKED, **changed}
-        training = Training(batch_plan=batch_plan, sft=sft, lora={"r": 4, "lora_alpha": 8, "target_modules": "all-linear"})
+        training = Training(
+            batch_plan=batch_plan, sft=sft, lora={"r": 4, "lora_alpha": 8, "target_modules": "all-linear"}
+        )
         return [point.loss for point in train_adapter(TrainingJob(embedded, renderer, training, TASKS)).curve]
 
     unpacked = losses()
