@@ -2,9 +2,9 @@
 
     python benchmarks/train_cpu.py [--steps N] [--repeats N] [--threads N] [--ways as-written,float32] [--json FILE]
 
-Every training is the one that `train` does with `tuned.yaml`, cut after so many steps, in turn: a machine that others
-use too slows all ways alike. Speed is tokens by wall-clock time from the end of the first step to that of the last;
-what the loss comes to is printed beside it. `products` also prints the rate of the products of a layer.
+Every training is the one that `train` does with `tuned.yaml`, cut after so many steps (0: not cut), in turn: a machine
+that others use too slows all ways alike. Speed is tokens by wall-clock time, the losses are printed beside it. The way
+`products` prints the rate of the products of a layer and of the head.
 """
 
 from __future__ import annotations
@@ -25,32 +25,22 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from harness.model.load import Precision, load_model  # noqa: E402
-from harness.model.profile import load_profile, resolve_model  # noqa: E402
+from harness.model.profile import base_weights, load_profile, resolve_model  # noqa: E402
 from harness.model.prompt import PromptRenderer  # noqa: E402
 from harness.runs.environment import hardware  # noqa: E402
 from harness.suite.load import find_suite, load_suite  # noqa: E402
 from harness.suite.split import stratified  # noqa: E402
-from harness.train.callbacks import Progress  # noqa: E402
 from harness.train.job import TrainingJob  # noqa: E402
 from harness.train.sft import train_adapter  # noqa: E402
 
 
 def measure(job: TrainingJob) -> dict[str, Any]:
-    """Train; return tokens a second after the first step, the losses and the layout."""
-    times: list[float] = []
-    tokens: list[int] = []
-
-    def note(progress: Progress) -> None:
-        times.append(time.perf_counter())
-        tokens.append(progress.tokens)
-
-    began = time.perf_counter()
-    done = train_adapter(job, on_progress=note)
+    """Train; return tokens a second, the losses and the layout."""
+    done = train_adapter(job)
     shutil.rmtree(done.folder)
     return {
-        "tokens_per_second": (tokens[-1] - tokens[0]) / (times[-1] - times[0]) if len(times) > 1 else None,
-        "seconds": time.perf_counter() - began,
-        "training_seconds": done.seconds,
+        "tokens_per_second": (done.tokens or 0) / done.seconds,
+        "seconds": done.seconds,
         "losses": [point.loss for point in done.curve],
         "layout": dict(done.layout),
     }
@@ -94,7 +84,7 @@ def main() -> None:
     profile = load_profile("smollm2-135m", ROOT / "baselines")
     written = resolve_model("tuned", profile, ROOT / "baselines").file.train
     assert written is not None
-    loaded = load_model(profile.file.weights, Precision("none", "float32", "cpu"))
+    loaded = load_model(base_weights(profile), Precision("none", "float32", "cpu"))
     renderer = PromptRenderer(profile.file.prompt, profile.file.chat, loaded.tokenizer)
     tasks = stratified(load_suite(find_suite("html_starter")).train, written.rows)
     found: dict[str, list[dict[str, Any]]] = {way: [] for way in ways}

@@ -119,9 +119,10 @@ def _heads_on_cpu(
     keys = attention.config.num_key_value_heads
     queries = attention.config.num_attention_heads
     cos, sin = (table[..., :half].expand(*part.shape[:-1], -1).reshape(-1, 1, half).float() for table in positions)
-    heads = Rotary.apply(part.reshape(-1, queries + 2 * keys, attention.head_dim), cos, sin, queries + keys)
+    turned = part.reshape(-1, queries + 2 * keys, attention.head_dim), cos, sin, queries + keys
+    heads: torch.Tensor = Rotary.apply(*turned)  # type: ignore[no-untyped-call]
     apart = heads.view(*part.shape[:-1], -1, attention.head_dim).transpose(1, 2)
-    return apart.split([queries, keys, keys], 1)
+    return torch.split(apart, [queries, keys, keys], 1)
 
 
 def _lean_gate(module: Any) -> Forward | None:

@@ -121,7 +121,7 @@ class LoraGroup:
             for rows in [sum(sizes)] if self.on_cpu else sizes:
                 weight = self.layers[0].weight
                 self.products.append(weight.new_zeros(rows, self.inputs + self.room, dtype=self.dtype))
-            self.wide += self.products[0].split(sizes) if self.on_cpu else self.products
+            self.wide += torch.split(self.products[0], sizes) if self.on_cpu else self.products
             for layer, wide in zip(self.layers, self.wide, strict=True):
                 wide[:, : self.inputs] = layer.weight
                 if layer.weight.dtype == self.dtype:
@@ -215,7 +215,7 @@ class _Product(torch.autograd.Function):
         of_outs = tuple(gradient.to(group.dtype) for gradient in of_outs)
         through = _through_one if group.on_cpu else _through_each
         of_hidden, of_inner = through(group, of_outs, ctx.needs_input_grad[0])
-        of_layers = of_outs[0].split([len(wide) for wide in group.wide], 1) if group.on_cpu else of_outs
+        of_layers = torch.split(of_outs[0], [len(wide) for wide in group.wide], 1) if group.on_cpu else of_outs
         of_ups = [
             gradient.t() @ extended[:, inputs + begin : inputs + end]
             for gradient, (begin, end) in zip(of_layers, group.columns(), strict=True)

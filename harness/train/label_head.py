@@ -39,10 +39,13 @@ class LabelLogProbs(torch.autograd.Function):
         found = []
         of_hidden = torch.empty(hidden.shape, dtype=torch.float32, device=hidden.device)
         for part, wanted, gradient in zip(
-            hidden.split(TOKENS), labels.split(TOKENS), of_hidden.split(TOKENS), strict=True
+            *(torch.split(whole, TOKENS) for whole in (hidden, labels, of_hidden)), strict=True
         ):
             logits = part.to(weight.dtype) @ weight.t()
-            found += [_probabilities(*rows) for rows in zip(logits.split(ROWS), wanted.split(ROWS), strict=True)]
+            found += [
+                _probabilities(*rows)
+                for rows in zip(*(torch.split(whole, ROWS) for whole in (logits, wanted)), strict=True)
+            ]
             gradient.copy_(logits @ weight).neg_()
         ctx.save_for_backward(of_hidden)
         ctx.dtype = hidden.dtype
@@ -89,7 +92,7 @@ def label_head(model: Any, dtype: torch.dtype) -> Iterator[None]:
         places = mask.flatten().nonzero()[:, 0]
         chosen = hidden.flatten(0, 1).index_select(0, places)
         if len(places):
-            parts: tuple[torch.Tensor, ...] = LabelLogProbs.apply(chosen, weight, labels[:, 1:][mask])  # type: ignore[no-untyped-call]
+            parts: tuple[torch.Tensor, ...] = LabelLogProbs.apply(chosen, weight, labels[:, 1:][mask])
         else:  # a zero that can be differentiated
             parts = chosen.sum(-1), chosen.detach().sum(-1), mask[mask]
         log_probs, entropy, is_top1 = parts

@@ -101,8 +101,8 @@ def _row_by_row(
     lengths, heads = bounds.diff().tolist(), key.shape[1]
     query = query[0].unflatten(0, (heads, -1))
     key, value = (part[0].unsqueeze(1).expand(-1, query.shape[1], -1, -1) for part in (key, value))
-    rows = zip(*(part.split(lengths, dim=2) for part in (query, key, value)), strict=True)
-    outs = [functional.scaled_dot_product_attention(*row, is_causal=True, scale=scaling) for row in rows]
+    rows = zip(*(torch.split(part, lengths, dim=2) for part in (query, key, value)), strict=True)
+    outs = [functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling) for q, k, v in rows]
     return torch.cat([out.permute(2, 0, 1, 3).flatten(1, 2) for out in outs])
 
 

@@ -27,7 +27,7 @@ def test_heads_turn_as_transformers_turns_them() -> None:
     heads = torch.randn(tokens, queries + 2 * keys, size, requires_grad=True)
     angles = torch.rand(1, tokens, size // 2) * 6
     cos, sin = (torch.cat([part, part], -1) for part in (angles.cos(), angles.sin()))
-    query, key, value = heads.transpose(0, 1)[None].split([queries, keys, keys], 1)
+    query, key, value = torch.split(heads.transpose(0, 1)[None], [queries, keys, keys], 1)
     turned = apply_rotary_pos_emb(query, key, cos, sin)
     expected = torch.cat([*turned, value], 1)[0].transpose(0, 1)
     halves = (part[0, :, None, : size // 2] for part in (cos, sin))
