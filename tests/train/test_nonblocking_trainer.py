@@ -12,6 +12,7 @@ from transformers import TrainerCallback
 from transformers.integrations import integration_utils
 
 from harness.model.load import LoadedModel
+from harness.train import cpu_plan
 from harness.train.callbacks import Progress
 from harness.train.nonblocking_trainer import FlatGradients, Later
 from harness.train.sft import TrainedAdapter
@@ -20,6 +21,11 @@ from tests.train.test_evaluation import weights
 from tests.train.test_sft import SFT
 
 AUTO = PLAIN.model_copy(update={"batch_plan": "auto"})
+
+
+@pytest.fixture(autouse=True)
+def _products_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu_plan, "has_bfloat16_products", lambda: False)
 
 
 @pytest.fixture
