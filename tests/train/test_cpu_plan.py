@@ -94,6 +94,19 @@ def test_it_learns_the_same_rows_in_the_same_steps(
     assert tiny.changed_weights() == []
 
 
+def test_rows_too_long_to_share_a_micro_batch_learn_one_by_one(
+    own_cache: Path, tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    once = plan_for("float32").model_copy(update={"sft": {**plan_for("float32").sft, "max_steps": 2}})
+    packed = train(tiny, once)
+    monkeypatch.setattr(cpu_plan, "TOKENS", 1)
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "another"))
+    alone = train(tiny, once)
+    assert (packed.layout["micro_batch"], alone.layout["micro_batch"]) == (3, 1)
+    assert [point.loss for point in alone.curve] == pytest.approx([point.loss for point in packed.curve], rel=1e-5)
+    assert alone.tokens == packed.tokens
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_no_row_of_a_pack_sees_another(tiny: LoadedModel, dtype: torch.dtype) -> None:
     from trl.trainer.utils import add_fused_lm_head
