@@ -6,9 +6,10 @@ a training that goes on comes to the end that it would have come to.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+
+from pydantic import JsonValue
 
 from harness import processes
 from harness.model.checkpoint import read_object
@@ -48,9 +49,9 @@ def product_dtype(training: Training) -> str:
     return "bfloat16" if fast and _in_all_products(training.lora) else "float32"
 
 
-def _in_all_products(lora: dict[str, Any]) -> bool:
+def _in_all_products(lora: Mapping[str, JsonValue]) -> bool:
     targets = lora.get("target_modules")
-    everywhere = targets == "all-linear" or (isinstance(targets, list) and set(targets) >= _LINEAR)
+    everywhere = targets == "all-linear" or (isinstance(targets, list) and _LINEAR <= {str(name) for name in targets})
     return everywhere and lora.keys() <= _PLAIN_LORA and not lora.get("lora_dropout")
 
 
