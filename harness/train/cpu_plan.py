@@ -12,10 +12,10 @@ from dataclasses import replace
 from pydantic import JsonValue
 
 from harness import processes
-from harness.model.checkpoint import read_object
 from harness.model.load import LoadedModel
 from harness.model.processor import has_bfloat16_products
 from harness.model.profile_schema import Training
+from harness.storage.json_file import read_object
 from harness.train.batch_layout import BatchPlan
 from harness.train.packed_attention import ATTEND_PLAINLY
 
@@ -51,7 +51,7 @@ def product_dtype(training: Training) -> str:
 
 def _in_all_products(lora: Mapping[str, JsonValue]) -> bool:
     targets = lora.get("target_modules")
-    everywhere = targets == "all-linear" or (isinstance(targets, list) and _LINEAR <= {str(name) for name in targets})
+    everywhere = targets == "all-linear" or (isinstance(targets, list) and {str(name) for name in targets} >= _LINEAR)
     return everywhere and lora.keys() <= _PLAIN_LORA and not lora.get("lora_dropout")
 
 

@@ -99,7 +99,7 @@ def _row_by_row(
 ) -> torch.Tensor:
     """Attend row by row by torch's kernel for CPUs, where grouped heads look at one key without a copy of it."""
     lengths, heads = bounds.diff().tolist(), key.shape[1]
-    query = query[0].unflatten(0, (heads, -1))
+    query = query[0].view(heads, -1, *query.shape[2:])
     key, value = (part[0].unsqueeze(1).expand(-1, query.shape[1], -1, -1) for part in (key, value))
     rows = zip(*(torch.split(part, lengths, dim=2) for part in (query, key, value)), strict=True)
     outs = [functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling) for q, k, v in rows]

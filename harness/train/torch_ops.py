@@ -14,8 +14,8 @@ from torch.nn import functional
 
 def norm_forward(inputs: torch.Tensor, weight: torch.Tensor, epsilon: float, out: torch.Tensor) -> torch.Tensor:
     """As `triton_norm.norm_forward`."""
-    squares = torch.linalg.vector_norm(inputs, dim=-1, dtype=torch.float32).square_()
-    scales = squares.div_(inputs.shape[-1]).add_(epsilon).rsqrt_()
+    squares: torch.Tensor = torch.linalg.vector_norm(inputs, dim=-1, dtype=torch.float32).square_()
+    scales: torch.Tensor = squares.div_(inputs.shape[-1]).add_(epsilon).rsqrt_()
     if out.dtype == torch.float32:
         torch.mul(inputs, scales[:, None], out=out).mul_(weight)
     else:
