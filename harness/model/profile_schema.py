@@ -136,8 +136,9 @@ class Training(YamlModel):
     rows: int | None = Field(default=None, gt=0)
     """Train on a fixed, stratified part of so many rows; None is all of them."""
     batch_plan: Literal["as-written", "auto"] = "as-written"
-    """`auto`: micro-batch, accumulation, checkpointing and how a 4-bit base is held are chosen for the GPU's memory, at
-    the same effective batch. `as-written`: as `sft` says, in torch's and PEFT's own kernels."""
+    """`auto`: micro-batch, accumulation, checkpointing and how a 4-bit base is held are chosen for the GPU's memory, on
+    a CPU the micro-batch and what products are made in, at the same effective batch. `as-written`: as `sft` says, in
+    torch's and PEFT's own kernels."""
     evaluation: DevEvaluation | None = None
     """None: nothing is kept out, and the last step's weights are the adapter."""
     sft: dict[str, JsonValue] = Field(default_factory=dict)

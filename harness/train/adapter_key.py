@@ -14,6 +14,7 @@ from harness.model.load import LoadedModel
 from harness.model.profile_schema import Training
 from harness.model.prompt import PromptRenderer
 from harness.storage.cache import cache_folder, content_key
+from harness.train.cpu_plan import planned_on_cpu, product_dtype
 from harness.train.data import TrainingRow
 from harness.train.evaluation import TrainingEvaluation
 from harness.train.job import TrainingJob
@@ -22,7 +23,9 @@ from harness.train.trackers import TRACKER_FIELDS
 FORM = 2
 """Raised when the same settings, rows and weights can make another adapter, because the training itself has changed."""
 KERNELS = 2
-"""Raised when what `batch_plan: auto` computes with rounds otherwise than before."""
+"""Raised when what `batch_plan: auto` computes with on a GPU rounds otherwise than before."""
+KERNELS_CPU = 1
+"""The same for a CPU."""
 RECORD = "training.json"
 """Stands in an adapter's folder when its training is over."""
 
@@ -50,6 +53,8 @@ def adapter_key(
     if training.batch_plan == "auto":
         packages["liger-kernel"] = installed("liger-kernel")
         content["kernels"] = KERNELS
+    if planned_on_cpu(training, loaded):
+        content["cpu"] = {"kernels": KERNELS_CPU, "products": product_dtype(training)}
     return content_key(content | {"form": FORM, "packages": packages})
 
 

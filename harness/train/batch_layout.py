@@ -25,6 +25,10 @@ class BatchPlan:
     """Layers are computed again in the backward pass instead of being kept."""
     plain_base: bool = False
     """4-bit weights are held dequantized, as 16-bit matrices, beside the 4-bit ones while training."""
+    padding_free: bool = False
+    """The rows of a micro-batch stand one behind the other and attend each to itself; `sft` alone says so if False."""
+    products: str | None = None
+    """The dtype of matrix products where weights and sums are in another, as on a CPU; None is that of the weights."""
 
     @property
     def effective_batch(self) -> int:
@@ -67,12 +71,16 @@ class BatchPlan:
             "per_device_train_batch_size": self.micro_batch,
             "gradient_accumulation_steps": self.accumulation,
             CHECKPOINTING: self.checkpointing,
+            # trl cuts no rows then; they are as long as `max_length` says already
+            **({"padding_free": True, "max_length": None} if self.padding_free else {}),
         }
 
     def __str__(self) -> str:
         base = ", 4-bit base held dequantized" if self.plain_base else ""
         kept = "layers recomputed" if self.checkpointing else "layers kept"
-        return f"micro-batch {self.micro_batch} × {self.accumulation}, {kept}{base}"
+        rows = ", rows without padding" if self.padding_free else ""
+        products = f", products in {self.products}" if self.products else ""
+        return f"micro-batch {self.micro_batch} × {self.accumulation}{rows}, {kept}{base}{products}"
 
 
 def written_layout(sft: Mapping[str, Any]) -> BatchPlan:

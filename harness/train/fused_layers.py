@@ -1,4 +1,4 @@
-"""The same layers in fewer kernels and with less kept for the backward pass, for training in 16 bit on a GPU.
+"""The same layers in fewer kernels and with less kept for the backward pass: in 16 bit on a GPU, or on a CPU.
 
 PEFT's LoRA layer casts its input to the adapter's float32 and back, and scales and adds in kernels of their own, each
 of which reads and writes whole activations. Llama's RMSNorm takes six kernels and keeps float32 copies. Llama's rotary
@@ -15,8 +15,10 @@ from typing import Any
 
 import torch
 from torch.nn import functional
+from transformers.models.llama import modeling_llama
 
 from harness.train.fused_lora import LoraGroup, LoraLinear, PlainLora, plain_lora
+from harness.train.torch_ops import GatedUnit, Rotary
 
 Forward = Callable[..., Any]
 
@@ -55,7 +57,6 @@ def fused_kernels_available() -> bool:
 def lean_rotary() -> Iterator[None]:
     """Let Llama models turn queries and keys in one kernel, in place, inside the block."""
     from liger_kernel.ops.rope import LigerRopeFunction
-    from transformers.models.llama import modeling_llama
 
     own = modeling_llama.apply_rotary_pos_emb
     modeling_llama.apply_rotary_pos_emb = LigerRopeFunction.apply
@@ -75,33 +76,53 @@ def _lean_block(layer: Any, dtype: torch.dtype, stack: contextlib.ExitStack, fus
     attention, mlp, norms = layer.self_attn, layer.mlp, (layer.input_layernorm, layer.post_attention_layernorm)
     names = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     found = [plain_lora(getattr(attention, name, None) or getattr(mlp, name)) for name in names]
-    linear = [plain for plain in found if plain is not None and plain.weight.dtype == dtype]
+    linear = [plain for plain in found if plain is not None and plain.weight.dtype in (dtype, torch.float32)]
     if len(linear) < len(names) or any(type(n).__name__ != "LlamaRMSNorm" or n.weight.requires_grad for n in norms):
         return None
-    from transformers.models.llama import modeling_llama
-
-    query_key_value, out, gate_up, down = (LoraGroup(linear[a:b]) for a, b in ((0, 3), (3, 4), (4, 6), (6, 7)))
+    residual_dtype = linear[0].weight.dtype
+    query_key_value, out, gate_up, down = (LoraGroup(linear[a:b], dtype) for a, b in ((0, 3), (3, 4), (4, 6), (6, 7)))
     for group in (query_key_value, out, gate_up, down):
         stack.enter_context(group.widened())
-    own = layer.forward
+    own, heads_of = layer.forward, _heads_on_cpu if query_key_value.on_cpu else _heads
 
     def forward(hidden_states: torch.Tensor, position_embeddings: Any = None, **kwargs: Any) -> Any:
-        if not layer.training or hidden_states.dtype != dtype or any(plain.off for plain in linear):
+        if not layer.training or hidden_states.dtype != residual_dtype or any(plain.off for plain in linear):
             return own(hidden_states, position_embeddings=position_embeddings, **kwargs)
         with torch.autocast(hidden_states.device.type, enabled=False):
             parts, residual = query_key_value.normed(hidden_states, norms[0].weight, norms[0].variance_epsilon)
-            query, key, value = (part.view(*part.shape[:-1], -1, attention.head_dim).transpose(1, 2) for part in parts)
-            query, key = modeling_llama.apply_rotary_pos_emb(query, key, *position_embeddings)
+            query, key, value = heads_of(attention, parts, position_embeddings)
             attend = modeling_llama.ALL_ATTENTION_FUNCTIONS.get_interface(
                 attention.config._attn_implementation, modeling_llama.eager_attention_forward
             )
             kwargs = {"attention_mask": None, **kwargs, "scaling": attention.scaling}
             attended, _ = attend(attention, query, key, value, dropout=attention.attention_dropout, **kwargs)
             hidden = out.added(attended.flatten(-2), residual)
-            (gate, up), residual = gate_up.normed(hidden, norms[1].weight, norms[1].variance_epsilon)
-            return down.added(_gated(gate, up, fused), residual)
+            parts, residual = gate_up.normed(hidden, norms[1].weight, norms[1].variance_epsilon)
+            return down.added(_gated(parts, fused), residual)
 
     return forward
+
+
+def _heads(
+    attention: Any, parts: list[torch.Tensor], positions: tuple[torch.Tensor, torch.Tensor]
+) -> tuple[torch.Tensor, ...]:
+    """Return query, key and value with heads in front, the first two turned by their positions."""
+    query, key, value = (part.view(*part.shape[:-1], -1, attention.head_dim).transpose(1, 2) for part in parts)
+    return *modeling_llama.apply_rotary_pos_emb(query, key, *positions), value
+
+
+def _heads_on_cpu(
+    attention: Any, parts: list[torch.Tensor], positions: tuple[torch.Tensor, torch.Tensor]
+) -> tuple[torch.Tensor, ...]:
+    """As `_heads`, of one matrix that holds all three, in float32."""
+    (part,), half = parts, attention.head_dim // 2
+    keys = attention.config.num_key_value_heads
+    queries = attention.config.num_attention_heads
+    cos, sin = (table[..., :half].expand(*part.shape[:-1], -1).reshape(-1, 1, half).float() for table in positions)
+    turned = part.reshape(-1, queries + 2 * keys, attention.head_dim), cos, sin, queries + keys
+    heads: torch.Tensor = Rotary.apply(*turned)  # type: ignore[no-untyped-call]
+    apart = heads.view(*part.shape[:-1], -1, attention.head_dim).transpose(1, 2)
+    return torch.split(apart, [queries, keys, keys], 1)
 
 
 def _lean_gate(module: Any) -> Forward | None:
@@ -109,12 +130,15 @@ def _lean_gate(module: Any) -> Forward | None:
         return None
 
     def forward(hidden: torch.Tensor) -> torch.Tensor:
-        return module.down_proj(_gated(module.gate_proj(hidden), module.up_proj(hidden), fused=True))  # type: ignore[no-any-return]
+        return module.down_proj(_gated([module.gate_proj(hidden), module.up_proj(hidden)], fused=True))  # type: ignore[no-any-return]
 
     return forward
 
 
-def _gated(gate: torch.Tensor, up: torch.Tensor, fused: bool) -> torch.Tensor:
+def _gated(parts: list[torch.Tensor], fused: bool) -> torch.Tensor:
+    if len(parts) == 1:
+        return GatedUnit.apply(*parts)  # type: ignore[no-any-return, no-untyped-call]
+    gate, up = parts
     if not fused:
         return functional.silu(gate) * up
     from liger_kernel.ops.swiglu import LigerSiLUMulFunction

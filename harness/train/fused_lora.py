@@ -12,8 +12,12 @@ from typing import Any
 
 import torch
 
+from harness.train import torch_ops
+
 ROOM_STEP = 64
 """Columns behind a weight come in this many: in 16 bit a row then ends with a cache line of 128 bytes."""
+ROOM_STEP_CPU = 16
+"""The same on a CPU, whose cache lines hold 64 bytes."""
 
 Gradients = tuple[torch.Tensor | None, ...]
 
@@ -85,38 +89,50 @@ class LoraGroup:
     and an adapter's first steps are that small.
 
     The weights keep their values and move into the left part of a wider matrix: as much memory as before, and as much
-    again for the widest layer while they move.
+    again for the widest layer while they move. On a CPU, layers that read one input share one such matrix and product.
 
     Args:
-        layers: With weights of one dtype, in which it computes.
+        layers: With weights of one dtype.
+        dtype: Of the products. Weights of another one stay where they are, and are copied beside.
     """
 
-    def __init__(self, layers: Sequence[PlainLora]) -> None:
+    def __init__(self, layers: Sequence[PlainLora], dtype: torch.dtype | None = None) -> None:
         self.layers = tuple(layers)
         first = self.layers[0].weight
-        self.inputs, self.dtype = first.shape[1], first.dtype
+        self.inputs, self.dtype = first.shape[1], dtype or first.dtype
+        self.on_cpu = first.device.type == "cpu"
+        step = ROOM_STEP_CPU if self.on_cpu else ROOM_STEP
         self.ranks = sum(layer.rank for layer in layers)
-        self.room = -(-self.ranks // ROOM_STEP) * ROOM_STEP
+        self.room = -(-self.ranks // step) * step
         self.filling = torch.zeros(self.room - self.ranks, self.inputs, device=first.device)
         scales = [torch.full((layer.rank, 1), layer.scaling) for layer in layers]
         self.scales = torch.cat([*scales, torch.zeros(len(self.filling), 1)]).to(first.device)
         self.wide: list[torch.Tensor] = []
         """(out, in + room) of each layer: W, and B in the columns that the layer's rank has in the extended x."""
+        self.products: list[torch.Tensor] = []
+        """What x is multiplied by: on a CPU one matrix, whose rows `wide` shares, else those of `wide`."""
 
     @contextlib.contextmanager
     def widened(self) -> Iterator[None]:
         """Let the weights stand in wider matrices inside the block."""
+        sizes = [len(layer.weight) for layer in self.layers]
+        moved = []
         try:
-            for layer in self.layers:
-                wide = layer.weight.new_zeros(len(layer.weight), self.inputs + self.room)
+            for rows in [sum(sizes)] if self.on_cpu else sizes:
+                weight = self.layers[0].weight
+                self.products.append(weight.new_zeros(rows, self.inputs + self.room, dtype=self.dtype))
+            self.wide += torch.split(self.products[0], sizes) if self.on_cpu else self.products
+            for layer, wide in zip(self.layers, self.wide, strict=True):
                 wide[:, : self.inputs] = layer.weight
-                layer.weight.data = wide[:, : self.inputs]
-                self.wide.append(wide)
+                if layer.weight.dtype == self.dtype:
+                    layer.weight.data = wide[:, : self.inputs]
+                    moved.append(layer)
             yield
         finally:
-            for layer, wide in zip(self.layers, self.wide, strict=False):
-                layer.weight.data = wide[:, : self.inputs].contiguous()
+            for layer in moved:
+                layer.weight.data = layer.weight.data.contiguous()
             self.wide.clear()
+            self.products.clear()
 
     def columns(self) -> Iterator[tuple[int, int]]:
         """Yield where each layer's rank begins and ends in the room."""
@@ -128,10 +144,12 @@ class LoraGroup:
     def normed(
         self, hidden: torch.Tensor, norm: torch.Tensor, epsilon: float
     ) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """Return each layer's output of the normed input, and the input to be added to what comes of them.
+        """Return each product of the normed input, and the input to be added to what comes of them.
+
+        On a CPU the outputs of all layers stand side by side in one product.
 
         Args:
-            hidden: Of the weights' dtype.
+            hidden: Of the residual's dtype.
             norm: Weight of the RMSNorm before the layers; frozen.
             epsilon: That norm's.
         """
@@ -165,24 +183,27 @@ class _Product(torch.autograd.Function):
         epsilon: float,
         *factors: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
-        """Return the input, where it is normed, and each layer's output."""
+        """Return the input, where it is normed, and each product."""
         inputs = group.inputs
-        downs = (torch.cat([*factors[::2], group.filling]) * group.scales).to(hidden.dtype)
+        downs = (torch.cat([*factors[::2], group.filling]) * group.scales).to(group.dtype)
         for wide, up, (begin, end) in zip(group.wide, factors[1::2], group.columns(), strict=True):
             wide[:, inputs + begin : inputs + end] = up
         ctx.group = group  # its matrices hold this step's B until the next step
         if norm is None:
-            extended = torch.cat([hidden, hidden @ downs.t()], dim=1)
+            narrow = hidden.to(group.dtype)
+            extended = torch.cat([narrow, narrow @ downs.t()], dim=1)
             ctx.save_for_backward(extended, downs)
         else:
-            extended = hidden.new_empty(len(hidden), inputs + group.room)
+            extended = hidden.new_empty(len(hidden), inputs + group.room, dtype=group.dtype)
             scales = _kernels(hidden).norm_forward(hidden, norm, epsilon, extended[:, :inputs])
             torch.mm(extended[:, :inputs], downs.t(), out=extended[:, inputs:])
             ctx.save_for_backward(extended, downs, hidden, norm, scales)
-        if residual is not None:
-            return (torch.addmm(residual, extended, group.wide[0].t()),)
-        outs = tuple(extended @ wide.t() for wide in group.wide)
-        return outs if norm is None else (hidden.view_as(hidden), *outs)
+        if residual is None:
+            return (hidden.view_as(hidden), *(extended @ product.t() for product in group.products))
+        (product,) = group.products
+        if residual.dtype == group.dtype:
+            return (torch.addmm(residual, extended, product.t()),)
+        return (residual + extended @ product.t(),)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Gradients:
@@ -191,15 +212,14 @@ class _Product(torch.autograd.Function):
         beside, of_outs = (gradients[0], gradients[1:]) if of_norm else (None, gradients)
         group: LoraGroup = ctx.group
         inputs = group.inputs
-        of_inner = extended.new_empty(len(extended), group.ranks)
-        of_hidden: torch.Tensor | None = None
-        of_ups = []
-        for gradient, wide, (begin, end) in zip(of_outs, group.wide, group.columns(), strict=True):
-            torch.mm(gradient, wide[:, inputs + begin : inputs + end], out=of_inner[:, begin:end])
-            if ctx.needs_input_grad[0]:
-                weight = wide[:, :inputs]
-                of_hidden = gradient @ weight if of_hidden is None else of_hidden.addmm_(gradient, weight)
-            of_ups.append(gradient.t() @ extended[:, inputs + begin : inputs + end])
+        of_outs = tuple(gradient.to(group.dtype) for gradient in of_outs)
+        through = _through_one if group.on_cpu else _through_each
+        of_hidden, of_inner = through(group, of_outs, ctx.needs_input_grad[0])
+        of_layers = torch.split(of_outs[0], [len(wide) for wide in group.wide], 1) if group.on_cpu else of_outs
+        of_ups = [
+            gradient.t() @ extended[:, inputs + begin : inputs + end]
+            for gradient, (begin, end) in zip(of_layers, group.columns(), strict=True)
+        ]
         if of_hidden is not None:
             of_hidden.addmm_(of_inner, downs[: group.ranks])
             if beside is not None:
@@ -215,31 +235,35 @@ class _Product(torch.autograd.Function):
         return of_hidden, of_residual, None, None, None, *of_factors
 
 
+def _through_each(
+    group: LoraGroup, gradients: Sequence[torch.Tensor], wanted: bool
+) -> tuple[torch.Tensor | None, torch.Tensor]:
+    """Return the gradients of x, as far as it went through W, if that is wanted, and of s x Aᵀ, layer by layer."""
+    of_inner = gradients[0].new_empty(len(gradients[0]), group.ranks)
+    of_hidden: torch.Tensor | None = None
+    for gradient, wide, (begin, end) in zip(gradients, group.wide, group.columns(), strict=True):
+        torch.mm(gradient, wide[:, group.inputs + begin : group.inputs + end], out=of_inner[:, begin:end])
+        if wanted:
+            weight = wide[:, : group.inputs]
+            of_hidden = gradient @ weight if of_hidden is None else of_hidden.addmm_(gradient, weight)
+    return of_hidden, of_inner
+
+
+def _through_one(
+    group: LoraGroup, gradients: Sequence[torch.Tensor], wanted: bool
+) -> tuple[torch.Tensor | None, torch.Tensor]:
+    """As `_through_each`, where all layers share a matrix: both gradients stand side by side in one product."""
+    (gradient,), (product,), inputs = gradients, group.products, group.inputs
+    if not wanted:
+        return None, gradient @ product[:, inputs : inputs + group.ranks]
+    both = gradient @ product
+    return both[:, :inputs], both[:, inputs : inputs + group.ranks]
+
+
 def _kernels(hidden: torch.Tensor) -> Any:
     """Return who norms: Triton's kernels on a GPU, else torch."""
-    if hidden.device.type != "cuda":
-        return _TorchNorm
-    from harness.train import triton_norm
+    if hidden.device.type == "cuda":
+        from harness.train import triton_norm
 
-    return triton_norm
-
-
-class _TorchNorm:
-    """As `triton_norm`, in torch's own operations."""
-
-    @staticmethod
-    def norm_forward(inputs: torch.Tensor, weight: torch.Tensor, epsilon: float, out: torch.Tensor) -> torch.Tensor:
-        """As there."""
-        wide = inputs.float()
-        scales = torch.rsqrt(wide.pow(2).mean(-1) + epsilon)
-        out.copy_(wide * scales[:, None] * weight.float())
-        return scales
-
-    @staticmethod
-    def norm_backward(
-        gradient: torch.Tensor, beside: torch.Tensor, inputs: torch.Tensor, weight: torch.Tensor, scales: torch.Tensor
-    ) -> torch.Tensor:
-        """As there."""
-        normed, weighed = inputs.float() * scales[:, None], gradient.float() * weight.float()
-        of_inputs = scales[:, None] * (weighed - normed * (weighed * normed).mean(-1, keepdim=True))
-        return (of_inputs + beside).to(inputs.dtype)
+        return triton_norm
+    return torch_ops

@@ -46,8 +46,8 @@ def attend_packed(
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
     *,
-    cu_seq_lens_q: torch.Tensor,
-    max_length_q: int,
+    cu_seq_lens_q: torch.Tensor | None = None,
+    max_length_q: int | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attend causally within each row, as transformers' attention functions do, heads in front.
@@ -58,21 +58,52 @@ def attend_packed(
         value: See `query`.
         attention_mask: None; padding is not supported.
         scaling: Factor of the products; None is 1/√(head size).
-        cu_seq_lens_q: (rows + 1) where rows begin, and where the last one ends; int32. trl's collator sets it.
+        cu_seq_lens_q: (rows + 1) where rows begin, and where the last one ends; int32. trl's collator sets it; None is
+            one row.
         max_length_q: The longest row.
     """
-    if attention_mask is not None:
+    if attention_mask is not None or len(query) > 1:
         raise ValueError("packed attention takes no padded batch")
+    if cu_seq_lens_q is None or max_length_q is None:
+        max_length_q = query.shape[2]
+        cu_seq_lens_q = torch.tensor([0, max_length_q], dtype=torch.int32, device=query.device)
+    rows = _row_by_row if query.device.type == "cpu" else _all_rows
+    return rows(query, key, value, cu_seq_lens_q, max_length_q, scaling)[None], None
+
+
+def _all_rows(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    bounds: torch.Tensor,
+    longest: int,
+    scaling: float | None,
+) -> torch.Tensor:
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     # no indexing: its gradient would be copied into zeros
     flat = [part.transpose(1, 2).flatten(0, 1) for part in (query, key, value)]
     if varlen_available():
-        out = _varlen()(*flat, cu_seq_lens_q, cu_seq_lens_q, max_length_q, max_length_q, scale=scaling)
-    else:
-        out = _side_by_side(flat, cu_seq_lens_q, scaling)
-    return out[None], None
+        return _varlen()(*flat, bounds, bounds, longest, longest, scale=scaling)
+    return _side_by_side(flat, bounds, scaling)
+
+
+def _row_by_row(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    bounds: torch.Tensor,
+    _: int,
+    scaling: float | None,
+) -> torch.Tensor:
+    """Attend row by row by torch's kernel for CPUs, where grouped heads look at one key without a copy of it."""
+    lengths, heads = bounds.diff().tolist(), key.shape[1]
+    query = query[0].view(heads, -1, *query.shape[2:])
+    key, value = (part[0].unsqueeze(1).expand(-1, query.shape[1], -1, -1) for part in (key, value))
+    rows = zip(*(torch.split(part, lengths, dim=2) for part in (query, key, value)), strict=True)
+    outs = [functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling) for q, k, v in rows]
+    return torch.cat([out.permute(2, 0, 1, 3).flatten(1, 2) for out in outs])
 
 
 def _varlen() -> Callable[..., torch.Tensor]:

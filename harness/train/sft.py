@@ -21,6 +21,7 @@ from harness.storage.lock import one_at_a_time
 from harness.train.adapter_key import FORM, RECORD, adapter_key, adapter_of_form_1, is_same_training, trained_tokens
 from harness.train.batch_layout import BatchPlan, written_layout
 from harness.train.callbacks import Progress
+from harness.train.cpu_plan import cpu_layout, planned_on_cpu
 from harness.train.data import DataReport, training_rows
 from harness.train.evaluation import TrainingEvaluation
 from harness.train.job import TrainingJob
@@ -105,6 +106,8 @@ def train_adapter(
             check_targets((name for name, _ in loaded.model.named_modules()), training.lora)
             once = functools.partial(attempt, job, rows, folder, on_progress)
             shared = layout or written_layout(training.sft).shared(processes.count())
+            if planned_on_cpu(training, loaded):
+                shared = cpu_layout(shared, training, [len(row.input_ids) for row in rows])
             _train(once, training, folder, on_notice, shared)
     record = _as_written(training) | json.loads(record_path.read_text(encoding="utf-8"))
     return TrainedAdapter(

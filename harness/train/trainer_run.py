@@ -16,6 +16,7 @@ from harness.model.profile_schema import Training
 from harness.runs.schema import JsonObject
 from harness.train.batch_layout import BatchPlan, laid_out
 from harness.train.callbacks import Progress, last_checkpoint, recorder, refuse_useless
+from harness.train.cpu_plan import planned_on_cpu
 from harness.train.data import TrainingRow
 from harness.train.evaluation import LAST, curve, evaluation_callback, keep_best, refuse_shards
 from harness.train.initial import InitialAdapter
@@ -24,7 +25,8 @@ from harness.train.model_card import write_card
 from harness.train.settings import library_refusals, lora_config, sft_config
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, Trainer
+    from peft import PeftModel
+    from transformers import Trainer
     from trl import SFTConfig
 
 
@@ -73,7 +75,7 @@ def attempt(
             _keep_trainable_parameters_in_float32(trainer.model)
             started = time.monotonic()
             last = last_checkpoint(checkpoints)
-            with _fused(trainer.model, loaded, training):
+            with _fused(trainer.model, loaded, training, layout):
                 trainer.train(resume_from_checkpoint=str(last) if last else None)
             refuse_useless(trainer.model, trainer.state.global_step)
             kept = keep_best(trainer, folder, checkpoints)
@@ -117,25 +119,34 @@ def _accelerated_base(
         if layout.plain_base and loaded.precision.quantization != "none":
             stack.enter_context(plain_base(loaded.model))
         without_padding = settings.padding_free or (settings.packing and settings.packing_strategy != "wrapped")
+        without_padding |= planned_on_cpu(training, loaded) and layout.micro_batch == 1
         plain_attention = loaded.model.config.model_type in ATTEND_PLAINLY
         if _fitted(loaded, training) and without_padding and plain_attention:
             stack.enter_context(packed_attention(loaded.model))
         yield
 
 
-def _fused(
-    model: PreTrainedModel, loaded: LoadedModel, training: Training
-) -> contextlib.AbstractContextManager[int | None]:
-    from harness.train.fused_layers import lean_layers
+@contextlib.contextmanager
+def _fused(model: PeftModel, loaded: LoadedModel, training: Training, layout: BatchPlan) -> Iterator[None]:
+    import torch
 
-    if not _fitted(loaded, training):
-        return contextlib.nullcontext()
-    return lean_layers(model, loaded.precision.torch_dtype)
+    from harness.train.fused_layers import lean_layers
+    from harness.train.label_head import label_head
+
+    with contextlib.ExitStack() as stack:
+        if planned_on_cpu(training, loaded):
+            dtype = getattr(torch, layout.products or "float32")
+            stack.enter_context(lean_layers(model, dtype))
+            stack.enter_context(label_head(model.get_base_model(), dtype))
+        elif _fitted(loaded, training):
+            stack.enter_context(lean_layers(model, loaded.precision.torch_dtype))
+        yield
 
 
 def _fitted(loaded: LoadedModel, training: Training) -> bool:
-    """Return whether leaner kernels may do the work: float32 on a CPU stays torch's own arithmetic, bit for bit."""
-    return training.batch_plan == "auto" and loaded.precision.dtype != "float32"
+    """Return whether leaner kernels may do the work."""
+    on_gpu = training.batch_plan == "auto" and loaded.precision.dtype != "float32"
+    return on_gpu or planned_on_cpu(training, loaded)
 
 
 def free_memory() -> None:
@@ -147,7 +158,7 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def _keep_trainable_parameters_in_float32(model: PreTrainedModel) -> None:
+def _keep_trainable_parameters_in_float32(model: PeftModel) -> None:
     """TRL casts QLoRA adapters to bfloat16; fp16 mixed precision then fails to unscale them (trl#4901)."""
     import torch
 

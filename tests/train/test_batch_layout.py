@@ -14,7 +14,7 @@ from harness.model.profile_schema import Training
 from harness.train import packed_attention
 from harness.train.callbacks import Progress
 from harness.train.fused_layers import lean_layers
-from harness.train.fused_lora import ROOM_STEP, LoraGroup, plain_lora
+from harness.train.fused_lora import ROOM_STEP_CPU, LoraGroup, plain_lora
 from harness.train.job import TrainingJob
 from harness.train.sft import train_adapter
 from tests.train.test_sft import SFT, TASKS, TRAINING, renderer
@@ -87,7 +87,7 @@ def test_lean_layers_compute_what_peft_computes(tiny: LoadedModel, training: boo
     before = query.detach().clone()
     with lean_layers(model, torch.float32) as count:
         assert count == 2 * 7 + 2 * 2 + 1 + 2
-        assert query.stride() == (len(before[0]) + ROOM_STEP, 1)
+        assert query.stride() == (len(before[0]) + ROOM_STEP_CPU, 1)
         for _ in range(2):
             lean_loss, lean = loss_and_gradients()
         with model.disable_adapter():
@@ -133,8 +133,8 @@ def test_a_small_step_of_an_adapter_is_not_lost_in_the_rounding_of_its_layer() -
     assert kept(found[0], found[1]) == pytest.approx(1, abs=0.1)
 
 
-@pytest.mark.parametrize("varlen", [True, False], ids=["varlen", "side by side"])
-def test_packed_attention_sees_each_row_alone(tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch, varlen: bool) -> None:
+@pytest.mark.parametrize("way", ["varlen", "side by side", "row by row"])
+def test_packed_attention_sees_each_row_alone(tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     """The kernel runs on GPUs alone; here plain attention of each stretch that it is given stands in for it."""
 
     def stretches(q: Any, k: Any, v: Any, bounds: Any, _: Any, longest: int, __: int, scale: float | None) -> Any:
@@ -145,7 +145,9 @@ def test_packed_attention_sees_each_row_alone(tiny: LoadedModel, monkeypatch: py
         return torch.cat([attend(*part, is_causal=True, scale=scale) for part in parts], dim=1).transpose(0, 1)
 
     monkeypatch.setattr(packed_attention, "_varlen", lambda: stretches)
-    monkeypatch.setattr(packed_attention, "varlen_available", lambda: varlen)
+    monkeypatch.setattr(packed_attention, "varlen_available", lambda: way == "varlen")
+    if way != "row by row":
+        monkeypatch.setattr(packed_attention, "_row_by_row", packed_attention._all_rows)
     rows = [tiny.tokenizer(task.prompt + task.reference)["input_ids"] for task in TASKS[:4]]
     rows.insert(1, rows[0][:1])
     assert len({len(row).bit_length() for row in rows}) > 1

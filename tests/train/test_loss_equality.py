@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -27,14 +27,16 @@ UNPACKED = {
 }
 
 
-def test_packing_and_recomputing_leave_every_loss_as_it_is(
+def test_packing_recomputing_and_a_cpus_plan_leave_every_loss_as_it_is(
     own_cache: Path, embedded: LoadedModel, embedded_profile: Profile
 ) -> None:
     renderer = PromptRenderer(embedded_profile.file.prompt, True, embedded.tokenizer)
 
-    def losses(**changed: Any) -> list[float | None]:
+    def losses(batch_plan: Literal["as-written", "auto"] = "as-written", **changed: Any) -> list[float | None]:
         sft = {**UNPACKED, **changed}
-        training = Training(sft=sft, lora={"r": 4, "lora_alpha": 8, "target_modules": "all-linear"})
+        training = Training(
+            batch_plan=batch_plan, sft=sft, lora={"r": 4, "lora_alpha": 8, "target_modules": "all-linear"}
+        )
         return [point.loss for point in train_adapter(TrainingJob(embedded, renderer, training, TASKS)).curve]
 
     unpacked = losses()
@@ -45,3 +47,5 @@ def test_packing_and_recomputing_leave_every_loss_as_it_is(
     assert len({len(renderer.tokens(task) + renderer.answer_tokens(task.reference)) for task in TASKS}) == 2  # padding
     assert losses(packing=True, max_length=512) == pytest.approx(unpacked, rel=1e-3)
     assert losses(gradient_checkpointing=True) == pytest.approx(unpacked, rel=1e-5)
+    assert losses("auto", bf16=False) == pytest.approx(unpacked, rel=1e-5)
+    assert losses("auto", bf16=True) == pytest.approx(unpacked, rel=1e-2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from harness.train.fused_lora import _TorchNorm
+from harness.train import torch_ops
 
 
 @pytest.mark.parametrize("where", ["torch", "triton"])
@@ -14,7 +14,7 @@ def test_a_norm_into_a_wider_matrix_and_back(where: str, width: int) -> None:
     if where == "triton" and not torch.cuda.is_available():
         pytest.skip("there is no GPU")
     device, dtype = ("cuda", torch.bfloat16) if where == "triton" else ("cpu", torch.float32)
-    kernels = _TorchNorm
+    kernels = torch_ops
     if where == "triton":
         from harness.train import triton_norm
 
