@@ -17,6 +17,7 @@ from harness.pipeline.executor import open_executor
 from harness.pipeline.manifest import build_manifest, deciding_part, finished_manifest, model_entry
 from harness.pipeline.model_under_test import ModelUnderTest
 from harness.pipeline.prepare import prepare
+from harness.pipeline.run_dtype import in_the_runs_dtype
 from harness.pipeline.suite_records import compare_parts, task_records
 from harness.processes import refuse_many
 from harness.progress import ProgressReporter
@@ -47,8 +48,9 @@ def carry_out(plan: RunPlan, reporter: ProgressReporter, reports: Path = REPORTS
     """
     from harness.render.browser import find_browser
 
-    config = plan.config
     check_run_folder(reports / plan.run_name)
+    plan = in_the_runs_dtype(plan, reports)
+    config = plan.config
     find_browser()
     for name, profile in {one.name: one for one in (plan.profile, *plan.made_profiles)}.items():
         reporter.say(f"profile {name}: {profile.why}")
