@@ -97,7 +97,7 @@ def test_a_run_in_bfloat16_is_recorded_kept_and_told_apart(tiny_workplace: Path,
 def test_shards_of_two_dtypes_are_not_one_run(tiny_workplace: Path, own_cache: Path) -> None:
     cut = replace(TINY, models=("base",), name="cut", limit=4)
     do(replace(cut, shard=Shard(1, 2)))
-    with pytest.raises(UsageError, match="cut.shard-1-of-2 was begun in float32, not in bfloat16"):
+    with pytest.raises(UsageError, match=r"cut\.shard-1-of-2 was begun in float32, not in bfloat16"):
         do(replace(cut, shard=Shard(2, 2), dtype="bfloat16"))
     second, _ = do(replace(cut, shard=Shard(2, 2)))
     manifest = read(second, "manifest.json") | {"deciding": "other"}
