@@ -32,7 +32,7 @@ _SOURCES = (
     *("transformers/proof", "transformers/decoder_check", "transformers/comparison", "transformers/twin_checks"),
     *("transformers/twin", "transformers/adapter_kinds", "stopping", "../model/attention", "../model/context"),
     *("llama/decoder", "llama/model", "llama/torch_ops", "llama/triton_ops"),
-    *("llama/nf4", "llama/nf4_ops", "llama/nvrtc", "llama/places"),
+    *("llama/adapters", "llama/nf4", "llama/nf4_ops", "llama/nvrtc", "llama/places"),
 )
 """The program text that a proof speaks of: where it changes, it is to be proved again."""
 
