@@ -1,7 +1,7 @@
-"""Decoding speed on the CPU: ours against other ways of answering the same prompts with the same weights in float32.
+"""Decoding speed on the CPU: ours against other ways of answering the same prompts with the same weights in one dtype.
 
     python -m venv --system-site-packages bench && bench/bin/pip install lm_eval xllamacpp   # two ways need them
-    python benchmarks/generate.py [--tasks 112] [--batch 32] [--limit-s 540] [--ways ours,plain,...]
+    python benchmarks/generate.py [--tasks 112] [--batch 32] [--limit-s 540] [--dtype bfloat16] [--ways ours,plain,...]
 
 Ways, each in a process of its own, one after another: `ours` (Generator.complete, as a run uses it), `ours_uncut` (the
 same with `cut_loops` off), `plain` (transformers' `generate` in input order with the same batch and stop string),
@@ -74,22 +74,25 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=112)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--limit-s", type=float, default=540)
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--ways", default=",".join(WAYS))
     parser.add_argument("--child", choices=WAYS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        print(json.dumps(measure(arguments.child, arguments.tasks, arguments.batch)))
+        print(json.dumps(measure(arguments.child, arguments.tasks, arguments.batch, arguments.dtype)))
         return
     results: dict[str, dict[str, Any]] = {}
     for way in arguments.ways.split(","):
-        results[way] = _in_own_process(way, arguments.tasks, arguments.batch, arguments.limit_s)
+        results[way] = _in_own_process(way, arguments)
         print(way, json.dumps(_table(results)[way]), file=sys.stderr, flush=True)
-    about = {"tasks": arguments.tasks, "batch": arguments.batch, "cores": len(os.sched_getaffinity(0))}
+    about = {"dtype": arguments.dtype, "tasks": arguments.tasks, "batch": arguments.batch, "cores": len(os.sched_getaffinity(0))}
     print(json.dumps(about | {"ways": _table(results)}, indent=1))
 
 
-def _in_own_process(way: str, tasks: int, batch: int, limit_s: float) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--child", way, "--tasks", str(tasks), "--batch", str(batch)]
+def _in_own_process(way: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--child", way, "--dtype", arguments.dtype]
+    command += ["--tasks", str(arguments.tasks), "--batch", str(arguments.batch)]
+    limit_s = arguments.limit_s
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])}
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, env=environment, check=False)
@@ -132,7 +135,7 @@ def _same(mine: dict[str, Any], theirs: dict[str, Any]) -> bool:
     return other.startswith(one.rstrip("\ufffd")) if mine["reason"] == "loop" else one == other
 
 
-def measure(way: str, count: int, batch: int) -> dict[str, Any]:
+def measure(way: str, count: int, batch: int, dtype: str) -> dict[str, Any]:
     """Answer `count` held-out starter tasks in one way; return how fast, and the answers up to the stop."""
     from harness.generate.stopping import StopRule, end_tokens
     from harness.model.load import Precision, load_model
@@ -143,7 +146,7 @@ def measure(way: str, count: int, batch: int) -> dict[str, Any]:
 
     profile = load_profile("smollm2-135m")
     file = profile.file
-    loaded = load_model(base_weights(profile), Precision("none", "float32", "cpu"))
+    loaded = load_model(base_weights(profile), Precision("none", dtype, "cpu"))
     held_out = load_suite(find_suite("html_starter")).held_out
     tasks = list(held_out) if count >= len(held_out) else stratified(held_out, count)
     renderer = PromptRenderer(file.prompt, file.chat, loaded.tokenizer)
@@ -184,19 +187,19 @@ def measure(way: str, count: int, batch: int) -> dict[str, Any]:
 
 
 def _ours(asked: Asked, *, cut_loops: bool) -> Answer:
+    from harness.generate.llama.decoder import StreamDecoder
     from harness.generate.settings import GenerationSettings
-    from harness.generate.transformers import continuous_batching
     from harness.generate.transformers.generator import Generator
 
     written: dict[int, list[int]] = {}
-    real = continuous_batching.Decoder.decode
+    real = StreamDecoder.decode
 
     def noted(self: Any, prompts: Any) -> Any:
         for row in real(self, prompts):
             written[row.key] = row.tokens
             yield row
 
-    continuous_batching.Decoder.decode = noted  # type: ignore[method-assign]  # the answers' tokens, which no one else needs
+    StreamDecoder.decode = noted  # type: ignore[method-assign]  # the answers' tokens, which no one else needs
     store = tempfile.TemporaryDirectory()
     settings = GenerationSettings((asked.file.max_new_tokens or LIMIT), asked.batch, cut_loops=cut_loops)
     generator = Generator("base", asked.loaded, asked.renderer, settings)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pydantic import JsonValue
 
 from harness import __version__
+from harness.generate.transformers.decoder_verdict import in_key
 from harness.model.profile import weights_source
 from harness.model.weights import describe
 from harness.pipeline.answer_limits import suite_reach
@@ -112,6 +113,9 @@ def deciding_part(manifest: Manifest) -> dict[str, object]:
         name: {key: value for key, value in entry.as_json().items() if key not in _BESIDE}
         for name, entry in manifest.models.items()
     }
+    for entry in models.values():
+        if isinstance(entry.get("decoder"), dict):
+            entry["decoder"] = in_key(entry["decoder"], entry.get("dtype"), entry.get("device"))
     suites = {
         name: suite.model_dump(include={"revision", "split_hash", "scope", "ignore"})
         for name, suite in manifest.suites.items()

@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional
 
 from harness.generate.llama import cpu_ops
+from harness.generate.llama.adapters import AdapterRows
 from harness.generate.llama.model import FusedLlama, KVCache, PackedProduct, Product
 
 
@@ -40,6 +41,7 @@ class CpuLlama(FusedLlama):
         starts: torch.Tensor,
         shared: int,
         longest: int,
+        adapter: int = 0,
     ) -> torch.Tensor:
         """Return the logits behind each prompt, (rows, vocabulary), and store its keys and values; as `FusedLlama`."""
         width = prompts.shape[1]
@@ -55,11 +57,13 @@ class CpuLlama(FusedLlama):
             done, first = [], 0
             for start, length in rows:
                 end = start + shared + length
-                done.append(self._attended(queries[first : first + length], keys[:, start:end], values[:, start:end], mask))
+                asked = queries[first : first + length]
+                done.append(self._attended(asked, keys[:, start:end], values[:, start:end], mask))
                 first += length
             return torch.cat(done)
 
-        ends = self._body(prompts[within], pool, positions, places, self.angles(longest), attention)
+        angles, through = self.angles(longest), AdapterRows(adapter)
+        ends = self._body(prompts[within], pool, positions, places, angles, attention, through)
         last = lengths.cumsum(0) - 1
         return self._logits((ends[0][last], ends[1][last]))
 
