@@ -85,7 +85,12 @@ def main() -> None:
     for way in arguments.ways.split(","):
         results[way] = _in_own_process(way, arguments)
         print(way, json.dumps(_table(results)[way]), file=sys.stderr, flush=True)
-    about = {"dtype": arguments.dtype, "tasks": arguments.tasks, "batch": arguments.batch, "cores": len(os.sched_getaffinity(0))}
+    about = {
+        "dtype": arguments.dtype,
+        "tasks": arguments.tasks,
+        "batch": arguments.batch,
+        "cores": len(os.sched_getaffinity(0)),
+    }
     print(json.dumps(about | {"ways": _table(results)}, indent=1))
 
 

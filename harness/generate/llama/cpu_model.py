@@ -12,7 +12,8 @@ import torch
 from torch.nn import functional
 
 from harness.generate.llama import cpu_ops
-from harness.generate.llama.adapters import AdapterRows
+from harness.generate.llama.adapters import NO_ADAPTER, AdapterRows
+from harness.generate.llama.cpu_attention import CpuCache, attention_of, readings
 from harness.generate.llama.model import FusedLlama, KVCache, PackedProduct, Product
 
 
@@ -33,6 +34,26 @@ class CpuLlama(FusedLlama):
         assert isinstance(whole, Product)
         return PackedProduct(cpu_ops.packed(whole.below), cpu_ops.packed_linear)
 
+    def pool(self, places: int) -> CpuCache:
+        """Return room for that many tokens."""
+        plain = super().pool(places)
+        return CpuCache(plain.keys, plain.values)
+
+    def step(
+        self,
+        tokens: torch.Tensor,
+        pool: KVCache,
+        starts: torch.Tensor,
+        positions: torch.Tensor,
+        longest: int,
+        rows: AdapterRows = NO_ADAPTER,
+    ) -> torch.Tensor:
+        """Return the logits behind one new token of each row, and store its keys and values; as `FusedLlama`."""
+        assert isinstance(pool, CpuCache)
+        attention = attention_of(pool, readings(pool, starts.tolist(), positions.tolist()))
+        angles = self._angles_at(positions, longest)
+        return self._logits(self._body(tokens, pool, positions, starts + positions, angles, attention, rows))
+
     def prefill(
         self,
         prompts: torch.Tensor,
@@ -44,13 +65,14 @@ class CpuLlama(FusedLlama):
         adapter: int = 0,
     ) -> torch.Tensor:
         """Return the logits behind each prompt, (rows, vocabulary), and store its keys and values; as `FusedLlama`."""
-        width = prompts.shape[1]
-        columns = torch.arange(width)
+        columns = torch.arange(prompts.shape[1])
         within = columns[None] < lengths[:, None]
         positions = (shared + columns)[None].expand_as(prompts)[within]
-        places = (starts[:, None] + (shared + columns)[None])[within]
+        places = (starts[:, None] + shared + columns[None])[within]
         rows = list(zip(starts.tolist(), lengths.tolist(), strict=True))
-        mask = torch.ones(width, shared + width, dtype=torch.bool).tril(shared) if shared else None
+        assert isinstance(pool, CpuCache)
+        pool.note([start for start, _ in rows], shared)
+        mask = torch.ones(len(columns), shared + len(columns), dtype=torch.bool).tril(shared) if shared else None
 
         def attention(queries: torch.Tensor, number: int) -> torch.Tensor:
             keys, values = pool.keys[number], pool.values[number]
@@ -62,7 +84,7 @@ class CpuLlama(FusedLlama):
                 first += length
             return torch.cat(done)
 
-        angles, through = self.angles(longest), AdapterRows(adapter)
+        angles, through = self._angles_at(positions, longest), AdapterRows(adapter)
         ends = self._body(prompts[within], pool, positions, places, angles, attention, through)
         last = lengths.cumsum(0) - 1
         return self._logits((ends[0][last], ends[1][last]))
@@ -85,6 +107,10 @@ class CpuLlama(FusedLlama):
             is_causal=mask is None,
         )
         return done.permute(2, 0, 1, 3).reshape(tokens, -1)
+
+    def _angles_at(self, positions: torch.Tensor, longest: int) -> tuple[torch.Tensor, torch.Tensor]:
+        cosines, sines = self.angles(longest)
+        return cosines[positions][:, None], sines[positions][:, None]
 
     def _logits(self, ends: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         normed = self.operations.add_norm(*ends, self.norm, self.epsilon)

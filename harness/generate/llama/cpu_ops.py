@@ -1,4 +1,7 @@
-"""What a Llama does between its matrix products on a CPU, and those products on weights that were packed once."""
+"""What a Llama does between its matrix products on a CPU, and those products on weights that were packed once.
+
+The functions are those of `torch_ops`, with fewer passes over memory and calls.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,12 @@ import functools
 import torch
 from torch.nn import functional
 
-from harness.generate.llama.torch_ops import add_norm, choose, gate, turn_and_store
-
-__all__ = ["add_norm", "attend", "choose", "gate", "packed", "packed_linear", "packs", "turn_and_store"]
+from harness.generate.llama import torch_ops
 
 _ROWS = 32
 """oneDNN chooses the layout of packed weights for so many rows; the product takes any number."""
+_BLOCK = 1024
+"""The likeliest token is looked for among the likeliest of each so many: one vectorised pass over the logits."""
 
 
 @functools.cache
@@ -46,21 +49,47 @@ def packed_linear(inputs: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return done
 
 
-def attend(
-    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, starts: torch.Tensor, positions: torch.Tensor
-) -> torch.Tensor:
-    """Attend as `torch_ops.attend`: each row reads its own keys and values where they lie, and no others.
+def add_norm(residual: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
+    """As `torch_ops.add_norm`."""
+    if residual.dtype != torch.float32:
+        return torch_ops.add_norm(residual, delta, weight, epsilon)
+    if delta is not None:
+        residual += delta
+    return functional.rms_norm(residual, weight.shape, weight, epsilon)
 
-    The query heads that share a key head stand as the rows of one small product.
-    """
-    rows, heads, size = queries.shape
-    narrow = keys.shape[0]
-    grouped = queries.view(rows, 1, narrow, heads // narrow, size)
-    keys, values = keys[None], values[None]
-    done = [
-        functional.scaled_dot_product_attention(
-            grouped[row], keys.narrow(2, start, position + 1), values.narrow(2, start, position + 1)
-        )
-        for row, (start, position) in enumerate(zip(starts.tolist(), positions.tolist(), strict=True))
-    ]
-    return torch.cat(done).view(rows, heads * size)
+
+def turn_and_store(
+    projected: torch.Tensor,
+    stored: tuple[torch.Tensor, torch.Tensor],
+    angles: tuple[torch.Tensor, torch.Tensor],
+    _positions: torch.Tensor,
+    places: torch.Tensor,
+    heads: int,
+) -> torch.Tensor:
+    """As `torch_ops.turn_and_store`, with `angles` those of the tokens: (tokens, 1, head size / 2)."""
+    keys, values = stored
+    cosines, sines = angles
+    narrow, _, size = keys.shape
+    parts = projected.view(len(projected), heads + 2 * narrow, size)
+    turned = torch.empty_like(parts[:, : heads + narrow])
+    first, second = parts[:, : heads + narrow].chunk(2, dim=-1)
+    torch.addcmul(first * cosines, second, sines, value=-1, out=turned[..., : size // 2])
+    torch.addcmul(second * cosines, first, sines, out=turned[..., size // 2 :])
+    keys.index_copy_(1, places, turned[:, heads:].transpose(0, 1))
+    values.index_copy_(1, places, parts[:, heads + narrow :].transpose(0, 1))
+    return turned[:, :heads]
+
+
+def gate(projected: torch.Tensor, inner: int) -> torch.Tensor:
+    """As `torch_ops.gate`."""
+    return functional.silu(projected[:, :inner]).mul_(projected[:, inner:])
+
+
+def choose(logits: torch.Tensor, temperature: float, seeds: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """As `torch_ops.choose`."""
+    rows, tokens = logits.shape
+    if temperature or tokens % _BLOCK:
+        return torch_ops.choose(logits, temperature, seeds, positions)
+    blocks = logits.view(rows, -1, _BLOCK)
+    best = blocks.amax(-1).argmax(-1)
+    return best * _BLOCK + blocks[torch.arange(rows), best].argmax(-1)

@@ -32,7 +32,7 @@ _SOURCES = (
     *("transformers/proof", "transformers/decoder_check", "transformers/comparison", "transformers/twin_checks"),
     *("transformers/twin", "transformers/adapter_kinds", "stopping", "../model/attention", "../model/context"),
     *("llama/decoder", "llama/model", "llama/torch_ops", "llama/triton_ops"),
-    *("llama/cpu_model", "llama/cpu_ops"),
+    *("llama/cpu_model", "llama/cpu_attention", "llama/cpu_ops", "llama/c_compiler"),
     *("llama/adapters", "llama/nf4", "llama/nf4_ops", "llama/nvrtc", "llama/places"),
 )
 """The program text that a proof speaks of: where it changes, it is to be proved again."""
@@ -128,7 +128,8 @@ def _sources() -> str:
     digest = hashlib.sha256()
     for name in _SOURCES:
         digest.update((folder / f"{name}.py").read_bytes())
-    digest.update((folder / "llama" / "nf4_linear.cu").read_bytes())
+    for name in ("nf4_linear.cu", "attend.c"):
+        digest.update((folder / "llama" / name).read_bytes())
     return digest.hexdigest()
 
 
@@ -153,5 +154,7 @@ def device_name(device: str) -> str:
     import torch
 
     if device != "cuda":
-        return f"{device} {torch.backends.cpu.get_cpu_capability()}"
+        from harness.generate.llama.cpu_attention import is_compiled
+
+        return f"{device} {torch.backends.cpu.get_cpu_capability()}{', compiled' if is_compiled() else ''}"
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "cuda elsewhere"

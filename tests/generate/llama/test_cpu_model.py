@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,21 @@ from typing import Any
 import pytest
 import torch
 
-from harness.generate.llama import cpu_ops, torch_ops
+from harness.generate.llama import cpu_attention, cpu_ops, torch_ops
+from harness.generate.llama.c_compiler import compiled
+from harness.generate.llama.cpu_attention import (
+    OPTIONS,
+    SOURCE,
+    Attention,
+    CpuCache,
+    Reading,
+    by_library,
+    by_torch,
+    readings,
+)
 from harness.generate.llama.cpu_model import CpuLlama
 from harness.generate.llama.decoder import StreamDecoder
-from harness.generate.llama.model import FusedLlama, KVCache
+from harness.generate.llama.model import FusedLlama
 from harness.generate.settings import GenerationSettings
 from harness.generate.transformers.comparison import LIMITS, relative_difference
 from harness.generate.transformers.continuous_batching import Decoder, Prompt
@@ -24,6 +35,7 @@ from harness.model.gpu_memory import GIB
 from harness.model.load import LoadedModel, Precision
 from harness.model.profile_schema import Shape
 from harness.model.prompt import PromptRenderer
+from harness.storage.cache import cache_folder
 from harness.types import Quantization, Task
 from tests.generate.llama.test_decoder import SHARED, queue_of, two_adapters, with_adapter
 from tests.generate.transformers.test_continuous_batching import reference, some_prompts, stop_rule
@@ -53,8 +65,7 @@ def answers(fused: FusedLlama, prompts: list[Prompt], rule: Any, batch_size: int
     return {row.key: row.tokens for row in StreamDecoder(fused, rule, batch_size).decode(prompts)}
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 32])
-@pytest.mark.parametrize("shared", ["", SHARED])
+@pytest.mark.parametrize(("batch_size", "shared"), [(1, ""), (3, 3 * SHARED), (32, SHARED)])
 def test_greedy_answers_equal_those_of_transformers(
     tiny: LoadedModel, products: str, batch_size: int, shared: str
 ) -> None:
@@ -80,16 +91,66 @@ def test_adapters_are_beside_packed_weights_each_for_its_own_rows(tiny: LoadedMo
     assert answers(fused, prompts, rule, 5) == expected
 
 
+@pytest.fixture(params=["compiled", "torch"])
+def attend(request: pytest.FixtureRequest) -> Callable[[CpuCache, list[Reading]], Attention]:
+    if request.param == "torch":
+        return by_torch
+    libraries = {dtype: compiled(SOURCE, *options) for dtype, options in OPTIONS.items()}
+    if None in libraries.values():
+        pytest.skip("no C compiler here")
+    return lambda pool, rows: by_library(libraries[pool.keys.dtype], pool, rows)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("positions", [[0], [3, 0, 11, 7, 7], [63, 1]])
-def test_each_row_attends_to_its_own_tokens(positions: list[int]) -> None:
+@pytest.mark.parametrize(("heads", "size"), [(6, 64), (2, 128), (4, 16), (8, 10)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_each_row_attends_to_its_own_tokens(
+    attend: Any, positions: list[int], heads: int, size: int, dtype: torch.dtype
+) -> None:
     generator = torch.Generator().manual_seed(3)
-    keys, values = torch.randn(2, 2, 400, 8, generator=generator)
-    queries = torch.randn(len(positions), 6, 8, generator=generator)
-    starts = torch.tensor([1 + 70 * row for row in reversed(range(len(positions)))])
-    given = queries, keys, values, starts, torch.tensor(positions)
-    assert torch.allclose(cpu_ops.attend(*given), torch_ops.attend(*given), atol=1e-6)
+    keys, values = torch.randn(2, 3, 2, 400, size, generator=generator).to(dtype)
+    queries = torch.randn(len(positions), heads + 1, size, generator=generator).to(dtype)[:, :heads]
+    starts = [1 + 70 * row for row in reversed(range(len(positions)))]
+    pool = CpuCache(keys, values)
+    found = attend(pool, readings(pool, starts, positions))(queries, 2)
+    given = queries.contiguous().float(), keys[2].float(), values[2].float(), torch.tensor(starts)
+    expected = torch_ops.attend(*given, torch.tensor(positions))
+    assert torch.allclose(found.float(), expected, atol=1e-6 if dtype == torch.float32 else 0.02)
 
 
+def test_what_rows_begin_with_in_common_is_read_once(attend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu_attention, "READ_ONCE", 20)
+    keys, values = torch.randn(2, 2, 2, 400, 8, generator=torch.Generator().manual_seed(4))
+    queries = torch.randn(4, 6, 8, generator=torch.Generator().manual_seed(5))
+    starts, positions, before = [1, 100, 200, 300], [30, 39, 24, 59], 20
+    pool = CpuCache(keys, values)
+    alone = attend(pool, readings(pool, starts, positions))(queries, 1)
+    for start in starts[1:]:
+        for kept in (keys, values):
+            kept[:, :, start : start + before] = kept[:, :, 380:]
+    whole = attend(pool, readings(pool, starts, positions))(queries, 1)
+    pool.note(starts[1:3], before)
+    pool.note(starts[3:], before)
+    pool.note(starts[:1], 0)
+    assert [len(prefix) for prefix in pool.prefixes] == [before]
+    rows = readings(pool, starts, positions)
+    assert [(row.first, row.count) for row in rows] == [(1, 31), (120, 20), (220, 5), (320, 40)]
+    for start in starts[1:]:
+        keys[:, :, start : start + before] = torch.nan  # the copies are not read
+    assert torch.allclose(attend(pool, rows)(queries, 1), whole, atol=1e-6)
+    assert torch.equal(whole[0], alone[0])
+
+
+def test_where_nothing_compiles_torch_attends(own_cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.c"
+    broken.write_text("int attend(")
+    assert compiled(broken) is None
+    monkeypatch.setenv("CC", str(tmp_path / "no compiler"))
+    assert compiled(SOURCE, "-DANOTHER") is None
+    assert not [*(cache_folder("compiled")).iterdir()]
+
+
+@torch.inference_mode()
 @pytest.mark.parametrize("shared", [0, 9])
 def test_prompts_of_any_length_enter_without_padding(tiny: LoadedModel, shared: int) -> None:
     """Logits, keys and values are those of the reference, which pads; nothing is written outside the rows' places."""
@@ -99,7 +160,7 @@ def test_prompts_of_any_length_enter_without_padding(tiny: LoadedModel, shared: 
     starts = torch.tensor([1, 60, 30])
     found = []
     for fused in models:
-        pool: KVCache = fused.pool(100)
+        pool = fused.pool(100)
         for kept in (pool.keys, pool.values):
             for start in starts:
                 shape = kept[:, :, :shared].shape
