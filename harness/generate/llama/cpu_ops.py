@@ -37,7 +37,9 @@ def packed(weight: torch.Tensor) -> torch.Tensor:
 
 
 def packed_linear(inputs: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Return x W', (tokens, out), a new tensor.
+    """Return x W', (tokens, out), a new tensor: of each token the same, whichever others stand beside it.
+
+    A single token goes as two: oneDNN would make its sums in another order.
 
     Args:
         inputs: (tokens, in).
@@ -45,8 +47,9 @@ def packed_linear(inputs: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """
     if not weight.is_mkldnn:
         return functional.linear(inputs, weight)
-    done: torch.Tensor = torch.ops.mkldnn._linear_pointwise(inputs, weight, None, "none", [], "")
-    return done
+    given = inputs if len(inputs) > 1 else inputs.repeat(2, 1)
+    done: torch.Tensor = torch.ops.mkldnn._linear_pointwise(given, weight, None, "none", [], "")
+    return done[: len(inputs)]
 
 
 def add_norm(residual: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
