@@ -135,7 +135,7 @@ def _seconds(do: Callable[[], object]) -> float:
 def _processor() -> str:
     from harness.runs.environment import hardware
 
-    return hardware().cpu
+    return hardware().cpu or ""
 
 
 if __name__ == "__main__":

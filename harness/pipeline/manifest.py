@@ -109,13 +109,7 @@ def _now() -> str:
 
 def deciding_part(manifest: Manifest) -> dict[str, object]:
     """Return what must be equal for finished rows to be kept on resume: models, data and scorers."""
-    models = {
-        name: {key: value for key, value in entry.as_json().items() if key not in _BESIDE}
-        for name, entry in manifest.models.items()
-    }
-    for entry in models.values():
-        if isinstance(entry.get("decoder"), dict):
-            entry["decoder"] = in_key(entry["decoder"], entry.get("dtype"), entry.get("device"))
+    models = {name: _deciding_of(entry) for name, entry in manifest.models.items()}
     suites = {
         name: suite.model_dump(include={"revision", "split_hash", "scope", "ignore"})
         for name, suite in manifest.suites.items()
@@ -128,6 +122,13 @@ def deciding_part(manifest: Manifest) -> dict[str, object]:
         "tools": manifest.tools,
         "schema": RECORDS_FORM,
     }
+
+
+def _deciding_of(entry: ModelEntry) -> JsonObject:
+    deciding = {key: value for key, value in entry.as_json().items() if key not in _BESIDE}
+    if isinstance(entry.decoder, dict):
+        deciding["decoder"] = in_key(entry.decoder, entry.dtype, entry.device)
+    return deciding
 
 
 def model_entry(candidate: ModelUnderTest, rows: Sequence[SampleRecord] = ()) -> tuple[str, ModelEntry]:
