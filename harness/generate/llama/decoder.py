@@ -172,20 +172,23 @@ class StreamDecoder:
 
     @torch.inference_mode()
     def decode(self, prompts: Sequence[Prompt]) -> Iterator[Decoded]:
-        """Yield completions as they finish: one model's prompts enter after the other's, of each the longest first."""
+        """Yield completions as they finish.
+
+        One model's prompts enter after the other's, of each those first that are longer than usual, else by their keys.
+        """
         if prompts:
-            ordered = sorted(prompts, key=lambda prompt: (prompt.model, -len(prompt.tokens), prompt.key))
-            yield from _Stream(self, ordered).run()
+            yield from _Stream(self, prompts).run()
 
 
 class _Stream:
     def __init__(self, settings: StreamDecoder, prompts: Sequence[Prompt]) -> None:
         self.settings = settings
         self.fused = settings.fused
-        self.waiting = deque(prompts)
         self.rows: list[_Row] = []
         self.flying: deque[_Result] = deque()
         count = min(settings.batch_size, len(prompts))
+        self.usual = max((len(p.tokens) for p in prompts if len(p.tokens) <= PROMPT_ROOM), default=0)
+        self.waiting = deque(sorted(prompts, key=lambda p: (p.model, -max(len(p.tokens), self.usual), p.key)))
         needs = sorted(map(self._need, prompts), reverse=True)
         self.longest = needs[0]
         self.prefixes = {number: _shared_prefix(group) for number, group in _by_model(prompts).items()}
@@ -224,8 +227,11 @@ class _Stream:
         return prompt.stop or self.settings.stop
 
     def _need(self, prompt: Prompt) -> int:
-        """Return how many places a prompt and its answer may take."""
-        return len(prompt.tokens) + self._rule(prompt).max_new_tokens + SPARE
+        """Return how many places a prompt and its answer may take.
+
+        Those of usual length take as many as each other: what one gives back, the next one fits into.
+        """
+        return max(len(prompt.tokens), self.usual) + self._rule(prompt).max_new_tokens + SPARE
 
     def _adapter_of_all(self) -> int:
         """Return the adapter that all rows go through, or `MIXED`."""
@@ -236,7 +242,7 @@ class _Stream:
         """Prefill as many waiting prompts of one model as go together and have room; return whether any had."""
         model = self.waiting[0].model
         adapter, shared = self.fused.adapter_of[model], len(self.prefixes[model])
-        width = len(self.waiting[0].tokens) - shared
+        width = max(len(self.waiting[0].tokens), self.usual) - shared
         count = min(self.stepper.rows - len(self.rows), len(self.waiting), max(1, PREFILL_TOKENS // width))
         entering: list[_Row] = []
         while (

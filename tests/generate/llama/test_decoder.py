@@ -12,6 +12,7 @@ from harness.generate.llama import torch_ops
 from harness.generate.llama.adapters import MIXED
 from harness.generate.llama.decoder import StreamDecoder
 from harness.generate.llama.model import FusedLlama, PackedProduct, Product, why_not_fused
+from harness.generate.llama.places import Places
 from harness.generate.stopping import StopRule
 from harness.generate.transformers.continuous_batching import Decoded, Decoder, Prompt
 from harness.generate.transformers.plan import DecodingPlan, makings
@@ -125,7 +126,7 @@ def queue_of(model: Any, given: dict[str, list[list[int]]]) -> tuple[list[Any], 
         adapter = name.partition(" ")[0]
         if adapter:
             model.set_adapter(adapter)
-        with torch.no_grad() if adapter else model.disable_adapter():
+        with torch.no_grad() if adapter or not hasattr(model, "disable_adapter") else model.disable_adapter():
             factors.append(fused.factors(model))
         prompts += [
             Prompt(1000 * number + one, tuple(each), seed=one, limit=6 + 5 * (one % 4), model=number)
@@ -209,6 +210,22 @@ def test_a_prefix_is_computed_once_and_when_its_model_enters(
     prefixes = [adapter for count, stored, adapter in seen if stored == 0]
     assert prefixes == [0, 1]
     assert sum(count for count, stored, _ in seen if stored) == 10
+
+
+def test_what_a_row_gives_back_is_room_for_the_next_whichever_model_it_is_of(
+    tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both models have prompts of many lengths; the second one's longest come when the first one's shortest leave."""
+    taken: list[int | None] = []
+    kept = Places.take
+    monkeypatch.setattr(Places, "take", lambda self, count: taken.append(kept(self, count)) or taken[-1])
+    prompts = sorted(some_prompts(tiny, 11), key=len, reverse=True)
+    assert len({len(tokens) for tokens in prompts}) > 3
+    _, given = queue_of(tiny.model, {"": prompts, " again": prompts})
+    fused = FusedLlama(tiny.model)
+    fused.hold([None, None])
+    assert len(list(StreamDecoder(fused, stop_rule(tiny, 30), 4).decode(given))) == len(taken) == 22
+    assert None not in taken
 
 
 def test_each_model_of_a_queue_ends_by_its_own_rule(tiny: LoadedModel) -> None:
