@@ -53,7 +53,8 @@ CPU = Precision("none", "float32", "cpu")
 
 @pytest.fixture(params=["oneDNN", "without"])
 def products(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Products on packed weights, and plain ones where there is no oneDNN to pack them for."""
+    """Products on packed weights, and plain ones where there is no oneDNN to pack them for; short prefixes count."""
+    monkeypatch.setattr(cpu_attention, "READ_ONCE", 16)
     if request.param == "without":
         monkeypatch.setattr(cpu_ops, "packs", lambda dtype: False)
     elif not cpu_ops.packs(torch.float32):
