@@ -26,7 +26,7 @@ from harness.generate.llama.cpu_model import CpuLlama
 from harness.generate.llama.decoder import StreamDecoder
 from harness.generate.llama.model import FusedLlama
 from harness.generate.settings import GenerationSettings
-from harness.generate.transformers.comparison import LIMITS, relative_difference
+from harness.generate.transformers.comparison import LIMITS, Trace, relative_difference
 from harness.generate.transformers.continuous_batching import Decoder, Prompt
 from harness.generate.transformers.decoder_verdict import in_key, kinds_here
 from harness.generate.transformers.generator import Generator
@@ -188,16 +188,14 @@ def test_a_packed_product_is_the_product(products: str) -> None:
 def test_in_bfloat16_it_stays_within_the_tolerance(tiny: LoadedModel) -> None:
     narrow = LoadedModel(tiny.tokenizer, tiny.weights, Precision("none", "bfloat16", "cpu"))
     prompts = [Prompt(number, tuple(tokens)) for number, tokens in enumerate(some_prompts(tiny, 3))]
-    seen: dict[str, list[torch.Tensor]] = {"fused": [], "slots": []}
+    ours, theirs = Trace(), Trace()
     rule = stop_rule(tiny, 1)
     fused = CpuLlama(narrow.model)
     assert fused.pool(4).keys.dtype == torch.bfloat16
-    for row in StreamDecoder(fused, rule, 8, observe=lambda _, logits: seen["fused"].append(logits)).decode(prompts):
-        assert row.tokens
-    for row in Decoder(narrow.model, rule, 8, observe=lambda _, logits: seen["slots"].append(logits)).decode(prompts):
-        assert row.tokens
-    pairs = zip(seen["fused"][0].float(), seen["slots"][0].float(), strict=True)
-    assert max(relative_difference(ours, theirs) for ours, theirs in pairs) < LIMITS["bfloat16"]
+    assert len(list(StreamDecoder(fused, rule, 8, observe=ours).decode(prompts))) == 3
+    assert len(list(Decoder(narrow.model, rule, 8, observe=theirs).decode(prompts))) == 3
+    for key in range(3):
+        assert relative_difference(ours.scores[key][0], theirs.scores[key][0]) < LIMITS["bfloat16"]
 
 
 @pytest.mark.parametrize(
