@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 Scope = Literal["document", "fragment"]
 FinishReason = Literal["stop", "eos", "length", "loop", "error"]
 Quantization = Literal["none", "nf4"]
+ComputeDType = Literal["float32", "bfloat16", "float16"]
+"""What weights are held and computed in, as torch spells it."""
 GpuName = Literal["t4", "l4", "a10", "a100", "h100"]
 """GPUs that a training can be planned for without having one."""
 Scale = Literal["binary", "share", "percent"]

@@ -9,6 +9,7 @@ import typer
 
 from harness.cli.options import (
     DataOption,
+    DTypeOption,
     ProfileOption,
     QuantizationOption,
     SplitOption,
@@ -32,6 +33,7 @@ def generate(
     data: DataOption = None,
     split: SplitOption = None,
     quantization: QuantizationOption = None,
+    dtype: DTypeOption = None,
     input_file: Annotated[
         Path | None, typer.Option("--input", help="A page to be changed, put beside the prompt.")
     ] = None,
@@ -55,7 +57,7 @@ def generate(
     if out is not None:
         check_output(out)
     reporter = ProgressReporter(Console(stderr=True))
-    config = one_model_config(model, weights, profile, train_on, data, split, quantization)
+    config = one_model_config(model, weights, profile, train_on, data, split, quantization, dtype)
     plan = resolve(config, models_only=True)
     candidate = proved(prepare(plan, reporter)[-1:], reporter)[0]
     task = Task(id="generate", prompt=prompt, input=_read(input_file))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.errors import UsageError
-from harness.types import Quantization
+from harness.types import ComputeDType, Quantization
 
 if TYPE_CHECKING:
     from harness.pipeline.config import RunConfig
@@ -57,6 +57,12 @@ QuantizationOption = Annotated[
     Quantization | None,
     typer.Option("--quantization", help="4 bit by bitsandbytes, or none. Default: the profile's."),
 ]
+DTypeOption = Annotated[
+    ComputeDType | None,
+    typer.Option(
+        "--dtype", help="What weights are held and computed in. Default: the profile's, which is float32 on a CPU."
+    ),
+]
 LimitOption = Annotated[int | None, typer.Option("--limit", help="Measure so many held-out tasks, stratified.")]
 FullOption = Annotated[bool, typer.Option("--full", help="Measure all held-out tasks.")]
 RunNameOption = Annotated[str | None, typer.Option("--name", help="Name of the run. Default: date and hash.")]
@@ -96,6 +102,7 @@ def one_model_config(
     data: list[str] | None,
     split: list[str] | None,
     quantization: Quantization | None,
+    dtype: ComputeDType | None,
 ) -> RunConfig:
     """Return the configuration of a command for one model.
 
@@ -113,6 +120,7 @@ def one_model_config(
         data=parse_data_options(data or ()),
         split=tuple(split or ()),
         quantization=quantization,
+        dtype=dtype,
     )
 
 

@@ -10,6 +10,7 @@ from harness.cli.options import (
     MACHINES,
     AddressOption,
     DataOption,
+    DTypeOption,
     FullOption,
     LimitOption,
     ProfileOption,
@@ -48,6 +49,7 @@ def run(
         int, typer.Option(min=1, rich_help_panel=_ANSWERS, help="Fine-tune so many times with different seeds.")
     ] = 1,
     quantization: QuantizationOption = None,
+    dtype: DTypeOption = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", rich_help_panel=_ANSWERS, help="Generate anew what the store already holds.")
     ] = False,
@@ -108,6 +110,7 @@ def run(
             seeds=seeds,
             fresh=fresh,
             quantization=quantization,
+            dtype=dtype,
             shard=shard,
             check_batch=check_batch,
             executor=executor,

@@ -148,6 +148,16 @@ def _another_of_that_name(result: AcrossRuns) -> list[str]:
     return [f"{name} is not the same model in both runs: other {', other '.join(parts)}"] if parts else []
 
 
+def _in_another_dtype(result: AcrossRuns) -> list[str]:
+    """Say where the two sides computed in different dtypes; nothing where a side does not tell."""
+    found = [entry for entry in result.manifest_differences if entry.key == "model.dtype"]
+    return [
+        f"{result.pair.first} answered in {entry.left}, {result.pair.second} in {entry.right}"
+        for entry in found
+        if entry.left is not None and entry.right is not None
+    ]
+
+
 def describe(result: AcrossRuns, scorers: Mapping[str, ScorerEntry], checks: Sequence[Check] = ()) -> list[str]:
     """Return the comparison as lines of text: what differs first, then the verdict, the numbers and the gate."""
     lines = []
@@ -157,7 +167,7 @@ def describe(result: AcrossRuns, scorers: Mapping[str, ScorerEntry], checks: Seq
             lines.append(f"  {entry.key}: {entry.left} → {entry.right}")
         more = len(result.manifest_differences) - _MOST_DIFFERENCES
         lines += [f"  and {more} more"] if more > 0 else []
-        lines += _another_of_that_name(result)
+        lines += [*_another_of_that_name(result), *_in_another_dtype(result)]
     lines += [f"Left out, {why}: {metric}" for metric, why in result.left_out_metrics.items()]
     if result.left_out_tasks:
         lines.append(f"Left out: {result.left_out_tasks} tasks that only one side answered, or with another prompt")

@@ -65,6 +65,19 @@ def choose_precision(quantization: Quantization, dtype: DType) -> Precision:
     return Precision(quantization, "bfloat16" if native_bf16 else "float16", device)
 
 
+def why_slow(precision: Precision) -> str | None:
+    """Return why a precision is slower than float32 on this machine's processor; None where it is not."""
+    import torch
+
+    if precision.device != "cpu" or precision.dtype == "float32":
+        return None
+    native = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    if precision.dtype == "bfloat16" and native:
+        return None
+    has = "" if native else ", which has neither AMX nor AVX512-BF16"
+    return f"{precision.dtype} is slower than float32 on this processor{has}"
+
+
 @dataclass
 class LoadedModel:
     """A model with its tokenizer. At most one adapter sits on the base weights at a time; nothing is ever merged.

@@ -10,9 +10,9 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from harness.storage.yaml import YamlModel
-from harness.types import Quantization
+from harness.types import ComputeDType, Quantization
 
-DType = Literal["auto", "float32", "bfloat16", "float16"]
+DType = Literal["auto", ComputeDType]
 BackendName = Literal["transformers", "vllm", "openai", "file"]
 
 

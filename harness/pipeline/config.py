@@ -25,7 +25,7 @@ from harness.suite.load import SuiteLocation, find_suite, load_suite
 from harness.suite.rows import data_sha256
 from harness.suite.split import stratified
 from harness.suite.split_option import check_split_option, chosen_split
-from harness.types import CONTROL_NAMES, Quantization, Suite, Task
+from harness.types import CONTROL_NAMES, ComputeDType, Quantization, Suite, Task
 
 DEFAULT_MODELS = ("base", "base-fewshot", "tuned")
 
@@ -52,6 +52,8 @@ class RunConfig:
     seeds: int = 1
     fresh: bool = False
     quantization: Quantization | None = None
+    dtype: ComputeDType | None = None
+    """What weights are held and computed in; None leaves it to the profile."""
     shard: Shard | None = None
     check_batch: int = 0
     """So many tasks are also decoded alone, to count those whose answer depends on the batch."""
@@ -64,6 +66,8 @@ class RunConfig:
         deciding = asdict(replace(self, name=None, fresh=False, data={}, shard=None))
         for where in ("shard", "check_batch", "executor", "address", "actors"):
             del deciding[where]
+        if self.dtype is None:  # names of before it could be asked for stay
+            del deciding["dtype"]
         deciding["data"] = {suite: data_sha256(path) for suite, path in self.data.items()}
         return deciding
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pydantic import JsonValue
 
 from harness import __version__
+from harness.generate.transformers.decoder_verdict import in_key
 from harness.model.profile import weights_source
 from harness.model.weights import describe
 from harness.pipeline.answer_limits import suite_reach
@@ -108,10 +109,7 @@ def _now() -> str:
 
 def deciding_part(manifest: Manifest) -> dict[str, object]:
     """Return what must be equal for finished rows to be kept on resume: models, data and scorers."""
-    models = {
-        name: {key: value for key, value in entry.as_json().items() if key not in _BESIDE}
-        for name, entry in manifest.models.items()
-    }
+    models = {name: _deciding_of(entry) for name, entry in manifest.models.items()}
     suites = {
         name: suite.model_dump(include={"revision", "split_hash", "scope", "ignore"})
         for name, suite in manifest.suites.items()
@@ -124,6 +122,13 @@ def deciding_part(manifest: Manifest) -> dict[str, object]:
         "tools": manifest.tools,
         "schema": RECORDS_FORM,
     }
+
+
+def _deciding_of(entry: ModelEntry) -> JsonObject:
+    deciding = {key: value for key, value in entry.as_json().items() if key not in _BESIDE}
+    if isinstance(entry.decoder, dict):
+        deciding["decoder"] = in_key(entry.decoder, entry.dtype, entry.device)
+    return deciding
 
 
 def model_entry(candidate: ModelUnderTest, rows: Sequence[SampleRecord] = ()) -> tuple[str, ModelEntry]:

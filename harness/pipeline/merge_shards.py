@@ -75,9 +75,12 @@ def _of_one_run(name: str, manifests: Mapping[Shard, Manifest]) -> None:
         if manifest.deciding != first[1].deciding:
             sides = [_bare(side) for side in (manifest, first[1])]
             differs = [part for part in sides[0] if sides[0][part] != sides[1][part]]
+            dtypes = [_dtypes(side) for side in (first[1], manifest)]
+            if dtypes[0] != dtypes[1]:
+                differs = [f"dtype ({' against '.join(', '.join(found) for found in dtypes)})"]
             raise UsageError(
                 f"the shards {first[0]} and {shard} of {name} differ in {' and '.join(differs) or 'their scorers'}",
-                "measure them with the same adapter, data, browser and versions",
+                "measure them with the same dtype, adapter, data, browser and versions",
             )
 
 
@@ -86,6 +89,10 @@ def _bare(manifest: Manifest) -> dict[str, object]:
     models = {name: entry.model_dump(exclude=_OF_A_PART) for name, entry in manifest.models.items()}
     suites = {name: entry.model_dump(exclude={"leakage"}) for name, entry in manifest.suites.items()}
     return {"models": models, "suites": suites, "tools": manifest.tools}
+
+
+def _dtypes(manifest: Manifest) -> list[str]:
+    return sorted({entry.dtype for entry in manifest.models.values() if entry.dtype is not None})
 
 
 _OF_A_PART = {"training", "cost", "batch_size", "decoding", "batch_check"}

@@ -12,7 +12,7 @@ from harness.generate.transformers.decoding import TransformersDecoding
 from harness.generate.transformers.generator import Generator
 from harness.generate.vllm_engine import EngineDecoding
 from harness.model.identity import adapter_hashes
-from harness.model.load import LoadedModel, Precision, choose_precision, load_model, renderer_for
+from harness.model.load import LoadedModel, Precision, choose_precision, load_model, renderer_for, why_slow
 from harness.model.profile import ModelSpec, base_weights
 from harness.model.profile_schema import DType, Training, Weights
 from harness.model.prompt import PromptRenderer, few_shot_examples
@@ -86,12 +86,16 @@ def plan_models(
             candidates.append(PlannedModel(_elsewhere(spec, plan, limits)))
             continue
         file, weights = spec.profile.file, base_weights(spec.profile)
-        precision = precision_of(spec.quantization or plan.config.quantization or file.quantization, file.dtype)
+        held = spec.quantization or plan.config.quantization or file.quantization
+        precision = precision_of(held, plan.config.dtype or file.dtype)
         key = (weights, precision)
         if key not in loaded:
             with reporter.stage(f"weights {weights}"):
                 loaded[key] = load_model(weights, precision)
                 loaded[key].notice = reporter.say
+            slow = why_slow(precision)
+            if slow:
+                reporter.say(slow)
         candidates += _models_under_test(spec, loaded[key], plan, limits, reporter)
     return candidates
 

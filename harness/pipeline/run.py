@@ -21,6 +21,7 @@ from harness.pipeline.executor import Executor, open_executor
 from harness.pipeline.manifest import build_manifest, deciding_part, finished_manifest, model_entry
 from harness.pipeline.model_under_test import ModelUnderTest
 from harness.pipeline.prepare import PlannedModel, plan_models, trained
+from harness.pipeline.run_dtype import in_the_runs_dtype
 from harness.pipeline.suite_records import compare_parts, task_records
 from harness.processes import refuse_many
 from harness.progress import ProgressReporter
@@ -52,8 +53,9 @@ def carry_out(plan: RunPlan, reporter: ProgressReporter, reports: Path = REPORTS
     """
     from harness.render.browser import find_browser
 
-    config = plan.config
     check_run_folder(reports / plan.run_name)
+    plan = in_the_runs_dtype(plan, reports)
+    config = plan.config
     find_browser()
     with RunFolder(plan.run_name, reports) as folder, open_executor(config, reporter) as executor:
         with reporter.held() as lines:

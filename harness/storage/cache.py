@@ -18,8 +18,8 @@ _NAME = "html-harness"
 TAG_FILE = "CACHEDIR.TAG"
 _TAG = f"Signature: 8a477f597d28d172789f06886806bc55\n# The cache of {_NAME}; it may be removed as a whole.\n"
 PARTS = frozenset(
-    {"adapters", "completions", "hashes", "nu", "packaged", "proofs", "rates", "received", "renders", "weights"}
-    | {"written"}
+    {"adapters", "compiled", "completions", "hashes", "nu", "packaged", "proofs", "rates"}
+    | {"received", "renders", "weights", "written"}
 )
 """The folders in a cache. One that holds nothing else is a cache, though it may have been restored without its tag."""
 _PARTS_BEFORE_TAGS = ("hashes", "completions", "renders")

@@ -103,6 +103,7 @@ KINDS = (
     Kind("renders", "renders/renders", re.compile(r"[0-9a-f]{64}\.(json|png)"), "renderings and pictures"),
     Kind("proofs", "proofs", re.compile(r"[0-9a-f]{32,64}\.json"), "what was proved of decoders"),
     Kind("rates", "rates", re.compile(r"[0-9a-f]{32}\.json"), "how long the stages of runs take here"),
+    Kind("compiled", "compiled", re.compile(r"[0-9a-f]{32}\.so"), "decoding's C code, compiled for this processor"),
     Kind("hashes", "hashes", re.compile(r"[0-9a-f]{64}"), "SHA-256 of large files"),
     Kind("written", "written", re.compile(r"[0-9a-f]{64}"), "notes on files that were written for the user"),
 )

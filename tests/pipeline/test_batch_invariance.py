@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from harness.generate.llama.decoder import StreamDecoder
 from harness.generate.settings import GenerationSettings
-from harness.generate.transformers import continuous_batching
 from harness.generate.transformers.generator import Generator
 from harness.model.load import LoadedModel
 from harness.model.prompt import PromptRenderer
@@ -36,11 +36,11 @@ class ModelUnderTest:
 
 def test_answers_that_differ_are_counted(own_answers: Path, tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    real = continuous_batching.Decoder.decode
+    real = StreamDecoder.decode
     generator = Generator("base", tiny, PromptRenderer("{{ prompt }}", False, tiny.tokenizer), GenerationSettings(8, 3))
     assert alone(generator).identity() != generator.identity()  # and the decoder has proved itself by now
     monkeypatch.setattr(
-        continuous_batching.Decoder,
+        StreamDecoder,
         "decode",
         lambda self, prompts: (sizes.append(self.batch_size), real(self, prompts))[1],
     )

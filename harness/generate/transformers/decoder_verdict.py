@@ -7,7 +7,7 @@ import functools
 import hashlib
 import importlib.util
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from harness.generate.transformers.plan import DecodingPlan
 
 Kind = Literal["fused-nf4", "fused", "slots", "generate", "vllm"]
-"""`fused`: captured steps on unpacked weights (`llama`); `fused-nf4`: on weights that stay in 4 bit; `slots`:
-transformers' own layers with a cache of ours (`continuous_batching`); `generate`: transformers' own `generate`
-(`reference`); `vllm`: its engine."""
+"""`fused`: few large products on unpacked weights (`llama`), on CUDA as captured steps; `fused-nf4`: on weights
+that stay in 4 bit; `slots`: transformers' own layers with a cache of ours (`continuous_batching`); `generate`:
+transformers' own `generate` (`reference`); `vllm`: its engine."""
 FUSED: tuple[Kind, ...] = ("fused-nf4", "fused")
 
 _PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "triton")
@@ -32,6 +32,7 @@ _SOURCES = (
     *("transformers/proof", "transformers/decoder_check", "transformers/comparison", "transformers/twin_checks"),
     *("transformers/twin", "transformers/adapter_kinds", "stopping", "../model/attention", "../model/context"),
     *("llama/decoder", "llama/model", "llama/torch_ops", "llama/triton_ops"),
+    *("llama/cpu_model", "llama/cpu_attention", "llama/cpu_ops", "llama/c_compiler"),
     *("llama/adapters", "llama/nf4", "llama/nf4_ops", "llama/nvrtc", "llama/places"),
 )
 """The program text that a proof speaks of: where it changes, it is to be proved again."""
@@ -50,7 +51,7 @@ class Verdict:
     """What was compared, and how far it was from `generate`."""
 
     def identity(self) -> dict[str, Any]:
-        """Return what belongs into a completion's key."""
+        """Return which decoder it is; `in_key` says what of it belongs into a completion's key."""
         return {"kind": self.kind} | ({"padded": self.padded} if self.kind == "generate" else {})
 
     def line(self, name: str) -> str | None:
@@ -59,6 +60,15 @@ class Verdict:
             return None
         how = "in padded batches" if self.padded else "one prompt at a time"
         return f"{name} is decoded by transformers' generate, {how}: {self.why}"
+
+
+def in_key(decoder: Mapping[str, Any], dtype: str | None, device: str | None) -> dict[str, Any]:
+    """Return a decoder's identity as keys have it.
+
+    In float32 on a CPU both of ours write the tokens of `generate`, whichever there is room for: under one name.
+    """
+    same = (dtype, device, decoder.get("kind")) == ("float32", "cpu", "fused")
+    return {**decoder, "kind": "slots"} if same else dict(decoder)
 
 
 class Memory:
@@ -118,7 +128,8 @@ def _sources() -> str:
     digest = hashlib.sha256()
     for name in _SOURCES:
         digest.update((folder / f"{name}.py").read_bytes())
-    digest.update((folder / "llama" / "nf4_linear.cu").read_bytes())
+    for name in ("nf4_linear.cu", "attend.c"):
+        digest.update((folder / "llama" / name).read_bytes())
     return digest.hexdigest()
 
 
@@ -126,13 +137,15 @@ def kinds_here(plan: DecodingPlan | None) -> list[Kind]:
     """Return the decoders of ours that there are on this machine, the fastest first.
 
     Args:
-        plan: Of the GPU's memory; None decodes with the weights as they are.
+        plan: Of the memory; None decodes with the weights as they are.
     """
-    return [*plan.fused, "slots"] if plan is not None and has_triton() else ["slots"]
+    if plan is None or (plan.device == "cuda" and not has_triton()):
+        return ["slots"]
+    return [*plan.fused, "slots"]
 
 
 def has_triton() -> bool:
-    """Whether the kernels of the fused decoder can run."""
+    """Whether the GPU's kernels of the fused decoder can run."""
     return importlib.util.find_spec("triton") is not None
 
 
@@ -141,5 +154,7 @@ def device_name(device: str) -> str:
     import torch
 
     if device != "cuda":
-        return f"{device} {torch.backends.cpu.get_cpu_capability()}"
+        from harness.generate.llama.cpu_attention import is_compiled
+
+        return f"{device} {torch.backends.cpu.get_cpu_capability()}{', compiled' if is_compiled() else ''}"
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "cuda elsewhere"

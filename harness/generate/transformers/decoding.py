@@ -14,6 +14,7 @@ from harness.generate.transformers.decoder_verdict import (
     FUSED,
     Verdict,
     device_name,
+    in_key,
     kinds_here,
     remembered,
     remembered_or,
@@ -66,7 +67,8 @@ class TransformersDecoding(DecodingStrategy):
 
     @override
     def identity(self, model: Generator) -> JsonObject:
-        return {"decoder": decoder_identity(model, self.verdict(model))}
+        precision = model.loaded.precision
+        return {"decoder": in_key(decoder_identity(model, self.verdict(model)), precision.dtype, precision.device)}
 
     def manifest(self, model: Generator) -> JsonObject:
         """Return the decoder, its plan of the GPU's memory, and how it was proved."""
@@ -79,12 +81,10 @@ class TransformersDecoding(DecodingStrategy):
         }
 
     def plan(self, model: Generator) -> DecodingPlan | None:
-        """Return how a model is decoded on a GPU; None on a CPU, or where its config tells no sizes."""
-        if model.loaded.precision.device != "cuda":
-            return None
+        """Return how a model is decoded on this machine; None where its config tells no sizes."""
         from harness.generate.transformers.plan import plan_here
 
-        return plan_here(model.loaded.weights.folder, model.loaded.precision.quantization, model.settings)
+        return plan_here(model.loaded.weights.folder, model.loaded.precision, model.settings)
 
     @override
     def prepare(self, model: Generator) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from harness.errors import UsageError
 from harness.generate.llama.decoder import PROMPT_ROOM
@@ -26,6 +29,7 @@ from harness.model.gpu_memory import (
     checkpoint_bytes,
     linear_sizes,
     linear_weights,
+    matrix_weights,
     this_card,
 )
 from harness.model.profile_schema import Shape
@@ -37,7 +41,7 @@ if TYPE_CHECKING:
     from harness.generate.llama.model import FusedLlama
     from harness.generate.transformers.decoder_check import Making, Observe
     from harness.generate.transformers.reference import ReferenceDecoder
-    from harness.model.load import LoadedModel
+    from harness.model.load import LoadedModel, Precision
 
 FEWEST_ROWS = 8
 """With fewer rows at once, unpacked weights cost more in rows than they gain in speed."""
@@ -47,27 +51,31 @@ weights decode where they fit."""
 SATURATED_ROWS = 48
 """From so many rows on, a step on unpacked weights writes more tokens a second than one from 4 bits in any number of
 rows, measured on the same card."""
+USABLE_ON_CPU = 0.8
+"""The share of a machine's memory that decoding may plan with: the rest is the browsers' and the system's."""
 _SCALES = 4 / BLOCK
 """Bytes for each weight in 4 bit: its block's scale as float32."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecodingPlan:
-    """How a model will be decoded on a GPU."""
+    """How a model will be decoded."""
 
     fused: tuple[Kind, ...]
-    """The decoders by captured steps that there is room for, the fastest first."""
+    """The decoders by few large products that there is room for, the fastest first."""
     rows: int
     """How many rows are decoded at once."""
     memory: int
     """Bytes that weights, keys and values take."""
+    device: str = "cuda"
 
     def __str__(self) -> str:
         return f"weights {_WEIGHTS[self._first][1]}, {self.rows} rows at once, {self.memory / GIB:.1f} GiB"
 
     def record(self) -> dict[str, Any]:
         """Return what the manifest says."""
-        return {"weights": _WEIGHTS[self._first][0], "rows": self.rows}
+        on_cpu = self.device == "cpu" and bool(self.fused)
+        return {"weights": "packed once" if on_cpu else _WEIGHTS[self._first][0], "rows": self.rows}
 
     @property
     def _first(self) -> Kind:
@@ -127,17 +135,48 @@ def _largest_matrix(shape: Shape) -> int:
     )
 
 
-def plan_here(folder: Path, quantization: Quantization, settings: GenerationSettings) -> DecodingPlan | None:
-    """Return the plan for a weights folder on this machine's GPU; None where its config tells no sizes."""
-    card = this_card()
-    if card is None:  # the run's workers have GPUs, this machine has none
+def plan_on_cpu(shape: Shape, precision: Precision, memory: int, batch_size: int, max_new_tokens: int) -> DecodingPlan:
+    """Return how a model is decoded on a CPU: on weights that are packed once, where there is room for the second copy.
+
+    Args:
+        shape: The model's sizes.
+        precision: How its weights are loaded.
+        memory: Bytes that this process may take.
+        batch_size: How many rows are wanted.
+        max_new_tokens: The longest answer.
+    """
+    size = precision.torch_dtype.itemsize
+    linear, loaded = linear_weights(shape), checkpoint_bytes(shape) // 2 * size
+    if precision.quantization == "nf4":
+        loaded -= int((size - NF4_BYTES) * linear)
+    packed = matrix_weights(shape) * size
+    rows = batch_size * token_bytes(shape) // 2 * size * (PROMPT_ROOM + max_new_tokens)
+    fits = loaded + packed + rows <= USABLE_ON_CPU * memory
+    return DecodingPlan(("fused",) if fits else (), batch_size, loaded + rows + (packed if fits else 0), "cpu")
+
+
+def plan_here(folder: Path, precision: Precision, settings: GenerationSettings) -> DecodingPlan | None:
+    """Return the plan for a weights folder on this machine; None where its config tells no sizes."""
+    on_cpu, card = precision.device == "cpu", this_card()
+    if card is None and not on_cpu:  # the run's workers have GPUs, this machine has none
         return None
     try:
         config = read_object(folder / "config.json")
         shape = Shape(**{name: config[name] for name in Shape.model_fields if name in config})
-        return plan_decoding(shape, quantization, card, settings.batch_size, settings.max_new_tokens)
+        if on_cpu or card is None:
+            return plan_on_cpu(shape, precision, usable_memory(), settings.batch_size, settings.max_new_tokens)
+        return plan_decoding(shape, precision.quantization, card, settings.batch_size, settings.max_new_tokens)
     except (UsageError, TypeError, ValueError, ZeroDivisionError):  # sizes are missing, or are none
         return None
+
+
+def usable_memory() -> int:
+    """Return the bytes that this process may take at most: the machine's, or those of its control group (Linux)."""
+    memory = psutil.virtual_memory().total
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):  # "max" is no limit
+            memory = min(memory, int(Path(path).read_text(encoding="ascii")))
+    return memory
 
 
 def rows_at_once(plan: DecodingPlan | None, batch_size: int) -> int:
@@ -247,7 +286,6 @@ class _Fused:
         Raises:
             Unfit: the model is no Llama, its adapter is more than LoRA, or its packed weights compute in float32.
         """
-        from harness.generate.llama import triton_ops
         from harness.generate.llama.model import FusedLlama, why_not_fused
 
         loaded = self.loaded
@@ -257,8 +295,18 @@ class _Fused:
         if why is not None:
             raise Unfit(why)
         if unwrapped(model) is not unwrapped(loaded.model):
-            return FusedLlama(model, triton_ops, self.packed)
+            return self._made(model)
         if not isinstance(loaded.fused, FusedLlama) or loaded.fused.packed != self.packed:
             loaded.fused = None  # makes room
-            loaded.fused = FusedLlama(model, triton_ops, self.packed)
+            loaded.fused = self._made(model)
         return loaded.fused
+
+    def _made(self, model: Any) -> FusedLlama:
+        if self.loaded.precision.device == "cpu":
+            from harness.generate.llama.cpu_model import CpuLlama
+
+            return CpuLlama(model)
+        from harness.generate.llama import triton_ops
+        from harness.generate.llama.model import FusedLlama
+
+        return FusedLlama(model, triton_ops, self.packed)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from harness.generate.llama.decoder import StreamDecoder
 from harness.generate.settings import GenerationSettings
 from harness.generate.store import CompletionStore
 from harness.generate.transformers import continuous_batching
@@ -32,11 +33,11 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Counts the prompts of every call of the decoder, those of its proof left out."""
     counts: list[int] = []
     proving: list[bool] = []
-    real: Callable[..., Iterator[continuous_batching.Decoded]] = continuous_batching.Decoder.decode
+    real: Callable[..., Iterator[continuous_batching.Decoded]] = StreamDecoder.decode
     prove = TransformersDecoding._prove
 
     def counted(
-        self: continuous_batching.Decoder, prompts: Sequence[continuous_batching.Prompt]
+        self: StreamDecoder, prompts: Sequence[continuous_batching.Prompt]
     ) -> Iterator[continuous_batching.Decoded]:
         if not proving:
             counts.append(len(prompts))
@@ -49,7 +50,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         finally:
             proving.pop()
 
-    monkeypatch.setattr(continuous_batching.Decoder, "decode", counted)
+    monkeypatch.setattr(StreamDecoder, "decode", counted)
     monkeypatch.setattr(TransformersDecoding, "_prove", proved)
     return counts
 
@@ -159,10 +160,10 @@ def test_too_little_memory_halves_the_batch_and_goes_on(
 ) -> None:
     expected = generator(tiny).complete(TASKS)
     sizes: list[int] = []
-    real = continuous_batching.Decoder.decode
+    real = StreamDecoder.decode
 
     def scarce(
-        self: continuous_batching.Decoder, prompts: Sequence[continuous_batching.Prompt]
+        self: StreamDecoder, prompts: Sequence[continuous_batching.Prompt]
     ) -> Iterator[continuous_batching.Decoded]:
         sizes.append(self.batch_size)
         for number, row in enumerate(real(self, prompts)):
@@ -170,7 +171,7 @@ def test_too_little_memory_halves_the_batch_and_goes_on(
                 raise torch.OutOfMemoryError
             yield row
 
-    monkeypatch.setattr(continuous_batching.Decoder, "decode", scarce)
+    monkeypatch.setattr(StreamDecoder, "decode", scarce)
     found = generator(tiny, settings=GenerationSettings(8, 4)).complete(TASKS, fresh=True)
     assert sizes == [4, 2, 1]
     assert texts(found) == texts(expected)

@@ -13,6 +13,7 @@ import torch
 from harness.generate.settings import GenerationSettings
 from harness.generate.transformers.plan import DecodingPlan, plan_decoding, plan_here, rows_at_once
 from harness.model.gpu_memory import CARDS, GIB, USABLE
+from harness.model.load import Precision
 from harness.model.profile_schema import Shape
 
 SIZES = {
@@ -36,7 +37,7 @@ def a_large_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def plan_of(folder: Path, config: Any) -> Any:
     (folder / "config.json").write_text(json.dumps(config))
-    return plan_here(folder, "nf4", GenerationSettings(1024, batch_size=64))
+    return plan_here(folder, Precision("nf4", "bfloat16", "cuda"), GenerationSettings(1024, batch_size=64))
 
 
 def test_a_seven_billion_model_is_unpacked_on_a_large_gpu(tmp_path: Path) -> None:
@@ -63,7 +64,7 @@ def test_impossible_sizes_are_no_plan_and_no_traceback(tmp_path: Path, config: A
 
 
 def test_a_folder_without_a_config_has_no_plan(tmp_path: Path) -> None:
-    assert plan_here(tmp_path, "none", GenerationSettings(1024, batch_size=64)) is None
+    assert plan_here(tmp_path, Precision("none", "bfloat16", "cuda"), GenerationSettings(1024, batch_size=64)) is None
 
 
 def plan_on(card: str, batch_size: int = 64, quantization: Any = "nf4", **sizes: int) -> DecodingPlan:

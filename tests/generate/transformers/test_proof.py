@@ -122,7 +122,7 @@ def test_what_was_proved_costs_nothing_the_next_time(
     monkeypatch.setattr(proof, "prove", lambda *a, **k: pytest.fail("proved again"))
     assert generator(anew).complete(TASKS) == first
     assert anew._model is None
-    assert generator(anew).manifest().decoder == {"kind": "slots"}
+    assert generator(anew).manifest().decoder == {"kind": "fused"}
 
 
 def test_the_same_config_with_other_weights_needs_no_new_twin(
@@ -132,7 +132,7 @@ def test_the_same_config_with_other_weights_needs_no_new_twin(
     generator(loaded).decoder()
     loaded.weights = replace(loaded.weights, sha256="f" * 64)
     monkeypatch.setattr(twin_checks, "small_twin", lambda *a, **k: pytest.fail("made again"))
-    assert generator(loaded).decoder().kind == "slots"
+    assert generator(loaded).decoder().kind == "fused"
 
 
 def test_another_config_beside_the_same_weights_is_proved_anew(
@@ -155,12 +155,12 @@ def test_which_decoder_writes_is_in_the_key(own_cache: Path, made: Callable[...,
         CompletionStore(one.knowing(other).identity()).path.name
         for other in (
             verdict,
-            replace(verdict, kind="fused"),
+            replace(verdict, kind="slots"),
             replace(verdict, kind="generate"),
             replace(verdict, kind="generate", padded=True),
         )
     }
-    assert len(seen) == 4
+    assert len(seen) == 3  # in float32 on a CPU ours write the same
     assert one.knowing(replace(verdict, why="another time", evidence={})).identity() == one.identity()
 
 
@@ -169,7 +169,7 @@ def test_rows_at_once_decide_in_16_bit_alone(own_cache: Path, made: Callable[...
     wider = replace(generator(loaded).settings, batch_size=3)
     assert generator(loaded).identity() == generator(loaded, settings=wider).identity()
     half = LoadedModel(loaded.tokenizer, loaded.weights, Precision("none", "bfloat16", "cpu"))
-    assert generator(half).decoder().kind == "slots"
+    assert generator(half).decoder().kind == "fused"
     assert generator(half).identity() != generator(half, settings=wider).identity()
 
 
