@@ -59,9 +59,7 @@ QuantizationOption = Annotated[
 ]
 DTypeOption = Annotated[
     ComputeDType | None,
-    typer.Option(
-        "--dtype", help="What weights are held and computed in. Default: the profile's, which is float32 on a CPU."
-    ),
+    typer.Option("--dtype", help="What answers are computed in. Default: the profile's, which is float32 on a CPU."),
 ]
 LimitOption = Annotated[int | None, typer.Option("--limit", help="Measure so many held-out tasks, stratified.")]
 FullOption = Annotated[bool, typer.Option("--full", help="Measure all held-out tasks.")]
@@ -102,7 +100,7 @@ def one_model_config(
     data: list[str] | None,
     split: list[str] | None,
     quantization: Quantization | None,
-    dtype: ComputeDType | None,
+    dtype: ComputeDType | None = None,
 ) -> RunConfig:
     """Return the configuration of a command for one model.
 

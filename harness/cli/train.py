@@ -9,7 +9,6 @@ import typer
 
 from harness.cli.options import (
     DataOption,
-    DTypeOption,
     ProfileOption,
     QuantizationOption,
     SplitOption,
@@ -33,7 +32,6 @@ def train(
     data: DataOption = None,
     split: SplitOption = None,
     quantization: QuantizationOption = None,
-    dtype: DTypeOption = None,
     out: Annotated[Path | None, typer.Option("--out", help="Also copy the adapter to this folder.")] = None,
     push: Annotated[str | None, typer.Option("--push", metavar="REPO", help="Put the adapter onto the hub.")] = None,
     merge: Annotated[
@@ -61,7 +59,7 @@ def train(
     from harness.train.push_to_hub import push_adapter
 
     reporter = ProgressReporter() if processes.is_main_process() else ProgressReporter(Console(quiet=True))
-    config = one_model_config(model, weights, profile, train_on, data, split, quantization, dtype)
+    config = one_model_config(model, weights, profile, train_on, data, split, quantization)
     plan = resolve(config, models_only=True, measured_later=merge is not None)
     reporter.say(f"profile {plan.profile.name}: {plan.profile.why}")
     training_of(plan.specs[-1])
@@ -97,7 +95,7 @@ def train(
     if merge is not None:
         del candidate  # its weights make room
         with reporter.stage("merging"):
-            precision = choose_precision(plan.profile.file.quantization, dtype or plan.profile.file.dtype)
+            precision = choose_precision(plan.profile.file.quantization, plan.profile.file.dtype)
             export_merged(base, precision, folder, trained.sha256, merge)
         say_how_far_it_moved(model, merge, config, reporter)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from harness.model.load import LoadedModel, Precision, choose_precision, load_mo
 from harness.model.profile import ModelSpec, base_weights
 from harness.model.profile_schema import DType, Training, Weights
 from harness.model.prompt import PromptRenderer, few_shot_examples
-from harness.model.reach import UNKNOWN_LIMIT, Reach
+from harness.model.reach import UNKNOWN_LIMIT
 from harness.pipeline import stages
 from harness.pipeline.answer_limits import AnswerLimits
 from harness.pipeline.config import RunPlan
@@ -88,16 +88,24 @@ def plan_models(
         file, weights = spec.profile.file, base_weights(spec.profile)
         held = spec.quantization or plan.config.quantization or file.quantization
         precision = precision_of(held, plan.config.dtype or file.dtype)
-        key = (weights, precision)
-        if key not in loaded:
-            with reporter.stage(f"weights {weights}"):
-                loaded[key] = load_model(weights, precision)
-                loaded[key].notice = reporter.say
-            slow = why_slow(precision)
-            if slow:
-                reporter.say(slow)
-        candidates += _models_under_test(spec, loaded[key], plan, limits, reporter)
+        learning = precision if spec.file.train is None else precision_of(held, file.dtype)  # --dtype is for answers
+        for one in dict.fromkeys((precision, learning)):
+            if (weights, one) not in loaded:
+                loaded[weights, one] = _held_as(weights, one, reporter)
+        candidates += _models_under_test(
+            spec, loaded[weights, precision], loaded[weights, learning], plan, limits, reporter
+        )
     return candidates
+
+
+def _held_as(weights: Weights, precision: Precision, reporter: ProgressReporter) -> LoadedModel:
+    with reporter.stage(f"weights {weights}"):
+        loaded = load_model(weights, precision)
+        loaded.notice = reporter.say
+    slow = why_slow(precision)
+    if slow:
+        reporter.say(slow)
+    return loaded
 
 
 def trained(planned: Sequence[PlannedModel], reporter: ProgressReporter) -> list[ModelUnderTest]:
@@ -111,7 +119,12 @@ def trained(planned: Sequence[PlannedModel], reporter: ProgressReporter) -> list
 
 
 def _models_under_test(
-    spec: ModelSpec, loaded: LoadedModel, plan: RunPlan, limits: AnswerLimits, reporter: ProgressReporter
+    spec: ModelSpec,
+    loaded: LoadedModel,
+    learning: LoadedModel,
+    plan: RunPlan,
+    limits: AnswerLimits,
+    reporter: ProgressReporter,
 ) -> list[PlannedModel]:
     file, config, learnt_from = spec.profile.file, plan.config, plan.learns_from.get(spec.name)
     examples = _examples(spec, learnt_from)
@@ -139,7 +152,11 @@ def _models_under_test(
         assert learnt_from is not None
         generator = generator.limited(limits.on(learnt_from, generator, file))
         return [
-            _to_train(replace(generator, name=name), spec, training, learnt_from, within, reporter)
+            _to_train(
+                ModelUnderTest(spec, replace(generator, name=name), None, training, learnt_from, limits=within),
+                learning,
+                reporter,
+            )
             for name, training in _seeded(spec.name, spec.file.train, config.seeds)
         ]
     widest = max((one.max_new_tokens for one in within.values()), default=limits.on(learnt_from, generator, file))
@@ -173,21 +190,20 @@ def _seeded(name: str, training: Training, seeds: int) -> list[tuple[str, Traini
     ]
 
 
-def _to_train(
-    generator: Generator,
-    spec: ModelSpec,
-    training: Training,
-    suite: Suite,
-    limits: Mapping[str, Reach],
-    reporter: ProgressReporter,
-) -> PlannedModel:
+def _to_train(model: ModelUnderTest, learning: LoadedModel, reporter: ProgressReporter) -> PlannedModel:
+    """Return the model with its training, which is done on `learning`."""
+    generator, training, suite = model.generator, model.training, model.learnt_from
+    assert isinstance(generator, Generator)
+    assert training is not None
+    assert suite is not None
     learnable, evaluation = suite.train, None
     if training.evaluation is not None:
-        learnable, evaluation = set_up_evaluation(training.evaluation, suite, generator, _indented(reporter))
+        asked = replace(generator, loaded=learning)
+        learnable, evaluation = set_up_evaluation(training.evaluation, suite, asked, _indented(reporter))
     tasks = stratified(learnable, training.rows)
     seen = {task.prompt_sha for task in (*tasks, *(evaluation.development if evaluation else ()))}
-    model = ModelUnderTest(spec, generator, None, training, suite, frozenset(seen), limits)
-    return PlannedModel(model, TrainingJob(generator.loaded, generator.renderer, training, tasks, evaluation))
+    job = TrainingJob(learning, generator.renderer, training, tasks, evaluation)
+    return PlannedModel(replace(model, trained_on=frozenset(seen)), job)
 
 
 def _train(planned: PlannedModel, job: TrainingJob, reporter: ProgressReporter) -> ModelUnderTest:
@@ -212,6 +228,8 @@ def _train(planned: PlannedModel, job: TrainingJob, reporter: ProgressReporter) 
             on_report=tell,
             on_notice=say,
         )
+        if job.loaded is not generator.loaded:
+            job.loaded.release()  # answers have weights of their own
         if adapter.from_cache:
             stage.note, stage.units = "from the cache", 0.0
     tuned = replace(generator, adapter_folder=adapter.folder, adapter_sha256=adapter.sha256)
