@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional
 
 from harness.generate.llama.nf4 import Nf4Matrix
+from harness.generate.sampling import drawn
 
 
 def add_norm(residual: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
@@ -99,9 +100,7 @@ def gate(projected: torch.Tensor, inner: int) -> torch.Tensor:
 
 
 def choose(logits: torch.Tensor, temperature: float, seeds: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-    """Return each row's next token: the likeliest, the first of equals; or one drawn by the Gumbel-max trick.
-
-    What is drawn depends on the row's seed and position alone, not on the batch.
+    """Return each row's next token: the likeliest, the first of equals; or one drawn as `sampling` says.
 
     Args:
         logits: (rows, vocabulary).
@@ -109,14 +108,9 @@ def choose(logits: torch.Tensor, temperature: float, seeds: torch.Tensor, positi
         seeds: (rows,) of int64.
         positions: (rows,) of the token that the logits stand behind.
     """
-    scores = logits.float()
     if temperature:
-        noise = torch.empty_like(scores, device="cpu")
-        for row, (seed, position) in enumerate(zip(seeds.tolist(), positions.tolist(), strict=True)):
-            generator = torch.Generator().manual_seed((seed * 1_000_003 + position) % 2**63)
-            noise[row].exponential_(generator=generator)
-        scores = scores / temperature - noise.log().to(scores.device)
-    return scores.argmax(dim=-1)
+        return drawn(logits, temperature, seeds, positions)
+    return logits.float().argmax(dim=-1)
 
 
 def nf4_linear(inputs: torch.Tensor, matrix: Nf4Matrix) -> torch.Tensor:

@@ -205,17 +205,26 @@ def gate(projected: torch.Tensor, inner: int) -> torch.Tensor:
 
 
 @triton.jit
-def _choose(logits, seeds, positions, out, stride, vocabulary, coldness, DRAWS: tl.constexpr, BLOCK: tl.constexpr):
+def _mixed(states):
+    states = (states ^ (states >> 30)) * 0xBF58476D1CE4E5B9
+    states = (states ^ (states >> 27)) * 0x94D049BB133111EB
+    return states ^ (states >> 31)
+
+
+@triton.jit
+def _choose(logits, seeds, positions, out, stride, vocabulary, TEMPERATURE: tl.constexpr, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
-    best, token = -float("inf"), 0
-    seed = tl.load(seeds + row) * 1000003 + tl.load(positions + row)
+    best, token = tl.full((), -float("inf"), tl.float64), 0
+    place = (tl.load(positions + row) + 1).to(tl.uint64)
+    start = _mixed(tl.load(seeds + row).to(tl.uint64) + place * 0x9E3779B97F4A7C15)
     for first in range(0, vocabulary, BLOCK):
         column = first + tl.arange(0, BLOCK)
         inside = column < vocabulary
-        score = tl.load(logits + row * stride + column, mask=inside, other=-float("inf")).to(tl.float32)
-        if DRAWS:
-            uniform = tl.maximum(tl.rand(seed, column), 1.0e-10)
-            score = score * coldness - tl.log(-tl.log(uniform))
+        score = tl.load(logits + row * stride + column, mask=inside, other=-float("inf")).to(tl.float64)
+        if TEMPERATURE:
+            bits = _mixed(start + (column + 1).to(tl.uint64) * 0x9E3779B97F4A7C15) >> 12
+            uniform = (bits.to(tl.int64).to(tl.float64) + 0.5) * 2.220446049250313e-16
+            score = score / TEMPERATURE - tl.log(-tl.log(uniform))
             score = tl.where(inside, score, -float("inf"))
         high = tl.max(score, 0)
         where = tl.min(tl.where(score == high, column, vocabulary), 0)
@@ -225,11 +234,8 @@ def _choose(logits, seeds, positions, out, stride, vocabulary, coldness, DRAWS: 
 
 
 def choose(logits: torch.Tensor, temperature: float, seeds: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-    """As `torch_ops.choose`, with other draws."""
+    """As `torch_ops.choose`."""
     rows, vocabulary = logits.shape
     out = torch.empty(rows, dtype=torch.long, device=logits.device)
-    coldness = 1 / temperature if temperature else 1.0
-    _choose[(rows,)](
-        logits, seeds, positions, out, logits.stride(0), vocabulary, coldness, temperature > 0, 4096, num_warps=8
-    )
+    _choose[(rows,)](logits, seeds, positions, out, logits.stride(0), vocabulary, float(temperature), 4096, num_warps=8)
     return out

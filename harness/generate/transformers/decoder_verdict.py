@@ -30,7 +30,8 @@ _PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "triton")
 _SOURCES = (
     *("transformers/continuous_batching", "transformers/kv_cache", "transformers/prefill", "transformers/reference"),
     *("transformers/proof", "transformers/decoder_check", "transformers/comparison", "transformers/twin_checks"),
-    *("transformers/twin", "transformers/adapter_kinds", "stopping", "../model/attention", "../model/context"),
+    *("transformers/twin", "transformers/adapter_kinds", "../model/attention", "../model/context"),
+    *("stopping", "sampling"),
     *("llama/decoder", "llama/model", "llama/torch_ops", "llama/triton_ops"),
     *("llama/nf4", "llama/nf4_ops", "llama/nvrtc", "llama/places"),
 )
