@@ -143,6 +143,7 @@ def _keys(store: Path) -> list[str]:
 def answer(arguments: argparse.Namespace) -> None:
     """Answer the tasks into the store; print what is about to be decoded, and the result last."""
     from harness.generate.settings import GenerationSettings
+    from harness.generate.store import CompletionStore
     from harness.generate.transformers.generator import Generator
     from harness.generate.transformers.strategy import TokenRequests
     from harness.model.load import Precision, load_model
@@ -153,7 +154,8 @@ def answer(arguments: argparse.Namespace) -> None:
 
     class Telling(Generator):
         def decode(self, wanted: TokenRequests) -> Any:
-            print(json.dumps({"wanted": [key for key, *_ in wanted.values()]}), flush=True)
+            keys = [CompletionStore.key(prompt, sample, seed) for (_, sample), (prompt, seed) in wanted.items()]
+            print(json.dumps({"wanted": keys}), flush=True)
             return super().decode(wanted)
 
     file = load_profile("smollm2-135m").file

@@ -64,7 +64,7 @@ def pages(count: int, mark: str) -> list[Any]:
     for number in range(count):
         text = texts[number % len(texts)].replace("</body>", f"<p>{mark} {number}</p></body>")
         task = tasks[number % len(tasks)]
-        made.append((task, Completion(task.id, "base", text, "eos", sample=number)))
+        made.append((task, Completion(text, "eos", task=task.id, model="base", sample=number)))
     return made
 
 
@@ -147,14 +147,12 @@ def decode(count: int, sizes: list[int]) -> None:
     tasks = (suite.train + suite.held_out) * (1 + count // 60)
 
     def wanted(begin: int, end: int) -> dict[Any, Any]:
-        return {
-            (f"{n}", 0): (f"{n}", tuple(renderer.tokens(task)), 0) for n, task in enumerate(tasks[begin:end], begin)
-        }
+        return {(f"{n}", 0): (tuple(renderer.tokens(task)), 0) for n, task in enumerate(tasks[begin:end], begin)}
 
     def rate(decoding: Any, workers: int) -> tuple[float, dict[str, str]]:
         list(decoding(wanted(0, WARM * workers)))
         started = time.perf_counter()
-        found = {place[0]: answer for place, _, answer in decoding(wanted(2 * WARM, 2 * WARM + count))}
+        found = {place[0]: answer for place, answer in decoding(wanted(2 * WARM, 2 * WARM + count))}
         spent = time.perf_counter() - started
         assert len(found) == count
         tokens = sum(answer.completion_tokens for answer in found.values())

@@ -94,7 +94,7 @@ class Bench:
             replace(tasks[number % len(tasks)], prompt=f"{tasks[number % len(tasks)].prompt} ({number})")
             for number in range(count)
         )
-        return {(f"{n}", 0): (f"{n}", generator.prompt(task), 0) for n, task in enumerate(prompts)}
+        return {(f"{n}", 0): (generator.prompt(task), 0) for n, task in enumerate(prompts)}
 
 
 @contextlib.contextmanager
@@ -137,7 +137,7 @@ def by_ray(bench: Bench, generator: Any, count: int, pids: dict[str, int] | None
         list(executor.decode(generator, warm))
         prompts = bench.wanted(generator, bench.count)
         started = time.perf_counter()
-        found = [(place[0], answer) for place, _, answer in executor.decode(generator, prompts)]
+        found = [(place[0], answer) for place, answer in executor.decode(generator, prompts)]
         seconds = time.perf_counter() - started
     assert len(found) == len(dict(found)) == bench.count, "an answer is lost or doubled"
     return {name: answer.text for name, answer in found}, seconds
@@ -188,7 +188,7 @@ def one_shard(bench: Bench, word: str) -> None:
 def part_equal(bench: Bench) -> dict[str, Any]:
     generator = bench.generator(embedded=True)
     prompts = bench.wanted(generator, bench.count)
-    alone = {place[0]: stored.text for place, _, stored in generator.decode(prompts)}
+    alone = {place[0]: stored.text for place, stored in generator.decode(prompts)}
     spread, _ = by_ray(bench, generator, 2)
     return {"rows": bench.count, "equal": sum(alone[name] == text for name, text in spread.items())}
 
@@ -209,7 +209,7 @@ def part_kill(bench: Bench) -> dict[str, Any]:
 
     threading.Thread(target=kill, daemon=True).start()
     answers, _ = by_ray(bench, generator, 2, pids)
-    alone = {p[0]: stored.text for p, _, stored in generator.decode(bench.wanted(generator, bench.count))}
+    alone = {p[0]: stored.text for p, stored in generator.decode(bench.wanted(generator, bench.count))}
     return {"killed": len(killed), "rows": len(answers), "equal": sum(alone[n] == text for n, text in answers.items())}
 
 

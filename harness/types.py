@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from typing_extensions import TypedDict
@@ -102,21 +102,33 @@ class Suite:
 
 
 @dataclass(frozen=True, slots=True)
-class Completion:
-    """What a model answered to one task."""
+class Answer:
+    """What came of one prompt, wherever it was answered; without names, which may change while the content stays."""
 
-    task: str
-    model: str
     text: str
     finish_reason: FinishReason
-    sample: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     seconds: float = 0.0
-    """Wall-clock share of this completion: its batch's time divided over the batch."""
+    """Wall-clock share of this answer: its batch's time divided over the batch."""
     note: str = ""
+    decoder: str = ""
+    """Which decoder wrote it, where it is another one than the identity names: the memory ran out on the way."""
     unanswered: str = ""
-    """Why there is no answer through no fault of the model: the row then stays unscored."""
+    """Why there is no answer through no fault of the model: it is not stored, and its row stays unscored."""
+
+    def at(self, task: str, model: str, sample: int) -> Completion:
+        """Return it as what a model answered to a task."""
+        return Completion(**asdict(self), task=task, model=model, sample=sample)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion(Answer):
+    """An answer at its place in a run."""
+
+    task: str
+    model: str
+    sample: int = 0
 
 
 @dataclass(frozen=True, slots=True)

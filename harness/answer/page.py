@@ -11,7 +11,7 @@ from typing import Literal
 from harness.answer.code import HTML_LANGUAGES, code_kind
 from harness.answer.marks import ANY_TAG
 from harness.answer.markup import Markup
-from harness.answer.reader import Answer
+from harness.answer.reader import AnswerReader
 from harness.answer.regions import BLANK, Region, is_document, open_page
 
 _HEAD_ONLY = re.compile(
@@ -66,7 +66,7 @@ def find_page(text: str, *, fragment: bool = False, cut: bool = False) -> Found:
     if span is not None:
         found = find_page(span[1], fragment=fragment, cut=cut)
         return replace(found, kind="wrapped") if found.html else found
-    answer = Answer(text, cut=cut).read()
+    answer = AnswerReader(text, cut=cut).read()
     cut = cut and not answer.ended
     whole = text[answer.began :].strip(BLANK)
     candidates = [] if _JSON.match(whole) is None else list(_in_json(whole, fragment, cut))
@@ -85,7 +85,7 @@ def page_end(text: str, *, final: bool = True, thinking: bool = False) -> int | 
         final: Nothing follows. Else an end tag counts only if nothing that may follow can show that it is none.
         thinking: The prompt opened a thought, so the answer begins within it.
     """
-    answer = Answer(text, final=final, thinking=thinking).read()
+    answer = AnswerReader(text, final=final, thinking=thinking).read()
     ends = [answer.closed_at, *(region.html_end for region in answer.regions)]
     return next((end for end in ends if end is not None), None)
 
@@ -96,7 +96,7 @@ def thought_left_open(prompt: str) -> str:
     return match[0] if match else ""
 
 
-def _candidates(answer: Answer, region: Region, fragment: bool, cut: bool) -> Iterator[_Candidate]:
+def _candidates(answer: AnswerReader, region: Region, fragment: bool, cut: bool) -> Iterator[_Candidate]:
     text = answer.text
     html = text[region.start : region.end].strip(BLANK)
     if not html:

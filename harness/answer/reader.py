@@ -33,7 +33,7 @@ _SPAN_LIMIT = 500
 
 
 @dataclass
-class Answer:
+class AnswerReader:
     """An answer that is read once, by `read`.
 
     `final`: the text is all there; else it goes on, and what cannot be known yet is left open.
@@ -59,7 +59,7 @@ class Answer:
         self.markup = Markup(self.text, self.final)
         self.mentions = Mentions(self.markup)
 
-    def read(self) -> Answer:
+    def read(self) -> AnswerReader:
         """Find all regions."""
         position = self._before()
         while position is not None:

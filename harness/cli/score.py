@@ -51,8 +51,9 @@ def _say_what_is_missing(plan: RunPlan, outputs: Path, reporter: ProgressReporte
     file = read_answers(outputs)
     if file.torn:
         reporter.say(f"{outputs}: the last line is torn and left out")
-    for written, shown in file.renamed.items():
-        reporter.say(f"{outputs}: the model {written} is called {shown} here, for a colon parts RUN from MODEL")
+    for shown, written in file.written.items():
+        if shown != written:
+            reporter.say(f"{outputs}: the model {written} is called {shown} here, for a colon parts RUN from MODEL")
     (measured,) = plan.measured
     wanted = {(task.id, sample) for task in measured.tasks for sample in range(plan.config.samples)}
     for spec in plan.specs:

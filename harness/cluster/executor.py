@@ -16,14 +16,7 @@ from harness.cluster.pool import Lost, WorkerPool
 from harness.cluster.source import Guided, StreamedBatches
 from harness.cluster.workers import GeneratorOrder, ModelWorker, Prompt, ScorerOrder, ScoreWorker, decoder_of
 from harness.errors import HarnessError
-from harness.generate.backend import (
-    Answer,
-    GenerationFailure,
-    GenerationRequests,
-    StoredBackend,
-    SuiteQuestions,
-)
-from harness.generate.store import StoredCompletion
+from harness.generate.backend import Answers, GenerationRequests, StoredBackend, SuiteQuestions
 from harness.generate.transformers.decoder_verdict import Verdict
 from harness.generate.transformers.generator import Generator
 from harness.generate.transformers.strategy import TokenRequests
@@ -32,7 +25,7 @@ from harness.model.profile_schema import DType
 from harness.runs.samples import SampleRecord
 from harness.runs.schema import JsonObject
 from harness.scoring.scorer import CHUNK, ShotWriter, unscored
-from harness.types import Completion, Quantization, Task
+from harness.types import Answer, Completion, Quantization, Task
 
 if TYPE_CHECKING:
     from ray import ObjectRefGenerator
@@ -128,19 +121,18 @@ class RayExecutor:
         self._models.recruit()
         self._scorers.recruit()
 
-    def decode(self, backend: StoredBackend[PromptT], wanted: GenerationRequests[PromptT]) -> Iterator[Answer]:
+    def decode(self, backend: StoredBackend[PromptT], wanted: GenerationRequests[PromptT]) -> Answers:
         """Decode on the workers what the store lacks; a model behind a server is asked from here."""
         if isinstance(backend, Generator):
             yield from self._decode(backend, cast(TokenRequests, wanted))
         else:
             yield from backend.decode(wanted)
 
-    def _decode(self, generator: Generator, wanted: TokenRequests) -> Iterator[Answer]:
+    def _decode(self, generator: Generator, wanted: TokenRequests) -> Answers:
         if not wanted:
             return
         generator.loaded.release()  # a training may have left it here; the workers load their own
         order = self._ray.put(GeneratorOrder.of(generator))
-        keys = {place: key for place, (key, _, _) in wanted.items()}
         source = Guided(wanted.items(), generator.at_once, _REFILLS * generator.at_once)
 
         def send(actor: ActorHandle, prompts: list[tuple[int, Prompt]]) -> ObjectRefGenerator:
@@ -148,8 +140,7 @@ class RayExecutor:
 
         for results in self._models.map(source, send):
             for (place, _), result in results:
-                answer = GenerationFailure(result.why) if isinstance(result, Lost) else result
-                yield place, keys[place], answer
+                yield place, Answer("", "error", unanswered=result.why) if isinstance(result, Lost) else result
 
     def answers(self, questions: Iterable[SuiteQuestions]) -> Iterator[Completion]:
         """Yield completions as they come, for pages to be scored meanwhile."""
@@ -198,7 +189,7 @@ class RayExecutor:
             "scorers": {"workers": counts.scorers, "browsers": counts.browsers},
         }
 
-    def _model_pool(self) -> WorkerPool[Prompt, StoredCompletion]:
+    def _model_pool(self) -> WorkerPool[Prompt, Answer]:
         actor = self._ray.remote(num_cpus=self.counts.cpus, num_gpus=self.counts.gpus, **_WORKER)(ModelWorker)
         server = self._file_server()
 

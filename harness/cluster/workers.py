@@ -15,7 +15,6 @@ from harness.cluster.files import FolderSource, obtain
 from harness.errors import HarnessError, UsageError
 from harness.generate.backend import SampleKey
 from harness.generate.settings import GenerationSettings
-from harness.generate.store import StoredCompletion
 from harness.generate.transformers.decoder_verdict import Verdict
 from harness.generate.transformers.generator import Generator
 from harness.generate.transformers.strategy import DecodingStrategy, TokenRequests
@@ -25,7 +24,7 @@ from harness.model.prompt import PromptRenderer
 from harness.model.weights import LocalWeights
 from harness.runs.samples import SampleRecord
 from harness.runs.schema import JsonObject
-from harness.types import Completion, Task
+from harness.types import Answer, Completion, Task
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 _TOGETHER_S = 0.25
 """Completions that finish within this time travel together."""
 
-Prompt = tuple[SampleKey, tuple[str, tuple[int, ...], int]]
+Prompt = tuple[SampleKey, tuple[tuple[int, ...], int]]
 """A place and what is to be decoded there."""
 
 
@@ -105,10 +104,8 @@ class ModelWorker:
         """Return which decoder writes for a model here."""
         return self._generator(order).decoder()
 
-    def decode(
-        self, order: GeneratorOrder, prompts: list[tuple[int, Prompt]]
-    ) -> Iterator[list[tuple[int, StoredCompletion]]]:
-        """Yield (number, `StoredCompletion`) lists as completions finish.
+    def decode(self, order: GeneratorOrder, prompts: list[tuple[int, Prompt]]) -> Iterator[list[tuple[int, Answer]]]:
+        """Yield (number, answer) lists as completions finish.
 
         Raises:
             HarnessError: this node would answer otherwise than the machine that the run began on.
@@ -116,11 +113,11 @@ class ModelWorker:
         generator = self._generator(order)
         numbers: dict[SampleKey, int] = {place: number for number, (place, _) in prompts}
         wanted: TokenRequests = dict(prompt for _, prompt in prompts)
-        together: list[tuple[int, StoredCompletion]] = []
+        together: list[tuple[int, Answer]] = []
         since = time.monotonic()
         try:
-            for place, _, stored in generator.decode(wanted):
-                together.append((numbers[place], stored))
+            for place, answer in generator.decode(wanted):
+                together.append((numbers[place], answer))
                 if time.monotonic() - since > _TOGETHER_S:
                     yield together
                     together, since = [], time.monotonic()

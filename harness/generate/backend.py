@@ -10,40 +10,32 @@ from typing import Generic, Protocol, Self, TypeVar
 from typing_extensions import override
 
 from harness.generate.settings import GenerationSettings
-from harness.generate.store import CompletionStore, StoredCompletion
+from harness.generate.store import CompletionStore
 from harness.runs.manifest import BackendEntry, Price
 from harness.runs.samples import SampleRecord
 from harness.runs.schema import JsonObject
-from harness.types import Completion, Task
+from harness.types import Answer, Completion, Task
 
 PromptT = TypeVar("PromptT")
 SampleKey = tuple[str, int]
 """Task id and sample number."""
 
-GenerationRequests = dict[SampleKey, tuple[str, PromptT, int]]
-"""What is to be answered: by place the store's key, the prompt as the backend takes it, and the seed."""
+GenerationRequests = dict[SampleKey, tuple[PromptT, int]]
+"""What is to be answered: by place the prompt as the backend takes it, and the seed."""
 
-
-@dataclass(frozen=True, slots=True)
-class GenerationFailure:
-    """Why a prompt has no answer, through no fault of the model."""
-
-    why: str
-
-
-Answer = tuple[SampleKey, str, StoredCompletion | GenerationFailure]
-"""A place, the store's key, and what came of it."""
+Answers = Iterator[tuple[SampleKey, Answer]]
+"""What came of each request, as they finish and in any order."""
 
 
 class Decode(Protocol):
     """Gets the answers of a model that are not in the store: an executor's `decode`."""
 
-    def __call__(self, backend: StoredBackend[PromptT], wanted: GenerationRequests[PromptT], /) -> Iterator[Answer]:
+    def __call__(self, backend: StoredBackend[PromptT], wanted: GenerationRequests[PromptT], /) -> Answers:
         """Yield them as they come."""
         ...
 
 
-def decode_here(backend: StoredBackend[PromptT], wanted: GenerationRequests[PromptT]) -> Iterator[Answer]:
+def decode_here(backend: StoredBackend[PromptT], wanted: GenerationRequests[PromptT]) -> Answers:
     """Let a model decode in this process, or ask its server from it."""
     return backend.decode(wanted)
 
@@ -144,8 +136,8 @@ class StoredBackend(Backend, Generic[PromptT]):
         """Return a task's prompt as the backend takes it: made of lists, mappings, texts and numbers."""
 
     @abstractmethod
-    def decode(self, wanted: GenerationRequests[PromptT]) -> Iterator[Answer]:
-        """Yield (place, key, completion) as they finish, in any order."""
+    def decode(self, wanted: GenerationRequests[PromptT]) -> Answers:
+        """Yield places and their answers as they finish, in any order."""
 
     def answers(
         self, tasks: Sequence[Task], *, fresh: bool = False, decode: Decode = decode_here
@@ -153,6 +145,7 @@ class StoredBackend(Backend, Generic[PromptT]):
         """Yield each completion and whether it came from the store: those first, the others as they finish."""
         store = CompletionStore(self.identity(), model=self.name)
         wanted: GenerationRequests[PromptT] = {}
+        keys: dict[SampleKey, str] = {}
         for task in tasks:
             prompt = self.prompt(task)
             for sample in range(self.settings.samples):
@@ -160,25 +153,11 @@ class StoredBackend(Backend, Generic[PromptT]):
                 key = CompletionStore.key(prompt, sample, seed)
                 stored = None if fresh else store.get(key)
                 if stored is not None:
-                    yield self._completion((task.id, sample), stored), True
+                    yield stored.at(task.id, self.name, sample), True
                 else:
-                    wanted[task.id, sample] = (key, prompt, seed)
-        for place, key, answer in decode(self, wanted):
-            if isinstance(answer, StoredCompletion):
+                    wanted[task.id, sample], keys[task.id, sample] = (prompt, seed), key
+        for (name, sample), answer in decode(self, wanted):
+            if not answer.unanswered:
+                key = keys[name, sample]
                 store.put(CompletionStore.key_by(key, answer.decoder) if answer.decoder else key, answer)
-            yield self._completion(place, answer), False
-
-    def _completion(self, place: SampleKey, answer: StoredCompletion | GenerationFailure) -> Completion:
-        if isinstance(answer, GenerationFailure):
-            return Completion(place[0], self.name, "", "error", place[1], note=answer.why, unanswered=answer.why)
-        return Completion(
-            task=place[0],
-            model=self.name,
-            text=answer.text,
-            finish_reason=answer.finish_reason,
-            sample=place[1],
-            prompt_tokens=answer.prompt_tokens,
-            completion_tokens=answer.completion_tokens,
-            seconds=answer.seconds,
-            note=answer.note,
-        )
+            yield answer.at(name, self.name, sample), False

@@ -66,7 +66,7 @@ def given_models(path: Path, suite: Suite) -> tuple[Profile, list[ModelSpec], in
 
     file = read_answers(path)
     check_tasks(file, [suite])
-    for name in file.models:
+    for name in file.written:
         if name in CONTROL_NAMES or not _MODEL_NAME.fullmatch(name):
             raise UsageError(f"a model in {path} cannot be called '{name}'", "use letters, digits and . _ - / @ +")
     about = ProfileFile(
@@ -76,8 +76,8 @@ def given_models(path: Path, suite: Suite) -> tuple[Profile, list[ModelSpec], in
         suites=[suite.name],
     )
     profile = Profile("given", path.resolve().parent, about, f"the answers are in {path.name}")
-    specs = [ModelSpec(name, profile, ModelFile(file=path.name)) for name in file.models]
-    return profile, specs, 1 + max(answer.sample for answer in file.answers)
+    specs = [ModelSpec(name, profile, ModelFile(file=path.name)) for name in file.written]
+    return profile, specs, 1 + max(answer.sample for answer in file.answers.values())
 
 
 def backend_elsewhere(spec: ModelSpec, temperature: float, samples: int, examples: tuple[Task, ...]) -> Backend:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -17,13 +17,13 @@ from harness.generate.openai.protocol import FINISH_WORDS, TOOL_WORDS, finish, t
 from harness.runs.manifest import BackendEntry
 from harness.storage.cache import file_sha256
 from harness.storage.yaml import validate
-from harness.types import Completion, Suite, Task
+from harness.types import Answer, Completion, Suite, Task
 
 FORM = '{"task": ID, "completion": TEXT, "model": NAME, "sample": NUMBER}, the last two if need be'
 _NO_ANSWER = "the file holds null in the place of an answer"
 
 
-class GivenAnswer(BaseModel):
+class _Line(BaseModel):
     """One line of the file."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -35,7 +35,6 @@ class GivenAnswer(BaseModel):
     sample: int = Field(default=0, ge=0)
     finish_reason: str | None = None
     """In our words or a server's. None is `stop` where the answer's page ends by `</html>`, else `eos`."""
-    line: int = 0
 
     @field_validator("task", "model", mode="before")
     @classmethod
@@ -54,33 +53,29 @@ class GivenAnswer(BaseModel):
             raise ValueError(f"'{word}' is not understood: write stop, length, error, or leave it out")
         return word
 
+    def answer(self) -> Answer:
+        """Return what stands in it as an answer."""
+        if self.completion is None:
+            return Answer("", "error", note=finish(self.finish_reason, closed=True)[1] or _NO_ANSWER)
+        reason, note = finish(self.finish_reason or "eos", closed=page_end(self.completion) is not None)
+        return Answer(self.completion, reason, note=note)
+
 
 @dataclass(frozen=True, slots=True)
 class AnswersFile:
     """A file of answers, read."""
 
     path: Path
-    answers: tuple[GivenAnswer, ...]
+    answers: Mapping[int, Completion]
+    """By line."""
+    written: Mapping[str, str]
+    """The names of its models in their order, as a run calls them and as they stand in the file.
+
+    The file's own name is that of lines without one. A colon becomes `@`, as in qwen2.5@0.5b: it stands between RUN and
+    MODEL, and between the models of a pair.
+    """
     torn: bool
     """Whether its last line was left out, because whoever wrote it was stopped in the middle."""
-
-    @property
-    def models(self) -> list[str]:
-        """The names that stand in it, in their order; the file's own name for lines without one."""
-        return list(dict.fromkeys(self.model_of(answer) for answer in self.answers))
-
-    def model_of(self, answer: GivenAnswer) -> str:
-        """Return the name that a run gives to the model of an answer.
-
-        A colon becomes `@`, as in qwen2.5@0.5b: it stands between RUN and MODEL, and between the models of a pair.
-        """
-        return (answer.model or self.path.stem).replace(":", "@")
-
-    @property
-    def renamed(self) -> dict[str, str]:
-        """Names with a colon, as they stand in the file, and as a run calls them."""
-        written = dict.fromkeys(answer.model or self.path.stem for answer in self.answers)
-        return {name: name.replace(":", "@") for name in written if ":" in name}
 
 
 def read_answers(path: Path) -> AnswersFile:
@@ -95,8 +90,9 @@ def read_answers(path: Path) -> AnswersFile:
         raise UsageError(f"there is no file {path}", f"it holds one line for each answer: {FORM}") from None
     except UnicodeDecodeError:
         raise UsageError(f"{path} is not UTF-8 text", "save it as UTF-8") from None
-    answers: list[GivenAnswer] = []
-    places: dict[tuple[str | None, str, int], int] = {}
+    answers: dict[int, Completion] = {}
+    written: dict[str, str] = {}
+    places: dict[tuple[str, SampleKey], int] = {}
     lines = text.split("\n")
     torn = False
     for number, line in enumerate(lines, 1):
@@ -112,33 +108,34 @@ def read_answers(path: Path) -> AnswersFile:
             raise UsageError(f"{place} is not valid JSON: {error}", f"each line is {FORM}") from None
         if not isinstance(content, dict):
             raise UsageError(f"{place} is no object", f"each line is {FORM}")
-        answer = validate(GivenAnswer, content | {"line": number}, place)
-        first = places.setdefault((answer.model, answer.task, answer.sample), number)
+        said = validate(_Line, content, place)
+        model = said.model or path.stem
+        name = model.replace(":", "@")
+        if written.setdefault(name, model) != model:
+            raise UsageError(
+                f"{path}: '{written[name]}' and '{model}' would be one model", f"a run writes {name} for both"
+            )
+        first = places.setdefault((name, (said.task, said.sample)), number)
         if first != number:
             raise UsageError(
-                f"{place} answers task {answer.task} again: line {first} did", "number several answers by `sample`"
+                f"{place} answers task {said.task} again: line {first} did", "number several answers by `sample`"
             )
-        answers.append(answer)
+        answers[number] = said.answer().at(said.task, name, said.sample)
     if not answers:
         raise UsageError(f"{path} holds no answers", f"each line is {FORM}")
-    file = AnswersFile(path, tuple(answers), torn)
-    for written, name in file.renamed.items():
-        if any(answer.model == name for answer in answers):
-            raise UsageError(f"{path}: '{written}' and '{name}' would be one model", f"a run writes {name} for both")
-    return file
+    return AnswersFile(path, answers, written, torn)
 
 
-def answers_of(name: str, file: AnswersFile) -> dict[SampleKey, GivenAnswer]:
+def answers_of(name: str, file: AnswersFile) -> dict[SampleKey, Completion]:
     """Return one model's answers by task and sample: all lines where the file knows one model only.
 
     Raises:
         UsageError: the file holds several models, and none of that name.
     """
-    models = file.models
-    own = [one for one in file.answers if len(models) == 1 or file.model_of(one) == name]
+    own = [one for one in file.answers.values() if len(file.written) == 1 or one.model == name]
     if not own:
-        raise UsageError(f"{file.path} holds no answers of '{name}'", did_you_mean(name, models))
-    return {(answer.task, answer.sample): answer for answer in own}
+        raise UsageError(f"{file.path} holds no answers of '{name}'", did_you_mean(name, file.written))
+    return {(answer.task, answer.sample): replace(answer, model=name) for answer in own}
 
 
 def check_tasks(file: AnswersFile, suites: Iterable[Suite]) -> None:
@@ -151,8 +148,8 @@ def check_tasks(file: AnswersFile, suites: Iterable[Suite]) -> None:
     names = " and ".join(suite.name for suite in suites)
     held_out = {task.id for suite in suites for task in suite.held_out}
     train = {task.id for suite in suites for task in suite.train}
-    for answer in file.answers:
-        place = f"{file.path}, line {answer.line}"
+    for line, answer in file.answers.items():
+        place = f"{file.path}, line {line}"
         if answer.task in train - held_out:
             raise UsageError(f"{place}: {answer.task} is a training task of {names}", "only held-out tasks are scored")
         if answer.task not in held_out:
@@ -167,7 +164,7 @@ class GivenAnswers(Backend):
     path: Path
     sha256: str
     number: int
-    by_place: Mapping[SampleKey, GivenAnswer] = field(repr=False)
+    by_place: Mapping[SampleKey, Completion] = field(repr=False)
 
     @classmethod
     def read(cls, name: str, path: Path, samples: int) -> GivenAnswers:
@@ -187,23 +184,10 @@ class GivenAnswers(Backend):
         self, tasks: Sequence[Task], *, fresh: bool = False, decode: Decode = decode_here
     ) -> Iterator[tuple[Completion, bool]]:
         """Yield what is in the file; a missing answer is not measured, which is neither a pass nor a failure."""
+        missing = Answer("", "error", unanswered=f"{self.path.name} holds no answer to this task")
         for task in tasks:
             for sample in range(self.number):
-                yield self._completion(task.id, sample), True
-
-    def _completion(self, task: str, sample: int) -> Completion:
-        given = self.by_place.get((task, sample))
-        if given is None:
-            why = f"{self.path.name} holds no answer to this task"
-            return Completion(task, self.name, "", "error", sample, note=why, unanswered=why)
-        if given.completion is None:
-            _, why = finish(given.finish_reason, closed=True)
-            return Completion(task, self.name, "", "error", sample, note=why or _NO_ANSWER)
-        closed = page_end(given.completion) is not None
-        if not given.finish_reason:
-            return Completion(task, self.name, given.completion, "stop" if closed else "eos", sample)
-        reason, note = finish(given.finish_reason, closed=closed)
-        return Completion(task, self.name, given.completion, reason, sample, note=note)
+                yield self.by_place.get((task.id, sample)) or missing.at(task.id, self.name, sample), True
 
     @override
     def manifest(self) -> BackendEntry:

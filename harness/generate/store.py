@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -14,27 +13,13 @@ from harness.runs.schema import SCHEMA, upgraded
 from harness.storage.atomic import write_atomically
 from harness.storage.cache import cache_folder, content_key
 from harness.storage.jsonl import append_lines, read_lines
-from harness.types import FinishReason
+from harness.types import Answer
 
 FORM = 2
 """Raised when the same identity can get another text, because answers are ended, cut or read in another way."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredCompletion:
-    """A completion without the names of task and model, which may change while the content stays."""
-
-    text: str
-    finish_reason: FinishReason
-    prompt_tokens: int
-    completion_tokens: int
-    seconds: float
-    note: str = ""
-    decoder: str = ""
-    """Which decoder wrote it, where it is another one than the identity names: the memory ran out on the way."""
-
-
-_STORED = TypeAdapter(StoredCompletion)
+_ANSWER = TypeAdapter(Answer)
 
 
 class CompletionStore:
@@ -49,10 +34,10 @@ class CompletionStore:
         key = content_key({"form": FORM, "identity": identity})[:32]
         self.path = (folder or cache_folder("completions")) / f"{key}.jsonl"
         self._about = {"model": model, "form": FORM, "identity": identity}
-        self._rows: dict[str, StoredCompletion] = {}
+        self._rows: dict[str, Answer] = {}
         for line in read_lines(self.path):
             row = upgraded(line, self.path)
-            self._rows[str(row["key"])] = _STORED.validate_python(row)
+            self._rows[str(row["key"])] = _ANSWER.validate_python(row)
 
     @staticmethod
     def key(prompt: object, sample: int, seed: int) -> str:
@@ -64,8 +49,8 @@ class CompletionStore:
         """Return the key of the same completion where another decoder wrote it than the identity names."""
         return content_key([key, decoder])[:32]
 
-    def get(self, key: str) -> StoredCompletion | None:
-        """Return the completion of that key, or None."""
+    def get(self, key: str) -> Answer | None:
+        """Return the answer of that key, or None."""
         return self._rows.get(key)
 
     @property
@@ -73,8 +58,8 @@ class CompletionStore:
         """Whether any completion is more than an error."""
         return any(row.finish_reason != "error" for row in self._rows.values())
 
-    def put(self, key: str, completion: StoredCompletion) -> None:
-        """Append a completion; it is on disk when this returns.
+    def put(self, key: str, answer: Answer) -> None:
+        """Append an answer; it is on disk when this returns.
 
         Raises:
             HarnessError: the disk is full or not writable; what was stored before stays.
@@ -82,5 +67,6 @@ class CompletionStore:
         if not self._rows:
             with contextlib.suppress(OSError):  # a full disk is named by what follows
                 write_atomically(self.path.with_suffix(".json"), json.dumps(self._about))
-        append_lines(self.path, [{"schema": SCHEMA, "key": key, **asdict(completion)}])
-        self._rows[key] = completion
+        row = _ANSWER.dump_python(answer, exclude={"unanswered"})
+        append_lines(self.path, [{"schema": SCHEMA, "key": key, **row}])
+        self._rows[key] = answer

@@ -15,13 +15,11 @@ from pydantic import JsonValue
 from typing_extensions import override
 
 from harness.errors import HarnessError, UsageError
-from harness.generate.backend import SampleKey
+from harness.generate.backend import Answers, SampleKey
 from harness.generate.settings import GenerationSettings
 from harness.generate.stopping import StopRule, answer_text, end_tokens
-from harness.generate.store import StoredCompletion
 from harness.generate.transformers.decoder_verdict import Verdict
 from harness.generate.transformers.strategy import (
-    Decoded,
     DecodingStrategy,
     TokenRequests,
     Tokens,
@@ -32,7 +30,7 @@ from harness.generate.transformers.strategy import (
 from harness.model.identity import installed
 from harness.model.load import LoadedModel
 from harness.runs.schema import JsonObject
-from harness.types import FinishReason
+from harness.types import Answer, FinishReason
 
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
@@ -191,7 +189,7 @@ class EngineDecoding(DecodingStrategy):
             "engine": dict(self.arguments),
         }
 
-    def decode(self, model: Generator, wanted: TokenRequests) -> Decoded:
+    def decode(self, model: Generator, wanted: TokenRequests) -> Answers:
         """Queue all prompts and yield completions as the engine finishes them."""
         opened = self.opening(model.loaded, self.arguments)
         tokenizer = model.renderer.tokenizer
@@ -202,9 +200,9 @@ class EngineDecoding(DecodingStrategy):
             lora = opened.adapter(model.adapter_sha256, str(model.adapter_folder))
         queue = _Queue(opened, model.settings, rule, lora)
         places: dict[str, SampleKey] = {}
-        for number, (place, (key, tokens, seed)) in enumerate(wanted.items()):
+        for number, (place, (tokens, seed)) in enumerate(wanted.items()):
             if opened.context is not None and len(tokens) + 1 > opened.context:
-                yield place, key, beyond_context(tokens, opened.context)
+                yield place, beyond_context(tokens, opened.context)
             else:
                 places[str(number)] = place
                 queue.add(str(number), _Row(tokens, seed))
@@ -213,11 +211,9 @@ class EngineDecoding(DecodingStrategy):
             ready = queue.finished(_step(opened.engine))
             now = time.monotonic()
             for name, row in ready.items():
-                place = places.pop(name)
                 text = thought + answer_text(tokenizer, row.written, rule.marks)
                 seconds = (now - before) / len(ready)
-                answer = StoredCompletion(text, row.reason, len(row.prompt), len(row.written), seconds)
-                yield place, wanted[place][0], answer
+                yield places.pop(name), Answer(text, row.reason, len(row.prompt), len(row.written), seconds)
             before = now if ready else before
         if places:
             raise HarnessError(f"vLLM left {len(places)} prompts unanswered", "look at its messages above")

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 from harness import processes
 from harness.errors import UsageError, did_you_mean
+from harness.generate.backend import Answers
 from harness.generate.settings import GenerationSettings
 from harness.generate.store import FORM
 from harness.generate.transformers.decoder_verdict import Kind, Verdict, kinds_here
 from harness.generate.transformers.decoding import TransformersDecoding
 from harness.generate.transformers.generator import Generator
-from harness.generate.transformers.strategy import Decoded, TokenRequests
+from harness.generate.transformers.strategy import TokenRequests
 from harness.metrics.extract import extract
 from harness.metrics.metric import Evidence, Metric
 from harness.metrics.registry import METRICS, metric, score_metric
@@ -110,7 +111,7 @@ class DecodingInTraining(TransformersDecoding):
                 self.found[kinds] = self._proved(model, None)
         return self.found[kinds]
 
-    def decode(self, model: Generator, wanted: TokenRequests) -> Decoded:
+    def decode(self, model: Generator, wanted: TokenRequests) -> Answers:
         """Decode and keep nothing for the next time."""
         try:
             yield from super().decode(model, wanted)
@@ -142,10 +143,10 @@ class DevEvaluator:
     def answer(self, tasks: Sequence[Task]) -> list[Evidence]:
         """Return what the model as it stands writes to these tasks, in their order."""
         by_id = {task.id: task for task in tasks}
-        wanted = {(task.id, 0): ("", self.generator.prompt(task), 0) for task in tasks}
+        wanted = {(task.id, 0): (self.generator.prompt(task), 0) for task in tasks}
         found = {
             task: Evidence(by_id[task], done.text, extract(done.text, done.finish_reason, by_id[task].scope))
-            for (task, _), _, done in self.generator.decode(wanted)
+            for (task, _), done in self.generator.decode(wanted)
         }
         return [found[task.id] for task in tasks]
 

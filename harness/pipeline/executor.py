@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
-from harness.generate.backend import Answer, GenerationRequests, PromptT, StoredBackend, SuiteQuestions
+from harness.generate.backend import Answers, GenerationRequests, PromptT, StoredBackend, SuiteQuestions
 from harness.generate.transformers.decoder_verdict import Verdict
 from harness.generate.transformers.generator import Generator
 from harness.model.load import Precision, choose_precision
@@ -41,7 +41,7 @@ class Executor(Protocol):
     def begin(self) -> None:
         """Called when training is over and the measuring begins."""
 
-    def decode(self, backend: StoredBackend[PromptT], wanted: GenerationRequests[PromptT]) -> Iterator[Answer]:
+    def decode(self, backend: StoredBackend[PromptT], wanted: GenerationRequests[PromptT]) -> Answers:
         """Yield a model's answers to what is not in the store."""
 
     def answers(self, questions: Iterable[SuiteQuestions]) -> Iterable[Completion]:
@@ -112,7 +112,7 @@ class LocalExecutor:
     def begin(self) -> None:
         """Nothing is to be made ready: browsers start with the first page."""
 
-    def decode(self, backend: StoredBackend[PromptT], wanted: GenerationRequests[PromptT]) -> Iterator[Answer]:
+    def decode(self, backend: StoredBackend[PromptT], wanted: GenerationRequests[PromptT]) -> Answers:
         """Let the model decode in this process."""
         return backend.decode(wanted)
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from harness.errors import UsageError, did_you_mean
-from harness.types import CONTROL_NAMES, Completion, Suite, Task
-
-Answer = tuple[str, str]
-"""A control's text, and a word about it where one is needed."""
+from harness.types import CONTROL_NAMES, Answer, Completion, Suite, Task
 
 
 def control_completions(suite: Suite, tasks: Sequence[Task], names: Sequence[str]) -> list[Completion]:
@@ -21,19 +18,19 @@ def control_completions(suite: Suite, tasks: Sequence[Task], names: Sequence[str
         UsageError: a name is no control.
     """
     answers: dict[str, Callable[[Suite, Sequence[Task]], list[Answer]]] = {
-        "reference": lambda _, tasks: [(task.reference, "") for task in tasks],
+        "reference": lambda _, tasks: [Answer(task.reference, "eos") for task in tasks],
         "nearest": _nearest,
         "shuffled": _shuffled,
-        "empty": lambda _, tasks: [("", "") for _ in tasks],
-        "prompt": lambda _, tasks: [(_question(task), "") for task in tasks],
+        "empty": lambda _, tasks: [Answer("", "eos") for _ in tasks],
+        "prompt": lambda _, tasks: [Answer(_question(task), "eos") for task in tasks],
     }
     for name in names:
         if name not in answers:
             raise UsageError(f"there is no control '{name}'", did_you_mean(name, CONTROL_NAMES))
     return [
-        Completion(task=task.id, model=name, text=text, finish_reason="eos", note=note)
+        answer.at(task.id, name, 0)
         for name in names
-        for task, (text, note) in zip(tasks, answers[name](suite, tasks), strict=True)
+        for task, answer in zip(tasks, answers[name](suite, tasks), strict=True)
     ]
 
 
@@ -47,12 +44,12 @@ def _nearest(suite: Suite, tasks: Sequence[Task]) -> list[Answer]:
 
     rows = [row for row in suite.train if row.reference]
     if not rows:
-        return [("", "the suite has no training rows")] * len(tasks)
+        return [Answer("", "eos", note="the suite has no training rows")] * len(tasks)
     questions = [_question(row).lower() for row in rows]
     found = []
     for task in tasks:
         _, _, index = process.extractOne(_question(task).lower(), questions, scorer=fuzz.token_sort_ratio)
-        found.append((rows[index].reference, f"the answer of training row {rows[index].id}"))
+        found.append(Answer(rows[index].reference, "eos", note=f"the answer of training row {rows[index].id}"))
     return found
 
 
@@ -67,5 +64,6 @@ def _shuffled(suite: Suite, tasks: Sequence[Task]) -> list[Answer]:
         start = position[task.id] + max(1, len(pool) // 2)
         others = (pool[(start + step) % len(pool)] for step in range(len(pool)))
         other = next((o for o in others if o.reference and o.reference != task.reference), None)
-        found.append((other.reference, f"the reference of {other.id}") if other else ("", "there is no other task"))
+        text, note = (other.reference, f"the reference of {other.id}") if other else ("", "there is no other task")
+        found.append(Answer(text, "eos", note=note))
     return found

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.generate.store import CompletionStore, StoredCompletion
+from harness.generate.store import CompletionStore
 from harness.render import RenderSettings
 from harness.render.browser import BrowserChoice
 from harness.render.cache import RenderCache
@@ -19,7 +19,7 @@ from harness.render.settings import RenderRequest
 from harness.storage.cache import PARTS
 from harness.storage.cache_inventory import KINDS, entries, not_ours
 from harness.storage.lock import one_at_a_time
-from harness.types import Rendering
+from harness.types import Answer, Rendering
 from tests.conftest import CommandLine
 
 
@@ -30,7 +30,7 @@ def filled(own_cache: Path, tmp_path: Path) -> Path:
 
     store = CompletionStore({"weights": "abc" * 9}, model="base \x1b[31m")
     for number in range(3):
-        store.put(str(number), StoredCompletion("<p>", "eos", 1, 1, 0.1))
+        store.put(str(number), Answer("<p>", "eos", 1, 1, 0.1))
     old = own_cache / "completions" / f"{'0' * 32}.jsonl"
     old.write_text('{"key": 1}\n')
     browser = BrowserChoice("/usr/bin/x", "chromium", "1", "")

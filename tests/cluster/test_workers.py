@@ -69,7 +69,7 @@ def plain(own_cache: Path, tiny: LoadedModel) -> Generator:
 def by_worker(generator: Generator) -> dict[str, str]:
     """What a worker answers that has nothing but the order, as it travels."""
     order = pickle.loads(pickle.dumps(GeneratorOrder.of(generator)))
-    prompts = [((task.id, 0), (task.id, generator.prompt(task), 0)) for task in TASKS]
+    prompts = [((task.id, 0), (generator.prompt(task), 0)) for task in TASKS]
     found: dict[int, Any] = {}
     for together in ModelWorker(None).decode(order, list(enumerate(prompts))):
         assert not found.keys() & dict(together).keys()

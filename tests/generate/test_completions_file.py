@@ -69,6 +69,9 @@ def test_numbers_are_ids_and_parts_are_joined(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").write_text('{"task": 7, "completion": ""}\n{"task": "7", "completion": ""}\n')
     with pytest.raises(UsageError, match="line 2 answers task 7 again: line 1 did"):
         read_answers(tmp_path / "b.jsonl")
+    (tmp_path / "b.jsonl").write_text('{"task": "7", "completion": ""}\n{"task": 7, "completion": "", "model": "b"}\n')
+    with pytest.raises(UsageError, match="line 2 answers task 7 again"):  # the file's name is that of the first
+        read_answers(tmp_path / "b.jsonl")
 
 
 def test_a_colon_in_a_models_name_is_an_at_sign(tmp_path: Path) -> None:
@@ -76,7 +79,7 @@ def test_a_colon_in_a_models_name_is_an_at_sign(tmp_path: Path) -> None:
     rows = [{"task": "a", "completion": "", "model": "qwen2.5:0.5b"}, {"task": "a", "completion": "", "model": "b"}]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     file = read_answers(path)
-    assert (file.models, file.renamed) == (["qwen2.5@0.5b", "b"], {"qwen2.5:0.5b": "qwen2.5@0.5b"})
+    assert list(file.written.items()) == [("qwen2.5@0.5b", "qwen2.5:0.5b"), ("b", "b")]
     assert list(answers_of("qwen2.5@0.5b", file)) == [("a", 0)]
     path.write_text(path.read_text() + json.dumps({"task": "a", "completion": "", "model": "qwen2.5@0.5b"}))
     with pytest.raises(UsageError, match="would be one model"):

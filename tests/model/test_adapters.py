@@ -61,8 +61,8 @@ def asked(loaded: LoadedModel, adapter: Path | None, temperature: float = 0.0) -
 
 def answers(generator: Generator) -> list[str]:
     """What it writes, decoded anew and kept nowhere."""
-    wanted = {(task.id, 0): ("", generator.prompt(task), 7) for task in TASKS}
-    return [stored.text for _, _, stored in sorted(generator.decode(wanted))]
+    wanted = {(task.id, 0): (generator.prompt(task), 7) for task in TASKS}
+    return [answer.text for _, answer in sorted(generator.decode(wanted))]
 
 
 def by_peft(base_folder: Path, adapter: Path | None, generator: Generator) -> list[str]:

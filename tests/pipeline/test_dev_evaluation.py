@@ -12,7 +12,6 @@ import yaml
 
 from harness.errors import UsageError
 from harness.generate.settings import GenerationSettings
-from harness.generate.store import StoredCompletion
 from harness.generate.transformers.generator import Generator
 from harness.metrics.similarity import bleu_tokens, corpus_bleu
 from harness.model.load import LoadedModel
@@ -21,6 +20,7 @@ from harness.model.prompt import PromptRenderer
 from harness.pipeline.dev_evaluation import DevEvaluator, check_metrics, evaluation_metrics, set_up_evaluation
 from harness.suite.load import find_suite, load_suite
 from harness.train.evaluation import TASK_SCORE, as_measured
+from harness.types import Answer
 from tests.conftest import TINY_TUNED, CommandLine
 
 EVALUATION = {"every": 2, "rows": 3, "max_new_tokens": 8, "patience": 9}
@@ -50,8 +50,8 @@ def test_the_task_score_is_the_mean_of_the_metrics_from_0_to_100(
     answers = {first.id: first.reference} | {task.id: "<p>Hello<b></p>" for task in others}
 
     def decode(_: Generator, wanted: Any) -> Any:
-        for place, (key, *_) in reversed(wanted.items()):
-            yield place, key, StoredCompletion(answers[place[0]], "eos", 1, 1, 0.0, "")
+        for place in reversed(wanted):
+            yield place, Answer(answers[place[0]], "eos", 1, 1)
 
     monkeypatch.setattr(Generator, "decode", decode)
     assert isinstance(evaluation.evaluate, DevEvaluator)
@@ -87,10 +87,10 @@ def test_an_evaluation_is_what_measuring_the_same_weights_gives(
     tiny.model.enable_input_require_grads()
     tiny.model.train()
     tiny.model.config._attn_implementation = "eager"
-    wanted = {(task.id, 0): ("", own.prompt(task), 0) for task in evaluation.development}
+    wanted = {(task.id, 0): (own.prompt(task), 0) for task in evaluation.development}
     with as_measured(tiny.model):
         assert not tiny.model.training
-        answers = {place[0]: done.text for place, _, done in own.decode(wanted)}
+        answers = {place[0]: done.text for place, done in own.decode(wanted)}
         assert set(evaluation.evaluate()) == {"extracted", "chrf", "bleu", TASK_SCORE}
     assert answers == expected  # an adapter that has learnt nothing is the base
     assert tiny.model.training

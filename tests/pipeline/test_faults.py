@@ -20,12 +20,13 @@ from typing import Any
 import pytest
 
 from harness.errors import HarnessError
-from harness.generate.store import CompletionStore, StoredCompletion
+from harness.generate.store import CompletionStore
 from harness.runs.folder import RunFolder
 from harness.runs.manifest import Manifest
 from harness.runs.samples import SampleRecord
 from harness.runs.summary import Summary
 from harness.storage.atomic import disk_faults_named
+from harness.types import Answer
 from harness.vote import read_votes
 from tests.conftest import ROOT
 from tests.pipeline.test_run import read, without_times
@@ -117,7 +118,7 @@ def results(folder: Path) -> list[Any]:
 
 def test_the_store_of_completions_on_a_full_disk(small_disk: SmallDisk) -> None:
     store = CompletionStore({"weights": "a"}, small_disk.path)
-    answers = {f"{number:032}": StoredCompletion("<p>" * 3000, "eos", 1, number, 0.5) for number in range(100)}
+    answers = {f"{number:032}": Answer("<p>" * 3000, "eos", 1, number, 0.5) for number in range(100)}
     kept = []
     with pytest.raises(HarnessError, match=NO_ROOM):
         for key, answer in answers.items():

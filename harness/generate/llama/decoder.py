@@ -3,6 +3,10 @@
 While the device makes a step, the program reads the tokens of the step before and decides which rows have ended. A row
 that ended takes part in one step more, whose token is dropped. A row owns places for its prompt and all that it may
 write, and fills them from the first; it enters when there are so many.
+
+Several models on the same weights, each with its adapter or none, decode in one queue: the prompts of the next enter as
+those of the one before run out, so that only the last one's end runs on few rows. Steps, keys and values are the same
+for all of them; what a model's prompts share is computed once, when its first one enters.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from typing import Any
 
 import torch
 
+from harness.generate.llama.adapters import MIXED, AdapterRows
 from harness.generate.llama.model import FusedLlama, KVCache
 from harness.generate.llama.places import Places
 from harness.generate.stopping import StopRule
@@ -75,15 +80,16 @@ class Stepper:
         observe: Callable[[torch.Tensor], None] | None = None,
     ) -> None:
         self.fused, self.pool, self.longest, self.temperature = fused, pool, longest, temperature
-        self.state = torch.zeros((5, rows), dtype=torch.long, device=fused.device)
-        self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
+        self.state = torch.zeros((6, rows), dtype=torch.long, device=fused.device)
+        self._graphs: dict[tuple[int, int], torch.cuda.CUDAGraph] = {}
+        """By the number of rows and the adapter that all of them go through, or `MIXED`."""
         self._graph_memory: Any = None
         self.rows = rows
         self.observe = observe
 
-    def set_rows(self, first: int, columns: Sequence[tuple[int, int, int, int]]) -> None:
-        """Write token, position, first place and seed of rows from `first` on."""
-        values = torch.tensor([(*column, 1) for column in columns], dtype=torch.long).t()
+    def set_rows(self, first: int, columns: Sequence[tuple[int, int, int, int, int]]) -> None:
+        """Write token, position, first place, seed and adapter of rows from `first` on."""
+        values = torch.tensor([(*column[:4], 1, column[4]) for column in columns], dtype=torch.long).t()
         self.state[:, first : first + len(columns)] = self._sent(values)
 
     def keep_rows(self, kept: Sequence[int]) -> None:
@@ -98,38 +104,44 @@ class Stepper:
         """Write the tokens that rows from `first` on decode next."""
         self.state[0, first : first + len(tokens)] = tokens
 
-    def step(self, active: int) -> torch.Tensor:
-        """Decode one token of the first `active` rows and return the tokens, (active,)."""
+    def step(self, active: int, adapter: int = 0) -> torch.Tensor:
+        """Decode one token of the first `active` rows and return the tokens, (active,).
+
+        Args:
+            active: How many rows.
+            adapter: The one that all of them go through, 0 for none; `MIXED` where each has its own.
+        """
         if self.fused.device.type != "cuda" or self.observe is not None:
-            self._step(active)
+            self._step(active, adapter)
             return self.state[0, :active].clone()
         bucket = min(next((size for size in _BUCKETS if size >= active), self.rows), self.rows)
-        if bucket not in self._graphs:
-            self._graphs[bucket] = self._captured(bucket)
-        self._graphs[bucket].replay()
+        if (bucket, adapter) not in self._graphs:
+            self._graphs[bucket, adapter] = self._captured(bucket, adapter)
+        self._graphs[bucket, adapter].replay()
         return self.state[0, :active].clone()
 
-    def _step(self, count: int) -> None:
-        tokens, positions, starts, seeds, live = self.state[:, :count]
-        logits = self.fused.step(tokens, self.pool, starts, positions, self.longest)
+    def _step(self, count: int, adapter: int) -> None:
+        tokens, positions, starts, seeds, live, adapters = self.state[:, :count]
+        rows = AdapterRows(adapter, adapters)
+        logits = self.fused.step(tokens, self.pool, starts, positions, self.longest, rows)
         if self.observe is not None:
             self.observe(logits)
         chosen = self.fused.operations.choose(logits, self.temperature, seeds, positions)
         self.state[0, :count] = torch.where(live.bool(), chosen, tokens)
         self.state[1, :count] += live
 
-    def _captured(self, count: int) -> torch.cuda.CUDAGraph:
+    def _captured(self, count: int, adapter: int) -> torch.cuda.CUDAGraph:
         """Capture a step. Before, it runs once outside the capture: kernels are compiled and libraries wake up."""
         before = self.state.clone()
         self.state[4] = 0
         torch.cuda.synchronize()
         beside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         with torch.cuda.stream(beside):
-            self._step(count)
+            self._step(count, adapter)
         beside.synchronize()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._graph_memory):
-            self._step(count)
+            self._step(count, adapter)
         self._graph_memory = graph.pool()
         self.state.copy_(before)
         return graph
@@ -145,8 +157,8 @@ class StreamDecoder:
     """Greedy or sampled decoding of many prompts, with the interface of `Decoder`.
 
     Args:
-        fused: The model, adapted to what is to be decoded.
-        stop: When a completion ends.
+        fused: The models: it holds their adapters.
+        stop: When a completion ends whose prompt has no rule of its own.
         batch_size: How many rows are decoded at once.
         temperature: 0 is greedy.
         observe: Called with the keys of the rows and the logits behind them, (rows, vocabulary), before each choice.
@@ -160,9 +172,10 @@ class StreamDecoder:
 
     @torch.inference_mode()
     def decode(self, prompts: Sequence[Prompt]) -> Iterator[Decoded]:
-        """Yield completions as they finish. Longest prompts go first."""
+        """Yield completions as they finish: one model's prompts enter after the other's, of each the longest first."""
         if prompts:
-            yield from _Stream(self, sorted(prompts, key=lambda prompt: (-len(prompt.tokens), prompt.key))).run()
+            ordered = sorted(prompts, key=lambda prompt: (prompt.model, -len(prompt.tokens), prompt.key))
+            yield from _Stream(self, ordered).run()
 
 
 class _Stream:
@@ -173,20 +186,20 @@ class _Stream:
         self.rows: list[_Row] = []
         self.flying: deque[_Result] = deque()
         count = min(settings.batch_size, len(prompts))
-        self.longest = self._need(prompts[0])
-        tokens = [prompt.tokens for prompt in prompts]
-        shared = common_prefix(tokens) if len(prompts) > 1 else 0
-        self.shared = shared if shared >= MIN_SHARED_PREFIX else 0
-        # place 0 takes padding, then come the shared prefix and the rows
-        room = count * (PROMPT_ROOM + settings.stop.max_new_tokens)
-        room = max(self.longest, min(room, sum(self._need(prompt) for prompt in prompts[:count])))
-        self.pool = self.fused.pool(1 + self.shared + room)
-        self.places = Places(1 + self.shared, room)
+        needs = sorted(map(self._need, prompts), reverse=True)
+        self.longest = needs[0]
+        self.prefixes = {number: _shared_prefix(group) for number, group in _by_model(prompts).items()}
+        # place 0 takes padding, then come a shared prefix and the rows
+        shared = max(map(len, self.prefixes.values()))
+        room = count * (PROMPT_ROOM + max(self._rule(prompt).max_new_tokens for prompt in prompts))
+        room = max(self.longest, min(room, sum(needs[:count])))
+        self.pool = self.fused.pool(1 + shared + room)
+        self.places = Places(1 + shared, room)
         observe = None if settings.observe is None else self._observe
         self.stepper = Stepper(self.fused, count, self.pool, self.longest, settings.temperature, observe)
         self.before = time.monotonic()
-        if self.shared:
-            self._enter_prefix(tokens[0][: self.shared])
+        self.entered = -1
+        """The model that the stored prefix is of."""
 
     def run(self) -> Iterator[Decoded]:
         """Start steps, one ahead of the tokens that are read."""
@@ -194,7 +207,7 @@ class _Stream:
             while self._worth_entering() and self._enter():
                 pass
             if self.rows:
-                self._send(list(self.rows), self.stepper.step(len(self.rows)))
+                self._send(list(self.rows), self.stepper.step(len(self.rows), self._adapter_of_all()))
             while len(self.flying) > 1 or (self.flying and not self.rows):
                 yield from self._look(self.flying.popleft())
 
@@ -207,30 +220,46 @@ class _Stream:
         free = self.stepper.rows - len(self.rows)
         return bool(self.waiting) and (not self.rows or free >= min(enough, len(self.waiting)))
 
+    def _rule(self, prompt: Prompt) -> StopRule:
+        return prompt.stop or self.settings.stop
+
     def _need(self, prompt: Prompt) -> int:
         """Return how many places a prompt and its answer may take."""
-        return len(prompt.tokens) + self.settings.stop.max_new_tokens + SPARE
+        return len(prompt.tokens) + self._rule(prompt).max_new_tokens + SPARE
+
+    def _adapter_of_all(self) -> int:
+        """Return the adapter that all rows go through, or `MIXED`."""
+        found = {self.fused.adapter_of[row.prompt.model] for row in self.rows}
+        return found.pop() if len(found) == 1 else MIXED
 
     def _enter(self) -> bool:
-        """Prefill as many waiting prompts as go together and have room; return whether any had."""
-        width = len(self.waiting[0].tokens) - self.shared
+        """Prefill as many waiting prompts of one model as go together and have room; return whether any had."""
+        model = self.waiting[0].model
+        adapter, shared = self.fused.adapter_of[model], len(self.prefixes[model])
+        width = len(self.waiting[0].tokens) - shared
         count = min(self.stepper.rows - len(self.rows), len(self.waiting), max(1, PREFILL_TOKENS // width))
         entering: list[_Row] = []
-        while len(entering) < count and (start := self.places.take(self._need(self.waiting[0]))) is not None:
+        while (
+            len(entering) < count
+            and self.waiting[0].model == model
+            and (start := self.places.take(self._need(self.waiting[0]))) is not None
+        ):
             entering.append(_Row(self.waiting.popleft(), start))
         if not entering:
             return False
         count, starts = len(entering), [row.start for row in entering]
-        if self.shared:
+        if shared:
+            self._store_prefix(model)
             for start in starts:
                 for kept in (self.pool.keys, self.pool.values):
-                    kept[:, :, start : start + self.shared] = kept[:, :, 1 : 1 + self.shared]
-        logits = self._prefill([row.prompt.tokens for row in entering], starts, self.shared)
+                    kept[:, :, start : start + shared] = kept[:, :, 1 : 1 + shared]
+        logits = self._prefill([row.prompt.tokens for row in entering], starts, shared, adapter)
         first = len(self.rows)
         if self.settings.observe is not None:
             self.settings.observe([row.prompt.key for row in entering], logits)
         columns = [
-            (0, len(row.prompt.tokens), start, row.prompt.seed) for row, start in zip(entering, starts, strict=True)
+            (0, len(row.prompt.tokens), start, row.prompt.seed, adapter)
+            for row, start in zip(entering, starts, strict=True)
         ]
         self.stepper.set_rows(first, columns)
         state = self.stepper.state[:, first : first + count]
@@ -240,10 +269,13 @@ class _Stream:
         self._send(entering, chosen)
         return True
 
-    def _enter_prefix(self, tokens: Tokens) -> None:
-        self._prefill([tokens], [1], 0)
+    def _store_prefix(self, model: int) -> None:
+        """Let what a model's prompts share take the place of what those before shared: their rows have copies."""
+        if self.entered != model:
+            self._prefill([self.prefixes[model]], [1], 0, self.fused.adapter_of[model])
+            self.entered = model
 
-    def _prefill(self, prompts: Sequence[Tokens], starts: Sequence[int], shared: int) -> torch.Tensor:
+    def _prefill(self, prompts: Sequence[Tokens], starts: Sequence[int], shared: int, adapter: int) -> torch.Tensor:
         lengths = [len(prompt) - shared for prompt in prompts]
         width = max(lengths)
         padded = [[*prompt[shared:], *[0] * (width - length)] for prompt, length in zip(prompts, lengths, strict=True)]
@@ -255,6 +287,7 @@ class _Stream:
             torch.tensor(starts, device=device),
             shared,
             self.longest,
+            adapter,
         )
 
     def _send(self, rows: list[_Row], tokens: torch.Tensor) -> None:
@@ -293,3 +326,16 @@ class _Stream:
             self.rows = [self.rows[number] for number in kept]
             self.stepper.keep_rows(kept)
         return finished
+
+
+def _by_model(prompts: Sequence[Prompt]) -> dict[int, list[Tokens]]:
+    found: dict[int, list[Tokens]] = {}
+    for prompt in prompts:
+        found.setdefault(prompt.model, []).append(prompt.tokens)
+    return found
+
+
+def _shared_prefix(prompts: Sequence[Tokens]) -> Tokens:
+    """Return the first tokens that all prompts share, where they are worth being computed apart."""
+    shared = common_prefix(prompts) if len(prompts) > 1 else 0
+    return prompts[0][:shared] if shared >= MIN_SHARED_PREFIX else ()

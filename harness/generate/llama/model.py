@@ -2,13 +2,14 @@
 
 Weights that are held in 4 bit are unpacked once into the dtype that computes, or stay packed and are unpacked within
 each product: to the very values that a 4-bit layer computes with. Query, key and value stand in one matrix, gate and up
-in another, and below each the adapter's A, so that one product gives W x and A x; B (A x) is added to it. Below packed
-weights A is a matrix of its own. Nothing is merged, and without an adapter A and B are left alone.
+in another, and below each the adapters' A, so that one product gives W x and A x; B (A x) is added to it. Beside packed
+weights A is a matrix of its own. Nothing is merged; several adapters are held at once, each row of a batch goes through
+its own or none, and where no row has one A and B are left alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,8 @@ import torch
 from torch.nn import functional
 
 from harness.generate.llama import torch_ops as reference
-from harness.generate.llama.nf4 import Nf4Matrix, joined, why_not_nf4
+from harness.generate.llama.adapters import NO_ADAPTER, AdapterRows, Factors, LoraStack
+from harness.generate.llama.nf4 import joined, why_not_nf4
 from harness.generate.transformers.adapter_kinds import unwrapped
 
 RANK_STEP = 16
@@ -29,59 +31,61 @@ GROUPS = {
 }
 
 
-Factors = tuple[torch.Tensor, torch.Tensor]
-"""LoRA's A, (rank, in), and B · scaling, (out, rank)."""
+AdapterFactors = list[dict[str, Factors | None]]
+"""An adapter's factors by block and product; None where it leaves a product alone."""
 
 
 @dataclass
 class Product:
-    """y = W x, with LoRA's B (A x) · scaling where an adapter is on (Hu et al. 2021, section 4.1)."""
+    """y = W x, with LoRA's B (A x) · scaling for rows with an adapter."""
 
     below: torch.Tensor
-    """W and under it A: (out + ranks, in)."""
+    """W and under it the A's: (out + ranks and more, in)."""
     out: int
-    ups: torch.Tensor | None = None
-    """B · scaling, (out, ranks): a block for each layer that was put together."""
+    lora: LoraStack | None = None
 
-    def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
+    def __call__(self, inputs: torch.Tensor, rows: AdapterRows) -> torch.Tensor:
         """Return (tokens, out); its rows may lie apart."""
-        if self.ups is None:
+        lora = self.lora
+        if lora is None or not lora.changes(rows):
             return functional.linear(inputs, self.below[: self.out])
-        both = functional.linear(inputs, self.below)
-        return both[:, : self.out].addmm_(both[:, self.out :], self.ups.t())
+        both = functional.linear(inputs, self.below[: self.out + lora.ends[-1]])
+        return lora.add(both[:, : self.out], both[:, self.out :][:, lora.span(rows)], rows)
 
-    def put_beside(self, factors: Factors | None) -> None:
-        """Put an adapter beside W, or none."""
-        if factors is None:
-            self.ups = None
+    def put_beside(self, lora: LoraStack | None) -> None:
+        """Put adapters beside W, or none."""
+        self.lora = lora
+        if lora is None:
             return
-        downs, self.ups = factors
-        if len(self.below) != self.out + len(downs):
-            wider = self.below.new_empty((self.out + len(downs), self.below.shape[1]))
+        size = self.out + lora.ends[-1]
+        if len(self.below) < size:
+            wider = self.below.new_empty((size, self.below.shape[1]))
             wider[: self.out] = self.below[: self.out]
             self.below = wider
-        self.below[self.out :] = downs
+        self.below[self.out : size] = lora.downs
+        lora.downs = self.below[self.out : size]
 
 
 @dataclass
 class PackedProduct:
-    """The same of weights that stay in 4 bit."""
+    """The same of weights that are packed for a product of their own; the A's are matrices of their own."""
 
-    matrix: Nf4Matrix
-    linear: Callable[[torch.Tensor, Nf4Matrix], torch.Tensor]
-    factors: Factors | None = None
+    matrix: Any
+    """W as `linear` takes it."""
+    linear: Callable[[torch.Tensor, Any], torch.Tensor]
+    """Returns W x, (tokens, out), of (tokens, in) and the matrix: a new tensor, which LoRA is added to in place."""
+    lora: LoraStack | None = None
 
-    def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
+    def __call__(self, inputs: torch.Tensor, rows: AdapterRows) -> torch.Tensor:
         """Return (tokens, out)."""
         done = self.linear(inputs, self.matrix)
-        if self.factors is None:
+        if self.lora is None or not self.lora.changes(rows):
             return done
-        downs, ups = self.factors
-        return done.addmm_(functional.linear(inputs, downs), ups.t())
+        return self.lora.add(done, self.lora.lowered(inputs, rows), rows)
 
-    def put_beside(self, factors: Factors | None) -> None:
-        """Put an adapter beside W, or none."""
-        self.factors = factors
+    def put_beside(self, lora: LoraStack | None) -> None:
+        """Put adapters beside W, or none."""
+        self.lora = lora
 
 
 @dataclass
@@ -134,18 +138,37 @@ class FusedLlama:
                 )
                 for block in plain.model.layers
             ]
+        self.adapter_of: tuple[int, ...] = (0,)
+        """The number of each model's adapter, 0 for none: of the models that decode together."""
         self._rotary = plain.model.rotary_emb
         self._angles = torch.empty(0), torch.empty(0)
 
     def adapt(self, model: Any) -> bool:
         """Take over the adapter that is on in `model`, or none; return whether there is one."""
-        on = False
-        for layer, block in zip(self.layers, unwrapped(model).model.layers, strict=True):
-            for name, members in GROUPS.items():
-                factors = _beside(_members(block, members), self.dtype)
-                layer.products[name].put_beside(factors)
-                on = on or factors is not None
-        return on
+        factors = self.factors(model)
+        self.hold([factors])
+        return factors is not None
+
+    def factors(self, model: Any) -> AdapterFactors | None:
+        """Return a copy of the factors of the adapter that is on in `model`, None without any."""
+        found = [
+            {name: _beside(_members(block, members), self.dtype) for name, members in GROUPS.items()}
+            for block in unwrapped(model).model.layers
+        ]
+        return found if any(factors is not None for one in found for factors in one.values()) else None
+
+    def hold(self, models: Sequence[AdapterFactors | None]) -> None:
+        """Put the adapters of models that decode together beside the weights, in place of those that were there.
+
+        Args:
+            models: Each model's factors; None for one that is the base itself.
+        """
+        adapters = [factors for factors in models if factors is not None]
+        numbers = iter(range(1, 1 + len(adapters)))
+        self.adapter_of = tuple(0 if factors is None else next(numbers) for factors in models)
+        for number, layer in enumerate(self.layers):
+            for name, product in layer.products.items():
+                product.put_beside(LoraStack.of([factors[number][name] for factors in adapters]))
 
     def _largest(self, plain: Any) -> int:
         """Return how many weights the largest matrix has."""
@@ -176,7 +199,13 @@ class FusedLlama:
         return self._angles
 
     def step(
-        self, tokens: torch.Tensor, pool: KVCache, starts: torch.Tensor, positions: torch.Tensor, longest: int
+        self,
+        tokens: torch.Tensor,
+        pool: KVCache,
+        starts: torch.Tensor,
+        positions: torch.Tensor,
+        longest: int,
+        rows: AdapterRows = NO_ADAPTER,
     ) -> torch.Tensor:
         """Return the logits behind one new token of each row, (rows, vocabulary), and store its keys and values.
 
@@ -186,6 +215,7 @@ class FusedLlama:
             starts: (rows,) the first place of each row's slot.
             positions: (rows,) of the new tokens in their rows.
             longest: No position reaches this.
+            rows: Which adapter each row goes through.
         """
         places = starts + positions
         angles = self.angles(longest)
@@ -196,7 +226,7 @@ class FusedLlama:
             )
             return done
 
-        return self._logits(self._body(tokens, pool, positions, places, angles, attention))
+        return self._logits(self._body(tokens, pool, positions, places, angles, attention, rows))
 
     def prefill(
         self,
@@ -206,6 +236,7 @@ class FusedLlama:
         starts: torch.Tensor,
         shared: int,
         longest: int,
+        adapter: int = 0,
     ) -> torch.Tensor:
         """Return the logits behind each prompt, (rows, vocabulary), and store its keys and values.
 
@@ -216,6 +247,7 @@ class FusedLlama:
             starts: (rows,) the first place of each row's slot.
             shared: How many tokens of each row are stored.
             longest: No position reaches this.
+            adapter: The number of the adapter that all of them go through, 0 for none.
         """
         rows, width = prompts.shape
         columns = torch.arange(width, device=self.device)
@@ -239,9 +271,8 @@ class FusedLlama:
             )
             return done.transpose(1, 2).reshape(rows * width, -1)
 
-        ends = self._body(
-            prompts.flatten(), pool, positions.flatten(), places.flatten(), self.angles(longest), attention
-        )
+        angles, through = self.angles(longest), AdapterRows(adapter)
+        ends = self._body(prompts.flatten(), pool, positions.flatten(), places.flatten(), angles, attention, through)
         last = torch.arange(rows, device=self.device) * width + lengths - 1
         return self._logits((ends[0][last], ends[1][last]))
 
@@ -253,6 +284,7 @@ class FusedLlama:
         places: torch.Tensor,
         angles: tuple[torch.Tensor, torch.Tensor],
         attention: Any,
+        rows: AdapterRows,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the last residual stream and what is still to be added to it."""
         run = self.operations
@@ -260,12 +292,12 @@ class FusedLlama:
         delta: torch.Tensor | None = None
         for number, layer in enumerate(self.layers):
             normed = run.add_norm(residual, delta, layer.norms[0], self.epsilon)
-            projected = layer.products["qkv"](normed)
+            projected = layer.products["qkv"](normed, rows)
             stored = pool.keys[number], pool.values[number]
             queries = run.turn_and_store(projected, stored, angles, positions, places, self.heads)
-            delta = layer.products["out"](attention(queries, number))
+            delta = layer.products["out"](attention(queries, number), rows)
             normed = run.add_norm(residual, delta, layer.norms[1], self.epsilon)
-            delta = layer.products["down"](run.gate(layer.products["up"](normed), self.inner))
+            delta = layer.products["down"](run.gate(layer.products["up"](normed, rows), self.inner), rows)
         assert delta is not None
         return residual, delta
 

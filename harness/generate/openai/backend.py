@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
 
 from typing_extensions import override
 
-from harness.answer import page_end
 from harness.errors import HarnessError
-from harness.generate.backend import Answer, GenerationFailure, GenerationRequests, SampleKey, StoredBackend
-from harness.generate.openai.client import conversation
+from harness.generate.backend import Answers, GenerationRequests, SampleKey, StoredBackend
+from harness.generate.openai.client import LOOK_AT, conversation
 from harness.generate.openai.concurrent import Work, as_they_come
-from harness.generate.openai.protocol import Reply, finish
+from harness.generate.openai.protocol import refused
 from harness.generate.settings import GenerationSettings
-from harness.generate.store import CompletionStore, StoredCompletion
+from harness.generate.store import CompletionStore
 from harness.model.profile_schema import Served
 from harness.model.prompt import PromptRenderer
 from harness.runs.manifest import BackendEntry, Price
 from harness.runs.samples import SampleRecord
 from harness.runs.schema import JsonObject
-from harness.types import Task
+from harness.types import Answer, Task
 
 Body = JsonObject
 """A request without what all requests of a model share."""
@@ -75,7 +74,7 @@ class ServedModel(StoredBackend[Body]):
         body = {name: value for name, value in body.items() if name not in self.served.omit}
         return {name: value for name, value in (body | self.served.body).items() if value is not None}
 
-    def decode(self, wanted: GenerationRequests[Body]) -> Iterator[Answer]:
+    def decode(self, wanted: GenerationRequests[Body]) -> Answers:
         """Ask the server, `concurrency` requests under way at once, and yield answers as they come.
 
         Raises:
@@ -84,40 +83,41 @@ class ServedModel(StoredBackend[Body]):
         path = "/chat/completions" if self._chat else "/completions"
         at_once = min(self.served.concurrency, len(wanted))
 
-        @contextlib.asynccontextmanager
-        async def opening() -> AsyncIterator[Work[SampleKey, tuple[SampleKey, Reply]]]:
-            async with conversation(self.served) as server:
-
-                async def answer(place: SampleKey) -> tuple[SampleKey, Reply]:
-                    _, prompt, seed = wanted[place]
-                    return place, await server.ask(path, self.request(prompt, seed))
-
-                yield answer
-
         answered = self._answered_before(wanted)
+
+        @contextlib.asynccontextmanager
+        async def opening() -> AsyncIterator[Work[SampleKey, tuple[SampleKey, Answer]]]:
+            async with conversation(self.served, only_row=len(wanted) == 1 and not answered) as server:
+
+                async def ask(place: SampleKey) -> tuple[SampleKey, Answer]:
+                    prompt, seed = wanted[place]
+                    answer = await server.ask(path, self.request(prompt, seed))
+                    return place, replace(answer, seconds=answer.seconds / at_once)  # divided over those beside it
+
+                yield ask
+
         first = set(list(wanted)[:REFUSALS])
-        refused: dict[SampleKey, Reply] = {}
-        for place, reply in as_they_come(list(wanted), opening, at_once):
-            if not answered and reply.refused:
-                refused[place] = reply
-                if first <= refused.keys() and (len(wanted) > 1 or reply.by_status):
+        withheld: dict[SampleKey, Answer] = {}
+        for place, answer in as_they_come(list(wanted), opening, at_once):
+            if not answered and refused(answer):
+                withheld[place] = answer
+                if first <= withheld.keys() and len(wanted) > 1:
                     raise HarnessError(
-                        f"the server {self.served.url} refuses every row of {self.served.model}: {reply.refused}",
-                        "look at `url`, `model` and `body` in the model file; `omit: [seed]` takes a field out",
+                        f"the server {self.served.url} refuses every row of {self.served.model}: {answer.note}", LOOK_AT
                     )
                 continue
-            answered = answered or not reply.unanswered
-            for earlier, refusal in refused.items() if answered else ():
-                yield earlier, wanted[earlier][0], completion(refusal, at_once)
-            refused = {} if answered else refused
-            yield place, wanted[place][0], completion(reply, at_once)
-        for earlier, refusal in refused.items():
-            yield earlier, wanted[earlier][0], completion(refusal, at_once)
+            answered = answered or not answer.unanswered
+            if answered:
+                yield from withheld.items()
+                withheld = {}
+            yield place, answer
+        yield from withheld.items()
 
     def _answered_before(self, wanted: GenerationRequests[Body]) -> bool:
         """Whether the server has answered rows of this run in an earlier call, which those in `wanted` go on from."""
         store = CompletionStore(self.identity())
-        anew = any(store.get(key) is not None for key, _, _ in wanted.values())
+        keys = (CompletionStore.key(prompt, sample, seed) for (_, sample), (prompt, seed) in wanted.items())
+        anew = any(store.get(key) is not None for key in keys)
         return not anew and store.answered
 
     @override
@@ -147,19 +147,3 @@ class ServedModel(StoredBackend[Body]):
         prompt, completion = (sum(t.prompt_tokens for t in own), sum(t.completion_tokens for t in own))
         amount = (prompt * price.prompt + completion * price.completion) / 1e6
         return Price(amount=round(amount, 6), currency=price.currency)
-
-
-def completion(reply: Reply, at_once: int) -> StoredCompletion | GenerationFailure:
-    """Return the server's reply as the store keeps it, cut behind the page's `</html>` where our own decoding ends.
-
-    Its time is divided over the requests that were under way beside it.
-    """
-    if reply.unanswered:
-        return GenerationFailure(reply.unanswered)
-    seconds = reply.seconds / at_once
-    if reply.refused:
-        return StoredCompletion("", "error", reply.prompt_tokens, reply.completion_tokens, seconds, reply.refused)
-    end = page_end(reply.text)
-    text = reply.text if end is None else reply.text[:end]
-    reason, note = finish(reply.finish_reason, closed=end is not None)
-    return StoredCompletion(text, reason, reply.prompt_tokens, reply.completion_tokens, seconds, note)

@@ -14,13 +14,15 @@ from pydantic import JsonValue
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential_jitter
 
 from harness.errors import HarnessError, UsageError
-from harness.generate.openai.protocol import NoReplyError, Reply, ServerError, read_events, read_reply
+from harness.generate.openai.protocol import NoReplyError, ServerError, read_events, read_reply, refused
 from harness.generate.openai.rate_limit import Pace, retry_after
 from harness.model.profile_schema import Served
+from harness.types import Answer
 
 FIRST_CONTACT_S = 10.0
 """A server that was never reached is given up sooner: its URL may be mistyped."""
 LONGEST_WAIT_S = 60.0
+LOOK_AT = "look at `url`, `model` and `body` in the model file; `omit: [seed]` takes a field out"
 _RETRYABLE_STATUS = frozenset({408, 409, 425, 429})
 _NEVER = frozenset({501, 505, 506, 508, 510, 511})
 """Of the server's own faults those that do not pass."""
@@ -69,6 +71,8 @@ class Conversation:
     served: Served
     client: httpx2.AsyncClient
     pace: Pace
+    only_row: bool = False
+    """It is asked one thing alone and has answered none before: a status that refuses it may refuse every row."""
     met: bool = False
     """Whether the server has been reached."""
     streams: bool = False
@@ -79,8 +83,8 @@ class Conversation:
         default_factory=lambda: wait_exponential_jitter(multiplier=0.5, max=LONGEST_WAIT_S, jitter=0.5)
     )
 
-    async def ask(self, path: str, body: Mapping[str, JsonValue]) -> Reply:
-        """Return the server's reply, which may be that it refuses the row.
+    async def ask(self, path: str, body: Mapping[str, JsonValue]) -> Answer:
+        """Return what came of the row, which may be that the server refuses it.
 
         Raises:
             HarnessError: it refuses every row by its key, model or address, or could not answer for `patience_s`.
@@ -90,18 +94,18 @@ class Conversation:
         )
         began = time.monotonic()
         try:
-            reply: Reply = await retrying(self._once, path, body)
+            answer: Answer = await retrying(self._once, path, body)
         except _NotNowError as error:
             why = f"gave no answer for {self._patience():.0f} s: {error}"
             if error.of_the_row and self.answered_at > began:  # the others are answered all the while
-                return Reply(unanswered=f"the server {why}")
+                return Answer("", "error", unanswered=f"the server {why}")
             raise HarnessError(
                 f"the server {self.served.url} {why}",
                 "see to it, then run the same command again: what it has answered is kept",
             ) from None
-        if not reply.refused:
+        if not refused(answer):
             self.answered_at = time.monotonic()
-        return reply
+        return answer
 
     def _wait(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
@@ -114,7 +118,7 @@ class Conversation:
     def _patience(self) -> float:
         return self.served.patience_s if self.met else min(FIRST_CONTACT_S, self.served.patience_s)
 
-    async def _once(self, path: str, body: Mapping[str, JsonValue]) -> Reply:
+    async def _once(self, path: str, body: Mapping[str, JsonValue]) -> Answer:
         await self.pace.turn()
         started = time.monotonic()
         sent = dict(body)
@@ -144,7 +148,7 @@ class Conversation:
 
     def _refusal(
         self, response: httpx2.Response, status: int, said: str, sent: Mapping[str, JsonValue], seconds: float
-    ) -> Reply:
+    ) -> Answer:
         """Return that this row is refused, or raise what holds for more than this row.
 
         Raises:
@@ -160,29 +164,31 @@ class Conversation:
         if self.served.stream is None and not sent.get("stream") and _WANTS_A_STREAM.search(said):
             self.streams = True
             raise _NotNowError(f"{status} {said}", 0.0)
-        filtered = _FILTERED.search(said) is not None
-        if not no_money and status not in _ANY_ROW and 400 <= status < 600 and (status != 403 or filtered):
-            too_long = _TOO_LONG.search(said) is not None
+        too_long = _TOO_LONG.search(said) is not None
+        of_the_row = status not in _ANY_ROW and 400 <= status < 600 and (status != 403 or _FILTERED.search(said))
+        if of_the_row and not no_money and (too_long or not self.only_row):
             why = said if too_long else f"refused by the server: {status} {said}"
-            return Reply(refused=why, by_status=not too_long, seconds=seconds)
-        hint = "look at `url`, `model` and `body` in the model file"
+            return Answer("", "error", seconds=seconds, note=why)
+        hint = LOOK_AT
         if status in (401, 403):
             hint = f"look at the key in {self.served.key_env}" if self.served.key_env else "name its key by `key_env`"
         raise HarnessError(f"the server {self.served.url} refuses {self.served.model}: {status} {said}", hint)
 
 
 @contextlib.asynccontextmanager
-async def conversation(served: Served) -> AsyncIterator[Conversation]:
+async def conversation(served: Served, *, only_row: bool = False) -> AsyncIterator[Conversation]:
     """Open connections to the server and close them at the end."""
     key = key_of(served)
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     timeout = httpx2.Timeout(served.timeout_s, connect=FIRST_CONTACT_S)
     limits = httpx2.Limits(max_connections=served.concurrency)
     async with httpx2.AsyncClient(headers=headers, timeout=timeout, limits=limits) as client:
-        yield Conversation(served, client, Pace(served.requests_per_minute), streams=bool(served.stream))
+        yield Conversation(
+            served, client, Pace(served.requests_per_minute), only_row=only_row, streams=bool(served.stream)
+        )
 
 
-def _reply(response: httpx2.Response, seconds: float) -> Reply:
+def _reply(response: httpx2.Response, seconds: float) -> Answer:
     if "text/event-stream" in response.headers.get("Content-Type", "") or response.text.startswith(("data:", ": ")):
         return read_events(_lines(response.text), seconds)
     try:

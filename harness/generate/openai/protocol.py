@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from harness.types import FinishReason
+from harness.answer import page_end
+from harness.types import Answer, FinishReason
 
 _WORDS: dict[FinishReason, str] = {
     "eos": """stop eos eos_token eot end end_turn end_of_turn stop_sequence stop_token stop_str complete completed
@@ -22,24 +23,6 @@ _WORDS: dict[FinishReason, str] = {
 FINISH_WORDS: dict[str, FinishReason] = {word: ours for ours, words in _WORDS.items() for word in words.split()}
 TOOL_WORDS = frozenset({"tool_calls", "tool_call", "function_call", "tool_use"})
 _TEXT_PARTS = frozenset({"text", "output_text", None})
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What the server said to one request."""
-
-    text: str = ""
-    finish_reason: str | None = None
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    seconds: float = 0.0
-    """Of the attempt that was answered."""
-    refused: str = ""
-    """Why the server never answers this row."""
-    by_status: bool = False
-    """It refused by an HTTP status, which may hold for every row."""
-    unanswered: str = ""
-    """Why this row alone got no answer, which may be different the next time."""
 
 
 class NoReplyError(ValueError):
@@ -75,6 +58,11 @@ def finish(word: str | None, *, closed: bool) -> tuple[FinishReason, str]:
     return "eos", f"the server ended it by '{word}'"
 
 
+def refused(answer: Answer) -> bool:
+    """Return whether the server has nothing to say to this row, now or ever."""
+    return answer.finish_reason == "error" and not answer.text and not answer.unanswered
+
+
 def text_of(content: object) -> str | None:
     """Return the text of a message's content, parts joined and thinking parts left out; None where there is no text."""
     if content is None or isinstance(content, str):
@@ -97,8 +85,8 @@ def _part(part: object) -> str | None:
     return text if isinstance(text, str) else None
 
 
-def read_reply(content: object, seconds: float) -> Reply:
-    """Return what a whole reply says.
+def read_reply(content: object, seconds: float) -> Answer:
+    """Return what a whole reply says, cut behind the page's `</html>` where our own decoding ends.
 
     Raises:
         NoReplyError: it is no completion.
@@ -115,9 +103,9 @@ def read_reply(content: object, seconds: float) -> Reply:
         int((usage.get(f"{side}_tokens") if isinstance(usage, Mapping) else None) or 0)
         for side in ("prompt", "completion")
     )
-    empty = Reply(prompt_tokens=prompt, completion_tokens=completion, seconds=seconds)
+    empty = Answer("", "error", prompt, completion, seconds, "the server's reply holds no choice")
     if not choices:
-        return replace(empty, refused="the server's reply holds no choice")
+        return empty
     choice = choices[0]
     if not isinstance(choice, Mapping):
         raise NoReplyError("its choice is no object")
@@ -129,9 +117,11 @@ def read_reply(content: object, seconds: float) -> Reply:
         text, said = text_of(message.get("content")), message.get("refusal")
     else:
         text, said = text_of(choice.get("text", message)), None
-    reply = replace(empty, text=text or "", finish_reason=word)
     if text is not None or FINISH_WORDS.get((word or "").lower()) == "length":
-        return reply  # a limit that was reached within the thoughts is the model's own
+        text = text or ""  # a limit that was reached within the thoughts is the model's own
+        end = page_end(text)
+        reason, note = finish(word, closed=end is not None)
+        return Answer(text[:end], reason, prompt, completion, seconds, note)
     if isinstance(said, str) and said:
         why = f"the model refuses: {said}"
     elif FINISH_WORDS.get((word or "").lower()) == "error":
@@ -139,10 +129,10 @@ def read_reply(content: object, seconds: float) -> Reply:
     else:
         tools = (word or "").lower() in TOOL_WORDS
         why = "the model called a tool instead of answering" if tools else "the server's message has no content"
-    return replace(empty, refused=f"{why:.300}", finish_reason=word)
+    return replace(empty, note=f"{why:.300}")
 
 
-def read_events(lines: Iterable[str], seconds: float) -> Reply:
+def read_events(lines: Iterable[str], seconds: float) -> Answer:
     """Return what a stream of server-sent events says, put together.
 
     Raises:

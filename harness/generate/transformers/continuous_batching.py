@@ -33,10 +33,14 @@ class Prompt:
     seed: int = 0
     limit: int | None = None
     """At most this many new tokens, for the model's context ends there."""
+    model: int = 0
+    """Of the models that decode together, the one that it is for."""
+    stop: StopRule | None = None
+    """When its completion ends, where that model has a rule of its own."""
 
     def ended(self, stop: StopRule, tokens: Sequence[int]) -> FinishReason | None:
         """Return why the completion ends after the last of `tokens`, or None while it goes on."""
-        reason = stop.reason(tokens)
+        reason = (self.stop or stop).reason(tokens)
         if reason is None and self.limit is not None and len(tokens) >= self.limit:
             return "length"
         return reason

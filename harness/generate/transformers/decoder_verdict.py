@@ -33,7 +33,7 @@ _SOURCES = (
     *("transformers/twin", "transformers/adapter_kinds", "../model/attention", "../model/context"),
     *("stopping", "sampling"),
     *("llama/decoder", "llama/model", "llama/torch_ops", "llama/triton_ops"),
-    *("llama/nf4", "llama/nf4_ops", "llama/nvrtc", "llama/places"),
+    *("llama/adapters", "llama/nf4", "llama/nf4_ops", "llama/nvrtc", "llama/places"),
 )
 """The program text that a proof speaks of: where it changes, it is to be proved again."""
 

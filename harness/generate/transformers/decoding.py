@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
+from harness.generate.backend import Answers
 from harness.generate.settings import GenerationSettings
 from harness.generate.stopping import StopRule, answer_text, end_tokens
-from harness.generate.store import StoredCompletion
 from harness.generate.transformers.adapter_kinds import virtual_tokens
 from harness.generate.transformers.decoder_verdict import (
     FUSED,
@@ -21,7 +21,6 @@ from harness.generate.transformers.decoder_verdict import (
     remembered_or,
 )
 from harness.generate.transformers.strategy import (
-    Decoded,
     DecodingStrategy,
     TokenRequests,
     beyond_context,
@@ -30,7 +29,7 @@ from harness.generate.transformers.strategy import (
 )
 from harness.model.context import context_length, read_config
 from harness.runs.schema import JsonObject
-from harness.types import sha256
+from harness.types import Answer, sha256
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -126,7 +125,7 @@ class TransformersDecoding(DecodingStrategy):
             check_causal(weights, tokenizer, read_config(loaded.weights.folder))
             return prove(weights, tokenizer, makings(loaded, plan), loaded.precision.dtype)
 
-    def decode(self, model: Generator, wanted: TokenRequests) -> Decoded:
+    def decode(self, model: Generator, wanted: TokenRequests) -> Answers:
         """Decode in this process. Running out of GPU memory halves the batch and goes on."""
         from harness.generate.transformers.continuous_batching import Prompt
 
@@ -139,9 +138,9 @@ class TransformersDecoding(DecodingStrategy):
                 context -= virtual_tokens(weights)
             pending = {}
             for number, place in enumerate(places):
-                key, tokens, seed = wanted[place]
+                tokens, seed = wanted[place]
                 if context is not None and len(tokens) + 1 > context:
-                    yield place, key, beyond_context(tokens, context)
+                    yield place, beyond_context(tokens, context)
                 else:
                     pending[number] = Prompt(number, tokens, seed, None if context is None else context - len(tokens))
             thought = opened_thought(tokenizer, wanted)
@@ -154,8 +153,7 @@ class TransformersDecoding(DecodingStrategy):
                 thinking=bool(thought),
             )
             for number, answer in self._rows(model, weights, stop, pending, verdict, plan):
-                place = places[number]
-                yield place, wanted[place][0], replace(answer, text=thought + answer.text)
+                yield places[number], replace(answer, text=thought + answer.text)
 
     def _rows(
         self,
@@ -165,7 +163,7 @@ class TransformersDecoding(DecodingStrategy):
         pending: dict[int, Prompt],
         verdict: Verdict,
         plan: DecodingPlan | None,
-    ) -> Iterator[tuple[int, StoredCompletion]]:
+    ) -> Iterator[tuple[int, Answer]]:
         """Yield the numbers of prompts and their answers, with fewer rows at once each time that memory runs out."""
         import torch
 
@@ -180,7 +178,7 @@ class TransformersDecoding(DecodingStrategy):
                 for row in decoder.decode(list(pending.values())):
                     prompt = pending.pop(row.key)
                     text = answer_text(stop.tokenizer, row.tokens, stop.marks)
-                    answer = StoredCompletion(text, row.finish_reason, len(prompt.tokens), len(row.tokens), row.seconds)
+                    answer = Answer(text, row.finish_reason, len(prompt.tokens), len(row.tokens), row.seconds)
                     if verdict.kind != planned:
                         note = f"decoded by {verdict.kind}, not by {planned}: the memory ran out"
                         answer = replace(answer, decoder=verdict.kind, note=note)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from typing_extensions import override
 
-from harness.generate.backend import SampleKey, StoredBackend
+from harness.generate.backend import Answers, StoredBackend
 from harness.generate.settings import GenerationSettings
-from harness.generate.store import StoredCompletion
 from harness.generate.transformers.decoder_verdict import Verdict
 from harness.generate.transformers.decoding import TransformersDecoding
 from harness.generate.transformers.strategy import DecodingStrategy, TokenRequests, Tokens
@@ -90,6 +89,6 @@ class Generator(StoredBackend[Tokens]):
         ).with_(**self.loaded.weights.record(), **adapter_record(self.adapter_folder), **self.decoding.manifest(self))
 
     @override
-    def decode(self, wanted: TokenRequests) -> Iterator[tuple[SampleKey, str, StoredCompletion]]:
+    def decode(self, wanted: TokenRequests) -> Answers:
         if wanted:
             yield from self.decoding.decode(self, wanted)

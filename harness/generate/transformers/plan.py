@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ from harness.types import Quantization
 
 if TYPE_CHECKING:
     from harness.generate.llama.decoder import StreamDecoder
+    from harness.generate.llama.model import FusedLlama
     from harness.generate.transformers.decoder_check import Making, Observe
     from harness.generate.transformers.reference import ReferenceDecoder
     from harness.model.load import LoadedModel
@@ -142,6 +144,10 @@ def rows_at_once(plan: DecodingPlan | None, batch_size: int) -> int:
     return batch_size if plan is None else min(batch_size, plan.rows)
 
 
+Adapter = tuple[Path | None, str | None]
+"""An adapter's folder and SHA-256; None twice for the base alone."""
+
+
 class Unfit(Exception):
     """A model that a decoder does not know."""
 
@@ -181,6 +187,37 @@ def make_decoder(
     return ReferenceDecoder(model, stop, rows if verdict.padded else 1, temperature)
 
 
+def make_joint_decoder(
+    verdict: Verdict, loaded: LoadedModel, adapters: Sequence[Adapter], stop: StopRule, rows: int, temperature: float
+) -> StreamDecoder:
+    """Return a decoder of several models on the same weights: prompts say which of them they are for.
+
+    Args:
+        verdict: Which of `FUSED` all of them proved.
+        loaded: Keeps unpacked weights for the next call.
+        adapters: Each model's, folder and SHA-256.
+        stop: When a completion ends whose prompt has no rule of its own.
+        rows: How many at once.
+        temperature: 0 is greedy.
+
+    Raises:
+        Unfit: one of them changes the weights themselves, so that the others could not decode on them.
+    """
+    from harness.generate.llama.decoder import StreamDecoder
+
+    making, held = _Fused(loaded, verdict.kind == "fused-nf4"), loaded.fused
+    factors = []
+    for number, (folder, sha256) in enumerate(adapters):
+        with loaded.adapter(folder, sha256) as model:
+            if number and loaded.fused is not held:
+                raise Unfit("an adapter changes the base weights")
+            held = making.weights(model)
+            factors.append(held.factors(model))
+    assert held is not None
+    held.hold(factors)
+    return StreamDecoder(held, stop, rows, temperature)
+
+
 @dataclass(frozen=True)
 class _Fused:
     """Decodes with few large products: those of `loaded` are kept, those of a twin of it are not."""
@@ -194,10 +231,21 @@ class _Fused:
         """Return a decoder of a model.
 
         Raises:
+            Unfit: see `weights`.
+        """
+        from harness.generate.llama.decoder import StreamDecoder
+
+        fused = self.weights(model)
+        fused.adapt(model)
+        return StreamDecoder(fused, stop, rows, temperature, observe)
+
+    def weights(self, model: Any) -> FusedLlama:
+        """Return the weights of a model, without its adapter.
+
+        Raises:
             Unfit: the model is no Llama, its adapter is more than LoRA, or its packed weights compute in float32.
         """
         from harness.generate.llama import triton_ops
-        from harness.generate.llama.decoder import StreamDecoder
         from harness.generate.llama.model import FusedLlama, why_not_fused
 
         loaded = self.loaded
@@ -207,11 +255,8 @@ class _Fused:
         if why is not None:
             raise Unfit(why)
         if unwrapped(model) is not unwrapped(loaded.model):
-            fused = FusedLlama(model, triton_ops, self.packed)
-        else:
-            if not isinstance(loaded.fused, FusedLlama) or loaded.fused.packed != self.packed:
-                loaded.fused = None  # makes room
-                loaded.fused = FusedLlama(model, triton_ops, self.packed)
-            fused = loaded.fused
-        fused.adapt(model)
-        return StreamDecoder(fused, stop, rows, temperature, observe)
+            return FusedLlama(model, triton_ops, self.packed)
+        if not isinstance(loaded.fused, FusedLlama) or loaded.fused.packed != self.packed:
+            loaded.fused = None  # makes room
+            loaded.fused = FusedLlama(model, triton_ops, self.packed)
+        return loaded.fused

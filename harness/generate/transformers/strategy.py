@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from harness.answer import thought_left_open
-from harness.generate.backend import GenerationRequests, SampleKey
+from harness.generate.backend import Answers, GenerationRequests
 from harness.generate.settings import DRAWS, GenerationSettings
-from harness.generate.store import StoredCompletion
 from harness.generate.transformers.decoder_verdict import Verdict
 from harness.runs.schema import JsonObject
+from harness.types import Answer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -20,10 +20,7 @@ if TYPE_CHECKING:
 
 Tokens = tuple[int, ...]
 TokenRequests = GenerationRequests[Tokens]
-"""What is to be decoded: by place the store's key, the prompt's tokens and the seed."""
-
-Decoded = Iterator[tuple[SampleKey, str, StoredCompletion]]
-"""Places, the store's keys and completions, as rows finish."""
+"""What is to be decoded: by place the prompt's tokens and the seed."""
 
 
 class DecodingStrategy(ABC):
@@ -62,7 +59,7 @@ class DecodingStrategy(ABC):
         """Return what the manifest says of decoding."""
 
     @abstractmethod
-    def decode(self, model: Generator, wanted: TokenRequests) -> Decoded:
+    def decode(self, model: Generator, wanted: TokenRequests) -> Answers:
         """Decode in this process; never called without anything to decode."""
 
 
@@ -75,11 +72,11 @@ def decoder_identity(model: Generator, verdict: Verdict) -> JsonObject:
 
 def opened_thought(tokenizer: PreTrainedTokenizerBase, wanted: TokenRequests) -> str:
     """Return the thought that prompts leave open: one template renders them all, and opens it in each or in none."""
-    _, tokens, _ = next(iter(wanted.values()))
+    tokens, _ = next(iter(wanted.values()))
     return thought_left_open(tokenizer.decode(tokens[-16:]))
 
 
-def beyond_context(tokens: Tokens, context: int) -> StoredCompletion:
+def beyond_context(tokens: Tokens, context: int) -> Answer:
     """Return the answer to a prompt that leaves no room for one."""
     note = f"the prompt of {len(tokens)} tokens is longer than the context of {context}"
-    return StoredCompletion("", "error", len(tokens), 0, 0.0, note)
+    return Answer("", "error", prompt_tokens=len(tokens), note=note)

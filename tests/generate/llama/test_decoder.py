@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
 from harness.generate.llama import torch_ops
+from harness.generate.llama.adapters import MIXED
 from harness.generate.llama.decoder import StreamDecoder
-from harness.generate.llama.model import FusedLlama, why_not_fused
+from harness.generate.llama.model import FusedLlama, PackedProduct, Product, why_not_fused
 from harness.generate.stopping import StopRule
 from harness.generate.transformers.continuous_batching import Decoded, Decoder, Prompt
 from harness.generate.transformers.plan import DecodingPlan, makings
@@ -114,6 +116,111 @@ def test_an_adapter_is_beside_the_weights_on_or_off(tiny: LoadedModel, targets: 
             assert {row.key: row.tokens for row in StreamDecoder(fused, rule, 2).decode(given)} == expected
         said[on] = expected
     assert said[True] != said[False]
+
+
+def queue_of(model: Any, given: dict[str, list[list[int]]]) -> tuple[list[Any], list[Prompt]]:
+    """Factors and prompts of models by the names of their adapters, "" for the base; names may begin alike."""
+    fused, factors, prompts = FusedLlama(model), [], []
+    for number, (name, tokens) in enumerate(given.items()):
+        adapter = name.partition(" ")[0]
+        if adapter:
+            model.set_adapter(adapter)
+        with torch.no_grad() if adapter else model.disable_adapter():
+            factors.append(fused.factors(model))
+        prompts += [
+            Prompt(1000 * number + one, tuple(each), seed=one, limit=6 + 5 * (one % 4), model=number)
+            for one, each in enumerate(tokens)
+        ]
+    return factors, prompts
+
+
+def two_adapters(loaded: LoadedModel) -> Any:
+    """One on every layer, and another of other layers and another rank."""
+    from peft import LoraConfig
+
+    model = with_adapter(loaded.model)
+    model.add_adapter(
+        "other", LoraConfig(task_type="CAUSAL_LM", r=20, lora_alpha=40, target_modules=["q_proj", "o_proj"])
+    )
+    torch.manual_seed(8)
+    for name, parameter in model.named_parameters():
+        if "lora_B.other" in name:
+            torch.nn.init.normal_(parameter, std=0.2)
+    return model.eval()
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7])
+@pytest.mark.parametrize("packed", [False, True])
+def test_models_that_decode_together_say_what_each_says_alone(
+    tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch, batch_size: int, packed: bool
+) -> None:
+    """The base, the base behind a prefix of its own, and two adapters; also where products are of another kind."""
+    if packed:
+        kept = FusedLlama._product
+
+        def apart(self: FusedLlama, block: Any, names: tuple[str, ...]) -> PackedProduct:
+            product = kept(self, block, names)
+            assert isinstance(product, Product)
+            return PackedProduct(product.below, torch.nn.functional.linear)
+
+        monkeypatch.setattr(FusedLlama, "_product", apart)
+    model, rule = two_adapters(tiny), stop_rule(tiny, 30)
+    given = {
+        "": some_prompts(tiny, 7),
+        " with examples": some_prompts(tiny, 5, SHARED),
+        "default": some_prompts(tiny, 6),
+        "other": some_prompts(tiny, 4, SHARED[:20]),
+    }
+    factors, prompts = queue_of(model, given)
+    alone: dict[int, list[int]] = {}
+    fused = FusedLlama(model)
+    for number, one in enumerate(factors):
+        fused.hold([one])
+        own = [replace(prompt, model=0) for prompt in prompts if prompt.model == number]
+        alone |= {row.key: row.tokens for row in StreamDecoder(fused, rule, batch_size).decode(own)}
+    said = {number: [alone[1000 * number + one] for one in range(4)] for number in (0, 2, 3)}
+    assert said[0] != said[2] != said[3] != said[0]
+    modes = []
+    stepped = FusedLlama.step
+    monkeypatch.setattr(
+        FusedLlama, "step", lambda self, *given: modes.append(given[-1].adapter) or stepped(self, *given)
+    )
+    fused.hold(factors)
+    assert {row.key: row.tokens for row in StreamDecoder(fused, rule, batch_size).decode(prompts)} == alone
+    assert set(modes) == ({0, 1, 2} if batch_size == 1 else {0, 1, 2, MIXED} - ({1} if batch_size == 7 else set()))
+
+
+def test_a_prefix_is_computed_once_and_when_its_model_enters(
+    tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, seen = two_adapters(tiny), []
+    factors, prompts = queue_of(model, {"": some_prompts(tiny, 5, SHARED), "default": some_prompts(tiny, 5, SHARED)})
+    prefilled = FusedLlama.prefill
+
+    def watched(self: FusedLlama, given: torch.Tensor, *more: Any) -> torch.Tensor:
+        seen.append((len(given), more[-3], more[-1]))  # rows, tokens stored before, adapter
+        return prefilled(self, given, *more)
+
+    monkeypatch.setattr(FusedLlama, "prefill", watched)
+    fused = FusedLlama(model)
+    fused.hold(factors)
+    rows = list(StreamDecoder(fused, stop_rule(tiny, 30), 2).decode(prompts))
+    assert len(rows) == 10
+    prefixes = [adapter for count, stored, adapter in seen if stored == 0]
+    assert prefixes == [0, 1]
+    assert sum(count for count, stored, _ in seen if stored) == 10
+
+
+def test_each_model_of_a_queue_ends_by_its_own_rule(tiny: LoadedModel) -> None:
+    prompts = [Prompt(number, tuple(tokens)) for number, tokens in enumerate(some_prompts(tiny, 4))]
+    both = prompts + [replace(prompt, key=10 + prompt.key, model=1, stop=stop_rule(tiny, 9)) for prompt in prompts]
+    fused = FusedLlama(tiny.model)
+    fused.hold([None, None])
+    found = {row.key: row.tokens for row in StreamDecoder(fused, stop_rule(tiny, 4), 3).decode(both)}
+    assert {key: len(tokens) for key, tokens in found.items()} == dict.fromkeys(range(4), 4) | {
+        10 + n: 9 for n in range(4)
+    }
+    assert all(found[10 + n][:4] == found[n] for n in range(4))
 
 
 @pytest.mark.parametrize(

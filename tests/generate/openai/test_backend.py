@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 import time
@@ -339,6 +340,18 @@ def test_a_row_that_the_server_breaks_on_is_not_measured(own_cache: Path, server
     done = model(server, patience_s=2.5).complete(TASKS)
     assert [one.finish_reason for one in done] == ["stop", "error", "stop", "stop"]
     assert "500 worker died" in done[1].unanswered
+    server.answer = functools.partial(Server.answer, server)  # type: ignore[method-assign]
+    assert [one.finish_reason for one in model(server).complete(TASKS)] == ["stop"] * 4  # it was not kept
+
+
+def test_the_only_row_stands_for_all_where_a_status_refuses_it(own_cache: Path, server: Server) -> None:
+    server.faults = [(422, {}, "seed: unknown field")]
+    with pytest.raises(HarnessError, match=r"422 seed: unknown field .*omit: "):
+        model(server).complete(TASKS[:1])
+    assert not list(own_cache.glob("completions/*.jsonl"))
+    model(server).complete(TASKS[1:2])
+    server.faults = [(422, {}, "no")]
+    assert model(server).complete(TASKS[:2])[0].note == "refused by the server: 422 no"
 
 
 def test_fields_that_a_server_does_not_know_are_taken_out(own_cache: Path, server: Server) -> None:

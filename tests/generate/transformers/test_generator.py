@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +10,13 @@ import pytest
 import torch
 
 from harness.generate.settings import GenerationSettings
-from harness.generate.store import CompletionStore, StoredCompletion
+from harness.generate.store import CompletionStore
 from harness.generate.transformers import continuous_batching
 from harness.generate.transformers.decoding import TransformersDecoding
 from harness.generate.transformers.generator import Generator
 from harness.model.load import LoadedModel
 from harness.model.prompt import PromptRenderer
-from harness.types import Completion, Task
+from harness.types import Answer, Completion, Task
 
 TASKS = [Task(f"t{number}", f"A page about {word}") for number, word in enumerate(("bread", "rain", "chess", "salt"))]
 
@@ -177,8 +178,10 @@ def test_too_little_memory_halves_the_batch_and_goes_on(
 
 def test_a_store_reads_what_it_wrote(tmp_path: Path) -> None:
     store = CompletionStore({"weights": "a"}, tmp_path)
-    said = StoredCompletion("<p>\ud800</p>", "stop", 3, 4, 0.5, "note")
+    said = Answer("<p>\ud800</p>", "stop", 3, 4, 0.5, "note")
     store.put("key", said)
     assert CompletionStore({"weights": "a"}, tmp_path).get("key") == said
+    names = "schema key text finish_reason prompt_tokens completion_tokens seconds note decoder"
+    assert list(json.loads(store.path.read_text())) == names.split()
     assert CompletionStore({"weights": "b"}, tmp_path).get("key") is None
     assert CompletionStore.key((1, 2), 0, 0) != CompletionStore.key((1, 2), 1, 0) != CompletionStore.key((1, 2), 0, 1)
