@@ -37,9 +37,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from llama_shape import llama_config, write_adapter, write_checkpoint  # noqa: E402
 
-from harness.generate.llama import triton_ops  # noqa: E402
 from harness.generate.llama.decoder import Stepper, StreamDecoder  # noqa: E402
+from harness.generate.llama.kernels import kernels_here  # noqa: E402
 from harness.generate.llama.model import FusedLlama  # noqa: E402
+from harness.generate.llama.prompt_batch import prompt_batch  # noqa: E402
 from harness.generate.settings import GenerationSettings  # noqa: E402
 from harness.generate.transformers.adapter_kinds import unwrapped  # noqa: E402
 from harness.generate.transformers.continuous_batching import Decoder, Prompt  # noqa: E402
@@ -143,14 +144,14 @@ class Bench:
             )  # fmt: skip
             answers["plain"][prompt.key] = out[0, len(prompt.tokens) :].tolist()
         for batch in (1, 7, 32):
-            decoder = StreamDecoder(FusedLlama(small, triton_ops), stop, batch)
+            decoder = StreamDecoder(FusedLlama(small, kernels_here()), stop, batch)
             answers[f"ours, batch {batch}"] = {row.key: row.tokens for row in decoder.decode(few)}
         stepwise = Decoder(small, stop, 32)
         answers["stepwise, batch 32"] = {row.key: row.tokens for row in stepwise.decode(few)}
         alike = [Prompt(p.key, (*range(50, 90), *p.tokens), p.seed, p.limit) for p in few]
         prefixed = [
             {row.key: row.tokens for row in decoder.decode(alike)}
-            for decoder in (stepwise, StreamDecoder(FusedLlama(small, triton_ops), stop, 9))
+            for decoder in (stepwise, StreamDecoder(FusedLlama(small, kernels_here()), stop, 9))
         ]
         equal = {
             name: sum(found[key] == answers["plain"][key] for key in found)
@@ -162,14 +163,13 @@ class Bench:
         found["equal_with_a_shared_prefix"] = sum(prefixed[0][key] == prefixed[1][key] for key in prefixed[0])
         self.loaded.drop_adapters()
         model = self.loaded.model
-        fused = FusedLlama(model, triton_ops)
+        fused = FusedLlama(model, kernels_here())
         prompt = max(self.prompts, key=lambda one: len(one.tokens))
         ids = torch.tensor([prompt.tokens], device="cuda")
         with torch.inference_mode():
             theirs = model(ids).logits[0, -1].float()
             pool = fused.pool(1 + len(prompt.tokens))
-            length = torch.tensor([len(prompt.tokens)], device="cuda")
-            ours = fused.prefill(ids, length, pool, torch.tensor([1], device="cuda"), 0, 1024)[0].float()
+            ours = fused.prefill(prompt_batch([prompt.tokens], [1], 0, ids.device), pool, 1024)[0].float()
             stepped = fused.pool(1 + len(prompt.tokens))
             start = torch.tensor([1], device="cuda")
             for position, token in enumerate(prompt.tokens):
@@ -247,7 +247,7 @@ class Bench:
         with torch.inference_mode(False), self.loaded.adapter(folder, "random" if adapter else None) as model:
             if not isinstance(self.loaded.fused, FusedLlama) or self.loaded.fused.packed != packed:
                 self._make_room()
-                self.loaded.fused = FusedLlama(model, triton_ops, packed)
+                self.loaded.fused = FusedLlama(model, kernels_here(), packed)
             self.loaded.fused.adapt(model)
         return self.loaded.fused
 

@@ -22,6 +22,7 @@ import torch
 from harness.generate.llama.adapters import MIXED, AdapterRows
 from harness.generate.llama.model import FusedLlama, KVCache
 from harness.generate.llama.places import Places
+from harness.generate.llama.prompt_batch import prompt_batch
 from harness.generate.stopping import StopRule
 from harness.generate.transformers.continuous_batching import Decoded, Prompt
 from harness.generate.transformers.prefill import MIN_SHARED_PREFIX, Tokens, common_prefix
@@ -32,9 +33,10 @@ PROMPT_ROOM = 256
 """Keys and values have room for so many tokens of a prompt on average, and for all that a row may write. Where prompts
 are longer than that, fewer rows are there at once."""
 PREFILL_TOKENS = 4096
-"""Prompts enter together up to this many tokens, padding included."""
-ENTERING_SHARE = 16
-"""Waiting prompts enter when this part of the rows is free: entering reads all weights, as a step does."""
+"""Prompts enter together up to this many tokens."""
+ENTERING_SHARE, ENTERING_SHARE_PACKED = 16, 6
+"""Waiting prompts enter when this part of the rows is free: entering reads all weights, as a step does, and unpacks
+packed ones (13 GB written and read)."""
 _BUCKETS = (1, 2, 4, 8, 12, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256)
 """Numbers of rows for which a step is captured."""
 
@@ -216,7 +218,7 @@ class _Stream:
         self.settings.observe([row.prompt.key for row in self.rows], logits)
 
     def _worth_entering(self) -> bool:
-        enough = max(1, self.stepper.rows // ENTERING_SHARE)
+        enough = max(1, self.stepper.rows // (ENTERING_SHARE_PACKED if self.fused.packed else ENTERING_SHARE))
         free = self.stepper.rows - len(self.rows)
         return bool(self.waiting) and (not self.rows or free >= min(enough, len(self.waiting)))
 
@@ -236,25 +238,26 @@ class _Stream:
         """Prefill as many waiting prompts of one model as go together and have room; return whether any had."""
         model = self.waiting[0].model
         adapter, shared = self.fused.adapter_of[model], len(self.prefixes[model])
-        width = len(self.waiting[0].tokens) - shared
-        count = min(self.stepper.rows - len(self.rows), len(self.waiting), max(1, PREFILL_TOKENS // width))
         entering: list[_Row] = []
+        left, first = PREFILL_TOKENS, len(self.rows)
         while (
-            len(entering) < count
+            first + len(entering) < self.stepper.rows
+            and self.waiting
             and self.waiting[0].model == model
+            and (not entering or len(self.waiting[0].tokens) - shared <= left)
             and (start := self.places.take(self._need(self.waiting[0]))) is not None
         ):
+            left -= len(self.waiting[0].tokens) - shared
             entering.append(_Row(self.waiting.popleft(), start))
         if not entering:
             return False
         count, starts = len(entering), [row.start for row in entering]
         if shared:
             self._store_prefix(model)
-            for start in starts:
-                for kept in (self.pool.keys, self.pool.values):
-                    kept[:, :, start : start + shared] = kept[:, :, 1 : 1 + shared]
-        logits = self._prefill([row.prompt.tokens for row in entering], starts, shared, adapter)
-        first = len(self.rows)
+        prompts = prompt_batch([row.prompt.tokens for row in entering], starts, shared, self.fused.device)
+        if shared:
+            self.pool.copy_prefix(prompts.starts, shared)
+        logits = self.fused.prefill(prompts, self.pool, self.longest, adapter)
         if self.settings.observe is not None:
             self.settings.observe([row.prompt.key for row in entering], logits)
         columns = [
@@ -272,23 +275,9 @@ class _Stream:
     def _store_prefix(self, model: int) -> None:
         """Let what a model's prompts share take the place of what those before shared: their rows have copies."""
         if self.entered != model:
-            self._prefill([self.prefixes[model]], [1], 0, self.fused.adapter_of[model])
+            prefix = prompt_batch([self.prefixes[model]], [1], 0, self.fused.device)
+            self.fused.prefill(prefix, self.pool, self.longest, self.fused.adapter_of[model])
             self.entered = model
-
-    def _prefill(self, prompts: Sequence[Tokens], starts: Sequence[int], shared: int, adapter: int) -> torch.Tensor:
-        lengths = [len(prompt) - shared for prompt in prompts]
-        width = max(lengths)
-        padded = [[*prompt[shared:], *[0] * (width - length)] for prompt, length in zip(prompts, lengths, strict=True)]
-        device = self.fused.device
-        return self.fused.prefill(
-            torch.tensor(padded, device=device),
-            torch.tensor(lengths, device=device),
-            self.pool,
-            torch.tensor(starts, device=device),
-            shared,
-            self.longest,
-            adapter,
-        )
 
     def _send(self, rows: list[_Row], tokens: torch.Tensor) -> None:
         """Let tokens travel to this program while the device goes on."""

@@ -19,6 +19,7 @@ from torch.nn import functional
 from harness.generate.llama import torch_ops as reference
 from harness.generate.llama.adapters import NO_ADAPTER, AdapterRows, Factors, LoraStack
 from harness.generate.llama.nf4 import joined, why_not_nf4
+from harness.generate.llama.prompt_batch import PromptBatch
 from harness.generate.transformers.adapter_kinds import unwrapped
 
 RANK_STEP = 16
@@ -105,13 +106,19 @@ class KVCache:
     """(layers, key heads, places, head size)."""
     values: torch.Tensor
 
+    def copy_prefix(self, starts: torch.Tensor, count: int) -> None:
+        """Copy what stands at places 1 to `count` to the beginning of slots, whose first places are `starts`."""
+        targets = (starts[:, None] + torch.arange(count, device=starts.device)).flatten()
+        for kept in (self.keys, self.values):
+            kept[:, :, targets] = kept[:, :, 1 : 1 + count].repeat(1, 1, len(starts), 1)
+
 
 class FusedLlama:
     """The weights of one model as decoding takes them.
 
     Args:
         model: A LlamaForCausalLM of transformers, with or without PEFT around it, on its device; it stays as it is.
-        operations: `torch_ops` or `triton_ops`.
+        operations: `torch_ops`, or what `kernels_here` returns.
         packed: Let weights in NF4 stay packed, held once: `nf4.joined` says what happens to the model's own.
     """
 
@@ -228,53 +235,25 @@ class FusedLlama:
 
         return self._logits(self._body(tokens, pool, positions, places, angles, attention, rows))
 
-    def prefill(
-        self,
-        prompts: torch.Tensor,
-        lengths: torch.Tensor,
-        pool: KVCache,
-        starts: torch.Tensor,
-        shared: int,
-        longest: int,
-        adapter: int = 0,
-    ) -> torch.Tensor:
-        """Return the logits behind each prompt, (rows, vocabulary), and store its keys and values.
+    def prefill(self, prompts: PromptBatch, pool: KVCache, longest: int, adapter: int = 0) -> torch.Tensor:
+        """Return the logits behind each prompt, (prompts, vocabulary), and store keys and values.
 
         Args:
-            prompts: (rows, width) tokens behind the `shared` first ones, whose keys and values are in the slots.
-            lengths: (rows,) how many of them are no padding.
+            prompts: Tokens, and where they belong.
             pool: Where keys and values are kept.
-            starts: (rows,) the first place of each row's slot.
-            shared: How many tokens of each row are stored.
             longest: No position reaches this.
             adapter: The number of the adapter that all of them go through, 0 for none.
         """
-        rows, width = prompts.shape
-        columns = torch.arange(width, device=self.device)
-        positions = (shared + columns).repeat(rows, 1)  # an expanded column would flatten to a view without strides
-        within = columns[None] < lengths[:, None]
-        places = torch.where(within, starts[:, None] + positions, 0)
-        before = starts[:, None] + torch.arange(shared, device=self.device)[None]
-        seen = torch.cat([before, places], dim=1)
-        mask = None
-        if shared:
-            mask = torch.ones(width, shared + width, dtype=torch.bool, device=self.device).tril(shared)
+        angles, through = self.angles(longest), AdapterRows(adapter)
 
         def attention(queries: torch.Tensor, number: int) -> torch.Tensor:
-            done = functional.scaled_dot_product_attention(
-                queries.view(rows, width, self.heads, self.size).transpose(1, 2),
-                pool.keys[number][:, seen].transpose(0, 1),
-                pool.values[number][:, seen].transpose(0, 1),
-                attn_mask=mask,
-                is_causal=mask is None,
-                enable_gqa=self.heads != self.narrow,
+            done: torch.Tensor = self.operations.attend_prompts(
+                queries, pool.keys[number], pool.values[number], prompts
             )
-            return done.transpose(1, 2).reshape(rows * width, -1)
+            return done
 
-        angles, through = self.angles(longest), AdapterRows(adapter)
-        ends = self._body(prompts.flatten(), pool, positions.flatten(), places.flatten(), angles, attention, through)
-        last = torch.arange(rows, device=self.device) * width + lengths - 1
-        return self._logits((ends[0][last], ends[1][last]))
+        ends = self._body(prompts.tokens, pool, prompts.positions, prompts.places, angles, attention, through)
+        return self._logits((ends[0][prompts.last], ends[1][prompts.last]))
 
     def _body(
         self,

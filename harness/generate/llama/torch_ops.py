@@ -1,6 +1,7 @@
 """What a Llama does between its matrix products, in plain torch: on any device, and what the GPU's kernels must equal.
 
-Sums are made in float32 and rounded once to the dtype of the result. `triton_ops.py` has the same functions for CUDA.
+Sums are made in float32 and rounded once to the dtype of the result. `triton_ops.py` and `cuda_ops.py` have the same
+functions for CUDA.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import torch
 from torch.nn import functional
 
 from harness.generate.llama.nf4 import Nf4Matrix
+from harness.generate.llama.prompt_batch import PromptBatch
 from harness.generate.sampling import drawn
 
 
@@ -91,6 +93,39 @@ def attend(
         attn_mask=seen[:, None, None],
     )
     return attended.reshape(rows, heads * size)
+
+
+def attend_prompts(
+    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, prompts: PromptBatch
+) -> torch.Tensor:
+    """Attend from each token of whole prompts to those of its prompt up to it.
+
+    Args:
+        queries: (tokens, heads, head size).
+        keys: (key heads, places, head size), those of `prompts` stored already.
+        values: As keys.
+        prompts: Which token is where.
+
+    Returns:
+        (tokens, heads · head size).
+    """
+    _, heads, size = queries.shape
+    rows = []
+    for one, length, start in zip(queries.split(prompts.lengths), prompts.lengths, prompts.first_places, strict=True):
+        slot = slice(start, start + prompts.shared + length)
+        mask = None
+        if prompts.shared:
+            mask = torch.ones(length, prompts.shared + length, dtype=torch.bool, device=one.device).tril(prompts.shared)
+        attended = functional.scaled_dot_product_attention(
+            one.transpose(0, 1)[None],
+            keys[None, :, slot],
+            values[None, :, slot],
+            attn_mask=mask,
+            is_causal=mask is None,
+            enable_gqa=heads != len(keys),
+        )
+        rows.append(attended[0].transpose(0, 1).reshape(length, heads * size))
+    return torch.cat(rows)
 
 
 def gate(projected: torch.Tensor, inner: int) -> torch.Tensor:

@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 
 from harness.generate.llama.nf4_ops import nf4_linear as nf4_linear
+from harness.generate.llama.prompt_batch import TILE, PromptBatch
 
 _ENOUGH_PROGRAMS = 512
 """Attention splits rows until it has about this many programs: a few for each multiprocessor of a large card."""
@@ -182,6 +183,59 @@ def attend(
     if parts is not None:
         _join[(rows * heads,)](parts, weights, out, splits, size, num_warps=1)
     return out.view(rows, heads * size)
+
+
+@triton.jit
+def _attend_prompts(queries, keys, values, tiles, out, count, pool, scale,
+                    HEADS: tl.constexpr, GROUP: tl.constexpr, SIZE: tl.constexpr,
+                    QUERIES: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+    tile = tl.program_id(0)
+    head = tl.program_id(1).to(tl.int64)
+    first, many = tl.load(tiles + tile), tl.load(tiles + count + tile)
+    start, position = tl.load(tiles + 2 * count + tile), tl.load(tiles + 3 * count + tile)
+    member, column = tl.arange(0, QUERIES), tl.arange(0, SIZE)
+    there = member < many
+    target = ((first + member) * HEADS + head)[:, None] * SIZE + column[None]
+    query = tl.load(queries + target, mask=there[:, None], other=0.0)
+    base = (head // GROUP * pool + start) * SIZE
+    end = position + many
+    highest = tl.full((QUERIES,), -1.0e30, tl.float32)
+    total = tl.zeros((QUERIES,), tl.float32)
+    summed = tl.zeros((QUERIES, SIZE), tl.float32)
+    for begin in range(0, end, BLOCK):
+        place = begin + tl.arange(0, BLOCK)
+        stored = place < end
+        offset = base + place[:, None] * SIZE + column[None]
+        key = tl.load(keys + offset, mask=stored[:, None], other=0.0)
+        value = tl.load(values + offset, mask=stored[:, None], other=0.0)
+        seen = stored[None] & (place[None] <= position + member[:, None])
+        score = tl.dot(query, tl.trans(key), input_precision="ieee") * scale
+        score = tl.where(seen, score, -1.0e30)
+        higher = tl.maximum(highest, tl.max(score, 1))
+        portion = tl.where(seen, tl.exp(score - higher[:, None]), 0.0)
+        before = tl.exp(highest - higher)
+        total = total * before + tl.sum(portion, 1)
+        added = tl.dot(portion.to(value.dtype), value, input_precision="ieee")
+        summed = summed * before[:, None] + added
+        highest = higher
+    done = (summed / total[:, None]).to(out.dtype.element_ty)
+    tl.store(out + target, done, mask=there[:, None])
+
+
+def attend_prompts(
+    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, prompts: PromptBatch
+) -> torch.Tensor:
+    """As `torch_ops.attend_prompts` (Dao 2023, FlashAttention-2, algorithm 1); tiles of all prompts at once."""
+    tokens, heads, size = queries.shape
+    narrow, pool, _ = keys.shape
+    out = torch.empty_like(queries)
+    count = prompts.tiles.shape[1]
+    keys_at_once = _KEYS_AT_ONCE if queries.element_size() == 2 else _KEYS_AT_ONCE // 4
+    _attend_prompts[(count, heads)](
+        queries, keys, values, prompts.tiles, out, count, pool, size**-0.5,
+        heads, heads // narrow, size, TILE, keys_at_once, num_warps=4, num_stages=2,
+    )  # fmt: skip
+    return out.view(tokens, heads * size)
 
 
 @triton.jit

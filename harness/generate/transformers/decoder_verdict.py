@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import importlib.util
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -32,10 +31,8 @@ _SOURCES = (
     *("transformers/proof", "transformers/decoder_check", "transformers/comparison", "transformers/twin_checks"),
     *("transformers/twin", "transformers/adapter_kinds", "../model/attention", "../model/context"),
     *("stopping", "sampling"),
-    *("llama/decoder", "llama/model", "llama/torch_ops", "llama/triton_ops"),
-    *("llama/adapters", "llama/nf4", "llama/nf4_ops", "llama/nvrtc", "llama/places"),
 )
-"""The program text that a proof speaks of: where it changes, it is to be proved again."""
+"""The program text that a proof speaks of, beside all of `llama`: where it changes, it is to be proved again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +114,9 @@ def _versions() -> dict[str, str | None]:
 def _sources() -> str:
     folder = Path(__file__).parents[1]
     digest = hashlib.sha256()
-    for name in _SOURCES:
-        digest.update((folder / f"{name}.py").read_bytes())
-    digest.update((folder / "llama" / "nf4_linear.cu").read_bytes())
+    fused = [path for path in sorted((folder / "llama").iterdir()) if path.suffix in (".py", ".cu")]
+    for path in [*(folder / f"{name}.py" for name in _SOURCES), *fused]:
+        digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
@@ -129,12 +126,7 @@ def kinds_here(plan: DecodingPlan | None) -> list[Kind]:
     Args:
         plan: Of the GPU's memory; None decodes with the weights as they are.
     """
-    return [*plan.fused, "slots"] if plan is not None and has_triton() else ["slots"]
-
-
-def has_triton() -> bool:
-    """Whether the kernels of the fused decoder can run."""
-    return importlib.util.find_spec("triton") is not None
+    return [*(plan.fused if plan is not None else ()), "slots"]
 
 
 def device_name(device: str) -> str:

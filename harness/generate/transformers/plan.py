@@ -105,7 +105,7 @@ def plan_decoding(
     beside: dict[Kind, int] = {}
     if rows(2 * linear) >= min(batch_size, FEWEST_ROWS):
         beside["fused"] = 2 * linear
-    if quantization == "nf4" and card.modern and not any(size % BLOCK for size, _ in linear_sizes(shape).values()):
+    if quantization == "nf4" and not any(size % BLOCK for size, _ in linear_sizes(shape).values()):
         beside["fused-nf4"] = int(_SCALES * linear) + 2 * _largest_matrix(shape)
     fits = {kind: rows(more) for kind, more in beside.items() if rows(more) > 0}
     most = max(fits.values(), default=0)
@@ -245,7 +245,7 @@ class _Fused:
         Raises:
             Unfit: the model is no Llama, its adapter is more than LoRA, or its packed weights compute in float32.
         """
-        from harness.generate.llama import triton_ops
+        from harness.generate.llama.kernels import kernels_here
         from harness.generate.llama.model import FusedLlama, why_not_fused
 
         loaded = self.loaded
@@ -255,8 +255,8 @@ class _Fused:
         if why is not None:
             raise Unfit(why)
         if unwrapped(model) is not unwrapped(loaded.model):
-            return FusedLlama(model, triton_ops, self.packed)
+            return FusedLlama(model, kernels_here(), self.packed)
         if not isinstance(loaded.fused, FusedLlama) or loaded.fused.packed != self.packed:
             loaded.fused = None  # makes room
-            loaded.fused = FusedLlama(model, triton_ops, self.packed)
+            loaded.fused = FusedLlama(model, kernels_here(), self.packed)
         return loaded.fused

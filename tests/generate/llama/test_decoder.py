@@ -12,6 +12,7 @@ from harness.generate.llama import torch_ops
 from harness.generate.llama.adapters import MIXED
 from harness.generate.llama.decoder import StreamDecoder
 from harness.generate.llama.model import FusedLlama, PackedProduct, Product, why_not_fused
+from harness.generate.llama.prompt_batch import PromptBatch
 from harness.generate.stopping import StopRule
 from harness.generate.transformers.continuous_batching import Decoded, Decoder, Prompt
 from harness.generate.transformers.plan import DecodingPlan, makings
@@ -197,8 +198,8 @@ def test_a_prefix_is_computed_once_and_when_its_model_enters(
     factors, prompts = queue_of(model, {"": some_prompts(tiny, 5, SHARED), "default": some_prompts(tiny, 5, SHARED)})
     prefilled = FusedLlama.prefill
 
-    def watched(self: FusedLlama, given: torch.Tensor, *more: Any) -> torch.Tensor:
-        seen.append((len(given), more[-3], more[-1]))  # rows, tokens stored before, adapter
+    def watched(self: FusedLlama, given: PromptBatch, *more: Any) -> torch.Tensor:
+        seen.append((len(given.lengths), given.shared, more[-1]))
         return prefilled(self, given, *more)
 
     monkeypatch.setattr(FusedLlama, "prefill", watched)
@@ -246,15 +247,10 @@ def test_other_models_are_left_to_the_other_decoder(tiny: LoadedModel) -> None:
     assert "no Llama" in str(why_not_fused(other))
 
 
-def test_there_are_captured_steps_only_with_triton_and_with_room(
-    tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
+def test_there_are_captured_steps_where_there_is_room(tiny: LoadedModel) -> None:
     assert list(makings(tiny, DecodingPlan(("fused",), 4, 0))) == ["fused", "slots"]
     assert list(makings(tiny, DecodingPlan(("fused-nf4", "fused"), 4, 0))) == ["fused-nf4", "fused", "slots"]
     assert list(makings(tiny, DecodingPlan((), 4, 0))) == list(makings(tiny, None)) == ["slots"]
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert list(makings(tiny, DecodingPlan(("fused-nf4", "fused"), 4, 0))) == ["slots"]
 
 
 def test_rows_enter_as_there_is_room_for_their_keys_and_values(
