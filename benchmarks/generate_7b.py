@@ -10,7 +10,8 @@ its own loss. The limit is the weights as they are held read once for each step 
 `ours` answers for base and tuned from one load, loading included, on unpacked weights and on those in 4 bit; `steps`
 times steps of both at a full batch; `profile` says what a step's time goes into; `plain` is `generate` on the NF4
 weights, 64 prompts at once in input order; `batch` is `generate_batch` (continuous batching) on them; `capped` answers
-within the memory of an L4, beside `generate` on 128 tokens each in the largest batch that fits there. Each part prints
+within the memory of an L4, beside `generate` on 128 tokens each in the largest batch that fits there; `joint` answers
+136 and 544 prompts of real lengths for base and tuned one after the other and in one queue, by turns. Each part prints
 a line of JSON when it is done.
 """
 
@@ -24,7 +25,8 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,22 +39,24 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from llama_shape import llama_config, write_adapter, write_checkpoint  # noqa: E402
 
+from harness.generate.llama.adapters import MIXED  # noqa: E402
 from harness.generate.llama.decoder import Stepper, StreamDecoder  # noqa: E402
 from harness.generate.llama.kernels import kernels_here  # noqa: E402
 from harness.generate.llama.model import FusedLlama  # noqa: E402
 from harness.generate.llama.prompt_batch import prompt_batch  # noqa: E402
 from harness.generate.settings import GenerationSettings  # noqa: E402
 from harness.generate.transformers.adapter_kinds import unwrapped  # noqa: E402
-from harness.generate.transformers.continuous_batching import Decoder, Prompt  # noqa: E402
+from harness.generate.transformers.continuous_batching import Decoded, Decoder, Prompt  # noqa: E402
 from harness.generate.transformers.decoder_verdict import FUSED, Verdict  # noqa: E402
-from harness.generate.transformers.plan import make_decoder, plan_decoding  # noqa: E402
+from harness.generate.transformers.plan import make_decoder, make_joint_decoder, plan_decoding  # noqa: E402
 from harness.model.gpu_memory import CARDS, GIB, Card, linear_weights, this_card  # noqa: E402
 from harness.model.load import LoadedModel, Precision, load_tokenizer  # noqa: E402
 from harness.model.profile_schema import Shape  # noqa: E402
 from harness.model.weights import LocalWeights  # noqa: E402
 
-PARTS = ("exact", "ours", "steps", "profile", "plain", "batch", "capped")
+PARTS = ("exact", "ours", "joint", "steps", "profile", "plain", "batch", "capped")
 PROMPTS = 136
+JOINT_PROMPTS = (136, 544)
 FULL_BATCHES = (1, 8, 16, 24, 32, 64, 128)
 CAPPED, BEST_BATCH = CARDS["l4"], 50
 """A card, and in how many rows `generate` is fastest in its memory, on short answers."""
@@ -102,6 +106,11 @@ def _generate(model: Any, prompts: list[Prompt], tokens: int | None = None) -> N
     model.generate(
         rows, attention_mask=mask, max_new_tokens=length, do_sample=False, eos_token_id=-1, pad_token_id=0
     )  # fmt: skip
+
+
+def _check(rows: Iterable[Decoded], prompts: list[Prompt]) -> None:
+    """Let all be decoded, to their full lengths."""
+    assert sorted((row.key, len(row.tokens)) for row in rows) == [(p.key, p.limit) for p in prompts]
 
 
 class Bench:
@@ -229,6 +238,47 @@ class Bench:
         found["base_unchanged"] = not self.loaded.changed_weights()
         return found
 
+    def joint(self) -> dict[str, Any]:
+        """Base and tuned one after the other, each with graphs and a cache of its own, and both in one queue."""
+        card = this_card()
+        assert card is not None
+        plan = plan_decoding(self._plan_shape(), "nf4", card, self.settings.batch_size, self.settings.max_new_tokens)
+        found: dict[str, Any] = {"plan": str(plan)}
+        for count in JOINT_PROMPTS:
+            few = prompts_of_real_length()
+            prompts = [replace(one, key=key) for key, one in enumerate(few * (count // PROMPTS))]
+            useful = 2 * sum(int(prompt.limit or 0) for prompt in prompts)
+            for kind in plan.fused:
+                times: dict[str, list[float]] = {"apart": [], "together": []}
+                for _ in range(3):  # the first for kernels to be compiled
+                    times["apart"].append(self._apart(kind, plan.rows, prompts))
+                    times["together"].append(self._together(kind, plan.rows, prompts))
+                best = {way: min(seconds[1:]) for way, seconds in times.items()}
+                found[f"{kind}, {count} prompts each"] = {
+                    "useful_tokens": useful,
+                    "seconds": times,
+                    "useful_tokens_per_s": {way: useful / seconds for way, seconds in best.items()},
+                    "times_apart": best["apart"] / best["together"],
+                }
+        return found
+
+    def _apart(self, kind: Any, rows: int, prompts: list[Prompt]) -> float:
+        """Return the seconds of decoding: attaching an adapter counts neither here nor in one queue."""
+        stop: Any = FixedLength()
+        taken = 0.0
+        for adapter in (None, self.adapter):
+            with self.loaded.adapter(adapter, None if adapter is None else "random") as model:
+                decoder = make_decoder(Verdict(kind), self.loaded, model, stop, rows, 0.0)
+                taken += seconds_of(lambda decoder=decoder: _check(decoder.decode(prompts), prompts))  # type: ignore[misc]
+        return taken
+
+    def _together(self, kind: Any, rows: int, prompts: list[Prompt]) -> float:
+        stop: Any = FixedLength()
+        adapters = [(None, None), (self.adapter, "random")]
+        decoder = make_joint_decoder(Verdict(kind), self.loaded, adapters, stop, rows, 0.0)
+        both = prompts + [replace(prompt, key=len(prompts) + prompt.key, model=1) for prompt in prompts]
+        return seconds_of(lambda: _check(decoder.decode(both), both))
+
     def _plan_shape(self) -> Shape:
         sizes = llama_config(self.shape).to_dict()
         return Shape(**{name: sizes[name] for name in Shape.model_fields if name in sizes})
@@ -260,11 +310,11 @@ class Bench:
         head = 2 * shape.vocab_size * shape.hidden_size
         for packed, each in ((False, 2.0), (True, 0.5 + 4 / 64)):
             weights = head + each * linear_weights(shape)
-            for adapter in (False, True):
-                fused = self._fused(adapter, packed)
+            for who in ("base", "tuned", "half of each"):
+                fused = self._fused(who != "base", packed)
                 for rows in FULL_BATCHES:
-                    taken = self._step_seconds(fused, rows)
-                    name = f"{'4 bit' if packed else 'unpacked'}, {'tuned' if adapter else 'base'}, {rows} rows"
+                    taken = self._step_seconds(fused, rows, mixed=who == "half of each")
+                    name = f"{'4 bit' if packed else 'unpacked'}, {who}, {rows} rows"
                     found[name] = {
                         "ms": taken * 1000,
                         "tokens_per_s": rows / taken,
@@ -272,18 +322,22 @@ class Bench:
                     }
         return found
 
-    def _step_seconds(self, fused: FusedLlama, rows: int, count: int = 40) -> float:
+    def _step_seconds(self, fused: FusedLlama, rows: int, count: int = 40, mixed: bool = False) -> float:
         stepper = self._standing(fused, rows)
-        stepper.step(rows)
-        return seconds_of(lambda: [stepper.step(rows) for _ in range(count)]) / count
+        adapter = MIXED if mixed else fused.adapter_of[0]
+        stepper.step(rows, adapter)
+        return seconds_of(lambda: [stepper.step(rows, adapter) for _ in range(count)]) / count
 
     def _standing(self, fused: FusedLlama, rows: int) -> Stepper:
+        """Rows that stand evenly between 64 and 320 tokens, every other one with the adapter where one is on."""
         slot = 400
         pool = fused.pool(1 + rows * slot)
         pool.keys.normal_()
         pool.values.normal_()
         stepper = Stepper(fused, rows, pool, slot, 0.0)
-        stepper.set_rows(0, [(5 + row, 64 + row * 256 // rows, 1 + row * slot, row) for row in range(rows)])
+        on = fused.adapter_of[0]
+        columns = [(5 + row, 64 + row * 256 // rows, 1 + row * slot, row, on * (row % 2)) for row in range(rows)]
+        stepper.set_rows(0, columns)
         return stepper
 
     @torch.inference_mode()
@@ -294,10 +348,10 @@ class Bench:
     def _profile(self, packed: bool, rows: int) -> dict[str, Any]:
         fused = self._fused(True, packed)
         stepper = self._standing(fused, rows)
-        stepper._step(rows)
+        stepper._step(rows, 1)
         torch.cuda.synchronize()
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
-            stepper._step(rows)
+            stepper._step(rows, 1)
             torch.cuda.synchronize()
         kinds: dict[str, list[float]] = {}
         for event in profiler.events():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar, cast
 
@@ -142,8 +142,11 @@ class RayExecutor:
             for (place, _), result in results:
                 yield place, Answer("", "error", unanswered=result.why) if isinstance(result, Lost) else result
 
-    def answers(self, questions: Iterable[SuiteQuestions]) -> Iterator[Completion]:
-        """Yield completions as they come, for pages to be scored meanwhile."""
+    def answers(self, suites: Sequence[Sequence[SuiteQuestions]]) -> list[Iterator[Completion]]:
+        """Return the completions of each suite as they come, for pages to be scored meanwhile."""
+        return [self._answers(questions) for questions in suites]
+
+    def _answers(self, questions: Sequence[SuiteQuestions]) -> Iterator[Completion]:
         for asked in questions:
             self._say(str(asked))
             for completion, _ in asked.backend.answers(asked.tasks, fresh=asked.fresh, decode=self.decode):

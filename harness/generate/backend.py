@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol, Self, TypeVar
 
 from typing_extensions import override
@@ -90,12 +90,18 @@ class Backend(ABC):
             decode: Gets what the store lacks.
             on_done: Called with each completion as it finishes, and whether it was there already.
         """
-        done: dict[SampleKey, Completion] = {}
+        done = []
         for completion, stored in self.answers(tasks, fresh=fresh, decode=decode):
-            done[completion.task, completion.sample] = completion
+            done.append(completion)
             if on_done:
                 on_done(completion, stored)
-        return [done[task.id, sample] for task in tasks for sample in range(self.samples)]
+        return in_order(done, tasks)
+
+
+def in_order(completions: Iterable[Completion], tasks: Sequence[Task]) -> list[Completion]:
+    """Return a model's completions in the order of the tasks, samples of a task together."""
+    turns = {task.id: turn for turn, task in enumerate(tasks)}
+    return sorted(completions, key=lambda done: (turns[done.task], done.sample))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,25 +145,47 @@ class StoredBackend(Backend, Generic[PromptT]):
     def decode(self, wanted: GenerationRequests[PromptT]) -> Answers:
         """Yield places and their answers as they finish, in any order."""
 
-    def answers(
-        self, tasks: Sequence[Task], *, fresh: bool = False, decode: Decode = decode_here
-    ) -> Iterator[tuple[Completion, bool]]:
-        """Yield each completion and whether it came from the store: those first, the others as they finish."""
-        store = CompletionStore(self.identity(), model=self.name)
-        wanted: GenerationRequests[PromptT] = {}
-        keys: dict[SampleKey, str] = {}
+    def inquire(self, tasks: Sequence[Task], *, fresh: bool = False) -> Inquiry[PromptT]:
+        """Return what the store has of these tasks' answers and what it lacks; nothing if they are asked `fresh`."""
+        found = Inquiry(self, CompletionStore(self.identity(), model=self.name))
         for task in tasks:
             prompt = self.prompt(task)
             for sample in range(self.settings.samples):
                 seed = self.settings.row_seed(task.id, sample) if self.settings.temperature else 0
                 key = CompletionStore.key(prompt, sample, seed)
-                stored = None if fresh else store.get(key)
+                stored = None if fresh else found.store.get(key)
                 if stored is not None:
-                    yield stored.at(task.id, self.name, sample), True
+                    found.stored.append(stored.at(task.id, self.name, sample))
                 else:
-                    wanted[task.id, sample], keys[task.id, sample] = (prompt, seed), key
-        for (name, sample), answer in decode(self, wanted):
-            if not answer.unanswered:
-                key = keys[name, sample]
-                store.put(CompletionStore.key_by(key, answer.decoder) if answer.decoder else key, answer)
-            yield answer.at(name, self.name, sample), False
+                    found.wanted[task.id, sample], found.keys[task.id, sample] = (prompt, seed), key
+        return found
+
+    def answers(
+        self, tasks: Sequence[Task], *, fresh: bool = False, decode: Decode = decode_here
+    ) -> Iterator[tuple[Completion, bool]]:
+        """Yield each completion and whether it came from the store: those first, the others as they finish."""
+        inquiry = self.inquire(tasks, fresh=fresh)
+        for completion in inquiry.stored:
+            yield completion, True
+        for place, answer in decode(self, inquiry.wanted):
+            yield inquiry.settled(place, answer), False
+
+
+@dataclass
+class Inquiry(Generic[PromptT]):
+    """What a model is asked: what its store has, and what is wanted of it."""
+
+    backend: StoredBackend[PromptT]
+    store: CompletionStore
+    stored: list[Completion] = field(default_factory=list)
+    wanted: GenerationRequests[PromptT] = field(default_factory=dict)
+    keys: dict[SampleKey, str] = field(default_factory=dict)
+    """The store's keys of what is wanted."""
+
+    def settled(self, place: SampleKey, answer: Answer) -> Completion:
+        """Store an answer that came, unless there is none, and return it at its place."""
+        task, sample = place
+        if not answer.unanswered:
+            key = self.keys[place]
+            self.store.put(CompletionStore.key_by(key, answer.decoder) if answer.decoder else key, answer)
+        return answer.at(task, self.backend.name, sample)

@@ -40,11 +40,9 @@ def measure(
     """Generate and score everything; rows that are in the journal with the same completion are kept."""
     seen = {candidate.generator.name: candidate.trained_on for candidate in candidates}
     executor.begin()
-    answered = [
-        (measured, executor.answers(_questions(measured, candidates, plan.config.fresh))) for measured in plan.measured
-    ]
+    questions = [_questions(measured, candidates, plan.config.fresh) for measured in plan.measured]
     rows: list[SampleRecord] = []
-    for measured, answers in answered:
+    for measured, answers in zip(plan.measured, executor.answers(questions), strict=True):
         controls = _controls(measured, plan.controls)
         samples = sum(candidate.generator.samples for candidate in candidates)
         expected = len(controls) + samples * len(measured.own)

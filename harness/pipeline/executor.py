@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
-from harness.generate.backend import Answers, GenerationRequests, PromptT, StoredBackend, SuiteQuestions
+from harness.generate.backend import Answers, GenerationRequests, PromptT, StoredBackend, SuiteQuestions, in_order
 from harness.generate.transformers.decoder_verdict import Verdict
 from harness.generate.transformers.generator import Generator
+from harness.generate.transformers.together import answers, queues
 from harness.model.load import Precision, choose_precision
 from harness.model.profile_schema import DType
 from harness.runs.samples import SampleRecord
@@ -44,8 +47,12 @@ class Executor(Protocol):
     def decode(self, backend: StoredBackend[PromptT], wanted: GenerationRequests[PromptT]) -> Answers:
         """Yield a model's answers to what is not in the store."""
 
-    def answers(self, questions: Iterable[SuiteQuestions]) -> Iterable[Completion]:
-        """Return all completions: each as it comes where pages are scored meanwhile, else when all are there."""
+    def answers(self, suites: Sequence[Sequence[SuiteQuestions]]) -> Sequence[Iterable[Completion]]:
+        """Return the completions of each suite: as they come where pages are scored meanwhile, else when all are there.
+
+        Args:
+            suites: What each model is asked of each suite.
+        """
 
     def rows(
         self,
@@ -116,23 +123,25 @@ class LocalExecutor:
         """Let the model decode in this process."""
         return backend.decode(wanted)
 
-    def answers(self, questions: Iterable[SuiteQuestions]) -> list[Completion]:
-        """Let one model after the other answer, before anything is scored."""
-        return [completion for asked in questions for completion in self._answers(asked)]
+    def answers(self, suites: Sequence[Sequence[SuiteQuestions]]) -> list[list[Completion]]:
+        """Let all models answer before anything is scored: those on the same weights in one queue, where they can."""
+        found = {}
+        for queue in queues(question for questions in suites for question in questions):
+            found.update(self._answers(queue))
+        return [[done for question in questions for done in found[id(question)]] for questions in suites]
 
-    def _answers(self, asked: SuiteQuestions) -> list[Completion]:
-        with self._reporter.stage(str(asked), len(asked.tasks) * asked.backend.samples) as stage:
-            tokens, seconds, cached = 0, 0.0, 0
-
-            def show(completion: Completion, stored: bool) -> None:
-                nonlocal tokens, seconds, cached
-                cached += stored
-                if not stored:
-                    tokens, seconds = tokens + completion.completion_tokens, seconds + completion.seconds
-                speed = f"{tokens / seconds:.0f} tokens/s" if seconds else ""
-                stage.advance(speed or f"{cached} from the store")
-
-            return asked.backend.complete(asked.tasks, fresh=asked.fresh, decode=self.decode, on_done=show)
+    def _answers(self, queue: Sequence[SuiteQuestions]) -> dict[int, list[Completion]]:
+        """Return the completions of one queue by the `id` of the questions."""
+        done: list[list[Completion]] = [[] for _ in queue]
+        tally = _Tally()
+        for asked in queue:
+            tally.totals[asked.backend.name] += len(asked.tasks) * asked.backend.samples
+        with self._reporter.stage(_title(queue), tally.totals.total()) as stage:
+            for number, completion, stored in answers(queue):
+                done[number].append(completion)
+                tally.add(completion, stored)
+                stage.advance(str(tally))
+        return {id(asked): in_order(its, asked.tasks) for asked, its in zip(queue, done, strict=True)}
 
     def rows(
         self,
@@ -153,3 +162,38 @@ class LocalExecutor:
     def record(self) -> JsonObject:
         """Return the executor's name."""
         return {"name": "local"}
+
+
+@dataclass
+class _Tally:
+    """How far the models of a queue are."""
+
+    totals: Counter[str] = field(default_factory=Counter)
+    """How many answers each model owes."""
+    done: Counter[str] = field(default_factory=Counter)
+    tokens: int = 0
+    seconds: float = 0.0
+
+    def add(self, completion: Completion, stored: bool) -> None:
+        """Count an answer."""
+        self.done[completion.model] += 1
+        if not stored:
+            self.tokens, self.seconds = self.tokens + completion.completion_tokens, self.seconds + completion.seconds
+
+    def __str__(self) -> str:
+        speed = f"{self.tokens / self.seconds:.0f} tokens/s" if self.seconds else f"{self.done.total()} from the store"
+        each = [f"{name} {self.done[name]}/{total}" for name, total in self.totals.items()]
+        return ", ".join([speed, *(each if len(each) > 1 else [])])
+
+
+def _title(queue: Sequence[SuiteQuestions]) -> str:
+    if len(queue) == 1:
+        return str(queue[0])
+    names, suites = (
+        list(dict.fromkeys(words)) for words in zip(*((q.backend.name, q.suite) for q in queue), strict=True)
+    )
+    return f"{_listed(names)} answer {_listed(suites)} in one queue"
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)

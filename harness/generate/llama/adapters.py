@@ -77,7 +77,7 @@ class LoraStack:
     def changes(self, rows: AdapterRows) -> bool:
         """Return whether anything may be added for these rows."""
         span = self.span(rows)
-        return span.start < span.stop
+        return bool(span.start < span.stop)
 
     def span(self, rows: AdapterRows) -> slice:
         """Return the ranks that these rows need: those of their adapter, all of them where it differs."""

@@ -168,11 +168,11 @@ class FusedLlama:
         """Put the adapters of models that decode together beside the weights, in place of those that were there.
 
         Args:
-            models: Each model's factors; None for one that is the base itself.
+            models: Each model's factors, the same object for models with one adapter; None for the base itself.
         """
-        adapters = [factors for factors in models if factors is not None]
-        numbers = iter(range(1, 1 + len(adapters)))
-        self.adapter_of = tuple(0 if factors is None else next(numbers) for factors in models)
+        adapters = list({id(factors): factors for factors in models if factors is not None}.values())
+        numbers = {id(factors): number for number, factors in enumerate(adapters, 1)}
+        self.adapter_of = tuple(0 if factors is None else numbers[id(factors)] for factors in models)
         for number, layer in enumerate(self.layers):
             for name, product in layer.products.items():
                 product.put_beside(LoraStack.of([factors[number][name] for factors in adapters]))

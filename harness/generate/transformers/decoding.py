@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -10,8 +10,6 @@ from typing_extensions import override
 
 from harness.generate.backend import Answers
 from harness.generate.settings import GenerationSettings
-from harness.generate.stopping import StopRule, answer_text, end_tokens
-from harness.generate.transformers.adapter_kinds import virtual_tokens
 from harness.generate.transformers.decoder_verdict import (
     FUSED,
     Verdict,
@@ -22,21 +20,21 @@ from harness.generate.transformers.decoder_verdict import (
 )
 from harness.generate.transformers.strategy import (
     DecodingStrategy,
+    JointAnswers,
     TokenRequests,
-    beyond_context,
     decoder_identity,
-    opened_thought,
 )
-from harness.model.context import context_length, read_config
+from harness.model.context import read_config
 from harness.runs.schema import JsonObject
-from harness.types import Answer, sha256
+from harness.types import sha256
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-    from harness.generate.transformers.continuous_batching import Prompt
+    from harness.generate.llama.decoder import StreamDecoder
+    from harness.generate.transformers.continuous_batching import Decoder
     from harness.generate.transformers.generator import Generator
     from harness.generate.transformers.plan import DecodingPlan
+    from harness.generate.transformers.queue import DecodingQueue
+    from harness.generate.transformers.reference import ReferenceDecoder
 
 
 @dataclass(frozen=True)
@@ -127,70 +125,76 @@ class TransformersDecoding(DecodingStrategy):
 
     def decode(self, model: Generator, wanted: TokenRequests) -> Answers:
         """Decode in this process. Running out of GPU memory halves the batch and goes on."""
-        from harness.generate.transformers.continuous_batching import Prompt
+        for _, place, answer in self.decode_together([(model, wanted)]):
+            yield place, answer
 
-        places, plan = list(wanted), self.plan(model)
-        verdict = self.proved or self._proved(model, plan)
-        tokenizer, settings = model.renderer.tokenizer, model.settings
-        with model.loaded.adapter(model.adapter_folder, model.adapter_sha256) as weights:
-            context = context_length(weights.config)
-            if context is not None:
-                context -= virtual_tokens(weights)
-            pending = {}
-            for number, place in enumerate(places):
-                tokens, seed = wanted[place]
-                if context is not None and len(tokens) + 1 > context:
-                    yield place, beyond_context(tokens, context)
-                else:
-                    pending[number] = Prompt(number, tokens, seed, None if context is None else context - len(tokens))
-            thought = opened_thought(tokenizer, wanted)
-            stop = StopRule(
-                tokenizer,
-                end_tokens(weights, tokenizer),
-                settings.max_new_tokens,
-                at_end_tag=True,
-                cut_loops=settings.cut_loops,
-                thinking=bool(thought),
-            )
-            for number, answer in self._rows(model, weights, stop, pending, verdict, plan):
-                yield places[number], replace(answer, text=thought + answer.text)
+    @override
+    def joint_key(self, model: Generator) -> Hashable:
+        """Models join that have the same weights, a proved decoder that takes several adapters, and one batch."""
+        if self.proved is None or self.proved.kind not in FUSED:
+            return None
+        return id(model.loaded), self.proved.kind, model.settings.batch_size, model.settings.temperature
 
-    def _rows(
-        self,
-        model: Generator,
-        weights: PreTrainedModel,
-        stop: StopRule,
-        pending: dict[int, Prompt],
-        verdict: Verdict,
-        plan: DecodingPlan | None,
-    ) -> Iterator[tuple[int, Answer]]:
-        """Yield the numbers of prompts and their answers, with fewer rows at once each time that memory runs out."""
+    @override
+    def decode_together(self, asked: Sequence[tuple[Generator, TokenRequests]]) -> JointAnswers:
+        """Decode in this process in one queue (`llama.decoder`). What runs out of memory goes on with fewer rows."""
+        from harness.generate.transformers.queue import DecodingQueue
+
+        plans = [self.plan(model) for model, _ in asked]
+        verdict = self.proved or self._proved(asked[0][0], plans[0])
+        queue = DecodingQueue()
+        for number, (model, wanted) in enumerate(asked):
+            with model.loaded.adapter(model.adapter_folder, model.adapter_sha256) as weights:
+                yield from queue.add(number, model, weights, wanted)
+        yield from self._decoded(queue, verdict, plans, asked[0][0].settings.batch_size)
+
+    def _decoded(
+        self, queue: DecodingQueue, verdict: Verdict, plans: Sequence[DecodingPlan | None], batch_size: int
+    ) -> JointAnswers:
+        """Yield answers, with fewer rows at once each time that memory runs out; at last each model for itself."""
         import torch
 
-        from harness.generate.transformers.plan import make_decoder, rows_at_once
+        from harness.generate.transformers.plan import Unfit, rows_at_once
 
-        batch_size, planned = model.settings.batch_size, verdict.kind
-        while pending:
-            rows = rows_at_once(plan, batch_size)
-            decoder = make_decoder(verdict, model.loaded, weights, stop, rows, model.settings.temperature)
-            short_of_memory = False
+        planned, loaded = verdict.kind, queue.models[0].model.loaded
+        while queue.pending:
+            rows = min(rows_at_once(plan, batch_size) for plan in plans)
+            short_of_memory = apart = False
             try:
-                for row in decoder.decode(list(pending.values())):
-                    prompt = pending.pop(row.key)
-                    text = answer_text(stop.tokenizer, row.tokens, stop.marks)
-                    answer = Answer(text, row.finish_reason, len(prompt.tokens), len(row.tokens), row.seconds)
+                for row in self._decoder(queue, verdict, rows).decode(list(queue.pending.values())):
+                    number, place, answer = queue.settled(row)
                     if verdict.kind != planned:
                         note = f"decoded by {verdict.kind}, not by {planned}: the memory ran out"
                         answer = replace(answer, decoder=verdict.kind, note=note)
-                    yield row.key, answer
+                    yield number, place, answer
             except torch.OutOfMemoryError:
                 if batch_size == 1 and verdict.kind not in FUSED:
                     raise
                 short_of_memory = True  # what the error's traceback holds is freed behind this block
+                apart = batch_size == 1 and len(queue.models) > 1
+            except Unfit:
+                if len(queue.models) == 1:
+                    raise
+                apart = True
+            if apart:
+                for own, plan in zip(queue.apart(), plans, strict=True):
+                    yield from self._decoded(own, verdict, [plan], batch_size)
+                return
             if short_of_memory:
                 if batch_size == 1:  # the weights as they are loaded take least
-                    plan, model.loaded.fused = None, None
+                    plans, loaded.fused = [None], None
                     torch.cuda.empty_cache()
-                    verdict = self._proved(model, None)
+                    verdict = self._proved(queue.models[0].model, None)
                 batch_size = max(1, batch_size // 2)
                 torch.cuda.empty_cache()
+
+    def _decoder(self, queue: DecodingQueue, verdict: Verdict, rows: int) -> Decoder | StreamDecoder | ReferenceDecoder:
+        from harness.generate.transformers.plan import make_decoder, make_joint_decoder
+
+        first = queue.models[0]
+        loaded, temperature = first.model.loaded, first.model.settings.temperature
+        adapters = [(queued.model.adapter_folder, queued.model.adapter_sha256) for queued in queue.models]
+        if len(adapters) > 1:
+            return make_joint_decoder(verdict, loaded, adapters, first.stop, rows, temperature)
+        with loaded.adapter(*adapters[0]) as weights:
+            return make_decoder(verdict, loaded, weights, first.stop, rows, temperature)

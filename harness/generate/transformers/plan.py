@@ -205,16 +205,17 @@ def make_joint_decoder(
     """
     from harness.generate.llama.decoder import StreamDecoder
 
-    making, held = _Fused(loaded, verdict.kind == "fused-nf4"), loaded.fused
-    factors = []
-    for number, (folder, sha256) in enumerate(adapters):
+    making, held, factors = _Fused(loaded, verdict.kind == "fused-nf4"), None, {}
+    for folder, sha256 in reversed(adapters):  # whoever asks has gone through them, so that the last one is on
+        if sha256 in factors:
+            continue
         with loaded.adapter(folder, sha256) as model:
-            if number and loaded.fused is not held:
+            if held is not None and loaded.fused is not held:
                 raise Unfit("an adapter changes the base weights")
             held = making.weights(model)
-            factors.append(held.factors(model))
+            factors[sha256] = held.factors(model)
     assert held is not None
-    held.hold(factors)
+    held.hold([factors[sha256] for _, sha256 in adapters])
     return StreamDecoder(held, stop, rows, temperature)
 
 

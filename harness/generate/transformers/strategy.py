@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from harness.answer import thought_left_open
-from harness.generate.backend import Answers, GenerationRequests
+from harness.generate.backend import Answers, GenerationRequests, SampleKey
 from harness.generate.settings import DRAWS, GenerationSettings
 from harness.generate.transformers.decoder_verdict import Verdict
 from harness.runs.schema import JsonObject
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 Tokens = tuple[int, ...]
 TokenRequests = GenerationRequests[Tokens]
 """What is to be decoded: by place the prompt's tokens and the seed."""
+
+JointAnswers = Iterator[tuple[int, SampleKey, Answer]]
+"""What came of each request to models that decode together: a model's number among them, the place, the answer."""
 
 
 class DecodingStrategy(ABC):
@@ -61,6 +64,16 @@ class DecodingStrategy(ABC):
     @abstractmethod
     def decode(self, model: Generator, wanted: TokenRequests) -> Answers:
         """Decode in this process; never called without anything to decode."""
+
+    def joint_key(self, model: Generator) -> Hashable:
+        """Return what models must have in common to decode together in this process; None for one that does not."""
+        return None
+
+    def decode_together(self, asked: Sequence[tuple[Generator, TokenRequests]]) -> JointAnswers:
+        """Decode what several models of one joint key are asked; each is asked something."""
+        for number, (model, wanted) in enumerate(asked):
+            for place, answer in model.decode(wanted):
+                yield number, place, answer
 
 
 def decoder_identity(model: Generator, verdict: Verdict) -> JsonObject:
