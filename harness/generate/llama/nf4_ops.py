@@ -38,7 +38,7 @@ def nf4_linear(inputs: torch.Tensor, matrix: Nf4Matrix) -> torch.Tensor:
     if rows > MOST_ROWS:
         return torch.nn.functional.linear(inputs, matrix.unpacked())
     if inputs.stride(1) != 1 or inputs.stride(0) % 8 or inputs.data_ptr() % 16:
-        inputs = inputs.contiguous()
+        inputs = inputs.clone(memory_format=torch.contiguous_format)  # `contiguous` leaves a single row where it is
     copies = _copies(inputs.device.index)
     forms = _FORMS if copies else _FORMS_BEFORE_80
     tiles, slabs, resident = next(form[1:] for form in forms if rows <= form[0])

@@ -275,7 +275,7 @@ def _choose(logits, seeds, positions, out, stride, vocabulary, TEMPERATURE: tl.c
         column = first + tl.arange(0, BLOCK)
         inside = column < vocabulary
         score = tl.load(logits + row * stride + column, mask=inside, other=-float("inf")).to(tl.float64)
-        if TEMPERATURE:
+        if TEMPERATURE > 0:
             bits = _mixed(start + (column + 1).to(tl.uint64) * 0x9E3779B97F4A7C15) >> 12
             uniform = (bits.to(tl.int64).to(tl.float64) + 0.5) * 2.220446049250313e-16
             score = score / TEMPERATURE - tl.log(-tl.log(uniform))
