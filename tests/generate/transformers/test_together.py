@@ -210,9 +210,10 @@ def test_a_prompt_beyond_the_context_is_its_models_own_failure(
     own_cache: Path, tiny: LoadedModel, tiny_folder: Path, tmp_path: Path
 ) -> None:
     """There is room for it without an example before it."""
-    word = len(tiny.tokenizer("very very")["input_ids"]) - len(tiny.tokenizer("very")["input_ids"])
-    tasks = (*TASKS[:2], Task("long", "very " * (2000 // word)))
     found = models(tiny, [adapter_of(tiny_folder, "lora", tmp_path)])
+    lengths = [len(found[-1].prompt(Task("long", "very " * count))) for count in (100, 200)]
+    count = 100 + (2048 - 20 - lengths[0]) * 100 // (lengths[1] - lengths[0])
+    tasks = (*TASKS[:2], Task("long", "very " * count))
     said = together(found, tasks)
     assert said["base-fewshot"][2].finish_reason == "error"
     assert "is longer than the context of 2048" in said["base-fewshot"][2].note
