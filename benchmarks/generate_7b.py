@@ -44,8 +44,10 @@ from llama_shape import llama_config, write_adapter, write_checkpoint  # noqa: E
 from harness.generate.llama import nf4_ops, nvrtc  # noqa: E402
 from harness.generate.llama.adapters import MIXED  # noqa: E402
 from harness.generate.llama.decoder import Stepper, StreamDecoder  # noqa: E402
+from harness.generate.llama.graphs import Graphs  # noqa: E402
 from harness.generate.llama.kernels import kernels_here  # noqa: E402
 from harness.generate.llama.model import FusedLlama  # noqa: E402
+from harness.generate.llama.prefill import Prefill  # noqa: E402
 from harness.generate.llama.prompt_batch import prompt_batch  # noqa: E402
 from harness.generate.settings import GenerationSettings  # noqa: E402
 from harness.generate.transformers.adapter_kinds import unwrapped  # noqa: E402
@@ -184,7 +186,7 @@ class Bench:
         with torch.inference_mode():
             theirs = model(ids).logits[0, -1].float()
             pool = fused.pool(1 + len(prompt.tokens))
-            ours = fused.prefill(prompt_batch([prompt.tokens], [1], 0, ids.device), pool, 1024)[0].float()
+            ours = fused.prefill(prompt_batch([prompt.tokens], [1], 0).to(ids.device), pool, 1024)[0].float()
             stepped = fused.pool(1 + len(prompt.tokens))
             start = torch.tensor([1], device="cuda")
             for position, token in enumerate(prompt.tokens):
@@ -358,10 +360,10 @@ class Bench:
                 starts = [1 + 300 * number for number in range(count)]
                 pool = fused.pool(1 + 300 * count)
 
-                def enter(
-                    fused: FusedLlama = fused, prompts: Any = prompts, starts: Any = starts, pool: Any = pool
-                ) -> None:
-                    fused.prefill(prompt_batch(prompts, starts, 0, fused.device), pool, 300, 1)
+                prefill = Prefill(fused, pool, 300, Graphs())
+
+                def enter(prefill: Prefill = prefill, prompts: Any = prompts, starts: Any = starts) -> None:
+                    prefill.run(prompts, starts, 0, 1)
 
                 enter()
                 done = seconds_of(lambda enter=enter: [enter() for _ in range(10)]) / 10  # type: ignore[misc]

@@ -15,14 +15,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 
 from harness.generate.llama.adapters import MIXED, AdapterRows
+from harness.generate.llama.graphs import Graphs
 from harness.generate.llama.model import FusedLlama, KVCache
 from harness.generate.llama.places import Places
-from harness.generate.llama.prompt_batch import prompt_batch
+from harness.generate.llama.prefill import Prefill
 from harness.generate.stopping import StopRule
 from harness.generate.transformers.continuous_batching import Decoded, Prompt
 from harness.generate.transformers.prefill import MIN_SHARED_PREFIX, Tokens, common_prefix
@@ -83,9 +83,7 @@ class Stepper:
     ) -> None:
         self.fused, self.pool, self.longest, self.temperature = fused, pool, longest, temperature
         self.state = torch.zeros((6, rows), dtype=torch.long, device=fused.device)
-        self._graphs: dict[tuple[int, int], torch.cuda.CUDAGraph] = {}
-        """By the number of rows and the adapter that all of them go through, or `MIXED`."""
-        self._graph_memory: Any = None
+        self.graphs = Graphs() if fused.device.type == "cuda" and observe is None else None
         self.rows = rows
         self.observe = observe
 
@@ -113,40 +111,31 @@ class Stepper:
             active: How many rows.
             adapter: The one that all of them go through, 0 for none; `MIXED` where each has its own.
         """
-        if self.fused.device.type != "cuda" or self.observe is not None:
-            self._step(active, adapter)
-            return self.state[0, :active].clone()
+        if self.graphs is None:
+            return self._step(active, adapter)[:active].clone()
         bucket = min(next((size for size in _BUCKETS if size >= active), self.rows), self.rows)
-        if (bucket, adapter) not in self._graphs:
-            self._graphs[bucket, adapter] = self._captured(bucket, adapter)
-        self._graphs[bucket, adapter].replay()
-        return self.state[0, :active].clone()
+        tokens = self.graphs.run(
+            (bucket, adapter), lambda: self._step(bucket, adapter), lambda: self._rehearse(bucket, adapter)
+        )
+        return tokens[:active].clone()
 
-    def _step(self, count: int, adapter: int) -> None:
+    def _step(self, count: int, adapter: int, rehearsal: bool = False) -> torch.Tensor:
         tokens, positions, starts, seeds, live, adapters = self.state[:, :count]
         rows = AdapterRows(adapter, adapters)
-        logits = self.fused.step(tokens, self.pool, starts, positions, self.longest, rows)
+        logits = self.fused.step(tokens, self.pool, starts, positions, self.longest, rows, rehearsal=rehearsal)
         if self.observe is not None:
             self.observe(logits)
         chosen = self.fused.operations.choose(logits, self.temperature, seeds, positions)
         self.state[0, :count] = torch.where(live.bool(), chosen, tokens)
         self.state[1, :count] += live
+        return self.state[0]
 
-    def _captured(self, count: int, adapter: int) -> torch.cuda.CUDAGraph:
-        """Capture a step. Before, it runs once outside the capture: kernels are compiled and libraries wake up."""
+    def _rehearse(self, count: int, adapter: int) -> None:
+        """Make a step in which no row is there."""
         before = self.state.clone()
-        self.state[4] = 0
-        torch.cuda.synchronize()
-        beside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        with torch.cuda.stream(beside):
-            self._step(count, adapter)
-        beside.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._graph_memory):
-            self._step(count, adapter)
-        self._graph_memory = graph.pool()
+        self.state.zero_()
+        self._step(count, adapter, rehearsal=True)
         self.state.copy_(before)
-        return graph
 
     def _sent(self, values: torch.Tensor) -> torch.Tensor:
         if self.fused.device.type != "cuda":
@@ -199,6 +188,7 @@ class _Stream:
         self.places = Places(1 + shared, room)
         observe = None if settings.observe is None else self._observe
         self.stepper = Stepper(self.fused, count, self.pool, self.longest, settings.temperature, observe)
+        self.prefill = Prefill(self.fused, self.pool, self.longest, self.stepper.graphs)
         self.before = time.monotonic()
         self.entered = -1
         """The model that the stored prefix is of."""
@@ -254,10 +244,7 @@ class _Stream:
         count, starts = len(entering), [row.start for row in entering]
         if shared:
             self._store_prefix(model)
-        prompts = prompt_batch([row.prompt.tokens for row in entering], starts, shared, self.fused.device)
-        if shared:
-            self.pool.copy_prefix(prompts.starts, shared)
-        logits = self.fused.prefill(prompts, self.pool, self.longest, adapter)
+        logits = self.prefill.run([row.prompt.tokens for row in entering], starts, shared, adapter)
         if self.settings.observe is not None:
             self.settings.observe([row.prompt.key for row in entering], logits)
         columns = [
@@ -275,8 +262,7 @@ class _Stream:
     def _store_prefix(self, model: int) -> None:
         """Let what a model's prompts share take the place of what those before shared: their rows have copies."""
         if self.entered != model:
-            prefix = prompt_batch([self.prefixes[model]], [1], 0, self.fused.device)
-            self.fused.prefill(prefix, self.pool, self.longest, self.fused.adapter_of[model])
+            self.prefill.run([self.prefixes[model]], [1], 0, self.fused.adapter_of[model])
             self.entered = model
 
     def _send(self, rows: list[_Row], tokens: torch.Tensor) -> None:

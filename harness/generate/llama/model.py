@@ -147,6 +147,8 @@ class FusedLlama:
             ]
         self.adapter_of: tuple[int, ...] = (0,)
         """The number of each model's adapter, 0 for none: of the models that decode together."""
+        self._unlike = self.layers[:1]
+        """Layers of which no two have the same products."""
         self._rotary = plain.model.rotary_emb
         self._angles = torch.empty(0), torch.empty(0)
 
@@ -176,6 +178,8 @@ class FusedLlama:
         for number, layer in enumerate(self.layers):
             for name, product in layer.products.items():
                 product.put_beside(LoraStack.of([factors[number][name] for factors in adapters]))
+        kinds = [tuple(product.lora and product.lora.ends for product in one.products.values()) for one in self.layers]
+        self._unlike = [layer for number, layer in enumerate(self.layers) if kinds.index(kinds[number]) == number]
 
     def _largest(self, plain: Any) -> int:
         """Return how many weights the largest matrix has."""
@@ -213,6 +217,7 @@ class FusedLlama:
         positions: torch.Tensor,
         longest: int,
         rows: AdapterRows = NO_ADAPTER,
+        rehearsal: bool = False,
     ) -> torch.Tensor:
         """Return the logits behind one new token of each row, (rows, vocabulary), and store its keys and values.
 
@@ -223,6 +228,7 @@ class FusedLlama:
             positions: (rows,) of the new tokens in their rows.
             longest: No position reaches this.
             rows: Which adapter each row goes through.
+            rehearsal: Run every kernel that this takes, on as few layers as have them; the logits mean nothing.
         """
         places = starts + positions
         angles = self.angles(longest)
@@ -233,9 +239,11 @@ class FusedLlama:
             )
             return done
 
-        return self._logits(self._body(tokens, pool, positions, places, angles, attention, rows))
+        return self._logits(self._body(tokens, pool, positions, places, angles, attention, rows, rehearsal))
 
-    def prefill(self, prompts: PromptBatch, pool: KVCache, longest: int, adapter: int = 0) -> torch.Tensor:
+    def prefill(
+        self, prompts: PromptBatch, pool: KVCache, longest: int, adapter: int = 0, rehearsal: bool = False
+    ) -> torch.Tensor:
         """Return the logits behind each prompt, (prompts, vocabulary), and store keys and values.
 
         Args:
@@ -243,6 +251,7 @@ class FusedLlama:
             pool: Where keys and values are kept.
             longest: No position reaches this.
             adapter: The number of the adapter that all of them go through, 0 for none.
+            rehearsal: As in `step`.
         """
         angles, through = self.angles(longest), AdapterRows(adapter)
 
@@ -252,7 +261,8 @@ class FusedLlama:
             )
             return done
 
-        ends = self._body(prompts.tokens, pool, prompts.positions, prompts.places, angles, attention, through)
+        positions, places = prompts.positions, prompts.places
+        ends = self._body(prompts.tokens, pool, positions, places, angles, attention, through, rehearsal)
         return self._logits((ends[0][prompts.last], ends[1][prompts.last]))
 
     def _body(
@@ -264,12 +274,13 @@ class FusedLlama:
         angles: tuple[torch.Tensor, torch.Tensor],
         attention: Any,
         rows: AdapterRows,
+        rehearsal: bool,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the last residual stream and what is still to be added to it."""
         run = self.operations
         residual = functional.embedding(tokens, self.embedding)
         delta: torch.Tensor | None = None
-        for number, layer in enumerate(self.layers):
+        for number, layer in enumerate(self._unlike if rehearsal else self.layers):
             normed = run.add_norm(residual, delta, layer.norms[0], self.epsilon)
             projected = layer.products["qkv"](normed, rows)
             stored = pool.keys[number], pool.values[number]

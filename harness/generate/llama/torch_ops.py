@@ -111,7 +111,9 @@ def attend_prompts(
     """
     _, heads, size = queries.shape
     rows = []
-    for one, length, start in zip(queries.split(prompts.lengths), prompts.lengths, prompts.first_places, strict=True):
+    for one, length, start in zip(
+        torch.split(queries, [*prompts.lengths]), prompts.lengths, prompts.first_places, strict=True
+    ):
         slot = slice(start, start + prompts.shared + length)
         mask = None
         if prompts.shared:

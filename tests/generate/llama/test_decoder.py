@@ -184,7 +184,9 @@ def test_models_that_decode_together_say_what_each_says_alone(
     modes = []
     stepped = FusedLlama.step
     monkeypatch.setattr(
-        FusedLlama, "step", lambda self, *given: modes.append(given[-1].adapter) or stepped(self, *given)
+        FusedLlama,
+        "step",
+        lambda self, *given, **more: modes.append(given[-1].adapter) or stepped(self, *given, **more),
     )
     fused.hold(factors)
     assert {row.key: row.tokens for row in StreamDecoder(fused, rule, batch_size).decode(prompts)} == alone
@@ -263,7 +265,9 @@ def test_rows_enter_as_there_is_room_for_their_keys_and_values(
     pools, rows = [], []
     kept, stepped = FusedLlama.pool, FusedLlama.step
     monkeypatch.setattr(FusedLlama, "pool", lambda self, places: pools.append(places) or kept(self, places))
-    monkeypatch.setattr(FusedLlama, "step", lambda self, *given: rows.append(len(given[0])) or stepped(self, *given))
+    monkeypatch.setattr(
+        FusedLlama, "step", lambda self, *given, **more: rows.append(len(given[0])) or stepped(self, *given, **more)
+    )
     found = stream(tiny.model, stop_rule(tiny, 20), prompts, 4)
     assert [row.tokens for row in found] == [reference(tiny, prompt, 20) for prompt in prompts]
     assert pools == [1 + 200 + 20 + 2]

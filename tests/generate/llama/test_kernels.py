@@ -139,9 +139,8 @@ def test_whole_prompts_attend_to_themselves(kernels: Any, heads: int, narrow: in
     if DEVICE == "cpu" and narrow < 4:
         pytest.skip("the interpreter is slow: one shape is tried")
     lengths = (70, 3, 130, 1, 64)
-    prompts = prompt_batch(
-        [[1] * (shared + length) for length in lengths], [5, 300, 500, 1, 700], shared, torch.device(DEVICE)
-    )
+    given = [[1] * (shared + length) for length in lengths]
+    prompts = prompt_batch(given, [5, 300, 500, 1, 700], shared).to(torch.device(DEVICE))
     keys, values = drawn(narrow, 900, size), drawn(narrow, 900, size)
     queries = drawn(sum(lengths), heads, size)
     found = kernels.attend_prompts(queries, keys, values, prompts)
