@@ -12,9 +12,9 @@ times steps of both at a full batch; `profile` says what a step's time goes into
 weights, 64 prompts at once in input order; `batch` is `generate_batch` (continuous batching) on them; `capped` answers
 within the memory of an L4, beside `generate` on 128 tokens each in the largest batch that fits there (`--card t4`:
 within a T4's and by its means, which are float16, no Triton, no flash attention and kernels compiled for 7.5); `entry`
-times prompts that enter; `joint` answers
-136 and 544 prompts of real lengths for base and tuned one after the other and in one queue, by turns. Each part prints
-a line of JSON when it is done.
+times prompts that enter by themselves; `joint` answers 136 and 544 prompts of real lengths for base and tuned one after
+the other and in one queue, by turns; `by reference` those with the longest answers first, as a run orders its tasks by
+their references, whose lengths these are. Each part prints a line of JSON when it is done.
 """
 
 from __future__ import annotations
@@ -258,16 +258,19 @@ class Bench:
             prompts = [replace(one, key=key) for key, one in enumerate(few * (count // PROMPTS))]
             useful = 2 * sum(int(prompt.limit or 0) for prompt in prompts)
             for kind in plan.fused:
-                times: dict[str, list[float]] = {"apart": [], "together": []}
+                longest = sorted(prompts, key=lambda prompt: -int(prompt.limit or 0))
+                by_reference = [replace(one, key=key) for key, one in enumerate(longest)]
+                times: dict[str, list[float]] = {"apart": [], "together": [], "together, by reference": []}
                 for _ in range(3):  # the first for kernels to be compiled
                     times["apart"].append(self._apart(kind, plan.rows, prompts))
                     times["together"].append(self._together(kind, plan.rows, prompts))
+                    times["together, by reference"].append(self._together(kind, plan.rows, by_reference))
                 best = {way: min(seconds[1:]) for way, seconds in times.items()}
                 found[f"{kind}, {count} prompts each"] = {
                     "useful_tokens": useful,
                     "seconds": times,
                     "useful_tokens_per_s": {way: useful / seconds for way, seconds in best.items()},
-                    "times_apart": best["apart"] / best["together"],
+                    "times_apart": {way: best["apart"] / seconds for way, seconds in best.items()},
                 }
         return found
 
@@ -363,7 +366,7 @@ class Bench:
                 prefill = Prefill(fused, pool, 300, Graphs())
 
                 def enter(prefill: Prefill = prefill, prompts: Any = prompts, starts: Any = starts) -> None:
-                    prefill.run(prompts, starts, 0, 1)
+                    prefill.run(prefill.batch(prompts, starts, 0), 1)
 
                 enter()
                 done = seconds_of(lambda enter=enter: [enter() for _ in range(10)]) / 10  # type: ignore[misc]

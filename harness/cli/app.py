@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Annotated
 
 import typer
@@ -25,13 +24,6 @@ from harness.cli.train import train
 from harness.cli.vote import vote
 from harness.errors import Interrupted
 
-_COMMANDS: Mapping[str, tuple[Callable[..., None], ...]] = {
-    MEASURE: (run, score, audit),
-    LOOK: (report, compare, vote),
-    MODELS_AND_SUITES: (train, plan, generate),
-    MACHINE: (setup, doctor),
-}
-"""By the panel of the help: what a person wants to do."""
 _RESUMABLE = ("run", "train", "score", "audit", "judge", "report", "suites", "setup")
 """Commands that keep what they have done, so that the same words take it up."""
 
@@ -55,9 +47,18 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _panel, _commands in _COMMANDS.items():
-    for _command in _commands:
-        app.command(rich_help_panel=_panel)(_command)
+# by the panel of the help: what a person wants to do
+app.command(rich_help_panel=MEASURE)(run)
+app.command(rich_help_panel=MEASURE)(score)
+app.command(rich_help_panel=MEASURE)(audit)
+app.command(rich_help_panel=LOOK)(report)
+app.command(rich_help_panel=LOOK)(compare)
+app.command(rich_help_panel=LOOK)(vote)
+app.command(rich_help_panel=MODELS_AND_SUITES)(train)
+app.command(rich_help_panel=MODELS_AND_SUITES)(plan)
+app.command(rich_help_panel=MODELS_AND_SUITES)(generate)
+app.command(rich_help_panel=MACHINE)(setup)
+app.command(rich_help_panel=MACHINE)(doctor)
 app.command(hidden=True)(judge)
 app.add_typer(suites.app, name="suites", rich_help_panel=MODELS_AND_SUITES)
 app.add_typer(profiles.app, name="profiles", rich_help_panel=MODELS_AND_SUITES)

@@ -102,7 +102,8 @@ def one_model_config(
     Raises:
         UsageError: an option of `--data` has another form than SUITE=FILE, or its file is missing.
     """
-    from harness.pipeline.config import RunConfig, parse_data_options
+    from harness.pipeline.config import RunConfig
+    from harness.pipeline.data_option import parse_data_options
 
     return RunConfig(
         models=(model,),

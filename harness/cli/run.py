@@ -87,7 +87,8 @@ def run(
 
     The same command again goes on where it was.
     """
-    from harness.pipeline.config import RunConfig, parse_data_options
+    from harness.pipeline.config import RunConfig
+    from harness.pipeline.data_option import parse_data_options
     from harness.pipeline.run import run as run_all
 
     run_all(

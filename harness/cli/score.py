@@ -27,7 +27,8 @@ def score(
     name: RunNameOption = None,
 ) -> None:
     """Score, compare and report completions made elsewhere."""
-    from harness.pipeline.config import RunConfig, parse_data_options, resolve_given
+    from harness.pipeline.config import RunConfig, resolve_given
+    from harness.pipeline.data_option import parse_data_options
     from harness.pipeline.run import carry_out
     from harness.progress import ProgressReporter
 

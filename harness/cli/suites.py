@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.cli.options import DataOption, SplitOption, program
-from harness.errors import EXIT_DONE, EXIT_FAILED, HarnessError
+from harness.errors import EXIT_DONE, EXIT_FAILED, HarnessError, UsageError
 
 if TYPE_CHECKING:
     from harness.scoring.suite_findings import SuiteCheck
@@ -67,7 +67,7 @@ def check_suites(
 ) -> None:
     """Check references, checks, split and metrics of a suite; exit with 1 when there are tasks to fix."""
     from harness.cli.print_findings import print_check, print_line
-    from harness.pipeline.config import check_data_option, parse_data_options
+    from harness.pipeline.data_option import check_data_option, parse_data_options
     from harness.progress import ProgressReporter
     from harness.scoring.suite_check import check_suite
     from harness.storage.outputs import check_output, write_output
@@ -121,11 +121,12 @@ def _lowered(suite: Suite) -> list[str]:
 
 def _is_findings(path: Path) -> bool:
     """Whether a file holds the findings of such a check."""
+    from harness.storage.json_file import read_object
+
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        entries = list(read_object(path).values())
+    except UsageError:
         return False
-    entries = list(content.values()) if isinstance(content, dict) else []
     return bool(entries) and all(
         isinstance(entry, dict) and {"schema", "tiers"} < entry.keys() and {"to_fix", "mend"} & entry.keys()
         for entry in entries

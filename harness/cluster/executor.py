@@ -13,7 +13,7 @@ from harness.cluster.connect import joined, on_every_node
 from harness.cluster.facts import NodeFacts, differences, node_facts, refuse_strangers
 from harness.cluster.files import FileServer
 from harness.cluster.pool import Lost, WorkerPool
-from harness.cluster.source import Guided, StreamedBatches
+from harness.cluster.source import Shares, StreamedBatches
 from harness.cluster.workers import GeneratorOrder, ModelWorker, Prompt, ScorerOrder, ScoreWorker, decoder_of
 from harness.errors import HarnessError
 from harness.generate.backend import Answers, GenerationRequests, StoredBackend, SuiteQuestions
@@ -28,10 +28,12 @@ from harness.scoring.scorer import CHUNK, ShotWriter, unscored
 from harness.types import Answer, Completion, Quantization, Task
 
 if TYPE_CHECKING:
-    from ray import ObjectRefGenerator
+    from ray import ObjectRef, ObjectRefGenerator
     from ray.actor import ActorHandle
 
 PromptT = TypeVar("PromptT")
+_PASS_ROWS = 32
+"""A pass over a model's weights takes about as long for so many rows as for one."""
 _REFILLS = 16
 """A model's worker gets at most so many times the rows that it decodes side by side."""
 
@@ -133,12 +135,15 @@ class RayExecutor:
             return
         generator.loaded.release()  # a training may have left it here; the workers load their own
         order = self._ray.put(GeneratorOrder.of(generator))
-        source = Guided(wanted.items(), generator.at_once, _REFILLS * generator.at_once)
+        source = Shares(wanted.items(), min(_PASS_ROWS, generator.at_once), _REFILLS * generator.at_once)
 
         def send(actor: ActorHandle, prompts: list[tuple[int, Prompt]]) -> ObjectRefGenerator:
             return actor.decode.options(num_returns="streaming").remote(order, prompts)
 
-        for results in self._models.map(source, send):
+        def prepare(actor: ActorHandle) -> ObjectRef:
+            return actor.prepare.remote(order)
+
+        for results in self._models.map(source, send, prepare):
             for (place, _), result in results:
                 yield place, Answer("", "error", unanswered=result.why) if isinstance(result, Lost) else result
 

@@ -26,6 +26,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Send = Callable[["ActorHandle", list[tuple[int, Item]]], "ObjectRefGenerator"]
 """Hands numbered items to a worker and returns the stream of its results."""
+Prepare = Callable[["ActorHandle"], "ObjectRef"]
+"""Lets a worker make ready what all items of a map need, such as a model's weights."""
 
 DEATHS = 3
 """An item that was with so many workers when they died, and alone with the last of them, is given up."""
@@ -64,9 +66,11 @@ class _Job(Generic[Item]):
 class _Worker(Generic[Item]):
     actor: ActorHandle
     hello: ObjectRef | None
-    """The pending answer to `setup`; None once the worker is ready."""
+    """The pending answer to `setup`, then to what prepares it for the map; None once the worker is ready."""
     placed: ObjectRef | None = None
     """Pending until the cluster has found a place for the worker."""
+    prepare: Prepare | None = None
+    """What it was last prepared by."""
     dismissed: bool = False
     """Killed by us, to make room for another pool; its death is held against no item."""
     node: str = ""
@@ -107,6 +111,7 @@ class WorkerPool(Generic[Item, Result]):
         self._stillborn = 0
         self._last_sign = self._last_place = time.monotonic()
         self._mapping = False
+        self._prepare: Prepare | None = None
         self._again: deque[dict[int, Item]] = deque()
         self._deaths: dict[int, list[str]] = {}
         """For items that saw a worker die: the nodes they were on."""
@@ -155,13 +160,23 @@ class WorkerPool(Generic[Item, Result]):
             ray.kill(worker.actor)
         self._workers.clear()
 
-    def map(self, source: Source[Item], send: Send[Item]) -> Iterator[list[tuple[Item, Result | Lost]]]:
+    def map(
+        self, source: Source[Item], send: Send[Item], prepare: Prepare | None = None
+    ) -> Iterator[list[tuple[Item, Result | Lost]]]:
         """Yield (item, result or `Lost`) lists as they come; `source` is read only as fast as workers are free.
+
+        Args:
+            source: Where the items are.
+            send: Hands some to a worker.
+            prepare: Comes before a worker's first items: one that is not ready gets none, for another may be.
 
         Raises:
             HarnessError: no worker can be had, or one found its machine at fault.
         """
-        self._mapping = True
+        self._mapping, self._prepare = True, prepare
+        for worker in self._workers:
+            if worker.hello is None and not worker.dismissed:
+                self._ready(worker)
         try:
             yield from self._map(source, send)
         finally:
@@ -205,9 +220,7 @@ class WorkerPool(Generic[Item, Result]):
             for worker in self._workers:
                 if worker.hello is not None or worker.dismissed or len(worker.jobs) != depth:
                     continue
-                items = self._again.popleft() if self._again else None
-                if items is None:
-                    items = {next(self._numbers): item for item in source.take(self.size)}
+                items = self._left_over(source) or {next(self._numbers): item for item in source.take(self.size)}
                 if not items:
                     return
                 given_up = {number: self._verdict(number) for number in items} if len(items) == 1 else {}
@@ -218,6 +231,17 @@ class WorkerPool(Generic[Item, Result]):
                     yield [(items[number], Lost(str(given_up[number])))]
                     continue
                 worker.jobs.append(_Job(send(worker.actor, list(items.items())), items))
+
+    def _left_over(self, source: Source[Item]) -> dict[int, Item]:
+        """Return a share of what a dead worker left, if there is any."""
+        if not self._again:
+            return {}
+        left = self._again.popleft()
+        numbers = list(left)
+        count = source.share(len(numbers), self.size)
+        if count < len(numbers):
+            self._again.appendleft({number: left[number] for number in numbers[count:]})
+        return {number: left[number] for number in numbers[:count]}
 
     def _verdict(self, number: int) -> str:
         """Return why the item is given up, or nothing. Workers that went down with their node do not count."""
@@ -233,7 +257,7 @@ class WorkerPool(Generic[Item, Result]):
         import ray
 
         try:
-            facts = ray.get(worker.hello)
+            found = ray.get(worker.hello)
         except ray.exceptions.RayTaskError as error:
             raise error.cause from error
         except ray.exceptions.RayError as error:
@@ -249,9 +273,18 @@ class WorkerPool(Generic[Item, Result]):
                 ) from error
             self._say(f"{self.name}: a worker died while it started; another one is started")
             return
-        self._welcome(facts)
-        self._stillborn = 0
-        worker.hello, worker.node = None, facts.node
+        if not worker.node:
+            self._welcome(found)
+            worker.node = found.node
+        self._ready(worker)
+
+    def _ready(self, worker: _Worker[Item]) -> None:
+        """A worker that has said hello is ready, unless the map's items need something of it first."""
+        if self._prepare is None or worker.prepare is self._prepare:
+            self._stillborn, worker.hello = 0, None
+        else:
+            worker.prepare = self._prepare
+            worker.hello = self._prepare(worker.actor)
 
     def _collect(self, worker: _Worker[Item]) -> Iterator[list[tuple[Item, Result | Lost]]]:
         import ray

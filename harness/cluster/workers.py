@@ -104,6 +104,15 @@ class ModelWorker:
         """Return which decoder writes for a model here."""
         return self._generator(order).decoder()
 
+    def prepare(self, order: GeneratorOrder) -> None:
+        """Load a model and its adapter, so that rows come only to a worker that can answer them at once.
+
+        Raises:
+            HarnessError: this node would answer otherwise than the machine that the run began on.
+        """
+        generator = self._generator(order)
+        generator.decoding.prepare(generator)
+
     def decode(self, order: GeneratorOrder, prompts: list[tuple[int, Prompt]]) -> Iterator[list[tuple[int, Answer]]]:
         """Yield (number, answer) lists as completions finish.
 

@@ -145,10 +145,14 @@ class StoredBackend(Backend, Generic[PromptT]):
     def decode(self, wanted: GenerationRequests[PromptT]) -> Answers:
         """Yield places and their answers as they finish, in any order."""
 
+    def in_turn(self, tasks: Sequence[Task]) -> Sequence[Task]:
+        """Return tasks in the order in which they had best be answered."""
+        return tasks
+
     def inquire(self, tasks: Sequence[Task], *, fresh: bool = False) -> Inquiry[PromptT]:
         """Return what the store has of these tasks' answers and what it lacks; nothing if they are asked `fresh`."""
         found = Inquiry(self, CompletionStore(self.identity(), model=self.name))
-        for task in tasks:
+        for task in self.in_turn(tasks):
             prompt = self.prompt(task)
             for sample in range(self.settings.samples):
                 seed = self.settings.row_seed(task.id, sample) if self.settings.temperature else 0

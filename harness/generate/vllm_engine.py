@@ -189,6 +189,10 @@ class EngineDecoding(DecodingStrategy):
             "engine": dict(self.arguments),
         }
 
+    @override
+    def prepare(self, model: Generator) -> None:
+        self.opening(model.loaded, self.arguments)
+
     def decode(self, model: Generator, wanted: TokenRequests) -> Answers:
         """Queue all prompts and yield completions as the engine finishes them."""
         opened = self.opening(model.loaded, self.arguments)

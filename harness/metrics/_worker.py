@@ -1,7 +1,7 @@
 """The process that parses for `harness.metrics.parser_pool`: reads pickled requests from stdin, answers on stdout.
 
-First it says True: it is ready. A request is (function name, arguments, processor seconds); an answer is (True, value)
-or (False, reason). A request that needs more seconds ends the process.
+First it says True: it is ready. A request is (function name, arguments, processor seconds); an answer is (value, "")
+or (None, reason). A request that needs more seconds ends the process.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ def main() -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, resource.RLIM_INFINITY))
-    from harness.metrics.facts import page_facts
+    from harness.metrics.facts import PageFacts, page_facts
     from harness.metrics.html5 import tree_errors
-    from harness.metrics.parser_pool import MEMORY
+    from harness.types import OVERRAN, Message
 
     requests = sys.stdin.buffer
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
@@ -39,14 +39,12 @@ def main() -> None:
             return
         try:
             _end_after(seconds)
-            answer: tuple[bool, object] = (
-                True,
-                page_facts(*arguments) if name == "page_facts" else tree_errors(*arguments),
-            )
+            found = page_facts(*arguments) if name == "page_facts" else tree_errors(*arguments)
+            answer: tuple[PageFacts | list[Message] | None, str] = (found, "")
         except MemoryError:
-            answer = (False, MEMORY)
+            answer = (None, f"{OVERRAN}parsing needs more memory than allowed")
         except Exception as error:
-            answer = (False, f"{type(error).__name__}: {error}"[:200])
+            answer = (None, f"parsing failed: {f'{type(error).__name__}: {error}':.200}")
         _end_after(0)
         pickle.dump(answer, answers, protocol=pickle.HIGHEST_PROTOCOL)
         answers.flush()

@@ -16,7 +16,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import turbohtml
 
@@ -24,6 +23,7 @@ from harness.errors import HarnessError
 from harness.metrics import nu_batch, nu_process, nu_server
 from harness.metrics.elements import VOID_ELEMENTS
 from harness.metrics.metric import NuReport
+from harness.metrics.nu_queue import NuMessage, Told
 from harness.metrics.wrap import Wrapped, wrap
 from harness.storage.cache import cache_folder
 from harness.storage.variables import folder_variable
@@ -112,7 +112,7 @@ def check_pages(pages: Sequence[str], scopes: Sequence[Scope] | None = None) -> 
     return reports
 
 
-def _ask(choice: NuChoice, documents: Sequence[bytes]) -> list[list[dict[str, Any]] | str]:
+def _ask(choice: NuChoice, documents: Sequence[bytes]) -> list[Told]:
     if not documents:
         return []
     if choice not in _no_servlet:
@@ -150,11 +150,11 @@ def too_much(html: str) -> str | None:
     return None
 
 
-def _report(messages: Sequence[dict[str, Any]], document: Wrapped) -> NuReport:
+def _report(messages: Sequence[NuMessage], document: Wrapped) -> NuReport:
     errors: list[Message] = []
     css: list[Message] = []
     for message in messages:
-        text = str(message.get("message", ""))
+        text = message.get("message", "")
         if message.get("type") == "non-document-error":
             return NuReport((), silent=f"the Nu Html Checker failed on this page: {text}"[:200])
         if text == nu_process.TOO_MANY and not errors:
@@ -169,15 +169,14 @@ def _report(messages: Sequence[dict[str, Any]], document: Wrapped) -> NuReport:
     return NuReport(tuple(errors), tuple(css))
 
 
-def _message(message: dict[str, Any], text: str, offset: int, css: bool) -> Message:
-    # Nu leaves out firstLine where a message lies on one line.
+def _message(message: NuMessage, text: str, offset: int, css: bool) -> Message:
     line = message.get("firstLine", message.get("lastLine"))
     return Message(
         source="nu-css" if css else "nu",
         text=text,
         line=max(line - offset, 1) if line is not None else None,
         column=message.get("firstColumn", message.get("lastColumn")),
-        code=str(message.get("subType", "")),
+        code=message.get("subType", ""),
     )
 
 

@@ -7,8 +7,8 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from harness.metrics.nu_queue import NuMessage, Told
 from harness.types import OVERRAN
 
 _PAGES_PER_JVM = 16
@@ -18,12 +18,12 @@ PAGE_SECONDS = 5.0
 JVM_OPTIONS = ("-Xss64m", "-Xmx1g", "-XX:+UseSerialGC", "-Djava.awt.headless=true")
 
 
-def check(java: str, jar: str, documents: Sequence[bytes]) -> list[list[dict[str, Any]] | str]:
+def check(java: str, jar: str, documents: Sequence[bytes]) -> list[Told]:
     """Return Nu's messages about each document, or why there are none, in order.
 
     A JVM checks 16 pages. Where it dies or overruns, each of its pages gets a JVM of its own, once.
     """
-    found: list[list[dict[str, Any]] | str] = []
+    found: list[Told] = []
     for start in range(0, len(documents), _PAGES_PER_JVM):
         batch = documents[start : start + _PAGES_PER_JVM]
         seconds = _START_SECONDS + _SECONDS_PER_PAGE * len(batch)
@@ -37,7 +37,7 @@ def check(java: str, jar: str, documents: Sequence[bytes]) -> list[list[dict[str
     return found
 
 
-def _run(java: str, jar: str, documents: Sequence[bytes], seconds: float) -> list[list[dict[str, Any]] | str] | str:
+def _run(java: str, jar: str, documents: Sequence[bytes], seconds: float) -> list[Told] | str:
     """One JVM over `documents`; why where it failed as a whole."""
     with tempfile.TemporaryDirectory(prefix="nu-") as name:
         folder = Path(name)
@@ -59,12 +59,12 @@ def _run(java: str, jar: str, documents: Sequence[bytes], seconds: float) -> lis
         except OSError as error:
             return f"the Nu Html Checker did not start: {error}"
         try:
-            messages = json.loads(done.stdout)["messages"] if done.returncode == 0 else None
+            messages: list[NuMessage] | None = json.loads(done.stdout)["messages"] if done.returncode == 0 else None
         except (ValueError, KeyError):
             messages = None
     if messages is None:
         return "the Nu Html Checker ended on this page"
-    by_page: list[list[dict[str, Any]] | str] = [[] for _ in documents]
+    by_page: list[Told] = [[] for _ in documents]
     for message in messages:
         stem = str(message.get("url", "")).rpartition("/")[2].removesuffix(".html")
         page = by_page[int(stem)] if stem.isdigit() and int(stem) < len(documents) else None

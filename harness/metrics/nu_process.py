@@ -11,9 +11,11 @@ import shutil
 import signal
 import subprocess
 import threading
-from typing import IO, Any
+from typing import IO
 
 import psutil
+
+from harness.metrics.nu_queue import NuMessage
 
 MOST_MESSAGES = 20_000
 """Then Nu ends its report with `TOO_MANY`."""
@@ -89,7 +91,7 @@ class Server:
             self.kill()
             raise CannotServe(self._why or "it ended")
 
-    def ask(self, document: bytes) -> list[dict[str, Any]]:
+    def ask(self, document: bytes) -> list[NuMessage]:
         """Return Nu's messages about a document; for one thread at a time.
 
         Raises:
@@ -98,7 +100,7 @@ class Server:
         status, text = self._post(document)
         if status != 200:
             raise ValueError(f"Nu answered {status}")
-        messages: list[dict[str, Any]] = json.loads(text)["messages"]
+        messages: list[NuMessage] = json.loads(text)["messages"]
         return messages
 
     def _post(self, document: bytes) -> tuple[int, bytes]:

@@ -9,9 +9,24 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TypeAlias, TypedDict
 
-Told: TypeAlias = list[dict[str, Any]] | str
+
+class NuMessage(TypedDict, total=False):
+    """One of Nu's messages in its JSON output, as far as it is read. Places count from 1."""
+
+    type: str
+    subType: str
+    message: str
+    url: str
+    firstLine: int
+    """Left out where the message lies on one line."""
+    lastLine: int
+    firstColumn: int
+    lastColumn: int
+
+
+Told: TypeAlias = list[NuMessage] | str
 """Nu's messages about a page, or why there are none."""
 
 

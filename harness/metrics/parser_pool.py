@@ -21,7 +21,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal, overload
 
 from harness.types import OVERRAN, Message, Scope
 
@@ -42,8 +42,6 @@ _COMPUTED_TOO_LONG = -signal.SIGPROF if hasattr(signal, "SIGPROF") else None
 _START_SECONDS = 120.0
 _IN_PROCESS_CHARACTERS = 64_000
 
-MEMORY = "it needs more memory than allowed"
-
 
 class NotMeasured(Exception):
     """Why something could not be found out about a page; the text goes into the row's notes."""
@@ -58,8 +56,7 @@ def facts(html: str, scope: Scope) -> PageFacts:
     if len(html) > MAX_CHARACTERS:
         raise NotMeasured(f"{OVERRAN}the page has {len(html):,} characters, more than {MAX_CHARACTERS:,}")
     if len(html) > _IN_PROCESS_CHARACTERS:
-        found: PageFacts = call("page_facts", (html, scope), PARSE_SECONDS)
-        return found
+        return call("page_facts", (html, scope))
     from harness.metrics.facts import page_facts
 
     return page_facts(html, scope)
@@ -73,19 +70,22 @@ def tree_errors(html: str, ignore_doctype: bool, depth: int) -> list[Message]:
     """
     if depth > MAX_NESTING:
         raise NotMeasured(f"{OVERRAN}tags nest {depth:,} deep, more than {MAX_NESTING:,}")
-    found: list[Message] = call("tree_errors", (html, ignore_doctype), PARSE_SECONDS)
-    return found
+    return call("tree_errors", (html, ignore_doctype))
 
 
-def call(name: str, arguments: tuple[str | bool, ...], seconds: float) -> Any:
-    """Run a function of the worker process within `seconds` of its computing and return what it returns.
+@overload
+def call(name: Literal["page_facts"], arguments: tuple[str, Scope]) -> PageFacts: ...
+@overload
+def call(name: Literal["tree_errors"], arguments: tuple[str, bool]) -> list[Message]: ...
+def call(name: str, arguments: tuple[str, Scope | bool]) -> PageFacts | list[Message]:
+    """Run a function of the worker process within `PARSE_SECONDS` of its computing and return what it returns.
 
     Raises:
         NotMeasured: it took too long, the process died, or the function failed.
     """
     worker = _pool.take()
     try:
-        done, value = worker.ask(name, arguments, seconds)
+        found, why = worker.ask(name, arguments, PARSE_SECONDS)
     except NotMeasured:
         fresh: _Worker | None = None
         try:
@@ -99,11 +99,9 @@ def call(name: str, arguments: tuple[str | bool, ...], seconds: float) -> Any:
         _pool.put(None)
         raise
     _pool.put(worker)
-    if not done and value == MEMORY:
-        raise NotMeasured(f"{OVERRAN}parsing needs more memory than allowed")
-    if not done:
-        raise NotMeasured(f"parsing failed: {value}")
-    return value
+    if found is None:
+        raise NotMeasured(why)
+    return found
 
 
 def _new_worker() -> _Worker | None:
@@ -144,14 +142,17 @@ class _Worker:
             self.kill()
             raise NotMeasured("the parser's process did not start") from error
 
-    def ask(self, name: str, arguments: tuple[str | bool, ...], seconds: float) -> tuple[bool, Any]:
+    def ask(
+        self, name: str, arguments: tuple[str, Scope | bool], seconds: float
+    ) -> tuple[PageFacts | list[Message] | None, str]:
+        """Return what the function returns, or None and why it does not."""
         self.start()
         assert self._process.stdin is not None and self._process.stdout is not None
         try:
             with self._killed_after(seconds * PATIENCE):
                 pickle.dump((name, arguments, seconds), self._process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
                 self._process.stdin.flush()
-                answer: tuple[bool, Any] = pickle.load(self._process.stdout)
+                answer: tuple[PageFacts | list[Message] | None, str] = pickle.load(self._process.stdout)
         except (EOFError, OSError, pickle.UnpicklingError) as error:
             self.kill()
             if self._overran or self._process.returncode == _COMPUTED_TOO_LONG:

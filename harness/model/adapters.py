@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from pydantic import JsonValue
 
 from harness.errors import HarnessError, UsageError
-from harness.model.checkpoint import check_computes, one_line, read_object, some
+from harness.model.checkpoint import check_computes, one_line, some
 from harness.model.identity import ADAPTER_CONFIG, ADAPTER_FILE
+from harness.storage.json_file import read_object
 
 if TYPE_CHECKING:
     from peft import PeftModel

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import JsonValue
-
 from harness.errors import HarnessError, UsageError
+from harness.storage.json_file import read_object
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -58,21 +56,6 @@ def _instead(error: BaseException) -> str:
     if "Unrecognized model" in said or "Unrecognized configuration class" in said or "does not recognize" in said:
         return "the installed transformers has no such causal language model"
     return ""
-
-
-def read_object(path: Path) -> dict[str, JsonValue]:
-    """Return a JSON file's object.
-
-    Raises:
-        UsageError: it is missing, no JSON, or something else than an object.
-    """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path} cannot be read: {first_line(error)}", _CHECK_FOLDER) from error
-    if not isinstance(found, dict):
-        raise UsageError(f"{path} holds no JSON object", _CHECK_FOLDER)
-    return found
 
 
 def check_folder(folder: Path, quantization: str = "none") -> None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from pydantic import JsonValue
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -38,12 +35,3 @@ def folder_context(folder: Path) -> int | None:
         return context_length(AutoConfig.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True))
     except (OSError, ValueError, KeyError):  # loading the model says what is wrong with it
         return None
-
-
-def read_config(folder: Path) -> dict[str, JsonValue]:
-    """Return a model folder's config.json; empty where there is none."""
-    try:
-        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.storage.cache import content_key, file_sha256, files_sha256, remembered_sha256
+from harness.storage.json_file import read_object
 
 ADAPTER_FILE = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
@@ -155,17 +156,11 @@ def _content(path: Path) -> str | list[list[str]]:
     """Return what stands for a file: small settings by their meaning, everything else by its bytes."""
     if path.name not in ("config.json", "generation_config.json", "tokenizer_config.json", ADAPTER_CONFIG):
         return remembered_sha256(path) if path.name == "tokenizer.json" else file_sha256(path)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError("it holds no object")
-    except ValueError as error:
-        raise HarnessError(f"{path} is not valid JSON: {error!s:.100}", "download or save it again") from None
     ignored, unordered = IGNORED_KEYS.get(path.name, {}), _UNORDERED.get(path.name, ())
     return [
         # the order inside a value is kept: PEFT takes the first of several patterns that match
         [key, json.dumps(sorted(value, key=str) if key in unordered and isinstance(value, list) else value)]
-        for key, value in sorted(content.items())
+        for key, value in sorted(read_object(path).items())
         if key not in ignored
     ]
 

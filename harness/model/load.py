@@ -13,11 +13,12 @@ from pydantic import JsonValue
 
 from harness.errors import HarnessError
 from harness.model.adapters import TOKENIZER_FILES, attach
-from harness.model.checkpoint import check_folder, load_checkpoint, one_line, read_object, some
+from harness.model.checkpoint import check_folder, load_checkpoint, one_line, some
 from harness.model.profile_schema import DType, Weights
 from harness.model.prompt import PromptRenderer
 from harness.model.weights import LocalWeights, fetch_weights
 from harness.processes import main_first, sharded
+from harness.storage.json_file import read_object
 from harness.types import Quantization
 
 if TYPE_CHECKING:

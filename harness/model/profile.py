@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-from pydantic import JsonValue
 
 from harness.errors import UsageError, did_you_mean
 from harness.model.identity import ADAPTER_CONFIG, ADAPTER_FILE
@@ -17,6 +14,7 @@ from harness.model.profile_schema import ModelFile, ProfileFile, Weights
 from harness.model.weights import gguf_file
 from harness.model.weights_facts import brings_chat_template, is_hub_id, weights_named
 from harness.storage.builtin import Found, find_all
+from harness.storage.json_file import read_object
 from harness.storage.yaml import read_yaml, validate
 from harness.types import CONTROL_NAMES, Quantization
 
@@ -244,14 +242,7 @@ def _folded(name: str) -> str:
 def _local_adapter(folder: Path, profile: Profile) -> ModelSpec:
     if not (folder / ADAPTER_FILE).is_file():
         raise UsageError(f"{folder} has no {ADAPTER_FILE}", "save the adapter with safe_serialization=True")
-    described = f"the adapter in {folder}, made for {_json(folder / ADAPTER_CONFIG).get('base_model_name_or_path')}"
+    base = read_object(folder / ADAPTER_CONFIG).get("base_model_name_or_path")
+    described = f"the adapter in {folder}, made for {base}"
     name = folder.absolute().name or folder.resolve().name
     return ModelSpec(name, profile, ModelFile(description=described, adapter=str(folder.resolve())))
-
-
-def _json(path: Path) -> dict[str, JsonValue]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UsageError(f"{path} is not valid JSON: {error!s:.100}", "download or save it again") from None
-    return content if isinstance(content, dict) else {}

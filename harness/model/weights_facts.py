@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 from pydantic import JsonValue
 
 from harness.errors import UsageError
-from harness.model.checkpoint import one_line, read_object
+from harness.model.checkpoint import one_line
 from harness.model.context import context_length
 from harness.model.gpu_memory import GIB, NF4_BYTES, Card, linear_sizes
 from harness.model.profile_schema import HubWeights, Shape, Weights
 from harness.model.weights import fetch_settings, gguf_file, hub_card
+from harness.storage.json_file import read_object
 from harness.types import Quantization
 
 if TYPE_CHECKING:

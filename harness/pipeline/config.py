@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from harness.cluster.actors import Actors, ExecutorName
-from harness.errors import UsageError, did_you_mean
+from harness.errors import UsageError
 from harness.generate.backends import check_elsewhere, check_given_tasks, given_models
 from harness.model.profile import ModelSpec, Profile, check_adapter, check_names, names_whole_model
+from harness.pipeline.data_option import check_data_option, data_by_folder
 from harness.pipeline.models import (
     profile_of,
     profiles_of_weights,
@@ -21,7 +22,7 @@ from harness.pipeline.models import (
 from harness.runs.shard import Shard
 from harness.storage.cache import content_key, file_sha256
 from harness.suite.load import SuiteLocation, find_suite, load_suite
-from harness.suite.rows import SUFFIXES, data_sha256
+from harness.suite.rows import data_sha256
 from harness.suite.split import stratified
 from harness.suite.split_option import check_split_option, chosen_split
 from harness.types import CONTROL_NAMES, Quantization, Suite, Task
@@ -229,38 +230,8 @@ def _told_apart(locations: Iterable[SuiteLocation]) -> dict[str, SuiteLocation]:
     return found
 
 
-def _data_by_folder(data: Mapping[str, Path]) -> dict[Path, Path]:
-    """Return the files given by `--data`, by the folder of their suite.
-
-    Raises:
-        UsageError: a suite does not exist, or gets two files.
-    """
-    found: dict[Path, Path] = {}
-    for name, path in data.items():
-        if found.setdefault(find_suite(name).folder.resolve(), path) != path:
-            raise UsageError(f"--data gives the suite '{name}' two files", "give one")
-    return found
-
-
-def check_data_option(data: Mapping[str, Path], locations: Iterable[SuiteLocation]) -> dict[Path, Path]:
-    """Return the files given by `--data`, by the folder of their suite, which is one of those in use.
-
-    Raises:
-        UsageError: the suite does not exist, gets two files, or is not used; the hint names those that are.
-    """
-    used = {location.folder.resolve(): location for location in locations}
-    found = _data_by_folder(data)
-    for folder, path in found.items():
-        if folder not in used:
-            # of two suites of one name, the folder says which is meant
-            names = {str(one.folder) if one.name == folder.name else one.name for one in used.values()}
-            hint = f"in use: {', '.join(sorted(names))}" if used else "leave --data out"
-            raise UsageError(f"--data {folder.name}={path}: the suite '{folder.name}' is not used here", hint)
-    return found
-
-
 def _load(location: SuiteLocation, config: RunConfig) -> Suite:
-    data = _data_by_folder(config.data).get(location.folder.resolve())
+    data = data_by_folder(config.data).get(location.folder.resolve())
     suite = load_suite(location, data, chosen_split(location, config.split))
     for part, tasks in (("training", suite.train), ("held-out", suite.held_out)):
         if not tasks and not (part == "training" and suite.held_out_only):
@@ -287,23 +258,3 @@ def _run_name(config: RunConfig, profile: Profile) -> str:
 def _default_name(config: RunConfig, profile: Profile) -> str:
     deciding = {**config.cache_key_fields(), "profile": profile.name}
     return f"{datetime.now(UTC):%Y-%m-%d}-{content_key(deciding)[:8]}"
-
-
-def parse_data_options(options: Sequence[str]) -> dict[str, Path]:
-    """Parse `--data SUITE=FILE`.
-
-    Raises:
-        UsageError: an option has another form, or the file is missing.
-    """
-    data: dict[str, Path] = {}
-    for option in options:
-        name, equals, path = option.partition("=")
-        if not equals or not name or not path:
-            raise UsageError(f"--data {option} is not SUITE=FILE", "for example --data html_alpaca=rows.jsonl")
-        if not Path(path).exists():
-            near = [file.name for file in Path(path).parent.glob("*") if file.suffix in SUFFIXES]
-            raise UsageError(f"there is no data file {path}", did_you_mean(Path(path).name, near) if near else "")
-        if name in data and data[name] != Path(path):
-            raise UsageError(f"--data gives the suite '{name}' two files", "give one")
-        data[name] = Path(path)
-    return data

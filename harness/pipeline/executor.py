@@ -171,17 +171,19 @@ class _Tally:
     totals: Counter[str] = field(default_factory=Counter)
     """How many answers each model owes."""
     done: Counter[str] = field(default_factory=Counter)
+    stored: int = 0
     tokens: int = 0
     seconds: float = 0.0
 
     def add(self, completion: Completion, stored: bool) -> None:
         """Count an answer."""
         self.done[completion.model] += 1
+        self.stored += stored
         if not stored:
             self.tokens, self.seconds = self.tokens + completion.completion_tokens, self.seconds + completion.seconds
 
     def __str__(self) -> str:
-        speed = f"{self.tokens / self.seconds:.0f} tokens/s" if self.seconds else f"{self.done.total()} from the store"
+        speed = f"{self.tokens / self.seconds:.0f} tokens/s" if self.seconds else f"{self.stored} from the store"
         each = [f"{name} {self.done[name]}/{total}" for name, total in self.totals.items()]
         return ", ".join([speed, *(each if len(each) > 1 else [])])
 

@@ -1,18 +1,13 @@
-"""Pictures of numbers as inline SVG, drawn by matplotlib and recoloured so that they follow the page's theme."""
+"""Pictures of numbers, drawn by matplotlib."""
 
 from __future__ import annotations
 
-import hashlib
-import re
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from typing import TYPE_CHECKING
 
-from lxml import etree
-
 from harness.report import numbers
+from harness.report.svg import BETTER, GRID, INK, MUTED, OPEN, PAPER, SERIES, WORSE, figure_of, svg_of
 from harness.report.view import table
 from harness.runs.manifest import TrainingEntry
 from harness.runs.run import Run
@@ -20,29 +15,8 @@ from harness.safe_text import one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from matplotlib.transforms import Transform
 
-# matplotlib wants colours as numbers; these stand for the page's CSS variables and are replaced in the SVG.
-INK, MUTED, GRID, BETTER, WORSE, OPEN, PAPER = (
-    "#010101",
-    "#020202",
-    "#030303",
-    "#040404",
-    "#050505",
-    "#060606",
-    "#070707",
-)
-SERIES = ("#080808", "#090909", "#0a0a0a", "#0b0b0b", "#0c0c0c", "#0d0d0d")
-_VARIABLES = {
-    INK: "ink",
-    MUTED: "muted",
-    GRID: "line",
-    BETTER: "better",
-    WORSE: "worse",
-    OPEN: "open",
-    PAPER: "paper",
-} | {colour: f"series-{index}" for index, colour in enumerate(SERIES, 1)}
 _MARKS = ("o", "s", "D", "^", "v", "P")
 
 
@@ -100,7 +74,7 @@ def forest(rows: Sequence[ForestRow], title: str, *, wide: bool = True) -> str:
         slots.append((group, None))
         slots += [(row.label, row) for row in rows if row.group == group]
     step = 0.27 if wide else 0.44
-    figure, axes = _figure((7.6 if wide else 3.7, 0.75 + step * len(slots)))
+    figure, axes = figure_of((7.6 if wide else 3.7, 0.75 + step * len(slots)))
     ends = [value for row in rows for value in (row.low, row.high, row.difference) if value is not None]
     reach = max(5.0, max(abs(value) for value in ends)) * 1.08
     lowest, highest = (min(0.0, *ends), max(0.0, *ends))
@@ -128,7 +102,7 @@ def forest(rows: Sequence[ForestRow], title: str, *, wide: bool = True) -> str:
         bottom=0.55 / figure.get_figheight(),
     )
     said = "; ".join(f"{row.label} {row.text} ({_WORDS[row.way]})" for row in rows)
-    return _svg(figure, title, said)
+    return svg_of(figure, title, said)
 
 
 _LEFT, _RIGHT = 0.31, 0.89  # where the wide picture's lines begin and end: labels stand left of them, numbers right
@@ -179,7 +153,7 @@ def lines(series: Sequence[tuple[str, Sequence[tuple[float, float]]]], title: st
     series = [(name, sorted(points)) for name, points in series if points]
     if not series:
         return ""
-    figure, axes = _figure((4.9, 2.7))
+    figure, axes = figure_of((4.9, 2.7))
     for index, (_, points) in enumerate(series):
         colour = SERIES[index % len(SERIES)]
         axes.plot([p[0] for p in points], [p[1] for p in points], color=colour, linewidth=1.9,
@@ -199,7 +173,7 @@ def lines(series: Sequence[tuple[str, Sequence[tuple[float, float]]]], title: st
     axes.set_axisbelow(True)
     figure.subplots_adjust(left=0.08, right=0.76 if len(series) > 1 or named else 0.98, top=0.88, bottom=0.19)
     said = "; ".join(f"{one_line(name)} from {points[0][1]:.3g} to {points[-1][1]:.3g}" for name, points in series)
-    return _svg(figure, title, said)
+    return svg_of(figure, title, said)
 
 
 def _names(axes: Axes, ends: Sequence[tuple[str, float]]) -> None:
@@ -232,83 +206,3 @@ def training(model: str, entry: TrainingEntry, labels: Mapping[str, str] | None 
         title = f"{unit.capitalize()} of {name} while training, by step"
         pictures.append(lines(list(group.items()), title, ("step", unit), named=True, mark=kept))
     return [picture for picture in pictures if picture]
-
-
-def _figure(size: tuple[float, float]) -> tuple[Figure, Axes]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, dpi=72)
-    axes = figure.add_subplot()
-    for side in ("top", "right", "left", "bottom"):
-        axes.spines[side].set_visible(False)
-    axes.patch.set_visible(False)
-    figure.patch.set_visible(False)
-    return figure, axes
-
-
-def _svg(figure: Figure, title: str, description: str) -> str:
-    import matplotlib as mpl
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-
-    target = BytesIO()
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "report", "text.parse_math": False, "axes.unicode_minus": True}
-    for text in figure.findobj(lambda artist: hasattr(artist, "set_parse_math")):
-        text.set_parse_math(False)  # type: ignore[attr-defined]
-    with mpl.rc_context(settings), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a label in a script that DejaVu lacks: the page's own fonts draw it
-        FigureCanvasSVG(figure).print_svg(
-            target, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
-        )
-    return _themed(target.getvalue(), title, description)
-
-
-_SVG = "{http://www.w3.org/2000/svg}"
-_XLINK = "{http://www.w3.org/1999/xlink}href"
-
-
-def _themed(svg: bytes, title: str, description: str) -> str:
-    """Let the drawing inherit the page's colours and font, without style rules, with its own ids and a text."""
-    root = etree.fromstring(svg, etree.XMLParser(resolve_entities=False, no_network=True))
-    key = f"plot-{hashlib.sha256(svg).hexdigest()[:10]}"
-    for element in list(root.iter()):
-        if element.tag in (f"{_SVG}metadata", f"{_SVG}style"):
-            element.getparent().remove(element)
-            continue
-        if "style" in element.attrib:
-            for name, value in _declarations(element.attrib.pop("style")):
-                if not name.startswith("font-family"):
-                    element.set(name, value)
-        for name, value in list(element.attrib.items()):
-            if value in _VARIABLES:
-                element.set(name, f"var(--{_VARIABLES[value]})")
-            elif name == "id":
-                element.set("id", f"{key}-{value}")
-            elif name == _XLINK:
-                del element.attrib[name]
-                element.set("href", f"#{key}-{value.lstrip('#')}")
-            elif value.startswith("url(#"):
-                element.set(name, f"url(#{key}-{value[5:]}")
-    for name in ("width", "height", "version"):
-        root.attrib.pop(name, "")
-    root.set("role", "img")
-    root.set("aria-labelledby", f"{key}-t {key}-d")
-    root.set("stroke-linejoin", "round")
-    for place, (tag, text) in enumerate((("title", title), ("desc", description))):
-        child = etree.Element(f"{_SVG}{tag}", id=f"{key}-{tag[0]}")
-        child.text = one_line(text)
-        root.insert(place, child)
-    return str(etree.tostring(root, encoding="unicode"))
-
-
-def _declarations(style: str) -> list[tuple[str, str]]:
-    pairs = []
-    for part in style.split(";"):
-        name, _, value = part.partition(":")
-        name, value = name.strip(), value.strip()
-        if name == "font":
-            # "500 10px 'DejaVu Sans', ..." or "10px ...": only weight and size are the drawing's own
-            if match := re.match(r"(?:(\w+)\s+)?([\d.]+)px", value):
-                pairs += [("font-size", match[2])] + ([("font-weight", match[1])] if match[1] else [])
-        elif name:
-            pairs.append((name, value))
-    return pairs

@@ -62,7 +62,7 @@ def _suite(console: Console, run: Run, suite: str, *, several: bool) -> None:
     for line in _leftovers(run, suite):
         _line(console, line, style="dim")
     _attempts(console, run, suite)
-    pair, lost = run.pair(suite), view.regressions(run, suite)
+    pair, lost = run.pair(suite), changes.regressions(run, suite)
     if pair and lost:
         console.print()
         _line(console, f"Where {one_line(pair.second)} lost most", style="bold")

@@ -281,49 +281,6 @@ def suite_models(run: Run, suite: str) -> list[str]:
     return [model for model in run.models if model in known]
 
 
-@dataclass(frozen=True, slots=True)
-class Regression:
-    """A task on which the pair's second model lost, by so many points of 100."""
-
-    task: str
-    loss: float
-    prompt: str
-
-
-def regressions(run: Run, suite: str, limit: int = 5) -> list[Regression]:
-    """The tasks on which the pair's second model lost most against its first, over the primary metrics both have.
-
-    The loss is the mean over primary metrics of the difference of one task's means over its samples, in points of 100:
-    an order for looking, no estimate.
-    """
-    pair = run.pair(suite)
-    if pair is None:
-        return []
-    primary = [name for name, metric in run.metrics.items() if metric.primary] or list(run.metrics)
-    scores: dict[str, dict[str, list[SampleRecord]]] = {}
-    for row in run.rows:
-        named = row.model if row.model in pair else family(row.model)
-        if row.suite == suite and named in pair:
-            scores.setdefault(row.task, {}).setdefault(named, []).append(row)
-    prompts = {key.task: one_line(task.prompt) for key, task in run.tasks.items()}
-    lost = []
-    for task, by_model in scores.items():
-        differences = []
-        for name in primary:
-            before, after = (_mean(by_model.get(model, []), name) for model in pair)
-            if before is not None and after is not None:
-                differences.append((after - before) * numbers.factor(run.metrics[name].scale))
-        total = sum(differences) / len(differences) if differences else 0.0
-        if total < 0:
-            lost.append(Regression(task, total, prompts.get(task, "")))
-    return sorted(lost, key=lambda item: (item.loss, item.task))[:limit]
-
-
-def _mean(rows: list[SampleRecord], name: str) -> float | None:
-    values = [score for row in rows if (score := row.scores.get(name)) is not None]
-    return sum(values) / len(values) if values else None
-
-
 def rows_of(run: Run, suite: str, model: str) -> list[SampleRecord]:
     """The rows of a model, or of all trainings of a family."""
     return [row for row in run.rows if row.suite == suite and model in (row.model, family(row.model))]

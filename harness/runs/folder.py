@@ -17,6 +17,7 @@ from harness.runs.samples import SampleRecord
 from harness.runs.schema import upgraded
 from harness.storage.atomic import write_atomically
 from harness.storage.cache import content_key
+from harness.storage.json_file import read_object
 from harness.storage.jsonl import append_lines, dump_lines, read_lines
 from harness.storage.lock import try_lock
 
@@ -35,10 +36,10 @@ LOCK_MARK = "html-harness\n"
 def is_run_folder(folder: Path) -> bool:
     """Return whether a folder holds a run: a manifest.json as the harness writes it, not one of a web application."""
     try:
-        content = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = read_object(folder / MANIFEST_FILE)
+    except UsageError:
         return False
-    if not isinstance(content, dict) or "run" not in content:
+    if "run" not in content:
         return False
     return isinstance(content.get("schema"), int) or ("schema" not in content and "models" in content)
 
@@ -130,10 +131,10 @@ class RunFolder:
         """
         path = self.path / MANIFEST_FILE
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            content = read_object(path)
+        except UsageError:
             return None
-        return parsed(Manifest, upgraded(content, path), str(path)) if isinstance(content, dict) else None
+        return parsed(Manifest, upgraded(content, path), str(path))
 
     def write(self, name: str, record: Record) -> None:
         """Write a JSON file whole or not at all."""

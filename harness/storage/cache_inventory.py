@@ -7,20 +7,17 @@ never touched: HARNESS_CACHE may name a folder that holds other things.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from harness.errors import HarnessError
 from harness.storage.cache import TAG_FILE
+from harness.storage.json_file import read_object
 from harness.storage.lock import try_lock
-
-if TYPE_CHECKING:
-    from pydantic import JsonValue
 
 _LEFT_BY_A_KILL = re.compile(r"\.(.+)\.[0-9a-f]{12}|\.tmp-\w+")
 """The names of what is being written: they become whole files or vanish, unless the process is killed."""
@@ -55,12 +52,12 @@ class Entry:
         """What it belongs to."""
         try:
             return self.kind.about(self.path) if self.kind.about else ""
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (HarnessError, OSError, ValueError, KeyError, TypeError):
             return "not readable"
 
 
 def _weights(folder: Path) -> str:
-    config = _json(folder / "config.json")
+    config = read_object(folder / "config.json")
     return f"{config['model_type']}, {config['num_hidden_layers']} layers of {config['hidden_size']}"
 
 
@@ -68,11 +65,11 @@ def _adapter(folder: Path) -> str:
     record = folder / "training.json"
     if not record.is_file():
         return "a training that has not ended"
-    base = Path(str(_json(folder / "adapter_config.json").get("base_model_name_or_path"))).name
+    base = Path(str(read_object(folder / "adapter_config.json").get("base_model_name_or_path"))).name
     card = folder / "README.md"
     lines = card.read_text(encoding="utf-8").splitlines() if card.is_file() else []
     name = next((line.removeprefix("# ") for line in lines if line.startswith("# ")), "an adapter")
-    return f"{name}, {_json(record)['steps']} steps on {base}"
+    return f"{name}, {read_object(record)['steps']} steps on {base}"
 
 
 def _completions(file: Path) -> str:
@@ -81,7 +78,7 @@ def _completions(file: Path) -> str:
     about = file.with_suffix(".json")
     if not about.is_file():
         return f"{count}, of an older version, which is not read any more"
-    said = _json(about)
+    said = read_object(about)
     identity = said["identity"]
     assert isinstance(identity, dict)
     where = identity.get("server") or f"weights {str(identity.get('weights'))[:12]}"
@@ -94,11 +91,6 @@ def _names(folder: Path) -> str:
 
 def _received(folder: Path) -> str:
     return "an adapter" if (folder / "adapter_config.json").is_file() else _weights(folder)
-
-
-def _json(path: Path) -> dict[str, JsonValue]:
-    content = json.loads(path.read_text(encoding="utf-8"))
-    return content if isinstance(content, dict) else {}
 
 
 KINDS = (

@@ -51,11 +51,6 @@ class DataFile:
     notes: tuple[str, ...] = ()
 
 
-def read_rows(path: Path) -> list[RawRow]:
-    """Return all rows of a data file; see `read_data`."""
-    return read_data(path).rows
-
-
 def read_data(path: Path) -> DataFile:
     """Return all rows of a data file or a folder of pairs, conversations as prompt and reference, and notes.
 

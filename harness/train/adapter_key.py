@@ -25,6 +25,8 @@ KERNELS = 2
 RECORD = "training.json"
 """Stands in an adapter's folder when its training is over."""
 
+_OLD_WORDS = {"activation_checkpointing": "gradient_checkpointing"}
+"""Settings that have another name since adapters were first stored: one adapter, whichever word its file uses."""
 _PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate")
 _PACKAGES_OF_FORM_1 = ("torch", "transformers", "trl", "peft", "bitsandbytes")
 _PLAIN_LORA = {
@@ -133,7 +135,7 @@ def _content(
         "precision": asdict(loaded.precision),
         "template": renderer.sha,
         "seed": training.seed,
-        "sft": {name: value for name, value in training.sft.items() if name not in TRACKER_FIELDS},
+        "sft": {_OLD_WORDS.get(name, name): told for name, told in training.sft.items() if name not in TRACKER_FIELDS},
         "lora": training.lora,
         "rows": [[row.input_ids, row.labels] for row in rows],
     }

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from harness import processes
 from harness.errors import HarnessError
 from harness.storage.atomic import write_atomically
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, TrainerCallback, TrainerState
 
 COMPLETE = "complete"
 """Put into a checkpoint when all of it is there: transformers writes file by file, and a kill can come between."""
@@ -45,7 +48,7 @@ def last_checkpoint(folder: Path) -> Path | None:
     return whole[max(whole)] if whole else None
 
 
-def check_finite(model: Any, step: int) -> None:
+def check_finite(model: PreTrainedModel, step: int) -> None:
     """Stop a training whose weights are no numbers any more.
 
     Raises:
@@ -53,12 +56,12 @@ def check_finite(model: Any, step: int) -> None:
     """
     import torch
 
-    for name, parameter in model.named_parameters() if model is not None else ():
+    for name, parameter in model.named_parameters():
         if parameter.requires_grad and not bool(torch.isfinite(parameter.detach()).all()):
             raise HarnessError(f"after step {step} of the training {name} is not finite", _LESS)
 
 
-def refuse_useless(model: Any, steps: int) -> None:
+def refuse_useless(model: PreTrainedModel, steps: int) -> None:
     """Refuse what is no fine-tuned model: a training that made no step, or whose weights are not finite.
 
     Raises:
@@ -69,36 +72,33 @@ def refuse_useless(model: Any, steps: int) -> None:
     check_finite(model, steps)
 
 
-def printer() -> Any:
-    """Return the class of the callback that prints every log line, to be removed."""
-    from transformers.trainer_callback import PrinterCallback
-
-    return PrinterCallback
-
-
-def recorder(on_progress: Callable[[Progress], None] | None, folder: Path) -> Any:
+def recorder(on_progress: Callable[[Progress], None] | None, folder: Path) -> TrainerCallback:
     """Build the callback that reports progress and adds up the time of interrupted trainings."""
     from transformers import TrainerCallback
 
     class Recorder(TrainerCallback):  # type: ignore[misc]  # transformers ships no types for it
         seconds_before = 0.0
 
-        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        def on_train_begin(self, args: object, state: TrainerState, control: object, **kwargs: object) -> None:
             clock = folder / "seconds"
             self.seconds_before = float(clock.read_text()) if state.global_step and clock.exists() else 0.0
             self.started = time.monotonic()
             self.first_tokens = state.num_input_tokens_seen
 
-        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            check_finite(kwargs.get("model"), state.global_step)  # a checkpoint without its mark is not gone on from
+        def on_save(
+            self, args: object, state: TrainerState, control: object, model: PreTrainedModel, **kwargs: object
+        ) -> None:
+            check_finite(model, state.global_step)  # a checkpoint without its mark is not gone on from
             processes.wait()  # each writes its own random numbers' state
             if not processes.is_main_process():
                 return
             write_atomically(folder / "seconds", str(self.seconds_before + time.monotonic() - self.started))
             write_atomically(folder / f"checkpoint-{state.global_step}" / COMPLETE, "")
 
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-            if not logs or "loss" not in logs:
+        def on_log(
+            self, args: object, state: TrainerState, control: object, logs: Mapping[str, float], **kwargs: object
+        ) -> None:
+            if "loss" not in logs:
                 return
             if not math.isfinite(float(logs["loss"])):
                 raise HarnessError(f"the loss is {logs['loss']} at step {state.global_step} of the training", _LESS)

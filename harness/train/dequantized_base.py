@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
+if TYPE_CHECKING:
+    from bitsandbytes.nn import Linear4bit
+    from transformers import PreTrainedModel
+
 
 @contextlib.contextmanager
-def plain_base(model: Any) -> Iterator[int]:
+def plain_base(model: PreTrainedModel) -> Iterator[int]:
     """Put `nn.Linear` layers with the dequantised weights in place of bitsandbytes' 4-bit ones inside the block.
 
     bitsandbytes multiplies by the dequantised matrix anyway and throws it away; here it is kept: two bytes a weight
@@ -20,7 +24,7 @@ def plain_base(model: Any) -> Iterator[int]:
     """
     import bitsandbytes
 
-    replaced: list[tuple[Any, str, Any]] = []
+    replaced: list[tuple[torch.nn.Module, str, Linear4bit]] = []
     flags = {name: getattr(model, name) for name in ("is_loaded_in_4bit", "is_quantized") if hasattr(model, name)}
     try:
         for path, module in list(model.named_modules()):
@@ -40,7 +44,7 @@ def plain_base(model: Any) -> Iterator[int]:
             setattr(model, name, value)
 
 
-def _dequantised(layer: Any) -> torch.nn.Linear:
+def _dequantised(layer: Linear4bit) -> torch.nn.Linear:
     import bitsandbytes
 
     weight = bitsandbytes.functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state)

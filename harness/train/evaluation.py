@@ -14,14 +14,18 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from harness import processes
 from harness.errors import UsageError
 from harness.model.attention import own_attention
 from harness.model.profile_schema import DevEvaluation
+from harness.runs.schema import JsonObject
 from harness.storage.atomic import finished_folder
 from harness.types import Task, sha256
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState
 
 TASK_SCORE = "task_score"
 """The score by which the best weights are chosen; higher is better."""
@@ -30,16 +34,22 @@ LOGGED_AS = "eval_"
 LAST = "last"
 """The folder beside an adapter that holds the last step's weights where an earlier step's are the adapter."""
 
-Share = Callable[[Callable[[Sequence[Task]], list[Any]], Sequence[Task]], list[Any]]
-"""Takes what answers tasks, and tasks; returns an answer for each of them, in their order."""
+AnswerT = TypeVar("AnswerT")
 
 
-def alone(answer: Callable[[Sequence[Task]], list[Any]], tasks: Sequence[Task]) -> list[Any]:
+class Share(Protocol):
+    """Has tasks answered by one process or by several."""
+
+    def __call__(self, answer: Callable[[Sequence[Task]], list[AnswerT]], tasks: Sequence[Task], /) -> list[AnswerT]:
+        """Return what `answer` says of each task, in their order."""
+
+
+def alone(answer: Callable[[Sequence[Task]], list[AnswerT]], tasks: Sequence[Task]) -> list[AnswerT]:
     """Let this process answer all tasks."""
     return answer(tasks)
 
 
-def shared(answer: Callable[[Sequence[Task]], list[Any]], tasks: Sequence[Task]) -> list[Any]:
+def shared(answer: Callable[[Sequence[Task]], list[AnswerT]], tasks: Sequence[Task]) -> list[AnswerT]:
     """Let each process that trains answer its part of the tasks; all of them get all answers.
 
     Raises:
@@ -50,17 +60,15 @@ def shared(answer: Callable[[Sequence[Task]], list[Any]], tasks: Sequence[Task])
     count = processes.count()
     if count == 1:
         return answer(tasks)
-    mine: list[Any] | None = None
+    mine: list[AnswerT] | None = None
     with contextlib.suppress(torch.OutOfMemoryError):
         mine = answer(tasks[torch.distributed.get_rank() :: count])
-    parts: list[list[Any] | None] = [None] * count
-    torch.distributed.all_gather_object(parts, mine)
-    found: list[Any] = [None] * len(tasks)
-    for number, part in enumerate(parts):
-        if part is None:
-            raise torch.OutOfMemoryError("while the model answered the development slice")
-        found[number::count] = part
-    return found
+    gathered: list[list[AnswerT] | None] = [None] * count
+    torch.distributed.all_gather_object(gathered, mine)
+    parts = [iter(part) for part in gathered if part is not None]
+    if len(parts) < count:
+        raise torch.OutOfMemoryError("while the model answered the development slice")
+    return [next(parts[number % count]) for number in range(len(tasks))]
 
 
 @dataclass(frozen=True)
@@ -72,18 +80,18 @@ class TrainingEvaluation:
     """The rows that are answered: neither trained on nor held out."""
     evaluate: Callable[[Share], Mapping[str, float]]
     """Lets the model as it stands answer them and returns each metric, and `TASK_SCORE` where it could be measured."""
-    identity: Mapping[str, Any]
+    identity: Mapping[str, object]
     """Of what `evaluate` does: metrics with their versions, generation settings."""
     tell: Callable[[str], None] | None = None
     """Called with a line for each evaluation."""
 
-    def cache_key_fields(self) -> dict[str, Any]:
+    def cache_key_fields(self) -> dict[str, object]:
         """Return what decides which weights are kept, for the adapter's key."""
         rows = [[task.prompt_sha, sha256(task.reference)] for task in self.development]
         return {"settings": self.settings.model_dump(exclude={"batch_size"}), "look": self.identity, "rows": rows}
 
 
-def evaluations(log: Sequence[Mapping[str, Any]]) -> dict[int, dict[str, float]]:
+def evaluations(log: Sequence[Mapping[str, float]]) -> dict[int, dict[str, float]]:
     """Return the scores in a trainer's log by step."""
     found: dict[int, dict[str, float]] = {}
     for entry in log:
@@ -93,13 +101,13 @@ def evaluations(log: Sequence[Mapping[str, Any]]) -> dict[int, dict[str, float]]
     return found
 
 
-def best_step(log: Sequence[Mapping[str, Any]]) -> int | None:
+def best_step(log: Sequence[Mapping[str, float]]) -> int | None:
     """Return the step with the highest task score, the first among equals; None where none has a score."""
     scored = {step: scores[TASK_SCORE] for step, scores in evaluations(log).items() if TASK_SCORE in scores}
     return max(sorted(scored), key=lambda step: scored[step]) if scored else None
 
 
-def is_over(log: Sequence[Mapping[str, Any]], patience: int | None) -> bool:
+def is_over(log: Sequence[Mapping[str, float]], patience: int | None) -> bool:
     """Return whether the last `patience` evaluations brought no higher task score than one before them."""
     steps, best = sorted(evaluations(log)), best_step(log)
     if patience is None or best is None:
@@ -107,14 +115,16 @@ def is_over(log: Sequence[Mapping[str, Any]], patience: int | None) -> bool:
     return len(steps) - 1 - steps.index(best) >= patience
 
 
-def evaluation_callback(evaluation: TrainingEvaluation, checkpoints: Path) -> Any:
+def evaluation_callback(evaluation: TrainingEvaluation, checkpoints: Path) -> TrainerCallback:
     """Build the callback that evaluates the model; its `log` must be set to the trainer's before the training."""
     from transformers import TrainerCallback
 
     class EvaluationCallback(TrainerCallback):  # type: ignore[misc]  # transformers ships no types for it
         log: Callable[[dict[str, float]], None]
 
-        def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        def on_step_end(
+            self, args: object, state: TrainerState, control: TrainerControl, model: PreTrainedModel, **kwargs: object
+        ) -> None:
             step = state.global_step
             if step % evaluation.settings.every and step < state.max_steps:
                 return
@@ -136,7 +146,7 @@ def evaluation_callback(evaluation: TrainingEvaluation, checkpoints: Path) -> An
             # without a checkpoint here, a training killed after this step comes back to it and stops again
             control.should_save = not over
 
-        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        def on_save(self, args: object, state: TrainerState, control: object, **kwargs: object) -> None:
             # not before a checkpoint is whole: an older one may ask for older weights
             if state.is_world_process_zero:
                 for folder in checkpoints.glob("best-*"):
@@ -146,7 +156,7 @@ def evaluation_callback(evaluation: TrainingEvaluation, checkpoints: Path) -> An
     return EvaluationCallback()
 
 
-def refuse_shards(trainer: Any) -> None:
+def refuse_shards(trainer: Trainer) -> None:
     """Stop before an evaluated training whose processes hold parts of the model: one alone could not let it answer.
 
     Raises:
@@ -159,7 +169,7 @@ def refuse_shards(trainer: Any) -> None:
         )
 
 
-def keep_best(trainer: Any, folder: Path, checkpoints: Path) -> dict[str, Any]:
+def keep_best(trainer: Trainer, folder: Path, checkpoints: Path) -> JsonObject:
     """Put the best step's weights into the model, if they are not there; the last step's then go to `folder`/last.
 
     Returns `kept_step` and `stopped_early` for the record.
@@ -178,19 +188,19 @@ def keep_best(trainer: Any, folder: Path, checkpoints: Path) -> dict[str, Any]:
     return {"kept_step": best or last, "stopped_early": last < state.max_steps}
 
 
-def curve(log: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def curve(log: Sequence[Mapping[str, float]]) -> list[JsonObject]:
     """Return loss and scores in a trainer's log by step."""
-    points: dict[int, dict[str, Any]] = {}
+    points: dict[int, JsonObject] = {}
     for entry in log:
         if "loss" in entry:
-            points.setdefault(entry["step"], {"step": entry["step"]})["loss"] = entry["loss"]
+            points.setdefault(int(entry["step"]), {"step": entry["step"]})["loss"] = entry["loss"]
     for step, scores in evaluations(log).items():
-        points.setdefault(step, {"step": step})["scores"] = scores
+        points.setdefault(step, {"step": step})["scores"] = {**scores}
     return [points[step] for step in sorted(points)]
 
 
 @contextlib.contextmanager
-def as_measured(model: Any) -> Iterator[None]:
+def as_measured(model: PreTrainedModel) -> Iterator[None]:
     """Let a model in training compute as it does when it is measured: no dropout, attention over padded prompts."""
     import torch
 

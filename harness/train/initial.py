@@ -8,14 +8,21 @@ sits on the untouched weights like any other adapter.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, NotRequired, TypedDict
+
+from pydantic import JsonValue
 
 from harness import processes
 from harness.errors import UsageError
 from harness.model.identity import ADAPTER_CONFIG, ADAPTER_FILE
 from harness.model.load import LoadedModel
 from harness.storage.atomic import write_atomically
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
 
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.02}
 """How far the logits may move, relative to their spread: W − s·B₀A₀ is rounded."""
@@ -32,14 +39,14 @@ class InitialAdapter:
         tokens: A training row, on which base and start are compared.
     """
 
-    def __init__(self, loaded: LoadedModel, lora: dict[str, Any], tokens: list[int]) -> None:
+    def __init__(self, loaded: LoadedModel, lora: Mapping[str, JsonValue], tokens: list[int]) -> None:
         self._loaded = loaded
         self._initialiser = lora.get("init_lora_weights", True)
         self._tokens = tokens[:_LOOKED_AT]
-        self._tensors: dict[str, Any] = {}
+        self._tensors: dict[str, torch.Tensor] = {}
         self._logits = self._look(loaded.model) if isinstance(self._initialiser, str) else None
 
-    def keep(self, model: Any) -> None:
+    def keep(self, model: PreTrainedModel) -> None:
         """Examine what PEFT made of the base, before anything is learnt.
 
         Raises:
@@ -88,14 +95,14 @@ class InitialAdapter:
     def _quantised(self) -> bool:
         return self._loaded.precision.quantization != "none"
 
-    def _replaced(self, model: Any) -> bool:
+    def _replaced(self, model: PreTrainedModel) -> bool:
         """Return whether layers compute with other tensors than the base's own, which lie unchanged beside them."""
         own = {id(parameter) for parameter in self._base_parameters}
         return any(
             id(module.get_base_layer().weight) not in own for module in model.modules() if hasattr(module, "lora_A")
         )
 
-    def _look(self, model: Any) -> Any:
+    def _look(self, model: PreTrainedModel) -> torch.Tensor:
         import torch
 
         training = model.training
@@ -103,7 +110,7 @@ class InitialAdapter:
         self._base_parameters = getattr(self, "_base_parameters", None) or list(model.parameters())
         with torch.no_grad():
             ids = torch.tensor([self._tokens], device=model.device)
-            logits = model(input_ids=ids, use_cache=False).logits.float()
+            logits: torch.Tensor = model(input_ids=ids, use_cache=False).logits.float()
         model.train(training)
         return logits
 
@@ -115,10 +122,21 @@ def _concatenated(key: str) -> int | None:
     return 1 if ("lora_B" in key or "lora_embedding_B" in key) and not key.endswith("bias") else None
 
 
-def _of_twice_the_rank(config: dict[str, Any]) -> dict[str, Any]:
+class _Config(TypedDict):
+    """What is read of an adapter's config."""
+
+    r: int
+    lora_alpha: float
+    use_rslora: NotRequired[bool]
+    rank_pattern: NotRequired[dict[str, int] | None]
+    alpha_pattern: NotRequired[dict[str, float] | None]
+
+
+def _of_twice_the_rank(config: _Config) -> dict[str, object]:
     """Return the adapter's config with the same scaling, alpha/r or, with rsLoRA, alpha/√r (Kalajdzievski 2023)."""
     factor = 2**0.5 if config.get("use_rslora") else 2
-    return config | {
+    return {
+        **config,
         "init_lora_weights": True,
         "r": 2 * config["r"],
         "lora_alpha": factor * config["lora_alpha"],

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+
+from pydantic import JsonValue
 
 from harness import processes
 from harness.errors import HarnessError, UsageError
@@ -55,13 +56,14 @@ class Memory:
         return self.weights + self.adapter + self.optimiser + self.activations + self.workspace
 
 
-def adapter_weights(shape: Shape, lora: Mapping[str, Any]) -> int:
+def adapter_weights(shape: Shape, lora: Mapping[str, JsonValue]) -> int:
     """Return the number of weights of a LoRA adapter: r · (inputs + outputs) for each adapted layer."""
-    targets, rank = lora.get("target_modules", ["q_proj", "v_proj"]), int(lora.get("r", 8))
+    targets, rank = lora.get("target_modules", ["q_proj", "v_proj"]), int(str(lora.get("r", 8)))
+    named = targets if isinstance(targets, list | str) else ()
     chosen = [
         size
         for name, size in linear_sizes(shape).items()
-        if targets == "all-linear" or name.rpartition(".")[2] in targets
+        if targets == "all-linear" or name.rpartition(".")[2] in named
     ]
     return shape.num_hidden_layers * rank * sum(inputs + outputs for inputs, outputs in chosen)
 

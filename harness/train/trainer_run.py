@@ -8,13 +8,14 @@ import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from harness import processes
 from harness.model.load import LoadedModel
 from harness.model.profile_schema import Training
+from harness.runs.schema import JsonObject
 from harness.train.batch_layout import BatchPlan, laid_out
-from harness.train.callbacks import Progress, last_checkpoint, printer, recorder, refuse_useless
+from harness.train.callbacks import Progress, last_checkpoint, recorder, refuse_useless
 from harness.train.data import TrainingRow
 from harness.train.ddp_trainer import trainer_class
 from harness.train.evaluation import LAST, curve, evaluation_callback, keep_best, refuse_shards
@@ -23,6 +24,10 @@ from harness.train.job import TrainingJob
 from harness.train.model_card import write_card
 from harness.train.settings import library_refusals, lora_config, sft_config
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, Trainer
+    from trl import SFTConfig
+
 
 def attempt(
     job: TrainingJob,
@@ -30,10 +35,11 @@ def attempt(
     folder: Path,
     on_progress: Callable[[Progress], None] | None,
     layout: BatchPlan,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Train in this layout, from the last checkpoint where there is one; save the adapter and return its record."""
     import torch
     from datasets import Dataset
+    from transformers.trainer_callback import PrinterCallback
 
     loaded, training, evaluation = job.loaded, job.training, job.evaluation
     checkpoints = folder / "checkpoints"
@@ -59,7 +65,7 @@ def attempt(
                 )
             loaded.model = trainer.model
             initial.keep(trainer.model)
-            trainer.remove_callback(printer())
+            trainer.remove_callback(PrinterCallback)  # it prints every line of the log
             for callback in evaluating:
                 refuse_shards(trainer)
                 callback.log = trainer.log
@@ -79,13 +85,13 @@ def attempt(
             "tokens": int(trainer.state.num_input_tokens_seen),
             "steps": trainer.state.global_step,
             "seconds": round(seconds, 3),
-            "curve": curve(trainer.state.log_history),
+            "curve": [*curve(trainer.state.log_history)],
             "watch": kept if evaluation else None,
             "peak_memory_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
         }
 
 
-def _save(trainer: Any, folder: Path) -> None:
+def _save(trainer: Trainer, folder: Path) -> None:
     """Write adapter, tokenizer and card, safetensors only; where the model is sharded, every process gives its part."""
     if processes.sharded():
         trainer.save_model(str(folder))
@@ -99,7 +105,9 @@ def _save(trainer: Any, folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _accelerated_base(loaded: LoadedModel, training: Training, settings: Any, layout: BatchPlan) -> Iterator[None]:
+def _accelerated_base(
+    loaded: LoadedModel, training: Training, settings: SFTConfig, layout: BatchPlan
+) -> Iterator[None]:
     """Hold the base as the layout asks, and attend without masks where rows are packed."""
     from harness.train.dequantized_base import plain_base
     from harness.train.packed_attention import ATTEND_PLAINLY, packed_attention
@@ -114,7 +122,9 @@ def _accelerated_base(loaded: LoadedModel, training: Training, settings: Any, la
         yield
 
 
-def _fused(model: Any, loaded: LoadedModel, training: Training) -> contextlib.AbstractContextManager[Any]:
+def _fused(
+    model: PreTrainedModel, loaded: LoadedModel, training: Training
+) -> contextlib.AbstractContextManager[int | None]:
     from harness.train.fused_layers import lean_layers
 
     if not _fitted(loaded, training):
@@ -136,7 +146,7 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def _keep_trainable_parameters_in_float32(model: Any) -> None:
+def _keep_trainable_parameters_in_float32(model: PreTrainedModel) -> None:
     """TRL casts QLoRA adapters to bfloat16; fp16 mixed precision then fails to unscale them (trl#4901)."""
     import torch
 

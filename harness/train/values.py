@@ -9,7 +9,7 @@ import re
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, TypeGuard, Union, get_args, get_origin
 
 from harness.errors import UsageError, did_you_mean
 
@@ -21,32 +21,17 @@ _LISTED = 12
 
 # What the two libraries take without a word, or refuse only when the weights are loaded and the training runs.
 _POSITIVE = {
-    "per_device_train_batch_size",
-    "per_device_eval_batch_size",
-    "gradient_accumulation_steps",
-    "eval_accumulation_steps",
-    "logging_steps",
-    "save_steps",
-    "eval_steps",
-    "save_total_limit",
-    "torch_empty_cache_steps",
-    "num_train_epochs",
-    "max_length",
-    "dataloader_prefetch_factor",
-    "dataset_num_proc",
-    "pad_to_multiple_of",
-    "ddp_bucket_cap_mb",
-    "ddp_timeout",
-    "adam_epsilon",
-    "r",
-    "lora_alpha",
+    *("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"),
+    *("eval_accumulation_steps", "logging_steps", "save_steps", "eval_steps", "save_total_limit"),
+    *("torch_empty_cache_steps", "num_train_epochs", "max_length", "dataloader_prefetch_factor", "dataset_num_proc"),
+    *("pad_to_multiple_of", "ddp_bucket_cap_mb", "ddp_timeout", "adam_epsilon", "r", "lora_alpha"),
     "qalora_group_size",
 }
 _SHARES = {"adam_beta1", "adam_beta2", "label_smoothing_factor", "lora_dropout"}
 """From 0 to below 1."""
 _ABOVE_ZERO_OR_ABSENT = {"neftune_noise_alpha", "router_aux_loss_coef"}
 
-_NEUTRAL: Mapping[str, tuple[Any, str]] = {
+_NEUTRAL: Mapping[str, tuple[bool | str | None, str]] = {
     "eval_strategy": ("no", "use `evaluation:`, which answers a development slice"),
     "do_eval": (False, "use `evaluation:`, which answers a development slice"),
     "do_predict": (False, "`python -m harness run` lets the model answer"),
@@ -60,7 +45,7 @@ _NEUTRAL: Mapping[str, tuple[Any, str]] = {
 """Fields that may only say what they say by themselves, because the harness does that part otherwise."""
 
 
-def check_values(section: str, values: Mapping[str, Any], config: type) -> None:
+def check_values(section: str, values: Mapping[str, object], config: type) -> None:
     """Check each value by its field's type and range.
 
     Args:
@@ -83,7 +68,7 @@ def check_values(section: str, values: Mapping[str, Any], config: type) -> None:
             _check_range(place, name, number, defaults[name])
 
 
-def _check_range(place: str, name: str, value: float, default: Any) -> None:
+def _check_range(place: str, name: str, value: float, default: object) -> None:
     positive = name in _POSITIVE | _ABOVE_ZERO_OR_ABSENT
     if name in _SHARES and not 0 <= value < 1:
         raise UsageError(f"{place} must be from 0 to below 1: got {value!r}")
@@ -94,19 +79,15 @@ def _check_range(place: str, name: str, value: float, default: Any) -> None:
         raise UsageError(f"{place} must not be negative: got {value!r}")
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def _fits(value: object, hint: object) -> bool:
     """Whether a value that YAML can hold is of a field's type; strict: "512" is no number and 1 is not true."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        # a field that takes a choice by name lists plain text beside it: the name must still be one
-        kinds = [kind for kind in inner if not (kind is str and any(_is_enum(other) for other in inner))]
-        # `typing` remembers a union in the order in which it was first written anywhere
-        kinds.sort(key=lambda kind: 2 if kind is type(None) else int(kind not in _WORDS))
-        return any(_fits(value, kind) for kind in kinds)
+        return any(_fits(value, kind) for kind in _kinds(inner))
     if origin is Literal:
         return any(_is_choice(value, choice) for choice in inner)
     if origin is list:
@@ -114,8 +95,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin is tuple:
         return isinstance(value, list | tuple) and len(value) == len(inner) and all(map(_fits, value, inner))
     if origin is dict:
-        keys_fit = isinstance(value, dict) and all(_fits(key, inner[0]) for key in value)
-        return keys_fit and all(_fits(item, inner[1]) for item in value.values())
+        return isinstance(value, dict) and all(_fits(k, inner[0]) and _fits(v, inner[1]) for k, v in value.items())
     if hint is float:
         return _is_number(value) and math.isfinite(value)
     if hint is int:
@@ -125,7 +105,7 @@ def _fits(value: Any, hint: Any) -> bool:
     return hint is Any or (isinstance(hint, type) and isinstance(value, hint))
 
 
-def _hint(value: Any, hint: Any) -> str:
+def _hint(value: object, hint: object) -> str:
     choices = _choices(hint)
     if value is False and "no" in choices:
         return 'YAML takes a bare no for false: write "no"'
@@ -133,18 +113,18 @@ def _hint(value: Any, hint: Any) -> str:
     return near if near.startswith("did you mean") or len(choices) > _LISTED else ""
 
 
-def _is_enum(hint: Any) -> bool:
+def _is_enum(hint: object) -> TypeGuard[type[enum.Enum]]:
     return isinstance(hint, type) and issubclass(hint, enum.Enum)
 
 
-def _is_choice(value: Any, choice: Any) -> bool:
+def _is_choice(value: object, choice: object) -> bool:
     if type(value) is type(choice) and value == choice:
         return True
     numbered = _NUMBERED.fullmatch(choice) if isinstance(choice, str) else None
     return bool(numbered and isinstance(value, str) and re.fullmatch(re.escape(numbered[1]) + r"\d+", value))
 
 
-def _choices(hint: Any) -> list[str]:
+def _choices(hint: object) -> list[str]:
     """The words that a field takes, none where it takes any."""
     if get_origin(hint) in (Union, types.UnionType):
         return [word for kind in get_args(hint) for word in _choices(kind)]
@@ -153,16 +133,26 @@ def _choices(hint: Any) -> list[str]:
     return [str(choice.value) for choice in hint] if _is_enum(hint) else []
 
 
-_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+_WORDS: Mapping[object, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    type(None): "null",
+}
 
 
-def _words(hint: Any) -> str:
+def _kinds(union: tuple[object, ...]) -> list[object]:
+    # a field that takes a choice by name lists plain text beside it: the name must still be one
+    kinds = [kind for kind in union if not (kind is str and any(_is_enum(other) for other in union))]
+    # `typing` remembers a union in the order in which it was first written anywhere
+    return sorted(kinds, key=lambda kind: 2 if kind is type(None) else int(kind not in _WORDS))
+
+
+def _words(hint: object) -> str:
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        kinds = [kind for kind in inner if not (kind is str and any(_is_enum(other) for other in inner))]
-        # `typing` remembers a union in the order in which it was first written anywhere
-        kinds.sort(key=lambda kind: 2 if kind is type(None) else int(kind not in _WORDS))
-        return " or ".join(dict.fromkeys(_words(kind) for kind in kinds))
+        return " or ".join(dict.fromkeys(_words(kind) for kind in _kinds(inner)))
     if choices := _choices(hint):
         return "one of " + ", ".join(choices) if len(choices) <= _LISTED else "one of its choices"
     if origin is list or hint is list:

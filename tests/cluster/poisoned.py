@@ -13,6 +13,8 @@ from harness.cluster.files import FileServer
 from harness.cluster.workers import ModelWorker, ScoreWorker
 
 POISON = 7
+DEADLY_ONCE = -1
+"""Kills the first worker that begins it."""
 
 
 class Doubler:
@@ -25,12 +27,16 @@ class Doubler:
     def setup(self) -> NodeFacts:
         return NodeFacts(_node_id(), "here", "", "", {}, {}, "", None, "")
 
+    def prepare(self, seconds: float) -> None:
+        time.sleep(seconds)
+
     def work(self, items: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
         for number, item in items:
+            again = str(item) in self._notes.read_text().split() if self._notes.exists() else False
             with self._notes.open("a") as stream:
                 stream.write(f"{item}\n")
             time.sleep(self._seconds)
-            if item == POISON:
+            if item == POISON or (item == DEADLY_ONCE and not again):
                 time.sleep(1)  # what was yielded is under way
                 os._exit(1)
             yield [(number, 2 * item)]

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness.cluster.actors import Actors, WorkerCounts, parse_actors, plan_workers
 from harness.cluster.connect import _hint
 from harness.cluster.facts import differences, node_facts, refuse_strangers
-from harness.cluster.source import Guided, StreamedBatches
+from harness.cluster.source import Shares, StreamedBatches
 from harness.errors import HarnessError, UsageError
 from tests.conftest import CommandLine
 
@@ -51,18 +53,44 @@ def test_what_is_left_open_is_decided_by_the_cluster(actors: str, nodes: list[An
     assert plan_workers(parse_actors(actors), nodes) == counts
 
 
-def test_guided_batches_get_smaller_and_hold_everything_once() -> None:
-    source = Guided(range(100), smallest=4, largest=50)
-    batches = []
+def sizes_taken(source: Shares[int], workers: int) -> list[int]:
+    sizes = []
     while not source.ended:
-        batches.append(list(source.take(3)))
-    assert [item for batch in batches for item in batch] == list(range(100))
-    sizes = [len(batch) for batch in batches]
-    assert sizes == sorted(sizes, reverse=True)
-    assert sizes[0] == 26
-    assert sizes[-1] <= 4
-    assert len(Guided(range(100), smallest=4, largest=100).take(1)) == 100
-    assert len(Guided(range(100), smallest=4, largest=20).take(3)) == 20
+        sizes.append(len(source.take(workers)))
+    return sizes
+
+
+@pytest.mark.parametrize(
+    ("items", "workers", "sizes"),
+    [
+        (100, 1, [100]),
+        (256, 2, [128, 128]),
+        (255, 2, [128, 127]),
+        (40, 2, [20, 20]),
+        (3, 2, [2, 1]),
+        (1, 4, [1]),
+        (0, 2, []),
+        (1300, 2, [512, 394, 394]),
+        (1500, 1, [512, 512, 476]),
+    ],
+)
+def test_workers_get_equal_shares_of_the_end(items: int, workers: int, sizes: list[int]) -> None:
+    assert sizes_taken(Shares(range(items), unit=32, largest=512), workers) == sizes
+
+
+@given(items=st.integers(0, 3000), workers=st.integers(1, 9), unit=st.integers(1, 64), passes=st.integers(2, 16))
+def test_no_share_is_less_than_a_pass_while_there_is_one_for_each_worker(
+    items: int, workers: int, unit: int, passes: int
+) -> None:
+    sizes = sizes_taken(Shares(range(items), unit, passes * unit), workers)
+    assert sum(sizes) == items
+    assert all(size >= unit for size in sizes[:-1]) or items < workers * unit
+    assert max(sizes, default=0) <= passes * unit
+
+
+def test_what_a_dead_worker_leaves_is_shared_but_no_pass_is_cut() -> None:
+    source = Shares(range(500), unit=32, largest=512)
+    assert [source.share(left, 2) for left in (100, 64, 63, 1)] == [50, 32, 63, 1]
 
 
 def drained(source: StreamedBatches[int]) -> list[list[int]]:

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from harness.cluster.pool import Lost, WorkerPool
-from harness.cluster.source import Guided
+from harness.cluster.source import Shares
 from tests.cluster.conftest import TwoNodes
-from tests.cluster.poisoned import POISON, Doubler
+from tests.cluster.poisoned import DEADLY_ONCE, POISON, Doubler
 
 
 def doublers(name: str, count: int, notes: Path, said: list[str], seconds: float = 0) -> WorkerPool[int]:
@@ -27,12 +27,12 @@ def doublers(name: str, count: int, notes: Path, said: list[str], seconds: float
     )
 
 
-def doubled(pool: WorkerPool[int], items: Iterable[int], batch: int) -> list[tuple[int, Any]]:
+def doubled(pool: WorkerPool[int], items: Iterable[int], batch: int, prepare: Any = None) -> list[tuple[int, Any]]:
     def send(worker: Any, numbered: Any) -> Any:
         return worker.work.options(num_returns="streaming").remote(numbered)
 
-    source = Guided(items, smallest=batch, largest=2 * batch)
-    return [pair for pairs in pool.map(source, send) for pair in pairs]
+    source = Shares(items, unit=batch, largest=2 * batch)
+    return [pair for pairs in pool.map(source, send, prepare) for pair in pairs]
 
 
 def test_every_item_comes_once_and_poison_is_tried_three_times(two_nodes: TwoNodes, tmp_path: Path) -> None:
@@ -96,4 +96,28 @@ def test_the_last_worker_is_not_taken_from_its_work(two_nodes: TwoNodes, tmp_pat
     assert sorted(came) == [(number, 2 * number) for number in numbers]
     assert pool.make_room()  # nothing to do
     assert doubled(pool, [1], 1) == [(1, 2)]
+    pool.close()
+
+
+def test_a_worker_that_is_not_ready_gets_nothing_and_a_live_one_takes_over(two_nodes: TwoNodes, tmp_path: Path) -> None:
+    import ray
+
+    ray.init(two_nodes.address, log_to_driver=False)
+    notes, said = tmp_path / "notes", []
+    pool = doublers("doublers", 2, notes, said)
+    assert doubled(pool, [1], 1) == [(1, 2)]
+    prepared: list[Any] = []
+
+    def prepare(actor: Any) -> Any:
+        """The first two are ready at once, those that replace a dead one never while there is something to do."""
+        prepared.append(actor)
+        return actor.prepare.remote(0 if len(prepared) <= 2 else 600)
+
+    started = time.monotonic()
+    numbers = [*range(100, 110), DEADLY_ONCE, *range(110, 120)]
+    came = doubled(pool, numbers, 5, prepare)
+    assert sorted(came) == sorted((number, 2 * number) for number in numbers)
+    assert time.monotonic() - started < 300
+    assert len(prepared) <= 3  # the third may not have said hello before all was done
+    assert [line.partition(" on node ")[0] for line in said] == ["doublers: a worker died"]
     pool.close()

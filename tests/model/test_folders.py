@@ -165,7 +165,7 @@ AWQ = {"quant_method": "awq", "bits": 4, "group_size": 32, "version": "gemm", "z
         (without_tokenizer, "token"),
         (pickled, "holds its weights as pickles"),
         (cut, "model.safetensors"),
-        (lambda folder: (folder / "config.json").write_text("[1, 2]"), "config.json is not valid JSON"),
+        (lambda folder: (folder / "config.json").write_text("[1, 2]"), "config.json holds no JSON object"),
         (lambda folder: (folder / "generation_config.json").write_text("{"), "generation_config.json"),
         (lambda folder: (folder / "adapter_config.json").write_text("{}"), "an adapter beside a model"),
     ],

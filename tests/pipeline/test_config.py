@@ -9,7 +9,8 @@ import pytest
 
 from harness.errors import UsageError
 from harness.model.profile import weights_source
-from harness.pipeline.config import RunConfig, parse_data_options, resolve
+from harness.pipeline.config import RunConfig, resolve
+from harness.pipeline.data_option import parse_data_options
 from harness.runs.manifest import ModelEntry
 from harness.runs.pairs import pairs_to_compare
 from harness.types import CONTROL_NAMES

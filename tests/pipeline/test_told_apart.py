@@ -16,7 +16,8 @@ from harness.errors import UsageError
 from harness.generate.transformers.decoding import TransformersDecoding
 from harness.generate.transformers.generator import Generator
 from harness.model.profile_schema import ProfileFile
-from harness.pipeline.config import RunConfig, parse_data_options, resolve
+from harness.pipeline.config import RunConfig, resolve
+from harness.pipeline.data_option import parse_data_options
 from harness.pipeline.prepare import prepare
 from harness.progress import ProgressReporter
 from harness.types import CONTROL_NAMES

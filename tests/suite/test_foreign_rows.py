@@ -17,7 +17,7 @@ from harness.pipeline.config import RunConfig, resolve
 from harness.suite.delimited import ABSENT
 from harness.suite.load import SuiteLocation, load_suite
 from harness.suite.new import MadeSuite, make_suite
-from harness.suite.rows import plain_rows, read_data, read_rows
+from harness.suite.rows import plain_rows, read_data
 from harness.types import Task
 
 WORDS = ("river", "teapot", "lantern", "compass", "harvest", "walnut")
@@ -277,14 +277,14 @@ def test_pages_to_change_are_the_input_and_not_the_reference(tmp_path: Path) -> 
 
 def test_a_tables_odd_ends_are_no_rows(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(',prompt , reference,\n0,"a, b", "<p>c, d</p>",\n1,e,f,\n,,,\n')
-    assert [row.values for row in read_rows(tmp_path / "a.csv")] == [
+    assert [row.values for row in read_data(tmp_path / "a.csv").rows] == [
         {"prompt": "a, b", "reference": "<p>c, d</p>"},
         {"prompt": "e", "reference": "f"},
     ]
     (tmp_path / "b.tsv").write_text('prompt\treference\n"Tea" page\t<p class="x">tea</p>\n')
-    assert read_rows(tmp_path / "b.tsv")[0].values == {"prompt": '"Tea" page', "reference": '<p class="x">tea</p>'}
+    assert read_data(tmp_path / "b.tsv").rows[0].values == {"prompt": '"Tea" page', "reference": '<p class="x">tea</p>'}
     (tmp_path / "c.csv").write_text(f"prompt,reference\na,{'x' * 300_000}\n")
-    assert len(read_rows(tmp_path / "c.csv")[0].values["reference"]) == 300_000
+    assert len(read_data(tmp_path / "c.csv").rows[0].values["reference"]) == 300_000
 
 
 @pytest.mark.parametrize(
@@ -300,7 +300,7 @@ def test_a_tables_odd_ends_are_no_rows(tmp_path: Path) -> None:
 def test_what_cannot_be_read_rightly_is_refused(tmp_path: Path, name: str, content: bytes, told: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UsageError, match=told):
-        read_rows(tmp_path / name)
+        read_data(tmp_path / name)
 
 
 def test_rows_that_a_run_would_refuse_make_no_suite(tmp_path: Path) -> None:
@@ -341,7 +341,7 @@ def test_any_table_that_is_written_is_read(
     writer.writerows(rows)
     path = tmp_path_factory.getbasetemp() / "any.csv"
     path.write_bytes((f"sep={delimiter}\r\n" * told + stream.getvalue()).encode(encoding))
-    assert [tuple(row.values.values()) for row in read_rows(path)] == rows
+    assert [tuple(row.values.values()) for row in read_data(path).rows] == rows
 
 
 @given(
@@ -385,7 +385,7 @@ def test_conversations_in_columnar_files(tmp_path: Path, suffix: str) -> None:
         with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, content.schema) as stream:
             stream.write_table(content)
     expected = [{"prompt": ASKED[word], "reference": PAGES[word]} for word in WORDS]
-    assert [row.values for row in read_rows(path)] == expected
+    assert [row.values for row in read_data(path).rows] == expected
 
 
 def test_values_of_columnar_files_of_every_type(tmp_path: Path) -> None:

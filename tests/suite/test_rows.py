@@ -9,7 +9,7 @@ import pytest
 
 from harness.errors import UsageError
 from harness.storage.yaml import read_yaml
-from harness.suite.rows import read_rows
+from harness.suite.rows import read_data
 
 ROWS: list[dict[str, Any]] = [
     {"prompt": 'Say "hi", twice', "reference": "<p>hi\n<p>hi"},
@@ -39,7 +39,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 @pytest.mark.parametrize("suffix", [".yaml", ".yml", ".json", ".jsonl", ".csv", ".parquet"])
 def test_every_format_gives_the_same_rows(tmp_path: Path, suffix: str) -> None:
-    found = read_rows(write(tmp_path / f"rows{suffix}", ROWS))
+    found = read_data(write(tmp_path / f"rows{suffix}", ROWS)).rows
     assert [row.values for row in found] == ROWS
 
 
@@ -47,7 +47,7 @@ def test_every_format_gives_the_same_rows(tmp_path: Path, suffix: str) -> None:
 def test_an_empty_file_is_named(tmp_path: Path, suffix: str) -> None:
     path = write(tmp_path / f"rows{suffix}", [])
     with pytest.raises(UsageError, match=rf"rows\{suffix} holds no rows"):
-        read_rows(path)
+        read_data(path)
 
 
 @pytest.mark.parametrize("suffix", [".yaml", ".jsonl", ".csv"])
@@ -55,13 +55,13 @@ def test_a_file_of_no_bytes_is_named(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"rows{suffix}"
     path.touch()
     with pytest.raises(UsageError, match="holds no rows"):
-        read_rows(path)
+        read_data(path)
 
 
 def test_a_spreadsheet_with_a_byte_order_mark_keeps_its_first_column(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_bytes(b"\xef\xbb\xbfprompt,reference\r\na,b\r\n")
-    assert read_rows(path)[0].values == {"prompt": "a", "reference": "b"}
+    assert read_data(path).rows[0].values == {"prompt": "a", "reference": "b"}
 
 
 @pytest.mark.parametrize(
@@ -89,20 +89,20 @@ def test_a_spreadsheet_with_a_byte_order_mark_keeps_its_first_column(tmp_path: P
 def test_a_broken_file_is_one_line_with_its_place(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UsageError, match=message) as refused:
-        read_rows(tmp_path / name)
+        read_data(tmp_path / name)
     assert "\n" not in str(refused.value)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"there is no data file .*none\.jsonl"):
-        read_rows(tmp_path / "none.jsonl")
+        read_data(tmp_path / "none.jsonl")
     with pytest.raises(UsageError, match=r"there is no file .*none\.yaml"):
         read_yaml(tmp_path / "none.yaml")
     with pytest.raises(UsageError, match=r"holds no pairs \(NAME\.md or NAME\.txt"):
-        read_rows(tmp_path)
+        read_data(tmp_path)
 
 
 def test_yaml_makes_no_objects(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("- !!python/object/apply:os.system ['true']\n")
     with pytest.raises(UsageError, match="is not valid YAML"):
-        read_rows(tmp_path / "a.yaml")
+        read_data(tmp_path / "a.yaml")

@@ -10,7 +10,7 @@ import pytest
 
 from harness.errors import UsageError
 from harness.suite.fields import foreign_fields
-from harness.suite.rows import read_rows
+from harness.suite.rows import read_data
 from harness.suite.values import as_json, column_names, column_value, has_column
 
 
@@ -98,8 +98,8 @@ def test_labels_of_any_type(label: Any, difficulty: str, identifier: str | None)
 def test_what_is_nested_too_deep_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("- &a\n  prompt: x\n  reference: [*a]\n")
     with pytest.raises(UsageError, match=r"a\.yaml, task 1 is nested too deep"):
-        read_rows(tmp_path / "a.yaml")
+        read_data(tmp_path / "a.yaml")
     deep = json.dumps({"prompt": "x", "input": "", "reference": "@"}).replace('"@"', "[" * 5000 + "]" * 5000)
     (tmp_path / "a.jsonl").write_text(deep)
     with pytest.raises(UsageError, match=r"a\.jsonl, line 1"):
-        read_rows(tmp_path / "a.jsonl")
+        read_data(tmp_path / "a.jsonl")

@@ -104,6 +104,11 @@ def test_keys_keep_the_words_of_before_so_that_adapters_are_found(
     assert isinstance(watched, dict)
     assert watched.keys() == {"settings", "look", "rows"}
     assert not {"batch_plan", "evaluation"} & content.keys()
+    keys = {
+        adapter_key(tiny, renderer(tiny), TRAINING.model_copy(update={"sft": {name: False}}), rows)
+        for name in ("gradient_checkpointing", "activation_checkpointing")
+    }
+    assert len(keys) == 1
 
 
 def test_the_bases_config_counts(own_cache: Path, tiny: LoadedModel, tmp_path: Path) -> None:

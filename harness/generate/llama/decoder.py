@@ -22,7 +22,8 @@ from harness.generate.llama.adapters import MIXED, AdapterRows
 from harness.generate.llama.graphs import Graphs
 from harness.generate.llama.model import FusedLlama, KVCache
 from harness.generate.llama.places import Places
-from harness.generate.llama.prefill import Prefill
+from harness.generate.llama.prefill import BESIDE, Prefill
+from harness.generate.llama.prompt_batch import PromptBatch
 from harness.generate.stopping import StopRule
 from harness.generate.transformers.continuous_batching import Decoded, Prompt
 from harness.generate.transformers.prefill import MIN_SHARED_PREFIX, Tokens, common_prefix
@@ -35,8 +36,8 @@ are longer than that, fewer rows are there at once."""
 PREFILL_TOKENS = 4096
 """Prompts enter together up to this many tokens."""
 ENTERING_SHARE, ENTERING_SHARE_PACKED = 16, 6
-"""Waiting prompts enter when this part of the rows is free: entering reads all weights, as a step does, and unpacks
-packed ones (13 GB written and read)."""
+"""Where prompts cannot enter within a step of the others, they wait until this part of the rows is free: by themselves
+they read all weights, as a step does, and unpack packed ones."""
 _BUCKETS = (1, 2, 4, 8, 12, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256)
 """Numbers of rows for which a step is captured."""
 
@@ -111,30 +112,56 @@ class Stepper:
             active: How many rows.
             adapter: The one that all of them go through, 0 for none; `MIXED` where each has its own.
         """
-        if self.graphs is None:
-            return self._step(active, adapter)[:active].clone()
-        bucket = min(next((size for size in _BUCKETS if size >= active), self.rows), self.rows)
-        tokens = self.graphs.run(
-            (bucket, adapter), lambda: self._step(bucket, adapter), lambda: self._rehearse(bucket, adapter)
-        )
-        return tokens[:active].clone()
+        self._run(active, adapter, None, 0)
+        return self.state[0, :active].clone()
 
-    def _step(self, count: int, adapter: int, rehearsal: bool = False) -> torch.Tensor:
+    def step_and_enter(
+        self, active: int, adapter: int, prompts: PromptBatch, theirs: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same while prompts enter; return the rows' tokens and the logits behind the prompts.
+
+        Args:
+            active: How many rows.
+            adapter: The one that rows and prompts go through, 0 for none; `MIXED` where each has its own.
+            prompts: Those that enter.
+            theirs: The adapter of the prompts.
+        """
+        logits = self._run(active, adapter, prompts, theirs)
+        return self.state[0, :active].clone(), logits
+
+    def _run(self, active: int, adapter: int, prompts: PromptBatch | None, theirs: int) -> torch.Tensor:
+        if self.graphs is None:
+            return self._step(active, adapter, prompts, theirs)
+        bucket = min(next((size for size in _BUCKETS if size >= active), self.rows), self.rows)
+        return self.graphs.run(
+            (bucket, adapter, prompts and prompts.room, theirs),
+            lambda: self._step(bucket, adapter, prompts, theirs),
+            lambda: self._rehearse(bucket, adapter, prompts, theirs),
+        )
+
+    def _step(
+        self, count: int, adapter: int, prompts: PromptBatch | None, theirs: int, rehearsal: bool = False
+    ) -> torch.Tensor:
+        """Decode a token of each row and return the logits behind the prompts."""
         tokens, positions, starts, seeds, live, adapters = self.state[:, :count]
+        if prompts is not None:
+            adapters = torch.cat([adapters, adapters.new_full(prompts.tokens.shape, theirs)])
         rows = AdapterRows(adapter, adapters)
-        logits = self.fused.step(tokens, self.pool, starts, positions, self.longest, rows, rehearsal=rehearsal)
+        logits = self.fused.step(
+            tokens, self.pool, starts, positions, self.longest, rows, prompts=prompts, rehearsal=rehearsal
+        )
         if self.observe is not None:
-            self.observe(logits)
-        chosen = self.fused.operations.choose(logits, self.temperature, seeds, positions)
+            self.observe(logits[:count])
+        chosen = self.fused.operations.choose(logits[:count], self.temperature, seeds, positions)
         self.state[0, :count] = torch.where(live.bool(), chosen, tokens)
         self.state[1, :count] += live
-        return self.state[0]
+        return logits[count:]
 
-    def _rehearse(self, count: int, adapter: int) -> None:
+    def _rehearse(self, count: int, adapter: int, prompts: PromptBatch | None, theirs: int) -> None:
         """Make a step in which no row is there."""
         before = self.state.clone()
         self.state.zero_()
-        self._step(count, adapter, rehearsal=True)
+        self._step(count, adapter, prompts, theirs, rehearsal=True)
         self.state.copy_(before)
 
     def _sent(self, values: torch.Tensor) -> torch.Tensor:
@@ -163,20 +190,23 @@ class StreamDecoder:
 
     @torch.inference_mode()
     def decode(self, prompts: Sequence[Prompt]) -> Iterator[Decoded]:
-        """Yield completions as they finish: one model's prompts enter after the other's, of each the longest first."""
+        """Yield completions as they finish.
+
+        One model's prompts enter after the other's, of each those first that are longer than usual, else by their keys.
+        """
         if prompts:
-            ordered = sorted(prompts, key=lambda prompt: (prompt.model, -len(prompt.tokens), prompt.key))
-            yield from _Stream(self, ordered).run()
+            yield from _Stream(self, prompts).run()
 
 
 class _Stream:
     def __init__(self, settings: StreamDecoder, prompts: Sequence[Prompt]) -> None:
         self.settings = settings
         self.fused = settings.fused
-        self.waiting = deque(prompts)
         self.rows: list[_Row] = []
         self.flying: deque[_Result] = deque()
         count = min(settings.batch_size, len(prompts))
+        self.usual = max((len(p.tokens) for p in prompts if len(p.tokens) <= PROMPT_ROOM), default=0)
+        self.waiting = deque(sorted(prompts, key=lambda p: (p.model, -max(len(p.tokens), self.usual), p.key)))
         needs = sorted(map(self._need, prompts), reverse=True)
         self.longest = needs[0]
         self.prefixes = {number: _shared_prefix(group) for number, group in _by_model(prompts).items()}
@@ -196,9 +226,13 @@ class _Stream:
     def run(self) -> Iterator[Decoded]:
         """Start steps, one ahead of the tokens that are read."""
         while self.waiting or self.rows or self.flying:
-            while self._worth_entering() and self._enter():
-                pass
-            if self.rows:
+            stepped = False
+            while not stepped and self._worth_entering():
+                beside = self._enter_beside_rows()
+                if not self._enter(beside):
+                    break
+                stepped = beside
+            if self.rows and not stepped:
                 self._send(list(self.rows), self.stepper.step(len(self.rows), self._adapter_of_all()))
             while len(self.flying) > 1 or (self.flying and not self.rows):
                 yield from self._look(self.flying.popleft())
@@ -210,28 +244,45 @@ class _Stream:
     def _worth_entering(self) -> bool:
         enough = max(1, self.stepper.rows // (ENTERING_SHARE_PACKED if self.fused.packed else ENTERING_SHARE))
         free = self.stepper.rows - len(self.rows)
+        if self.waiting and free and self._enter_beside_rows():
+            return True
         return bool(self.waiting) and (not self.rows or free >= min(enough, len(self.waiting)))
+
+    def _enter_beside_rows(self) -> bool:
+        """Whether the next prompts enter within a step of the rows: where few can, and none is long."""
+        prompt, most = self.waiting[0], BESIDE[-1]
+        few = self.stepper.rows - len(self.rows) <= 2 * most.prompts
+        short = len(prompt.tokens) - len(self.prefixes[prompt.model]) <= most.tokens
+        return bool(self.rows) and few and short and not self.fused.packed
 
     def _rule(self, prompt: Prompt) -> StopRule:
         return prompt.stop or self.settings.stop
 
     def _need(self, prompt: Prompt) -> int:
-        """Return how many places a prompt and its answer may take."""
-        return len(prompt.tokens) + self._rule(prompt).max_new_tokens + SPARE
+        """Return how many places a prompt and its answer may take.
+
+        Those of usual length take as many as each other: what one gives back, the next one fits into.
+        """
+        return max(len(prompt.tokens), self.usual) + self._rule(prompt).max_new_tokens + SPARE
 
     def _adapter_of_all(self) -> int:
         """Return the adapter that all rows go through, or `MIXED`."""
         found = {self.fused.adapter_of[row.prompt.model] for row in self.rows}
         return found.pop() if len(found) == 1 else MIXED
 
-    def _enter(self) -> bool:
-        """Prefill as many waiting prompts of one model as go together and have room; return whether any had."""
+    def _enter(self, beside: bool) -> bool:
+        """Let as many waiting prompts of one model enter as go together and have room; return whether any had.
+
+        Args:
+            beside: Within a step of the rows.
+        """
         model = self.waiting[0].model
         adapter, shared = self.fused.adapter_of[model], len(self.prefixes[model])
         entering: list[_Row] = []
-        left, first = PREFILL_TOKENS, len(self.rows)
+        left, first = BESIDE[-1].tokens if beside else PREFILL_TOKENS, len(self.rows)
+        most = min(self.stepper.rows, first + BESIDE[-1].prompts) if beside else self.stepper.rows
         while (
-            first + len(entering) < self.stepper.rows
+            first + len(entering) < most
             and self.waiting
             and self.waiting[0].model == model
             and (not entering or len(self.waiting[0].tokens) - shared <= left)
@@ -244,7 +295,16 @@ class _Stream:
         count, starts = len(entering), [row.start for row in entering]
         if shared:
             self._store_prefix(model)
-        logits = self.prefill.run([row.prompt.tokens for row in entering], starts, shared, adapter)
+        tokens = [row.prompt.tokens for row in entering]
+        if beside:
+            others = self._adapter_of_all()
+            batch = self.prefill.batch(tokens, starts, shared, BESIDE)
+            both = adapter if others == adapter else MIXED
+            written, logits = self.stepper.step_and_enter(first, both, batch, adapter)
+            self._send(list(self.rows), written)
+        else:
+            logits = self.prefill.run(self.prefill.batch(tokens, starts, shared), adapter)
+        logits = logits[:count]
         if self.settings.observe is not None:
             self.settings.observe([row.prompt.key for row in entering], logits)
         columns = [
@@ -262,7 +322,7 @@ class _Stream:
     def _store_prefix(self, model: int) -> None:
         """Let what a model's prompts share take the place of what those before shared: their rows have copies."""
         if self.entered != model:
-            self.prefill.run([self.prefixes[model]], [1], 0, self.fused.adapter_of[model])
+            self.prefill.run(self.prefill.batch([self.prefixes[model]], [1], 0), self.fused.adapter_of[model])
             self.entered = model
 
     def _send(self, rows: list[_Row], tokens: torch.Tensor) -> None:

@@ -217,9 +217,13 @@ class FusedLlama:
         positions: torch.Tensor,
         longest: int,
         rows: AdapterRows = NO_ADAPTER,
+        prompts: PromptBatch | None = None,
         rehearsal: bool = False,
     ) -> torch.Tensor:
         """Return the logits behind one new token of each row, (rows, vocabulary), and store its keys and values.
+
+        Prompts may enter in the same pass, which reads the weights once for both (Yu et al. 2022, Orca): the logits
+        behind them follow.
 
         Args:
             tokens: (rows,) the new tokens.
@@ -227,19 +231,27 @@ class FusedLlama:
             starts: (rows,) the first place of each row's slot.
             positions: (rows,) of the new tokens in their rows.
             longest: No position reaches this.
-            rows: Which adapter each row goes through.
+            rows: Which adapter each row goes through, and each token of the prompts behind them.
+            prompts: Those that enter.
             rehearsal: Run every kernel that this takes, on as few layers as have them; the logits mean nothing.
         """
-        places = starts + positions
-        angles = self.angles(longest)
+        count, places, every = len(tokens), starts + positions, positions
+        if prompts is not None:
+            tokens = torch.cat([tokens, prompts.tokens])
+            places, every = torch.cat([places, prompts.places]), torch.cat([positions, prompts.positions])
 
         def attention(queries: torch.Tensor, number: int) -> torch.Tensor:
-            done: torch.Tensor = self.operations.attend(
-                queries, pool.keys[number], pool.values[number], starts, positions
-            )
-            return done
+            stored = pool.keys[number], pool.values[number]
+            done: torch.Tensor = self.operations.attend(queries[:count], *stored, starts, positions)
+            if prompts is None:
+                return done
+            return torch.cat([done, self.operations.attend_prompts(queries[count:], *stored, prompts)])
 
-        return self._logits(self._body(tokens, pool, positions, places, angles, attention, rows, rehearsal))
+        ends = self._body(tokens, pool, every, places, self.angles(longest), attention, rows, rehearsal)
+        if prompts is not None:
+            read = torch.cat([torch.arange(count, device=self.device), count + prompts.last])
+            ends = ends[0][read], ends[1][read]
+        return self._logits(ends)
 
     def prefill(
         self, prompts: PromptBatch, pool: KVCache, longest: int, adapter: int = 0, rehearsal: bool = False

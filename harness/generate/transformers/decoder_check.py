@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
@@ -12,9 +12,12 @@ from harness.errors import HarnessError
 from harness.generate.stopping import StopRule
 from harness.generate.transformers.adapter_kinds import unwrapped
 from harness.generate.transformers.comparison import LIMITS, Finding, Trace, compare, relative_difference
-from harness.generate.transformers.continuous_batching import Prompt
+from harness.generate.transformers.continuous_batching import Decoded, Prompt
 from harness.generate.transformers.reference import ReferenceDecoder
 from harness.model.context import context_length
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 STEPS = 10
 _TEXTS = (
@@ -26,17 +29,25 @@ _DRAWN_AT, _DRAWN_TOKENS, _DRAWN_ROWS, _TIES = 0.7, 4, 24, 1
 """Temperature, tokens, and rows of which so many may go another way than `generate`: by scores as good as equal."""
 
 Observe = Callable[[Sequence[int], torch.Tensor], None]
-Making = Callable[[Any, StopRule, int, float, Observe | None], Any]
+
+
+class Decodes(Protocol):
+    """A decoder, whichever."""
+
+    def decode(self, prompts: Sequence[Prompt], /) -> Iterator[Decoded]:
+        """Yield completions as they finish."""
+
+
+Making = Callable[["PreTrainedModel", StopRule, int, float, Observe | None], Decodes]
 """Makes a decoder of a model, a stop rule, rows at once, a temperature and an observer."""
 
 
 @dataclass(frozen=True)
-class _AllSteps:
+class _AllSteps(StopRule):
     """A stop rule by which a prompt's own limit alone ends it."""
 
-    tokenizer: Any
-    max_new_tokens: int
-    end_tokens: frozenset[int] = frozenset()
+    def __post_init__(self) -> None:
+        """Leave the vocabulary alone, which nothing is looked up in."""
 
     def reason(self, tokens: Sequence[int]) -> None:
         """Never end."""
@@ -46,8 +57,8 @@ class _AllSteps:
 class DecoderCheck:
     """One model on which decoders are compared with `generate`."""
 
-    model: Any
-    tokenizer: Any
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
     prompts: tuple[Prompt, ...]
     steps: int
     dtype: str
@@ -135,16 +146,16 @@ class DecoderCheck:
             del seen.scores[prompt.key][prompt.limit :]
         return seen
 
-    def _rule(self) -> Any:
-        return _AllSteps(self.tokenizer, self.steps)
+    def _rule(self) -> StopRule:
+        return _AllSteps(self.tokenizer, frozenset(), self.steps, at_end_tag=False, cut_loops=False)
 
 
-def rows_of_vocabulary(plain: Any) -> int:
+def rows_of_vocabulary(plain: PreTrainedModel) -> int:
     """Return how many tokens a model of transformers knows."""
     return int(plain.get_input_embeddings().weight.shape[0])
 
 
-def real_prompts(plain: Any, tokenizer: Any) -> tuple[Prompt, ...]:
+def real_prompts(plain: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[Prompt, ...]:
     """Return a few short prompts of different lengths, with limits that let rows leave at different times."""
     rows = rows_of_vocabulary(plain)
     longest = max(2, min(40, (context_length(plain.config) or 512) // 2 - STEPS))

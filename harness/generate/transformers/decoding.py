@@ -24,8 +24,8 @@ from harness.generate.transformers.strategy import (
     TokenRequests,
     decoder_identity,
 )
-from harness.model.context import read_config
 from harness.runs.schema import JsonObject
+from harness.storage.json_file import read_object
 from harness.types import sha256
 
 if TYPE_CHECKING:
@@ -86,6 +86,12 @@ class TransformersDecoding(DecodingStrategy):
 
         return plan_here(model.loaded.weights.folder, model.loaded.precision.quantization, model.settings)
 
+    @override
+    def prepare(self, model: Generator) -> None:
+        self.verdict(model)
+        with model.loaded.adapter(model.adapter_folder, model.adapter_sha256):
+            pass
+
     def _proved(self, model: Generator, plan: DecodingPlan | None) -> Verdict:
         """The verdict for this plan; where memory runs out, for the weights as they are loaded."""
         import torch
@@ -120,7 +126,7 @@ class TransformersDecoding(DecodingStrategy):
 
         loaded, tokenizer = model.loaded, model.renderer.tokenizer
         with loaded.adapter(model.adapter_folder, model.adapter_sha256) as weights:
-            check_causal(weights, tokenizer, read_config(loaded.weights.folder))
+            check_causal(weights, tokenizer, read_object(loaded.weights.folder / "config.json"))
             return prove(weights, tokenizer, makings(loaded, plan), loaded.precision.dtype)
 
     def decode(self, model: Generator, wanted: TokenRequests) -> Answers:

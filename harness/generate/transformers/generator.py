@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -75,6 +75,11 @@ class Generator(StoredBackend[Tokens]):
     @override
     def prompt(self, task: Task) -> Tokens:
         return tuple(self.renderer.tokens(task, self.examples))
+
+    @override
+    def in_turn(self, tasks: Sequence[Task]) -> Sequence[Task]:
+        """Tasks with the longest references go first: rows that write long would else decode alone at the end."""
+        return sorted(tasks, key=lambda task: -len(task.reference))
 
     @override
     def manifest(self) -> BackendEntry:

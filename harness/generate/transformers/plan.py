@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.errors import UsageError
 from harness.generate.llama.decoder import PROMPT_ROOM
 from harness.generate.llama.model import GROUPS
 from harness.generate.llama.nf4 import BLOCK
@@ -15,7 +16,6 @@ from harness.generate.stopping import StopRule
 from harness.generate.transformers.adapter_kinds import unwrapped
 from harness.generate.transformers.continuous_batching import Decoder
 from harness.generate.transformers.decoder_verdict import FUSED, Kind, Verdict, kinds_here
-from harness.model.context import read_config
 from harness.model.gpu_memory import (
     GIB,
     H100_BANDWIDTH,
@@ -29,6 +29,7 @@ from harness.model.gpu_memory import (
     this_card,
 )
 from harness.model.profile_schema import Shape
+from harness.storage.json_file import read_object
 from harness.types import Quantization
 
 if TYPE_CHECKING:
@@ -131,11 +132,11 @@ def plan_here(folder: Path, quantization: Quantization, settings: GenerationSett
     card = this_card()
     if card is None:  # the run's workers have GPUs, this machine has none
         return None
-    config = read_config(folder)
     try:
+        config = read_object(folder / "config.json")
         shape = Shape(**{name: config[name] for name in Shape.model_fields if name in config})
         return plan_decoding(shape, quantization, card, settings.batch_size, settings.max_new_tokens)
-    except (TypeError, ValueError, ZeroDivisionError):  # sizes are missing, or are none
+    except (UsageError, TypeError, ValueError, ZeroDivisionError):  # sizes are missing, or are none
         return None
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
+from pydantic import JsonValue
 
 from harness.errors import HarnessError
 from harness.generate.transformers.adapter_kinds import active_configs, beyond_layers, unwrapped
@@ -21,9 +22,15 @@ from harness.generate.transformers.decoder_check import STEPS, DecoderCheck, Mak
 from harness.generate.transformers.decoder_verdict import Kind, Verdict
 from harness.generate.transformers.reference import makers_processors
 from harness.generate.transformers.twin_checks import TwinChecks
+from harness.runs.schema import JsonObject
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-def prove(model: Any, tokenizer: Any, kinds: Mapping[Kind, Making], dtype: str) -> Verdict:
+def prove(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, kinds: Mapping[Kind, Making], dtype: str
+) -> Verdict:
     """Return which decoder answers for a model: the first of `kinds` that holds, else `generate`.
 
     Args:
@@ -39,7 +46,7 @@ def prove(model: Any, tokenizer: Any, kinds: Mapping[Kind, Making], dtype: str) 
     real = DecoderCheck(model, tokenizer, real_prompts(plain, tokenizer), STEPS, dtype)
     twins = TwinChecks(model, tokenizer, with_adapter=dtype != "float32" and bool(active_configs(model)))
     reasons: list[str] = []
-    evidence: dict[str, Any] = {}
+    evidence: JsonObject = {}
     why = not_for_ours(model)
     if why is not None:
         reasons.append(why)
@@ -61,7 +68,7 @@ def prove(model: Any, tokenizer: Any, kinds: Mapping[Kind, Making], dtype: str) 
     return Verdict("generate", padded=padded, evidence=evidence, why="; ".join(reasons))
 
 
-def _padding_holds(real: DecoderCheck, twins: TwinChecks, evidence: dict[str, Any]) -> bool:
+def _padding_holds(real: DecoderCheck, twins: TwinChecks, evidence: JsonObject) -> bool:
     """Whether padded batches of `generate` say what it says of single prompts."""
     real.reference(1)  # where this fails, so would every answer, and the error says so
     for name, differs in (("weights", real.padding_differs), ("twin", twins.padding_differs)):
@@ -76,7 +83,7 @@ def _padding_holds(real: DecoderCheck, twins: TwinChecks, evidence: dict[str, An
     return True
 
 
-def not_for_ours(model: Any) -> str | None:
+def not_for_ours(model: PreTrainedModel) -> str | None:
     """Return what about a model is outside its layers, so that no decoder of ours would do it; None for nothing."""
     beyond = beyond_layers(model)
     if beyond is not None:
@@ -85,7 +92,7 @@ def not_for_ours(model: Any) -> str | None:
     return f"its generation config sets {', '.join(processors)}" if processors else None
 
 
-def check_causal(model: Any, tokenizer: Any, config: Mapping[str, Any]) -> None:
+def check_causal(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: Mapping[str, JsonValue]) -> None:
     """Refuse models that write nothing by themselves: `generate` may run on them, and its answers mean nothing.
 
     Args:

@@ -62,6 +62,10 @@ class DecodingStrategy(ABC):
         """Return what the manifest says of decoding."""
 
     @abstractmethod
+    def prepare(self, model: Generator) -> None:
+        """Load what decoding needs."""
+
+    @abstractmethod
     def decode(self, model: Generator, wanted: TokenRequests) -> Answers:
         """Decode in this process; never called without anything to decode."""
 

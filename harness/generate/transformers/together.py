@@ -12,7 +12,7 @@ from harness.types import Completion
 def queues(questions: Iterable[SuiteQuestions]) -> list[list[SuiteQuestions]]:
     """Return the questions by queue, in the order of each queue's first; a model that joins none stands alone.
 
-    Within a queue models without an adapter go first: their answers are the longest, and the rest fills their end.
+    Within a queue models without an adapter go first: they write the longest answers, whose end the others fill.
     """
     found: dict[object, list[SuiteQuestions]] = {}
     for asked in questions:
@@ -39,6 +39,8 @@ def answers(queue: Sequence[SuiteQuestions]) -> Iterator[tuple[int, Completion, 
             asked.append((number, model, inquiry))
     if not asked:
         return
+    # places that longer prompts give back are large enough for shorter ones
+    asked.sort(key=lambda one: (_has_adapter(queue[one[0]]), -max(len(tokens) for tokens, _ in one[2].wanted.values())))
     wanted = [(model, inquiry.wanted) for _, model, inquiry in asked]
     for turn, place, answer in wanted[0][0].decoding.decode_together(wanted):
         number, _, inquiry = asked[turn]

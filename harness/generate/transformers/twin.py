@@ -35,7 +35,6 @@ _MOST_WEIGHTS = 40_000_000
 _SPREAD = 0.1
 """Standard deviation of random weights: with the usual 0.02 attention would hardly count."""
 
-_SIZES = ("hidden_size", "n_embd", "d_model", "proj_dim", "width", "embedding_size")
 _PERIODS = ("period", "interval", "pattern", "every", "freq", "offset", "layer_step", "sparse_step")
 
 

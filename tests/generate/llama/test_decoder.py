@@ -12,6 +12,7 @@ from harness.generate.llama import torch_ops
 from harness.generate.llama.adapters import MIXED
 from harness.generate.llama.decoder import StreamDecoder
 from harness.generate.llama.model import FusedLlama, PackedProduct, Product, why_not_fused
+from harness.generate.llama.places import Places
 from harness.generate.llama.prompt_batch import PromptBatch
 from harness.generate.stopping import StopRule
 from harness.generate.transformers.continuous_batching import Decoded, Decoder, Prompt
@@ -126,7 +127,7 @@ def queue_of(model: Any, given: dict[str, list[list[int]]]) -> tuple[list[Any], 
         adapter = name.partition(" ")[0]
         if adapter:
             model.set_adapter(adapter)
-        with torch.no_grad() if adapter else model.disable_adapter():
+        with torch.no_grad() if adapter or not hasattr(model, "disable_adapter") else model.disable_adapter():
             factors.append(fused.factors(model))
         prompts += [
             Prompt(1000 * number + one, tuple(each), seed=one, limit=6 + 5 * (one % 4), model=number)
@@ -204,7 +205,15 @@ def test_a_prefix_is_computed_once_and_when_its_model_enters(
         seen.append((len(given.lengths), given.shared, more[-1]))
         return prefilled(self, given, *more)
 
+    stepped = FusedLlama.step
+
+    def watched_step(self: FusedLlama, *given: Any, prompts: PromptBatch | None, **more: Any) -> torch.Tensor:
+        if prompts is not None:
+            seen.append((len(prompts.lengths), prompts.shared, 0))
+        return stepped(self, *given, prompts=prompts, **more)
+
     monkeypatch.setattr(FusedLlama, "prefill", watched)
+    monkeypatch.setattr(FusedLlama, "step", watched_step)
     fused = FusedLlama(model)
     fused.hold(factors)
     rows = list(StreamDecoder(fused, stop_rule(tiny, 30), 2).decode(prompts))
@@ -212,6 +221,51 @@ def test_a_prefix_is_computed_once_and_when_its_model_enters(
     prefixes = [adapter for count, stored, adapter in seen if stored == 0]
     assert prefixes == [0, 1]
     assert sum(count for count, stored, _ in seen if stored) == 10
+
+
+def test_what_a_row_gives_back_is_room_for_the_next_whichever_model_it_is_of(
+    tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both models have prompts of many lengths; the second one's longest come when the first one's shortest leave."""
+    taken: list[int | None] = []
+    kept = Places.take
+    monkeypatch.setattr(Places, "take", lambda self, count: taken.append(kept(self, count)) or taken[-1])
+    prompts = sorted(some_prompts(tiny, 11), key=len, reverse=True)
+    assert len({len(tokens) for tokens in prompts}) > 3
+    _, given = queue_of(tiny.model, {"": prompts, " again": prompts})
+    fused = FusedLlama(tiny.model)
+    fused.hold([None, None])
+    assert len(list(StreamDecoder(fused, stop_rule(tiny, 30), 4).decode(given))) == len(taken) == 22
+    assert None not in taken
+
+
+@pytest.mark.parametrize("shared", ["", SHARED])
+def test_prompts_enter_within_a_step_of_the_others(
+    tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch, shared: str
+) -> None:
+    """Each as soon as a row is free, with one pass over the weights for both; long ones by themselves."""
+    prompts = some_prompts(tiny, 9, shared)
+    prompts[4] = prompts[4] + prompts[5] * 30
+    entered: dict[str, list[tuple[int, ...]]] = {"beside": [], "alone": []}
+    prefilled, stepped = FusedLlama.prefill, FusedLlama.step
+
+    def watched(self: FusedLlama, given: PromptBatch, *more: Any) -> torch.Tensor:
+        entered["alone"].append(given.lengths)
+        return prefilled(self, given, *more)
+
+    def watched_step(self: FusedLlama, *given: Any, prompts: PromptBatch | None, **more: Any) -> torch.Tensor:
+        if prompts is not None:
+            entered["beside"].append(prompts.lengths)
+        return stepped(self, *given, prompts=prompts, **more)
+
+    monkeypatch.setattr(FusedLlama, "prefill", watched)
+    monkeypatch.setattr(FusedLlama, "step", watched_step)
+    given = [Prompt(number, tuple(tokens), limit=3 + number % 4) for number, tokens in enumerate(prompts)]
+    found = {row.key: row.tokens for row in StreamDecoder(FusedLlama(tiny.model), stop_rule(tiny, 20), 4).decode(given)}
+    assert [found[n] for n in range(9)] == [reference(tiny, prompt, 3 + n % 4) for n, prompt in enumerate(prompts)]
+    assert sum(map(len, entered["beside"])) == 5
+    assert all(sum(lengths) <= 256 for lengths in entered["beside"])
+    assert any(max(lengths) > 256 for lengths in entered["alone"])
 
 
 def test_each_model_of_a_queue_ends_by_its_own_rule(tiny: LoadedModel) -> None:

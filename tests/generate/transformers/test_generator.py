@@ -182,6 +182,6 @@ def test_a_store_reads_what_it_wrote(tmp_path: Path) -> None:
     store.put("key", said)
     assert CompletionStore({"weights": "a"}, tmp_path).get("key") == said
     names = "schema key text finish_reason prompt_tokens completion_tokens seconds note decoder"
-    assert list(json.loads(store.path.read_text())) == names.split()
+    assert json.loads(store.path.read_text()).keys() == set(names.split())
     assert CompletionStore({"weights": "b"}, tmp_path).get("key") is None
     assert CompletionStore.key((1, 2), 0, 0) != CompletionStore.key((1, 2), 1, 0) != CompletionStore.key((1, 2), 0, 1)

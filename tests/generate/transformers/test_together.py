@@ -220,6 +220,13 @@ def test_a_prompt_beyond_the_context_is_its_models_own_failure(
     assert said["base"][2].completion_tokens == said["lora"][2].completion_tokens == 16
 
 
+def test_tasks_with_long_references_are_decoded_first(own_cache: Path, tiny: LoadedModel) -> None:
+    tasks = [Task(f"t{length}", "A page", reference="x" * length) for length in (3, 50, 7)]
+    model = models(tiny, [])[1]
+    assert [task for task, _ in model.inquire(tasks).wanted] == ["t50", "t7", "t3"]
+    assert [one.task for one in model.complete(tasks)] == ["t3", "t50", "t7"]
+
+
 def test_models_join_by_weights_decoder_and_batch(own_cache: Path, tiny: LoadedModel, tiny_folder: Path) -> None:
     base = models(tiny, [])[1]
     other = replace(base, name="elsewhere", loaded=replace(tiny))
