@@ -68,7 +68,7 @@ class Prefill:
         """
 
         def work(rehearsal: bool = False) -> torch.Tensor:
-            return self.fused.prefill(batch, self.pool, self.longest, adapter, rehearsal)
+            return self.fused.prefill(batch, self.pool, self.longest, adapter, rehearsal=rehearsal)
 
         if self._graphs is None or batch.room not in self._batches:
             return work()

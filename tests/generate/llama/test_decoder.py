@@ -201,9 +201,9 @@ def test_a_prefix_is_computed_once_and_when_its_model_enters(
     factors, prompts = queue_of(model, {"": some_prompts(tiny, 5, SHARED), "default": some_prompts(tiny, 5, SHARED)})
     prefilled = FusedLlama.prefill
 
-    def watched(self: FusedLlama, given: PromptBatch, *more: Any) -> torch.Tensor:
+    def watched(self: FusedLlama, given: PromptBatch, *more: Any, **how: Any) -> torch.Tensor:
         seen.append((len(given.lengths), given.shared, more[-1]))
-        return prefilled(self, given, *more)
+        return prefilled(self, given, *more, **how)
 
     stepped = FusedLlama.step
 
@@ -249,9 +249,9 @@ def test_prompts_enter_within_a_step_of_the_others(
     entered: dict[str, list[tuple[int, ...]]] = {"beside": [], "alone": []}
     prefilled, stepped = FusedLlama.prefill, FusedLlama.step
 
-    def watched(self: FusedLlama, given: PromptBatch, *more: Any) -> torch.Tensor:
+    def watched(self: FusedLlama, given: PromptBatch, *more: Any, **how: Any) -> torch.Tensor:
         entered["alone"].append(given.lengths)
-        return prefilled(self, given, *more)
+        return prefilled(self, given, *more, **how)
 
     def watched_step(self: FusedLlama, *given: Any, prompts: PromptBatch | None, **more: Any) -> torch.Tensor:
         if prompts is not None:
