@@ -112,7 +112,7 @@ class Stepper:
             active: How many rows.
             adapter: The one that all of them go through, 0 for none; `MIXED` where each has its own.
         """
-        self._run(active, adapter, None, 0)
+        self._run(active, adapter)
         return self.state[0, :active].clone()
 
     def step_and_enter(
@@ -129,7 +129,7 @@ class Stepper:
         logits = self._run(active, adapter, prompts, theirs)
         return self.state[0, :active].clone(), logits
 
-    def _run(self, active: int, adapter: int, prompts: PromptBatch | None, theirs: int) -> torch.Tensor:
+    def _run(self, active: int, adapter: int, prompts: PromptBatch | None = None, theirs: int = 0) -> torch.Tensor:
         if self.graphs is None:
             return self._step(active, adapter, prompts, theirs)
         bucket = min(next((size for size in _BUCKETS if size >= active), self.rows), self.rows)
@@ -140,7 +140,7 @@ class Stepper:
         )
 
     def _step(
-        self, count: int, adapter: int, prompts: PromptBatch | None, theirs: int, rehearsal: bool = False
+        self, count: int, adapter: int, prompts: PromptBatch | None = None, theirs: int = 0, rehearsal: bool = False
     ) -> torch.Tensor:
         """Decode a token of each row and return the logits behind the prompts."""
         tokens, positions, starts, seeds, live, adapters = self.state[:, :count]
