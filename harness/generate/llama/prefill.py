@@ -12,7 +12,7 @@ from harness.generate.llama.prompt_batch import PromptBatch, Room, prompt_batch
 
 _ROOMS = tuple(Room(tokens, 16) for tokens in (64, 128, 192, 256, 320, 384, 448, 512, 768, 1024))
 """What captured batches are padded to. What is larger keeps the GPU longer than the program."""
-BESIDE = (Room(128, 4), Room(256, 4))
+BESIDE = (Room(64, 4), Room(128, 4), Room(256, 4))
 """The same of prompts that enter within a step of other rows: with so few tokens it hardly takes longer."""
 
 

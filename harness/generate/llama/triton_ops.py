@@ -185,7 +185,7 @@ def attend(
     return out.view(rows, heads * size)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count"])
 def _attend_prompts(queries, keys, values, tiles, out, count, pool, scale,
                     HEADS: tl.constexpr, GROUP: tl.constexpr, SIZE: tl.constexpr,
                     QUERIES: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
