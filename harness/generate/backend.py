@@ -95,13 +95,12 @@ class Backend(ABC):
             done.append(completion)
             if on_done:
                 on_done(completion, stored)
-        return in_order(done, tasks)
+        return self.in_order(done, tasks)
 
-
-def in_order(completions: Iterable[Completion], tasks: Sequence[Task]) -> list[Completion]:
-    """Return a model's completions in the order of the tasks, samples of a task together."""
-    turns = {task.id: turn for turn, task in enumerate(tasks)}
-    return sorted(completions, key=lambda done: (turns[done.task], done.sample))
+    def in_order(self, completions: Iterable[Completion], tasks: Sequence[Task]) -> list[Completion]:
+        """Return this model's completions in the order of the tasks, samples of a task together."""
+        done = {(one.task, one.sample): one for one in completions}
+        return [done[task.id, sample] for task in tasks for sample in range(self.samples)]
 
 
 @dataclass(frozen=True, slots=True)

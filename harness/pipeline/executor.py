@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
-from harness.generate.backend import Answers, GenerationRequests, PromptT, StoredBackend, SuiteQuestions, in_order
+from harness.generate.backend import Answers, GenerationRequests, PromptT, StoredBackend, SuiteQuestions
 from harness.generate.transformers.decoder_verdict import Verdict
 from harness.generate.transformers.generator import Generator
 from harness.generate.transformers.together import answers, queues
@@ -141,7 +141,7 @@ class LocalExecutor:
                 done[number].append(completion)
                 tally.add(completion, stored)
                 stage.advance(str(tally))
-        return {id(asked): in_order(its, asked.tasks) for asked, its in zip(queue, done, strict=True)}
+        return {id(asked): asked.backend.in_order(its, asked.tasks) for asked, its in zip(queue, done, strict=True)}
 
     def rows(
         self,

@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from transformers import AutoModelForCausalLM
 
-from harness.generate.backend import SuiteQuestions, in_order
+from harness.generate.backend import SuiteQuestions
 from harness.generate.llama import torch_ops
 from harness.generate.llama.decoder import StreamDecoder
 from harness.generate.settings import GenerationSettings
@@ -92,7 +92,7 @@ def together(found: Sequence[Generator], tasks: Sequence[Task] = TASKS) -> dict[
         assert completion.model == queue[number].backend.name
         assert not stored
         said[completion.model].append(completion)
-    return {name: in_order(its, tasks) for name, its in said.items()}
+    return {one.backend.name: one.backend.in_order(said[one.backend.name], tasks) for one in queue}
 
 
 def alone(found: Sequence[Generator], tasks: Sequence[Task] = TASKS) -> dict[str, list[Completion]]:
@@ -159,9 +159,7 @@ def test_what_was_stored_before_a_kill_is_not_decoded_again(
     kept = [next(under_way)[1] for _ in range(7)]
     under_way.close()  # type: ignore[attr-defined]
     rest = list(answers(queue))
-    assert [completion for _, completion, stored in rest if stored] == [
-        one for asked_ in queue for one in in_order([k for k in kept if k.model == asked_.backend.name], TASKS)
-    ]
+    assert {(one.model, one.task) for one in kept} == {(one.model, one.task) for _, one, stored in rest if stored}
     assert [len(prompts) for prompts in decoded] == [15, 8]
     for model in found:
         model.complete(TASKS)
