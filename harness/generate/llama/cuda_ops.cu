@@ -199,18 +199,19 @@ const int COLUMNS = (SIZE + 31) / 32;
 // A block for some queries of a tile (`PromptBatch.tiles`) and a head; a lane has a key, then columns of the result.
 extern "C" __global__ void __launch_bounds__(THREADS) attend_prompts(const number* __restrict__ queries,
     const number* __restrict__ keys, const number* __restrict__ values, const place_t* __restrict__ tiles,
-    number* __restrict__ out, int count, int heads, int pool, double scale)
+    number* __restrict__ out, int heads, int pool, double scale)
 {
     const int PADDED = SIZE + 4 / sizeof(number);  // neighbouring keys begin on different banks
     __shared__ number key[KEYS][PADDED], value[KEYS][SIZE];
     __shared__ float query[QUERIES][SIZE];
     __shared__ float4 portions[THREADS / 32][KEYS];
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, head = blockIdx.y;
-    const int many = (int)tiles[count + blockIdx.x] - blockIdx.z * QUERIES;
+    const place_t* tile = tiles + 4 * blockIdx.x;
+    const int many = (int)tile[1] - (int)blockIdx.z * QUERIES;
     if (many <= 0) return;
-    const place_t first = tiles[blockIdx.x] + blockIdx.z * QUERIES;
-    const int position = (int)tiles[3 * count + blockIdx.x] + blockIdx.z * QUERIES;
-    const place_t base = ((place_t)(head / GROUP) * pool + tiles[2 * count + blockIdx.x]) * SIZE;
+    const place_t first = tile[0] + blockIdx.z * QUERIES;
+    const int position = (int)tile[3] + blockIdx.z * QUERIES;
+    const place_t base = ((place_t)(head / GROUP) * pool + tile[2]) * SIZE;
     const int end = position + min(many, QUERIES);
     for (int at = threadIdx.x; at < QUERIES * SIZE; at += THREADS) {
         const int one = at / SIZE;

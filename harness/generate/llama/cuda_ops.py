@@ -87,11 +87,10 @@ def attend_prompts(
     tokens, heads, size = queries.shape
     narrow, pool, _ = keys.shape
     out = torch.empty_like(queries)
-    count = prompts.tiles.shape[1]
     _module(queries, size, heads // narrow).launch(
         "attend_prompts",
-        Grid((count, heads, TILE // _QUERIES), _THREADS),
-        (queries, keys, values, prompts.tiles, out, count, heads, pool, size**-0.5),
+        Grid((len(prompts.tiles), heads, TILE // _QUERIES), _THREADS),
+        (queries, keys, values, prompts.tiles, out, heads, pool, size**-0.5),
     )
     return out.view(tokens, heads * size)
 

@@ -20,7 +20,7 @@ import torch
 
 from harness.generate.llama.adapters import MIXED, AdapterRows
 from harness.generate.llama.graphs import Graphs
-from harness.generate.llama.model import FusedLlama, KVCache
+from harness.generate.llama.model import Along, FusedLlama, KVCache
 from harness.generate.llama.places import Places
 from harness.generate.llama.prefill import BESIDE, Prefill
 from harness.generate.llama.prompt_batch import PromptBatch
@@ -146,10 +146,8 @@ class Stepper:
         tokens, positions, starts, seeds, live, adapters = self.state[:, :count]
         if prompts is not None:
             adapters = torch.cat([adapters, adapters.new_full(prompts.tokens.shape, theirs)])
-        rows = AdapterRows(adapter, adapters)
-        logits = self.fused.step(
-            tokens, self.pool, starts, positions, self.longest, rows, prompts=prompts, rehearsal=rehearsal
-        )
+        along = Along(AdapterRows(adapter, adapters), prompts, rehearsal)
+        logits = self.fused.step(tokens, self.pool, starts, positions, self.longest, along)
         if self.observe is not None:
             self.observe(logits[:count])
         chosen = self.fused.operations.choose(logits[:count], self.temperature, seeds, positions)

@@ -113,6 +113,21 @@ class KVCache:
             kept[:, :, targets] = kept[:, :, 1 : 1 + count].repeat(1, 1, len(starts), 1)
 
 
+@dataclass(frozen=True)
+class Along:
+    """What a step of rows has besides."""
+
+    adapters: AdapterRows = NO_ADAPTER
+    """Which adapter each row goes through, and each token of the prompts behind them."""
+    prompts: PromptBatch | None = None
+    """Those that enter in the same pass."""
+    rehearsal: bool = False
+    """Run every kernel that this takes, on as few layers as have them; the logits mean nothing."""
+
+
+NOTHING = Along()
+
+
 class FusedLlama:
     """The weights of one model as decoding takes them.
 
@@ -216,9 +231,7 @@ class FusedLlama:
         starts: torch.Tensor,
         positions: torch.Tensor,
         longest: int,
-        rows: AdapterRows = NO_ADAPTER,
-        prompts: PromptBatch | None = None,
-        rehearsal: bool = False,
+        along: Along = NOTHING,
     ) -> torch.Tensor:
         """Return the logits behind one new token of each row, (rows, vocabulary), and store its keys and values.
 
@@ -231,10 +244,9 @@ class FusedLlama:
             starts: (rows,) the first place of each row's slot.
             positions: (rows,) of the new tokens in their rows.
             longest: No position reaches this.
-            rows: Which adapter each row goes through, and each token of the prompts behind them.
-            prompts: Those that enter.
-            rehearsal: Run every kernel that this takes, on as few layers as have them; the logits mean nothing.
+            along: Adapters, and prompts that enter.
         """
+        prompts = along.prompts
         count, places, every = len(tokens), starts + positions, positions
         if prompts is not None:
             tokens = torch.cat([tokens, prompts.tokens])
@@ -247,7 +259,7 @@ class FusedLlama:
                 return done
             return torch.cat([done, self.operations.attend_prompts(queries[count:], *stored, prompts)])
 
-        ends = self._body(tokens, pool, every, places, self.angles(longest), attention, rows, rehearsal)
+        ends = self._body(tokens, pool, (every, places), longest, attention, along)
         if prompts is not None:
             read = torch.cat([torch.arange(count, device=self.device), count + prompts.last])
             ends = ends[0][read], ends[1][read]
@@ -263,9 +275,8 @@ class FusedLlama:
             pool: Where keys and values are kept.
             longest: No position reaches this.
             adapter: The number of the adapter that all of them go through, 0 for none.
-            rehearsal: As in `step`.
+            rehearsal: As in `Along`.
         """
-        angles, through = self.angles(longest), AdapterRows(adapter)
 
         def attention(queries: torch.Tensor, number: int) -> torch.Tensor:
             done: torch.Tensor = self.operations.attend_prompts(
@@ -273,26 +284,34 @@ class FusedLlama:
             )
             return done
 
-        positions, places = prompts.positions, prompts.places
-        ends = self._body(prompts.tokens, pool, positions, places, angles, attention, through, rehearsal)
+        along, where = Along(AdapterRows(adapter), rehearsal=rehearsal), (prompts.positions, prompts.places)
+        ends = self._body(prompts.tokens, pool, where, longest, attention, along)
         return self._logits((ends[0][prompts.last], ends[1][prompts.last]))
 
     def _body(
         self,
         tokens: torch.Tensor,
         pool: KVCache,
-        positions: torch.Tensor,
-        places: torch.Tensor,
-        angles: tuple[torch.Tensor, torch.Tensor],
-        attention: Any,
-        rows: AdapterRows,
-        rehearsal: bool,
+        where: tuple[torch.Tensor, torch.Tensor],
+        longest: int,
+        attention: Callable[[torch.Tensor, int], torch.Tensor],
+        along: Along,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the last residual stream and what is still to be added to it."""
+        """Return the last residual stream and what is still to be added to it.
+
+        Args:
+            tokens: (tokens,).
+            pool: Where keys and values are kept.
+            where: Positions in their rows, and places, each (tokens,).
+            longest: No position reaches this.
+            attention: Of queries, (tokens, heads, head size), in the layer of that number.
+            along: Adapters, and whether this is a rehearsal.
+        """
+        (positions, places), angles, rows = where, self.angles(longest), along.adapters
         run = self.operations
         residual = functional.embedding(tokens, self.embedding)
         delta: torch.Tensor | None = None
-        for number, layer in enumerate(self._unlike if rehearsal else self.layers):
+        for number, layer in enumerate(self._unlike if along.rehearsal else self.layers):
             normed = run.add_norm(residual, delta, layer.norms[0], self.epsilon)
             projected = layer.products["qkv"](normed, rows)
             stored = pool.keys[number], pool.values[number]

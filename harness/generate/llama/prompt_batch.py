@@ -67,9 +67,9 @@ class PromptBatch:
 
     @property
     def tiles(self) -> torch.Tensor:
-        """Return (4, tiles) of at most `TILE` tokens of a prompt: the first in `tokens`, how many, the prompt's first
+        """Return (tiles, 4) of at most `TILE` tokens of a prompt: the first in `tokens`, how many, the prompt's first
         place, and the position of the first."""
-        return self._part(5, 4 * self.room.tiles).view(4, -1)
+        return self._part(5, 4 * self.room.tiles).view(-1, 4)
 
     def to(self, device: torch.device) -> PromptBatch:
         """Return the same on its way to a device: in one copy, which nothing waits for."""
@@ -113,7 +113,7 @@ def prompt_batch(
         [start + position for row, start in zip(positions, first_places, strict=True) for position in row],
         first_places,
         [end - 1 for end in ends],
-        [number for column in zip(*tiles, strict=True) for number in column],
+        [number for tile in tiles for number in tile],
     ]
     begins = _begins(room)
     numbers = torch.zeros(begins[-1], dtype=torch.long, pin_memory=pinned)

@@ -185,14 +185,13 @@ def attend(
     return out.view(rows, heads * size)
 
 
-@triton.jit(do_not_specialize=["count"])
-def _attend_prompts(queries, keys, values, tiles, out, count, pool, scale,
+@triton.jit
+def _attend_prompts(queries, keys, values, tiles, out, pool, scale,
                     HEADS: tl.constexpr, GROUP: tl.constexpr, SIZE: tl.constexpr,
                     QUERIES: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
-    tile = tl.program_id(0)
+    tile = tiles + tl.program_id(0) * 4
     head = tl.program_id(1).to(tl.int64)
-    first, many = tl.load(tiles + tile), tl.load(tiles + count + tile)
-    start, position = tl.load(tiles + 2 * count + tile), tl.load(tiles + 3 * count + tile)
+    first, many, start, position = tl.load(tile), tl.load(tile + 1), tl.load(tile + 2), tl.load(tile + 3)
     member, column = tl.arange(0, QUERIES), tl.arange(0, SIZE)
     there = member < many
     target = ((first + member) * HEADS + head)[:, None] * SIZE + column[None]
@@ -229,10 +228,9 @@ def attend_prompts(
     tokens, heads, size = queries.shape
     narrow, pool, _ = keys.shape
     out = torch.empty_like(queries)
-    count = prompts.tiles.shape[1]
     keys_at_once = _KEYS_AT_ONCE if queries.element_size() == 2 else _KEYS_AT_ONCE // 4
-    _attend_prompts[(count, heads)](
-        queries, keys, values, prompts.tiles, out, count, pool, size**-0.5,
+    _attend_prompts[(len(prompts.tiles), heads)](
+        queries, keys, values, prompts.tiles, out, pool, size**-0.5,
         heads, heads // narrow, size, TILE, keys_at_once, num_warps=4, num_stages=2,
     )  # fmt: skip
     return out.view(tokens, heads * size)

@@ -187,7 +187,7 @@ def test_models_that_decode_together_say_what_each_says_alone(
     monkeypatch.setattr(
         FusedLlama,
         "step",
-        lambda self, *given, **more: modes.append(given[-1].adapter) or stepped(self, *given, **more),
+        lambda self, *given: modes.append(given[-1].adapters.adapter) or stepped(self, *given),
     )
     fused.hold(factors)
     assert {row.key: row.tokens for row in StreamDecoder(fused, rule, batch_size).decode(prompts)} == alone
@@ -207,10 +207,11 @@ def test_a_prefix_is_computed_once_and_when_its_model_enters(
 
     stepped = FusedLlama.step
 
-    def watched_step(self: FusedLlama, *given: Any, prompts: PromptBatch | None, **more: Any) -> torch.Tensor:
+    def watched_step(self: FusedLlama, *given: Any) -> torch.Tensor:
+        prompts = given[-1].prompts
         if prompts is not None:
             seen.append((len(prompts.lengths), prompts.shared, 0))
-        return stepped(self, *given, prompts=prompts, **more)
+        return stepped(self, *given)
 
     monkeypatch.setattr(FusedLlama, "prefill", watched)
     monkeypatch.setattr(FusedLlama, "step", watched_step)
@@ -253,10 +254,11 @@ def test_prompts_enter_within_a_step_of_the_others(
         entered["alone"].append(given.lengths)
         return prefilled(self, given, *more, **how)
 
-    def watched_step(self: FusedLlama, *given: Any, prompts: PromptBatch | None, **more: Any) -> torch.Tensor:
+    def watched_step(self: FusedLlama, *given: Any) -> torch.Tensor:
+        prompts = given[-1].prompts
         if prompts is not None:
             entered["beside"].append(prompts.lengths)
-        return stepped(self, *given, prompts=prompts, **more)
+        return stepped(self, *given)
 
     monkeypatch.setattr(FusedLlama, "prefill", watched)
     monkeypatch.setattr(FusedLlama, "step", watched_step)
@@ -319,9 +321,7 @@ def test_rows_enter_as_there_is_room_for_their_keys_and_values(
     pools, rows = [], []
     kept, stepped = FusedLlama.pool, FusedLlama.step
     monkeypatch.setattr(FusedLlama, "pool", lambda self, places: pools.append(places) or kept(self, places))
-    monkeypatch.setattr(
-        FusedLlama, "step", lambda self, *given, **more: rows.append(len(given[0])) or stepped(self, *given, **more)
-    )
+    monkeypatch.setattr(FusedLlama, "step", lambda self, *given: rows.append(len(given[0])) or stepped(self, *given))
     found = stream(tiny.model, stop_rule(tiny, 20), prompts, 4)
     assert [row.tokens for row in found] == [reference(tiny, prompt, 20) for prompt in prompts]
     assert pools == [1 + 200 + 20 + 2]
