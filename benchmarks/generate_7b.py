@@ -45,7 +45,7 @@ from harness.generate.llama import nf4_ops, nvrtc  # noqa: E402
 from harness.generate.llama.adapters import MIXED  # noqa: E402
 from harness.generate.llama.decoder import Stepper, StreamDecoder  # noqa: E402
 from harness.generate.llama.graphs import Graphs  # noqa: E402
-from harness.generate.llama.kernels import kernels_here  # noqa: E402
+from harness.generate.llama.kernels import kernels_for  # noqa: E402
 from harness.generate.llama.model import FusedLlama  # noqa: E402
 from harness.generate.llama.prefill import Prefill  # noqa: E402
 from harness.generate.llama.prompt_batch import prompt_batch  # noqa: E402
@@ -161,14 +161,14 @@ class Bench:
             )  # fmt: skip
             answers["plain"][prompt.key] = out[0, len(prompt.tokens) :].tolist()
         for batch in (1, 7, 32):
-            decoder = StreamDecoder(FusedLlama(small, kernels_here()), stop, batch)
+            decoder = StreamDecoder(FusedLlama(small, kernels_for(torch.device("cuda"))), stop, batch)
             answers[f"ours, batch {batch}"] = {row.key: row.tokens for row in decoder.decode(few)}
         stepwise = Decoder(small, stop, 32)
         answers["stepwise, batch 32"] = {row.key: row.tokens for row in stepwise.decode(few)}
         alike = [Prompt(p.key, (*range(50, 90), *p.tokens), p.seed, p.limit) for p in few]
         prefixed = [
             {row.key: row.tokens for row in decoder.decode(alike)}
-            for decoder in (stepwise, StreamDecoder(FusedLlama(small, kernels_here()), stop, 9))
+            for decoder in (stepwise, StreamDecoder(FusedLlama(small, kernels_for(torch.device("cuda"))), stop, 9))
         ]
         equal = {
             name: sum(found[key] == answers["plain"][key] for key in found)
@@ -180,7 +180,7 @@ class Bench:
         found["equal_with_a_shared_prefix"] = sum(prefixed[0][key] == prefixed[1][key] for key in prefixed[0])
         self.loaded.drop_adapters()
         model = self.loaded.model
-        fused = FusedLlama(model, kernels_here())
+        fused = FusedLlama(model, kernels_for(torch.device("cuda")))
         prompt = max(self.prompts, key=lambda one: len(one.tokens))
         ids = torch.tensor([prompt.tokens], device="cuda")
         with torch.inference_mode():
@@ -309,7 +309,7 @@ class Bench:
         with torch.inference_mode(False), self.loaded.adapter(folder, "random" if adapter else None) as model:
             if not isinstance(self.loaded.fused, FusedLlama) or self.loaded.fused.packed != packed:
                 self._make_room()
-                self.loaded.fused = FusedLlama(model, kernels_here(), packed)
+                self.loaded.fused = FusedLlama(model, kernels_for(torch.device("cuda")), packed)
             self.loaded.fused.adapt(model)
         return self.loaded.fused
 

@@ -133,7 +133,7 @@ class FusedLlama:
 
     Args:
         model: A LlamaForCausalLM of transformers, with or without PEFT around it, on its device; it stays as it is.
-        operations: `torch_ops`, or what `kernels_here` returns.
+        operations: what `kernels_for` its device returns.
         packed: Let weights in NF4 stay packed, held once: `nf4.joined` says what happens to the model's own.
     """
 

@@ -247,7 +247,7 @@ class _Fused:
         Raises:
             Unfit: the model is no Llama, its adapter is more than LoRA, or its packed weights compute in float32.
         """
-        from harness.generate.llama.kernels import kernels_here
+        from harness.generate.llama.kernels import kernels_for
         from harness.generate.llama.model import FusedLlama, why_not_fused
 
         loaded = self.loaded
@@ -257,8 +257,8 @@ class _Fused:
         if why is not None:
             raise Unfit(why)
         if unwrapped(model) is not unwrapped(loaded.model):
-            return FusedLlama(model, kernels_here(), self.packed)
+            return FusedLlama(model, kernels_for(model.device), self.packed)
         if not isinstance(loaded.fused, FusedLlama) or loaded.fused.packed != self.packed:
             loaded.fused = None  # makes room
-            loaded.fused = FusedLlama(model, kernels_here(), self.packed)
+            loaded.fused = FusedLlama(model, kernels_for(model.device), self.packed)
         return loaded.fused
