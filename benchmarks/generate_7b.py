@@ -1,6 +1,6 @@
 """Decoding speed of Llama-2-7B's shape in 4 bit on one GPU: ours beside transformers' ways and the memory's limit.
 
-    python benchmarks/generate_7b.py --tokenizer FOLDER [--out FILE.json] [--parts exact,ours,steps,...]
+    python benchmarks/generate_7b.py --tokenizer FOLDER [--out FILE.json] [--parts exact,ours,...] [--card l4|t4]
 
 Weights and adapter are random (see llama_shape.py) and never stop by themselves, so every answer's length is fixed: the
 last 136 pairs of html_alpaca_lengths.json. Useful tokens are those lengths summed; what a way decodes beyond them is
@@ -10,10 +10,11 @@ its own loss. The limit is the weights as they are held read once for each step 
 `ours` answers for base and tuned from one load, loading included, on unpacked weights and on those in 4 bit; `steps`
 times steps of both at a full batch; `profile` says what a step's time goes into; `plain` is `generate` on the NF4
 weights, 64 prompts at once in input order; `batch` is `generate_batch` (continuous batching) on them; `capped` answers
-within the memory of an L4, beside `generate` on 128 tokens each in the largest batch that fits there; `joint` answers
-136 and 544 prompts of real lengths for base and tuned one after the other and in one queue, by turns; `by reference`
-those with the longest answers first, as a run orders its tasks by their references, whose lengths these are. Each part
-prints a line of JSON when it is done.
+within the memory of an L4, beside `generate` on 128 tokens each in the largest batch that fits there (`--card t4`:
+within a T4's and by its means, which are float16, no Triton, no flash attention and kernels compiled for 7.5); `entry`
+times prompts that enter by themselves; `joint` answers 136 and 544 prompts of real lengths for base and tuned one after
+the other and in one queue, by turns; `by reference` those with the longest answers first, as a run orders its tasks by
+their references, whose lengths these are. Each part prints a line of JSON when it is done.
 """
 
 from __future__ import annotations
@@ -40,10 +41,14 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from llama_shape import llama_config, write_adapter, write_checkpoint  # noqa: E402
 
-from harness.generate.llama import triton_ops  # noqa: E402
+from harness.generate.llama import nf4_ops, nvrtc  # noqa: E402
 from harness.generate.llama.adapters import MIXED  # noqa: E402
 from harness.generate.llama.decoder import Stepper, StreamDecoder  # noqa: E402
+from harness.generate.llama.graphs import Graphs  # noqa: E402
+from harness.generate.llama.kernels import kernels_for  # noqa: E402
 from harness.generate.llama.model import FusedLlama  # noqa: E402
+from harness.generate.llama.prefill import Prefill  # noqa: E402
+from harness.generate.llama.prompt_batch import prompt_batch  # noqa: E402
 from harness.generate.settings import GenerationSettings  # noqa: E402
 from harness.generate.transformers.adapter_kinds import unwrapped  # noqa: E402
 from harness.generate.transformers.continuous_batching import Decoded, Decoder, Prompt  # noqa: E402
@@ -54,12 +59,12 @@ from harness.model.load import LoadedModel, Precision, load_tokenizer  # noqa: E
 from harness.model.profile_schema import Shape  # noqa: E402
 from harness.model.weights import LocalWeights  # noqa: E402
 
-PARTS = ("exact", "ours", "joint", "steps", "profile", "plain", "batch", "capped")
+PARTS = ("exact", "ours", "joint", "steps", "entry", "profile", "plain", "batch", "capped")
 PROMPTS = 136
 JOINT_PROMPTS = (136, 544)
 FULL_BATCHES = (1, 8, 16, 24, 32, 64, 128)
-CAPPED, BEST_BATCH = CARDS["l4"], 50
-"""A card, and in how many rows `generate` is fastest in its memory, on short answers."""
+BEST_BATCH = {"l4": 50, "t4": 30}
+"""In how many rows `generate` is fastest in a card's memory, on short answers."""
 
 
 class FixedLength:
@@ -116,11 +121,12 @@ def _check(rows: Iterable[Decoded], prompts: list[Prompt]) -> None:
 class Bench:
     """What all parts share."""
 
-    def __init__(self, tokenizer: Path, folder: Path, shape: str) -> None:
-        self.shape = shape
+    def __init__(self, tokenizer: Path, folder: Path, shape: str, card: str = "l4") -> None:
+        self.shape, self.card = shape, card
         self.weights, self.adapter = folder / "weights", folder / "adapter"
-        write_checkpoint(self.weights, tokenizer, shape)
-        write_adapter(self.adapter, self.weights, shape)
+        if not self.adapter.exists():
+            write_checkpoint(self.weights, tokenizer, shape)
+            write_adapter(self.adapter, self.weights, shape)
         self.loaded = self._load()
         self.prompts = prompts_of_real_length()
         self.useful = sum(int(prompt.limit or 0) for prompt in self.prompts)
@@ -128,7 +134,9 @@ class Bench:
 
     def _load(self) -> LoadedModel:
         return LoadedModel(
-            load_tokenizer(self.weights), LocalWeights(self.weights, "random"), Precision("nf4", "bfloat16", "cuda")
+            load_tokenizer(self.weights),
+            LocalWeights(self.weights, "random"),
+            Precision("nf4", "float16" if self.card == "t4" else "bfloat16", "cuda"),
         )
 
     def exact(self) -> dict[str, Any]:
@@ -153,14 +161,14 @@ class Bench:
             )  # fmt: skip
             answers["plain"][prompt.key] = out[0, len(prompt.tokens) :].tolist()
         for batch in (1, 7, 32):
-            decoder = StreamDecoder(FusedLlama(small, triton_ops), stop, batch)
+            decoder = StreamDecoder(FusedLlama(small, kernels_for(torch.device("cuda"))), stop, batch)
             answers[f"ours, batch {batch}"] = {row.key: row.tokens for row in decoder.decode(few)}
         stepwise = Decoder(small, stop, 32)
         answers["stepwise, batch 32"] = {row.key: row.tokens for row in stepwise.decode(few)}
         alike = [Prompt(p.key, (*range(50, 90), *p.tokens), p.seed, p.limit) for p in few]
         prefixed = [
             {row.key: row.tokens for row in decoder.decode(alike)}
-            for decoder in (stepwise, StreamDecoder(FusedLlama(small, triton_ops), stop, 9))
+            for decoder in (stepwise, StreamDecoder(FusedLlama(small, kernels_for(torch.device("cuda"))), stop, 9))
         ]
         equal = {
             name: sum(found[key] == answers["plain"][key] for key in found)
@@ -172,14 +180,13 @@ class Bench:
         found["equal_with_a_shared_prefix"] = sum(prefixed[0][key] == prefixed[1][key] for key in prefixed[0])
         self.loaded.drop_adapters()
         model = self.loaded.model
-        fused = FusedLlama(model, triton_ops)
+        fused = FusedLlama(model, kernels_for(torch.device("cuda")))
         prompt = max(self.prompts, key=lambda one: len(one.tokens))
         ids = torch.tensor([prompt.tokens], device="cuda")
         with torch.inference_mode():
             theirs = model(ids).logits[0, -1].float()
             pool = fused.pool(1 + len(prompt.tokens))
-            length = torch.tensor([len(prompt.tokens)], device="cuda")
-            ours = fused.prefill(ids, length, pool, torch.tensor([1], device="cuda"), 0, 1024)[0].float()
+            ours = fused.prefill(prompt_batch([prompt.tokens], [1], 0).to(ids.device), pool, 1024)[0].float()
             stepped = fused.pool(1 + len(prompt.tokens))
             start = torch.tensor([1], device="cuda")
             for position, token in enumerate(prompt.tokens):
@@ -221,6 +228,7 @@ class Bench:
         plan = plan_decoding(self._plan_shape(), "nf4", card, self.settings.batch_size, self.settings.max_new_tokens)
         assert kind in plan.fused, plan
         found: dict[str, Any] = {"prompts": len(self.prompts), "useful_tokens": self.useful, "plan": str(plan)}
+        found["rows"] = plan.rows
         found["load_s"] = seconds_of(lambda: self.loaded.model)
         for name, adapter in (
             ("base", None),
@@ -301,7 +309,7 @@ class Bench:
         with torch.inference_mode(False), self.loaded.adapter(folder, "random" if adapter else None) as model:
             if not isinstance(self.loaded.fused, FusedLlama) or self.loaded.fused.packed != packed:
                 self._make_room()
-                self.loaded.fused = FusedLlama(model, triton_ops, packed)
+                self.loaded.fused = FusedLlama(model, kernels_for(torch.device("cuda")), packed)
             self.loaded.fused.adapt(model)
         return self.loaded.fused
 
@@ -345,6 +353,34 @@ class Bench:
         return stepper
 
     @torch.inference_mode()
+    def entry(self) -> dict[str, Any]:
+        """Prompts that enter together: until the program goes on, and until the GPU is done."""
+        found: dict[str, Any] = {}
+        for packed in (False, True):
+            fused = self._fused(True, packed)
+            for count in (1, 4, 16, 60):
+                prompts = [prompt.tokens for prompt in self.prompts[:count]]
+                starts = [1 + 300 * number for number in range(count)]
+                pool = fused.pool(1 + 300 * count)
+
+                prefill = Prefill(fused, pool, 300, Graphs())
+
+                def enter(prefill: Prefill = prefill, prompts: Any = prompts, starts: Any = starts) -> None:
+                    prefill.run(prefill.batch(prompts, starts, 0), 1)
+
+                enter()
+                done = seconds_of(lambda enter=enter: [enter() for _ in range(10)]) / 10  # type: ignore[misc]
+                torch.cuda.synchronize()
+                started = time.perf_counter()
+                enter()
+                ahead = time.perf_counter() - started
+                torch.cuda.synchronize()
+                tokens = sum(map(len, prompts))
+                name = f"{'4 bit' if packed else 'unpacked'}, {count} prompts, {tokens} tokens"
+                found[name] = {"ms": done * 1000, "program_ms": ahead * 1000}
+        return found
+
+    @torch.inference_mode()
     def profile(self) -> dict[str, Any]:
         """What a step of 64 rows on unpacked weights and one of 16 in 4 bit spend their time in, with the adapter."""
         return {"unpacked": self._profile(False, 64), "4 bit": self._profile(True, 16)}
@@ -380,24 +416,25 @@ class Bench:
 
     def capped(self) -> dict[str, Any]:
         """Both within a smaller card's memory; what runs out of it fails."""
-        card, whole = CAPPED, torch.cuda.get_device_properties(0).total_memory
+        card, whole = CARDS[self.card], torch.cuda.get_device_properties(0).total_memory  # type: ignore[index]
+        rows = BEST_BATCH[self.card]
         self._make_room()
         torch.cuda.set_per_process_memory_fraction(card.memory / whole)
         try:
             found: dict[str, Any] = {"card": card.name, "gib": card.memory / GIB}
             found["ours"] = self._answers(card, "fused-nf4")
-            part = [Prompt(p.key, p.tokens, p.seed, 128) for p in self.prompts[:BEST_BATCH]]
-            tokens = 128 * BEST_BATCH
+            part = [Prompt(p.key, p.tokens, p.seed, 128) for p in self.prompts[:rows]]
+            tokens = 128 * rows
             with self.loaded.adapter(None, None) as model:
                 stop: Any = FixedLength()
-                decoder = make_decoder(Verdict("fused-nf4"), self.loaded, model, stop, BEST_BATCH // 2, 0.0)
+                decoder = make_decoder(Verdict("fused-nf4"), self.loaded, model, stop, found["ours"]["rows"], 0.0)
                 ours = seconds_of(lambda: list(decoder.decode(part)))
-                found[f"ours, {BEST_BATCH} x 128 tokens"] = {"seconds": ours, "tokens_per_s": tokens / ours}
+                found[f"ours, {rows} x 128 tokens"] = {"seconds": ours, "tokens_per_s": tokens / ours}
                 self._make_room()
                 torch.cuda.reset_peak_memory_stats()
                 _generate(model, part, 4)
                 theirs = seconds_of(lambda: _generate(model, part, 128))
-            found[f"generate, {BEST_BATCH} x 128 tokens"] = {
+            found[f"generate, {rows} x 128 tokens"] = {
                 "seconds": theirs,
                 "tokens_per_s": tokens / theirs,
                 "peak_gib": torch.cuda.max_memory_allocated() / GIB,
@@ -442,10 +479,17 @@ def main() -> None:
     parser.add_argument("--shape", default="7b")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--parts", default=",".join(PARTS))
+    parser.add_argument("--card", choices=sorted(BEST_BATCH), default="l4")
+    parser.add_argument("--weights", type=Path, help="a folder to keep the random weights in")
     arguments = parser.parse_args()
+    if arguments.card == "t4":
+        sys.modules["triton"] = None  # type: ignore[assignment]  # as if it were not installed
+        torch.backends.cuda.enable_flash_sdp(False)
+        for module in (nvrtc, nf4_ops):
+            module.architecture = lambda _: "compute_75"  # type: ignore[attr-defined]
     results: dict[str, Any] = {"gpu": torch.cuda.get_device_name(0), "torch": torch.__version__}
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(arguments.tokenizer, Path(folder), arguments.shape)
+        bench = Bench(arguments.tokenizer, arguments.weights or Path(folder), arguments.shape, arguments.card)
         for part in arguments.parts.split(","):
             started = time.perf_counter()
             try:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from harness.runs.schema import JsonObject
 from harness.types import sha256
 
+DRAWS = 2
+"""Raised when the same seed can draw another token (`sampling`); at first each decoder drew in its own way."""
+
 
 @dataclass(frozen=True, slots=True)
 class GenerationSettings:

@@ -12,9 +12,10 @@ import torch
 from torch.nn import functional
 
 from harness.generate.llama import cpu_ops
-from harness.generate.llama.adapters import NO_ADAPTER, AdapterRows
+from harness.generate.llama.adapters import AdapterRows
 from harness.generate.llama.cpu_attention import CpuCache, attention_of, readings
-from harness.generate.llama.model import FusedLlama, KVCache, PackedProduct, Product
+from harness.generate.llama.model import NOTHING, Along, FusedLlama, KVCache, PackedProduct, Product
+from harness.generate.llama.prompt_batch import PromptBatch
 
 
 class CpuLlama(FusedLlama):
@@ -26,6 +27,7 @@ class CpuLlama(FusedLlama):
 
     def __init__(self, model: Any) -> None:
         super().__init__(model, cpu_ops)
+        self.enters_beside = False
         with torch.inference_mode(False):
             self._packed_head = cpu_ops.packed(self.head)
 
@@ -46,48 +48,40 @@ class CpuLlama(FusedLlama):
         starts: torch.Tensor,
         positions: torch.Tensor,
         longest: int,
-        rows: AdapterRows = NO_ADAPTER,
+        along: Along = NOTHING,
     ) -> torch.Tensor:
-        """Return the logits behind one new token of each row, and store its keys and values; as `FusedLlama`."""
+        """Return the logits behind one new token of each row, and store its keys and values; as `FusedLlama`.
+
+        Prompts enter by `prefill` alone: within a step they would wait for the same processor.
+        """
         assert isinstance(pool, CpuCache)
+        assert along.prompts is None
         attention = attention_of(pool, readings(pool, starts.tolist(), positions.tolist()))
-        angles = self._angles_at(positions, longest)
-        return self._logits(self._body(tokens, pool, positions, starts + positions, angles, attention, rows))
+        return self._logits(self._body(tokens, pool, (positions, starts + positions), longest, attention, along))
 
     def prefill(
-        self,
-        prompts: torch.Tensor,
-        lengths: torch.Tensor,
-        pool: KVCache,
-        starts: torch.Tensor,
-        shared: int,
-        longest: int,
-        adapter: int = 0,
+        self, prompts: PromptBatch, pool: KVCache, longest: int, adapter: int = 0, rehearsal: bool = False
     ) -> torch.Tensor:
-        """Return the logits behind each prompt, (rows, vocabulary), and store its keys and values; as `FusedLlama`."""
-        columns = torch.arange(prompts.shape[1])
-        within = columns[None] < lengths[:, None]
-        positions = (shared + columns)[None].expand_as(prompts)[within]
-        places = (starts[:, None] + shared + columns[None])[within]
-        rows = list(zip(starts.tolist(), lengths.tolist(), strict=True))
+        """Return the logits behind each prompt, (prompts, vocabulary), and store keys and values; as `FusedLlama`."""
         assert isinstance(pool, CpuCache)
-        pool.note([start for start, _ in rows], shared)
-        mask = torch.ones(len(columns), shared + len(columns), dtype=torch.bool).tril(shared) if shared else None
+        shared = prompts.shared
+        pool.note(prompts.first_places, shared)
+        columns = max(prompts.lengths)
+        mask = torch.ones(columns, shared + columns, dtype=torch.bool).tril(shared) if shared else None
 
         def attention(queries: torch.Tensor, number: int) -> torch.Tensor:
             keys, values = pool.keys[number], pool.values[number]
             done, first = [], 0
-            for start, length in rows:
+            for start, length in zip(prompts.first_places, prompts.lengths, strict=True):
                 end = start + shared + length
                 asked = queries[first : first + length]
                 done.append(self._attended(asked, keys[:, start:end], values[:, start:end], mask))
                 first += length
             return torch.cat(done)
 
-        angles, through = self._angles_at(positions, longest), AdapterRows(adapter)
-        ends = self._body(prompts[within], pool, positions, places, angles, attention, through)
-        last = lengths.cumsum(0) - 1
-        return self._logits((ends[0][last], ends[1][last]))
+        along = Along(AdapterRows(adapter), rehearsal=rehearsal)
+        ends = self._body(prompts.tokens, pool, (prompts.positions, prompts.places), longest, attention, along)
+        return self._logits((ends[0][prompts.last], ends[1][prompts.last]))
 
     def _attended(
         self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None
@@ -107,10 +101,6 @@ class CpuLlama(FusedLlama):
             is_causal=mask is None,
         )
         return done.permute(2, 0, 1, 3).reshape(tokens, -1)
-
-    def _angles_at(self, positions: torch.Tensor, longest: int) -> tuple[torch.Tensor, torch.Tensor]:
-        cosines, sines = self.angles(longest)
-        return cosines[positions][:, None], sines[positions][:, None]
 
     def _logits(self, ends: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         normed = self.operations.add_norm(*ends, self.norm, self.epsilon)

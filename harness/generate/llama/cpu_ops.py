@@ -66,13 +66,13 @@ def turn_and_store(
     projected: torch.Tensor,
     stored: tuple[torch.Tensor, torch.Tensor],
     angles: tuple[torch.Tensor, torch.Tensor],
-    _positions: torch.Tensor,
+    positions: torch.Tensor,
     places: torch.Tensor,
     heads: int,
 ) -> torch.Tensor:
-    """As `torch_ops.turn_and_store`, with `angles` those of the tokens: (tokens, 1, head size / 2)."""
+    """As `torch_ops.turn_and_store`."""
     keys, values = stored
-    cosines, sines = angles
+    cosines, sines = angles[0][positions][:, None], angles[1][positions][:, None]
     narrow, _, size = keys.shape
     parts = projected.view(len(projected), heads + 2 * narrow, size)
     turned = torch.empty_like(parts[:, : heads + narrow])

@@ -15,13 +15,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 
 from harness.generate.llama.adapters import MIXED, AdapterRows
-from harness.generate.llama.model import FusedLlama, KVCache
+from harness.generate.llama.graphs import Graphs
+from harness.generate.llama.model import Along, FusedLlama, KVCache
 from harness.generate.llama.places import Places
+from harness.generate.llama.prefill import BESIDE, Prefill
+from harness.generate.llama.prompt_batch import PromptBatch
 from harness.generate.stopping import StopRule
 from harness.generate.transformers.continuous_batching import Decoded, Prompt
 from harness.generate.transformers.prefill import MIN_SHARED_PREFIX, Tokens, common_prefix
@@ -32,9 +34,10 @@ PROMPT_ROOM = 256
 """Keys and values have room for so many tokens of a prompt on average, and for all that a row may write. Where prompts
 are longer than that, fewer rows are there at once."""
 PREFILL_TOKENS = 4096
-"""Prompts enter together up to this many tokens, padding included."""
-ENTERING_SHARE = 16
-"""Waiting prompts enter when this part of the rows is free: entering reads all weights, as a step does."""
+"""Prompts enter together up to this many tokens."""
+ENTERING_SHARE, ENTERING_SHARE_PACKED = 16, 6
+"""Where prompts cannot enter within a step of the others, they wait until this part of the rows is free: by themselves
+they read all weights, as a step does, and unpack packed ones."""
 _BUCKETS = (1, 2, 4, 8, 12, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256)
 """Numbers of rows for which a step is captured."""
 
@@ -81,9 +84,7 @@ class Stepper:
     ) -> None:
         self.fused, self.pool, self.longest, self.temperature = fused, pool, longest, temperature
         self.state = torch.zeros((6, rows), dtype=torch.long, device=fused.device)
-        self._graphs: dict[tuple[int, int], torch.cuda.CUDAGraph] = {}
-        """By the number of rows and the adapter that all of them go through, or `MIXED`."""
-        self._graph_memory: Any = None
+        self.graphs = Graphs() if fused.device.type == "cuda" and observe is None else None
         self.rows = rows
         self.observe = observe
 
@@ -111,40 +112,55 @@ class Stepper:
             active: How many rows.
             adapter: The one that all of them go through, 0 for none; `MIXED` where each has its own.
         """
-        if self.fused.device.type != "cuda" or self.observe is not None:
-            self._step(active, adapter)
-            return self.state[0, :active].clone()
-        bucket = min(next((size for size in _BUCKETS if size >= active), self.rows), self.rows)
-        if (bucket, adapter) not in self._graphs:
-            self._graphs[bucket, adapter] = self._captured(bucket, adapter)
-        self._graphs[bucket, adapter].replay()
+        self._run(active, adapter)
         return self.state[0, :active].clone()
 
-    def _step(self, count: int, adapter: int) -> None:
+    def step_and_enter(
+        self, active: int, adapter: int, prompts: PromptBatch, theirs: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same while prompts enter; return the rows' tokens and the logits behind the prompts.
+
+        Args:
+            active: How many rows.
+            adapter: The one that rows and prompts go through, 0 for none; `MIXED` where each has its own.
+            prompts: Those that enter.
+            theirs: The adapter of the prompts.
+        """
+        logits = self._run(active, adapter, prompts, theirs)
+        return self.state[0, :active].clone(), logits
+
+    def _run(self, active: int, adapter: int, prompts: PromptBatch | None = None, theirs: int = 0) -> torch.Tensor:
+        if self.graphs is None:
+            return self._step(active, adapter, prompts, theirs)
+        bucket = min(next((size for size in _BUCKETS if size >= active), self.rows), self.rows)
+        return self.graphs.run(
+            (bucket, adapter, prompts and prompts.room, theirs),
+            lambda: self._step(bucket, adapter, prompts, theirs),
+            lambda: self._rehearse(bucket, adapter, prompts, theirs),
+        )
+
+    def _step(
+        self, count: int, adapter: int, prompts: PromptBatch | None = None, theirs: int = 0, rehearsal: bool = False
+    ) -> torch.Tensor:
+        """Decode a token of each row and return the logits behind the prompts."""
         tokens, positions, starts, seeds, live, adapters = self.state[:, :count]
-        rows = AdapterRows(adapter, adapters)
-        logits = self.fused.step(tokens, self.pool, starts, positions, self.longest, rows)
+        if prompts is not None:
+            adapters = torch.cat([adapters, adapters.new_full(prompts.tokens.shape, theirs)])
+        along = Along(AdapterRows(adapter, adapters), prompts, rehearsal)
+        logits = self.fused.step(tokens, self.pool, starts, positions, self.longest, along)
         if self.observe is not None:
-            self.observe(logits)
-        chosen = self.fused.operations.choose(logits, self.temperature, seeds, positions)
+            self.observe(logits[:count])
+        chosen = self.fused.operations.choose(logits[:count], self.temperature, seeds, positions)
         self.state[0, :count] = torch.where(live.bool(), chosen, tokens)
         self.state[1, :count] += live
+        return logits[count:]
 
-    def _captured(self, count: int, adapter: int) -> torch.cuda.CUDAGraph:
-        """Capture a step. Before, it runs once outside the capture: kernels are compiled and libraries wake up."""
+    def _rehearse(self, count: int, adapter: int, prompts: PromptBatch | None, theirs: int) -> None:
+        """Make a step in which no row is there."""
         before = self.state.clone()
-        self.state[4] = 0
-        torch.cuda.synchronize()
-        beside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        with torch.cuda.stream(beside):
-            self._step(count, adapter)
-        beside.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._graph_memory):
-            self._step(count, adapter)
-        self._graph_memory = graph.pool()
+        self.state.zero_()
+        self._step(count, adapter, prompts, theirs, rehearsal=True)
         self.state.copy_(before)
-        return graph
 
     def _sent(self, values: torch.Tensor) -> torch.Tensor:
         if self.fused.device.type != "cuda":
@@ -200,6 +216,7 @@ class _Stream:
         self.places = Places(1 + shared, room)
         observe = None if settings.observe is None else self._observe
         self.stepper = Stepper(self.fused, count, self.pool, self.longest, settings.temperature, observe)
+        self.prefill = Prefill(self.fused, self.pool, self.longest, self.stepper.graphs)
         self.before = time.monotonic()
         self.entered = -1
         """The model that the stored prefix is of."""
@@ -207,9 +224,13 @@ class _Stream:
     def run(self) -> Iterator[Decoded]:
         """Start steps, one ahead of the tokens that are read."""
         while self.waiting or self.rows or self.flying:
-            while self._worth_entering() and self._enter():
-                pass
-            if self.rows:
+            stepped = False
+            while not stepped and self._worth_entering():
+                beside = self._enter_beside_rows()
+                if not self._enter(beside):
+                    break
+                stepped = beside
+            if self.rows and not stepped:
                 self._send(list(self.rows), self.stepper.step(len(self.rows), self._adapter_of_all()))
             while len(self.flying) > 1 or (self.flying and not self.rows):
                 yield from self._look(self.flying.popleft())
@@ -219,9 +240,18 @@ class _Stream:
         self.settings.observe([row.prompt.key for row in self.rows], logits)
 
     def _worth_entering(self) -> bool:
-        enough = max(1, self.stepper.rows // ENTERING_SHARE)
+        enough = max(1, self.stepper.rows // (ENTERING_SHARE_PACKED if self.fused.packed else ENTERING_SHARE))
         free = self.stepper.rows - len(self.rows)
+        if self.waiting and free and self._enter_beside_rows():
+            return True
         return bool(self.waiting) and (not self.rows or free >= min(enough, len(self.waiting)))
+
+    def _enter_beside_rows(self) -> bool:
+        """Whether the next prompts enter within a step of the rows: where few can, and none is long."""
+        prompt, most = self.waiting[0], BESIDE[-1]
+        few = self.stepper.rows - len(self.rows) <= 2 * most.prompts
+        short = len(prompt.tokens) - len(self.prefixes[prompt.model]) <= most.tokens
+        return bool(self.rows) and few and short and self.fused.enters_beside
 
     def _rule(self, prompt: Prompt) -> StopRule:
         return prompt.stop or self.settings.stop
@@ -238,29 +268,41 @@ class _Stream:
         found = {self.fused.adapter_of[row.prompt.model] for row in self.rows}
         return found.pop() if len(found) == 1 else MIXED
 
-    def _enter(self) -> bool:
-        """Prefill as many waiting prompts of one model as go together and have room; return whether any had."""
+    def _enter(self, beside: bool) -> bool:
+        """Let as many waiting prompts of one model enter as go together and have room; return whether any had.
+
+        Args:
+            beside: Within a step of the rows.
+        """
         model = self.waiting[0].model
         adapter, shared = self.fused.adapter_of[model], len(self.prefixes[model])
-        width = max(len(self.waiting[0].tokens), self.usual) - shared
-        count = min(self.stepper.rows - len(self.rows), len(self.waiting), max(1, PREFILL_TOKENS // width))
         entering: list[_Row] = []
+        left, first = BESIDE[-1].tokens if beside else PREFILL_TOKENS, len(self.rows)
+        most = min(self.stepper.rows, first + BESIDE[-1].prompts) if beside else self.stepper.rows
         while (
-            len(entering) < count
+            first + len(entering) < most
+            and self.waiting
             and self.waiting[0].model == model
+            and (not entering or len(self.waiting[0].tokens) - shared <= left)
             and (start := self.places.take(self._need(self.waiting[0]))) is not None
         ):
+            left -= len(self.waiting[0].tokens) - shared
             entering.append(_Row(self.waiting.popleft(), start))
         if not entering:
             return False
         count, starts = len(entering), [row.start for row in entering]
         if shared:
             self._store_prefix(model)
-            for start in starts:
-                for kept in (self.pool.keys, self.pool.values):
-                    kept[:, :, start : start + shared] = kept[:, :, 1 : 1 + shared]
-        logits = self._prefill([row.prompt.tokens for row in entering], starts, shared, adapter)
-        first = len(self.rows)
+        tokens = [row.prompt.tokens for row in entering]
+        if beside:
+            others = self._adapter_of_all()
+            batch = self.prefill.batch(tokens, starts, shared, BESIDE)
+            both = adapter if others == adapter else MIXED
+            written, logits = self.stepper.step_and_enter(first, both, batch, adapter)
+            self._send(list(self.rows), written)
+        else:
+            logits = self.prefill.run(self.prefill.batch(tokens, starts, shared), adapter)
+        logits = logits[:count]
         if self.settings.observe is not None:
             self.settings.observe([row.prompt.key for row in entering], logits)
         columns = [
@@ -278,23 +320,8 @@ class _Stream:
     def _store_prefix(self, model: int) -> None:
         """Let what a model's prompts share take the place of what those before shared: their rows have copies."""
         if self.entered != model:
-            self._prefill([self.prefixes[model]], [1], 0, self.fused.adapter_of[model])
+            self.prefill.run(self.prefill.batch([self.prefixes[model]], [1], 0), self.fused.adapter_of[model])
             self.entered = model
-
-    def _prefill(self, prompts: Sequence[Tokens], starts: Sequence[int], shared: int, adapter: int) -> torch.Tensor:
-        lengths = [len(prompt) - shared for prompt in prompts]
-        width = max(lengths)
-        padded = [[*prompt[shared:], *[0] * (width - length)] for prompt, length in zip(prompts, lengths, strict=True)]
-        device = self.fused.device
-        return self.fused.prefill(
-            torch.tensor(padded, device=device),
-            torch.tensor(lengths, device=device),
-            self.pool,
-            torch.tensor(starts, device=device),
-            shared,
-            self.longest,
-            adapter,
-        )
 
     def _send(self, rows: list[_Row], tokens: torch.Tensor) -> None:
         """Let tokens travel to this program while the device goes on."""

@@ -19,6 +19,7 @@ from torch.nn import functional
 from harness.generate.llama import torch_ops as reference
 from harness.generate.llama.adapters import NO_ADAPTER, AdapterRows, Factors, LoraStack
 from harness.generate.llama.nf4 import joined, why_not_nf4
+from harness.generate.llama.prompt_batch import PromptBatch
 from harness.generate.transformers.adapter_kinds import unwrapped
 
 RANK_STEP = 16
@@ -105,13 +106,34 @@ class KVCache:
     """(layers, key heads, places, head size)."""
     values: torch.Tensor
 
+    def copy_prefix(self, starts: torch.Tensor, count: int) -> None:
+        """Copy what stands at places 1 to `count` to the beginning of slots, whose first places are `starts`."""
+        targets = (starts[:, None] + torch.arange(count, device=starts.device)).flatten()
+        for kept in (self.keys, self.values):
+            kept[:, :, targets] = kept[:, :, 1 : 1 + count].repeat(1, 1, len(starts), 1)
+
+
+@dataclass(frozen=True)
+class Along:
+    """What a step of rows has besides."""
+
+    adapters: AdapterRows = NO_ADAPTER
+    """Which adapter each row goes through, and each token of the prompts behind them."""
+    prompts: PromptBatch | None = None
+    """Those that enter in the same pass."""
+    rehearsal: bool = False
+    """Run every kernel that this takes, on as few layers as have them; the logits mean nothing."""
+
+
+NOTHING = Along()
+
 
 class FusedLlama:
     """The weights of one model as decoding takes them.
 
     Args:
         model: A LlamaForCausalLM of transformers, with or without PEFT around it, on its device; it stays as it is.
-        operations: `torch_ops` or `triton_ops`.
+        operations: what `kernels_for` its device returns.
         packed: Let weights in NF4 stay packed, held once: `nf4.joined` says what happens to the model's own.
     """
 
@@ -119,6 +141,8 @@ class FusedLlama:
         plain = unwrapped(model)
         config = plain.config
         self.operations, self.packed = operations, packed
+        self.enters_beside = not packed
+        """Whether it is faster to let prompts enter within a step of other rows than by themselves."""
         self.dtype: torch.dtype = plain.get_input_embeddings().weight.dtype
         self.device: torch.device = plain.device
         self.heads: int = config.num_attention_heads
@@ -140,6 +164,8 @@ class FusedLlama:
             ]
         self.adapter_of: tuple[int, ...] = (0,)
         """The number of each model's adapter, 0 for none: of the models that decode together."""
+        self._unlike = self.layers[:1]
+        """Layers of which no two have the same products."""
         self._rotary = plain.model.rotary_emb
         self._angles = torch.empty(0), torch.empty(0)
 
@@ -169,6 +195,8 @@ class FusedLlama:
         for number, layer in enumerate(self.layers):
             for name, product in layer.products.items():
                 product.put_beside(LoraStack.of([factors[number][name] for factors in adapters]))
+        kinds = [tuple(product.lora and product.lora.ends for product in one.products.values()) for one in self.layers]
+        self._unlike = [layer for number, layer in enumerate(self.layers) if kinds.index(kinds[number]) == number]
 
     def _largest(self, plain: Any) -> int:
         """Return how many weights the largest matrix has."""
@@ -205,9 +233,12 @@ class FusedLlama:
         starts: torch.Tensor,
         positions: torch.Tensor,
         longest: int,
-        rows: AdapterRows = NO_ADAPTER,
+        along: Along = NOTHING,
     ) -> torch.Tensor:
         """Return the logits behind one new token of each row, (rows, vocabulary), and store its keys and values.
+
+        Prompts may enter in the same pass, which reads the weights once for both (Yu et al. 2022, Orca): the logits
+        behind them follow.
 
         Args:
             tokens: (rows,) the new tokens.
@@ -215,82 +246,74 @@ class FusedLlama:
             starts: (rows,) the first place of each row's slot.
             positions: (rows,) of the new tokens in their rows.
             longest: No position reaches this.
-            rows: Which adapter each row goes through.
+            along: Adapters, and prompts that enter.
         """
-        places = starts + positions
-        angles = self.angles(longest)
+        prompts = along.prompts
+        count, places, every = len(tokens), starts + positions, positions
+        if prompts is not None:
+            tokens = torch.cat([tokens, prompts.tokens])
+            places, every = torch.cat([places, prompts.places]), torch.cat([positions, prompts.positions])
 
         def attention(queries: torch.Tensor, number: int) -> torch.Tensor:
-            done: torch.Tensor = self.operations.attend(
-                queries, pool.keys[number], pool.values[number], starts, positions
+            stored = pool.keys[number], pool.values[number]
+            done: torch.Tensor = self.operations.attend(queries[:count], *stored, starts, positions)
+            if prompts is None:
+                return done
+            return torch.cat([done, self.operations.attend_prompts(queries[count:], *stored, prompts)])
+
+        ends = self._body(tokens, pool, (every, places), longest, attention, along)
+        if prompts is not None:
+            read = torch.cat([torch.arange(count, device=self.device), count + prompts.last])
+            ends = ends[0][read], ends[1][read]
+        return self._logits(ends)
+
+    def prefill(
+        self, prompts: PromptBatch, pool: KVCache, longest: int, adapter: int = 0, rehearsal: bool = False
+    ) -> torch.Tensor:
+        """Return the logits behind each prompt, (prompts, vocabulary), and store keys and values.
+
+        Args:
+            prompts: Tokens, and where they belong.
+            pool: Where keys and values are kept.
+            longest: No position reaches this.
+            adapter: The number of the adapter that all of them go through, 0 for none.
+            rehearsal: As in `Along`.
+        """
+
+        def attention(queries: torch.Tensor, number: int) -> torch.Tensor:
+            done: torch.Tensor = self.operations.attend_prompts(
+                queries, pool.keys[number], pool.values[number], prompts
             )
             return done
 
-        return self._logits(self._body(tokens, pool, positions, places, angles, attention, rows))
-
-    def prefill(
-        self,
-        prompts: torch.Tensor,
-        lengths: torch.Tensor,
-        pool: KVCache,
-        starts: torch.Tensor,
-        shared: int,
-        longest: int,
-        adapter: int = 0,
-    ) -> torch.Tensor:
-        """Return the logits behind each prompt, (rows, vocabulary), and store its keys and values.
-
-        Args:
-            prompts: (rows, width) tokens behind the `shared` first ones, whose keys and values are in the slots.
-            lengths: (rows,) how many of them are no padding.
-            pool: Where keys and values are kept.
-            starts: (rows,) the first place of each row's slot.
-            shared: How many tokens of each row are stored.
-            longest: No position reaches this.
-            adapter: The number of the adapter that all of them go through, 0 for none.
-        """
-        rows, width = prompts.shape
-        columns = torch.arange(width, device=self.device)
-        positions = (shared + columns).repeat(rows, 1)  # an expanded column would flatten to a view without strides
-        within = columns[None] < lengths[:, None]
-        places = torch.where(within, starts[:, None] + positions, 0)
-        before = starts[:, None] + torch.arange(shared, device=self.device)[None]
-        seen = torch.cat([before, places], dim=1)
-        mask = None
-        if shared:
-            mask = torch.ones(width, shared + width, dtype=torch.bool, device=self.device).tril(shared)
-
-        def attention(queries: torch.Tensor, number: int) -> torch.Tensor:
-            done = functional.scaled_dot_product_attention(
-                queries.view(rows, width, self.heads, self.size).transpose(1, 2),
-                pool.keys[number][:, seen].transpose(0, 1),
-                pool.values[number][:, seen].transpose(0, 1),
-                attn_mask=mask,
-                is_causal=mask is None,
-                enable_gqa=self.heads != self.narrow,
-            )
-            return done.transpose(1, 2).reshape(rows * width, -1)
-
-        angles, through = self.angles(longest), AdapterRows(adapter)
-        ends = self._body(prompts.flatten(), pool, positions.flatten(), places.flatten(), angles, attention, through)
-        last = torch.arange(rows, device=self.device) * width + lengths - 1
-        return self._logits((ends[0][last], ends[1][last]))
+        along, where = Along(AdapterRows(adapter), rehearsal=rehearsal), (prompts.positions, prompts.places)
+        ends = self._body(prompts.tokens, pool, where, longest, attention, along)
+        return self._logits((ends[0][prompts.last], ends[1][prompts.last]))
 
     def _body(
         self,
         tokens: torch.Tensor,
         pool: KVCache,
-        positions: torch.Tensor,
-        places: torch.Tensor,
-        angles: tuple[torch.Tensor, torch.Tensor],
-        attention: Any,
-        rows: AdapterRows,
+        where: tuple[torch.Tensor, torch.Tensor],
+        longest: int,
+        attention: Callable[[torch.Tensor, int], torch.Tensor],
+        along: Along,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the last residual stream and what is still to be added to it."""
+        """Return the last residual stream and what is still to be added to it.
+
+        Args:
+            tokens: (tokens,).
+            pool: Where keys and values are kept.
+            where: Positions in their rows, and places, each (tokens,).
+            longest: No position reaches this.
+            attention: Of queries, (tokens, heads, head size), in the layer of that number.
+            along: Adapters, and whether this is a rehearsal.
+        """
+        (positions, places), angles, rows = where, self.angles(longest), along.adapters
         run = self.operations
         residual = functional.embedding(tokens, self.embedding)
         delta: torch.Tensor | None = None
-        for number, layer in enumerate(self.layers):
+        for number, layer in enumerate(self._unlike if along.rehearsal else self.layers):
             normed = run.add_norm(residual, delta, layer.norms[0], self.epsilon)
             projected = layer.products["qkv"](normed, rows)
             stored = pool.keys[number], pool.values[number]

@@ -9,15 +9,29 @@
 // block's float, rounded once. The code's sixteen floats stand in the lanes of the warp. Sums are float32; parts of the
 // inner dimension are added by nf4_sum in their order.
 //
+// Before compute capability 8.0 nothing is copied past the registers: there they wait, one slice ahead.
+//
 // Given by options: TYPE ("bf16" or "f16"), SLABS, TILES, BLOCKS (at least so many on a multiprocessor).
 
 typedef unsigned int word;
 
-const int SLICE = 128, EIGHTS = SLICE / 8, THREADS = 128, DEEP = 3;
+#if __CUDA_ARCH__ >= 800
+#define COPIES 1
+const int DEEP = 3;
+#else
+#define COPIES 0
+const int DEEP = 2;
+#endif
+const int SLICE = 128, EIGHTS = SLICE / 8, THREADS = 128;
 
 __device__ __forceinline__ word rounded(float first, float second) {
     word both;
+#if COPIES
     asm("cvt.rn." TYPE "x2.f32 %0, %1, %2;" : "=r"(both) : "f"(second), "f"(first));
+#else
+    asm("{.reg .b16 low, high; cvt.rn.f16.f32 low, %1; cvt.rn.f16.f32 high, %2; mov.b32 %0, {low, high};}"
+        : "=r"(both) : "f"(first), "f"(second));
+#endif
     return both;
 }
 
@@ -27,6 +41,7 @@ __device__ __forceinline__ word weights(word packed, int byte, float code, float
     return rounded(high * scale, low * scale);
 }
 
+#if COPIES
 __device__ __forceinline__ void multiply(float* sum, const word* a, word b0, word b1) {
     asm("mma.sync.aligned.m16n8k16.row.col.f32." TYPE "." TYPE ".f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
         : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
@@ -37,6 +52,19 @@ __device__ __forceinline__ void copy(uint4* to, const void* from, bool there) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
         :: "r"((word)__cvta_generic_to_shared(to)), "l"(from), "r"(there ? 16 : 0));
 }
+#else
+__device__ __forceinline__ void multiply(float* sum, const word* a, word b0, word b1) {
+    #pragma unroll
+    for (int half = 0; half < 2; half++)  // of the inner dimension
+        asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
+            : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+            : "r"(a[2 * half]), "r"(a[2 * half + 1]), "r"(half ? b1 : b0));
+}
+
+__device__ __forceinline__ void copy(uint4* to, const void* from, bool there) {
+    *to = there ? __ldg((const uint4*)from) : make_uint4(0, 0, 0, 0);
+}
+#endif
 
 // Where eight numbers of x stand in a row of a slice: those that four neighbouring threads read lie together.
 __device__ __forceinline__ int place(int token, int quarter, int part) {
@@ -49,7 +77,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) nf4_linear(
 {
     extern __shared__ uint4 shared[];
     uint4 (*given)[8 * TILES * EIGHTS] = (uint4(*)[8 * TILES * EIGHTS])shared;
+#if COPIES
     uint4 (*words)[SLABS * 2][THREADS] = (uint4(*)[SLABS * 2][THREADS])(shared + DEEP * 8 * TILES * EIGHTS);
+    uint4 waiting[TILES];  // unused
+#define WORDS(slice, line) words[(slice) % DEEP][line][threadIdx.x]
+#else
+    uint4 words[SLABS * 2], waiting[TILES];
+#define WORDS(slice, line) words[line]
+#endif
     const int lane = threadIdx.x % 32, group = lane / 4, quarter = lane % 4;
     const int first_row = (blockIdx.x * 4 + threadIdx.x / 32) * 16 * SLABS, first_token = blockIdx.z * 8 * TILES;
     const int slices = (inner + SLICE - 1) / SLICE;
@@ -71,29 +106,37 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) nf4_linear(
             const bool there = slice * SLICE + quarter * 32 < inner;
             #pragma unroll
             for (int line = 0; line < SLABS * 2; line++)
-                copy(&words[slice % DEEP][line][threadIdx.x], packed + (there ? 2 * (block[line] + slice * 2) + quarter % 2 : 0), there);
+                copy(&WORDS(slice, line), packed + (there ? 2 * (block[line] + slice * 2) + quarter % 2 : 0), there);
             #pragma unroll
             for (int turn = 0; turn < TILES; turn++) {
                 const int token = turn * 8 + threadIdx.x / EIGHTS, eight = threadIdx.x % EIGHTS, at = slice * SLICE + eight * 8;
                 const bool inside = first_token + token < rows && at < inner;
                 const unsigned short* from = x + (inside ? (long long)(first_token + token) * stride + at : 0);
-                copy(&given[slice % DEEP][place(token, eight / 4, eight % 4)], from, inside);
+                copy(COPIES ? &given[slice % DEEP][place(token, eight / 4, eight % 4)] : &waiting[turn], from, inside);
             }
         }
+#if COPIES
         asm volatile("cp.async.commit_group;");
+#endif
     };
 
     if (begin < end) scale(begin);
     #pragma unroll
     for (int ahead = 0; ahead < DEEP - 1; ahead++) send(begin + ahead);
     for (int slice = begin; slice < end; slice++) {
+#if COPIES
         asm volatile("cp.async.wait_group %0;" :: "n"(DEEP - 2) : "memory");
+#else
+        #pragma unroll
+        for (int turn = 0; turn < TILES; turn++)
+            given[slice % DEEP][place(turn * 8 + threadIdx.x / EIGHTS, threadIdx.x % EIGHTS / 4, threadIdx.x % 4)] = waiting[turn];
+#endif
         __syncthreads();
         uint4 now[SLABS * 2];
         float factor[SLABS * 2];
         #pragma unroll
         for (int line = 0; line < SLABS * 2; line++) {
-            now[line] = words[slice % DEEP][line][threadIdx.x];
+            now[line] = WORDS(slice, line);
             factor[line] = next[line];
         }
         send(slice + DEEP - 1);

@@ -33,6 +33,19 @@ class Grid(NamedTuple):
     """Bytes of shared memory for each block, the same at each start of a kernel."""
 
 
+def _as_c(argument: torch.Tensor | int | float | None) -> ctypes.c_int | ctypes.c_double | ctypes.c_void_p:
+    if isinstance(argument, torch.Tensor):
+        return ctypes.c_void_p(argument.data_ptr())
+    if isinstance(argument, float):
+        return ctypes.c_double(argument)
+    return ctypes.c_void_p() if argument is None else ctypes.c_int(argument)
+
+
+def architecture(device: int) -> str:
+    """Return what kernels are compiled for: a GPU's own machine code; an older one's PTX in tests of it."""
+    return "sm_{}{}".format(*torch.cuda.get_device_capability(device))
+
+
 class Module:
     """The kernels of one source, for one GPU.
 
@@ -47,16 +60,16 @@ class Module:
 
     def __init__(self, source: str, options: tuple[str, ...], device: int) -> None:
         self._library = _libraries()
-        image = self._compiled(source, options, torch.cuda.get_device_capability(device))
+        image = self._compiled(source, options, architecture(device))
         self._module = ctypes.c_void_p()
         with torch.cuda.device(device):
             torch.cuda.current_stream().synchronize()  # its context stands
             self._call("cuModuleLoadData", ctypes.byref(self._module), image)
         self._functions: dict[str, ctypes.c_void_p] = {}
 
-    def launch(self, name: str, grid: Grid, arguments: tuple[torch.Tensor | int, ...]) -> None:
-        """Start a kernel on the current stream; tensors are passed as pointers, numbers as int."""
-        values = [ctypes.c_int(one) if isinstance(one, int) else ctypes.c_void_p(one.data_ptr()) for one in arguments]
+    def launch(self, name: str, grid: Grid, arguments: tuple[torch.Tensor | int | float | None, ...]) -> None:
+        """Start a kernel on the current stream; tensors and None are passed as pointers, numbers as int and double."""
+        values = [_as_c(one) for one in arguments]
         pointers = (ctypes.c_void_p * len(values))(*[ctypes.addressof(value) for value in values])
         stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
         function = self._function(name, grid.shared)
@@ -70,8 +83,9 @@ class Module:
             self._functions[name] = found
         return self._functions[name]
 
-    def _compiled(self, source: str, options: tuple[str, ...], capability: tuple[int, int]) -> bytes:
-        words = ["--gpu-architecture=sm_{}{}".format(*capability), "--std=c++17", *options]
+    def _compiled(self, source: str, options: tuple[str, ...], target: str) -> bytes:
+        words = [f"--gpu-architecture={target}", "--std=c++17", *options]
+        kind = "CUBIN" if target.startswith("sm_") else "PTX"
         program, size = ctypes.c_void_p(), ctypes.c_size_t()
         self._call("nvrtcCreateProgram", ctypes.byref(program), source.encode(), None, 0, None, None)
         try:
@@ -81,9 +95,9 @@ class Module:
                 log = ctypes.create_string_buffer(size.value)
                 self._call("nvrtcGetProgramLog", program, log)
                 raise NvrtcError(log.value.decode(errors="replace").strip() or "the source does not compile")
-            self._call("nvrtcGetCUBINSize", program, ctypes.byref(size))
+            self._call(f"nvrtcGet{kind}Size", program, ctypes.byref(size))
             image = ctypes.create_string_buffer(size.value)
-            self._call("nvrtcGetCUBIN", program, image)
+            self._call(f"nvrtcGet{kind}", program, image)
             return image.raw
         finally:
             self._library.nvrtcDestroyProgram(ctypes.byref(program))

@@ -1,6 +1,7 @@
 """What a Llama does between its matrix products, in plain torch: on any device, and what the GPU's kernels must equal.
 
-Sums are made in float32 and rounded once to the dtype of the result. `triton_ops.py` has the same functions for CUDA.
+Sums are made in float32 and rounded once to the dtype of the result. `triton_ops.py` and `cuda_ops.py` have the same
+functions for CUDA.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import torch
 from torch.nn import functional
 
 from harness.generate.llama.nf4 import Nf4Matrix
+from harness.generate.llama.prompt_batch import PromptBatch
+from harness.generate.sampling import drawn
 
 
 def add_norm(residual: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
@@ -92,6 +95,41 @@ def attend(
     return attended.reshape(rows, heads * size)
 
 
+def attend_prompts(
+    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, prompts: PromptBatch
+) -> torch.Tensor:
+    """Attend from each token of whole prompts to those of its prompt up to it.
+
+    Args:
+        queries: (tokens, heads, head size).
+        keys: (key heads, places, head size), those of `prompts` stored already.
+        values: As keys.
+        prompts: Which token is where.
+
+    Returns:
+        (tokens, heads · head size).
+    """
+    _, heads, size = queries.shape
+    rows = []
+    for one, length, start in zip(
+        torch.split(queries, [*prompts.lengths]), prompts.lengths, prompts.first_places, strict=True
+    ):
+        slot = slice(start, start + prompts.shared + length)
+        mask = None
+        if prompts.shared:
+            mask = torch.ones(length, prompts.shared + length, dtype=torch.bool, device=one.device).tril(prompts.shared)
+        attended = functional.scaled_dot_product_attention(
+            one.transpose(0, 1)[None],
+            keys[None, :, slot],
+            values[None, :, slot],
+            attn_mask=mask,
+            is_causal=mask is None,
+            enable_gqa=heads != len(keys),
+        )
+        rows.append(attended[0].transpose(0, 1).reshape(length, heads * size))
+    return torch.cat(rows)
+
+
 def gate(projected: torch.Tensor, inner: int) -> torch.Tensor:
     """Return silu(first part) · second part, each (tokens, inner), of `projected` (Shazeer 2020, SwiGLU)."""
     gates, ups = projected[:, :inner].float(), projected[:, inner : 2 * inner].float()
@@ -99,9 +137,7 @@ def gate(projected: torch.Tensor, inner: int) -> torch.Tensor:
 
 
 def choose(logits: torch.Tensor, temperature: float, seeds: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-    """Return each row's next token: the likeliest, the first of equals; or one drawn by the Gumbel-max trick.
-
-    What is drawn depends on the row's seed and position alone, not on the batch.
+    """Return each row's next token: the likeliest, the first of equals; or one drawn as `sampling` says.
 
     Args:
         logits: (rows, vocabulary).
@@ -109,14 +145,9 @@ def choose(logits: torch.Tensor, temperature: float, seeds: torch.Tensor, positi
         seeds: (rows,) of int64.
         positions: (rows,) of the token that the logits stand behind.
     """
-    scores = logits.float()
     if temperature:
-        noise = torch.empty_like(scores, device="cpu")
-        for row, (seed, position) in enumerate(zip(seeds.tolist(), positions.tolist(), strict=True)):
-            generator = torch.Generator().manual_seed((seed * 1_000_003 + position) % 2**63)
-            noise[row].exponential_(generator=generator)
-        scores = scores / temperature - noise.log().to(scores.device)
-    return scores.argmax(dim=-1)
+        return drawn(logits, temperature, seeds, positions)
+    return logits.float().argmax(dim=-1)
 
 
 def nf4_linear(inputs: torch.Tensor, matrix: Nf4Matrix) -> torch.Tensor:

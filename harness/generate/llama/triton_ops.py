@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 
 from harness.generate.llama.nf4_ops import nf4_linear as nf4_linear
+from harness.generate.llama.prompt_batch import TILE, PromptBatch
 
 _ENOUGH_PROGRAMS = 512
 """Attention splits rows until it has about this many programs: a few for each multiprocessor of a large card."""
@@ -185,6 +186,57 @@ def attend(
 
 
 @triton.jit
+def _attend_prompts(queries, keys, values, tiles, out, pool, scale,
+                    HEADS: tl.constexpr, GROUP: tl.constexpr, SIZE: tl.constexpr,
+                    QUERIES: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+    tile = tiles + tl.program_id(0) * 4
+    head = tl.program_id(1).to(tl.int64)
+    first, many, start, position = tl.load(tile), tl.load(tile + 1), tl.load(tile + 2), tl.load(tile + 3)
+    member, column = tl.arange(0, QUERIES), tl.arange(0, SIZE)
+    there = member < many
+    target = ((first + member) * HEADS + head)[:, None] * SIZE + column[None]
+    query = tl.load(queries + target, mask=there[:, None], other=0.0)
+    base = (head // GROUP * pool + start) * SIZE
+    end = position + many
+    highest = tl.full((QUERIES,), -1.0e30, tl.float32)
+    total = tl.zeros((QUERIES,), tl.float32)
+    summed = tl.zeros((QUERIES, SIZE), tl.float32)
+    for begin in range(0, end, BLOCK):
+        place = begin + tl.arange(0, BLOCK)
+        stored = place < end
+        offset = base + place[:, None] * SIZE + column[None]
+        key = tl.load(keys + offset, mask=stored[:, None], other=0.0)
+        value = tl.load(values + offset, mask=stored[:, None], other=0.0)
+        seen = stored[None] & (place[None] <= position + member[:, None])
+        score = tl.dot(query, tl.trans(key), input_precision="ieee") * scale
+        score = tl.where(seen, score, -1.0e30)
+        higher = tl.maximum(highest, tl.max(score, 1))
+        portion = tl.where(seen, tl.exp(score - higher[:, None]), 0.0)
+        before = tl.exp(highest - higher)
+        total = total * before + tl.sum(portion, 1)
+        added = tl.dot(portion.to(value.dtype), value, input_precision="ieee")
+        summed = summed * before[:, None] + added
+        highest = higher
+    done = (summed / total[:, None]).to(out.dtype.element_ty)
+    tl.store(out + target, done, mask=there[:, None])
+
+
+def attend_prompts(
+    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, prompts: PromptBatch
+) -> torch.Tensor:
+    """As `torch_ops.attend_prompts` (Dao 2023, FlashAttention-2, algorithm 1); tiles of all prompts at once."""
+    tokens, heads, size = queries.shape
+    narrow, pool, _ = keys.shape
+    out = torch.empty_like(queries)
+    keys_at_once = _KEYS_AT_ONCE if queries.element_size() == 2 else _KEYS_AT_ONCE // 4
+    _attend_prompts[(len(prompts.tiles), heads)](
+        queries, keys, values, prompts.tiles, out, pool, size**-0.5,
+        heads, heads // narrow, size, TILE, keys_at_once, num_warps=4, num_stages=2,
+    )  # fmt: skip
+    return out.view(tokens, heads * size)
+
+
+@triton.jit
 def _gate(projected, out, stride, inner, BLOCK: tl.constexpr):
     token = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
@@ -205,17 +257,26 @@ def gate(projected: torch.Tensor, inner: int) -> torch.Tensor:
 
 
 @triton.jit
-def _choose(logits, seeds, positions, out, stride, vocabulary, coldness, DRAWS: tl.constexpr, BLOCK: tl.constexpr):
+def _mixed(states):
+    states = (states ^ (states >> 30)) * 0xBF58476D1CE4E5B9
+    states = (states ^ (states >> 27)) * 0x94D049BB133111EB
+    return states ^ (states >> 31)
+
+
+@triton.jit
+def _choose(logits, seeds, positions, out, stride, vocabulary, TEMPERATURE: tl.constexpr, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
-    best, token = -float("inf"), 0
-    seed = tl.load(seeds + row) * 1000003 + tl.load(positions + row)
+    best, token = tl.full((), -float("inf"), tl.float64), 0
+    place = (tl.load(positions + row) + 1).to(tl.uint64)
+    start = _mixed(tl.load(seeds + row).to(tl.uint64) + place * 0x9E3779B97F4A7C15)
     for first in range(0, vocabulary, BLOCK):
         column = first + tl.arange(0, BLOCK)
         inside = column < vocabulary
-        score = tl.load(logits + row * stride + column, mask=inside, other=-float("inf")).to(tl.float32)
-        if DRAWS:
-            uniform = tl.maximum(tl.rand(seed, column), 1.0e-10)
-            score = score * coldness - tl.log(-tl.log(uniform))
+        score = tl.load(logits + row * stride + column, mask=inside, other=-float("inf")).to(tl.float64)
+        if TEMPERATURE > 0:
+            bits = _mixed(start + (column + 1).to(tl.uint64) * 0x9E3779B97F4A7C15) >> 12
+            uniform = (bits.to(tl.int64).to(tl.float64) + 0.5) * 2.220446049250313e-16
+            score = score / TEMPERATURE - tl.log(-tl.log(uniform))
             score = tl.where(inside, score, -float("inf"))
         high = tl.max(score, 0)
         where = tl.min(tl.where(score == high, column, vocabulary), 0)
@@ -225,11 +286,8 @@ def _choose(logits, seeds, positions, out, stride, vocabulary, coldness, DRAWS: 
 
 
 def choose(logits: torch.Tensor, temperature: float, seeds: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-    """As `torch_ops.choose`, with other draws."""
+    """As `torch_ops.choose`."""
     rows, vocabulary = logits.shape
     out = torch.empty(rows, dtype=torch.long, device=logits.device)
-    coldness = 1 / temperature if temperature else 1.0
-    _choose[(rows,)](
-        logits, seeds, positions, out, logits.stride(0), vocabulary, coldness, temperature > 0, 4096, num_warps=8
-    )
+    _choose[(rows,)](logits, seeds, positions, out, logits.stride(0), vocabulary, float(temperature), 4096, num_warps=8)
     return out

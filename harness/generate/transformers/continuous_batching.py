@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from harness.generate.sampling import drawn_by
 from harness.generate.stopping import StopRule
 from harness.generate.transformers.adapter_kinds import unwrapped
 from harness.generate.transformers.kv_cache import SlotCache, slot_attention_on
@@ -25,7 +26,7 @@ PADDED_SHARE = 0.75
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One prompt as token ids. `seed` makes sampling independent of the batch it runs in."""
+    """One prompt as token ids. `seed` is the row's own random numbers, as `sampling` says."""
 
     key: int
     tokens: tuple[int, ...]
@@ -59,7 +60,6 @@ class Decoded:
 @dataclass
 class _Row:
     prompt: Prompt
-    generator: torch.Generator | None
     tokens: list[int] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -147,7 +147,7 @@ class _Run:
             found.append(logits)
             for number, prompt in enumerate(prompts):
                 self.cache.fill(len(self.rows), cache, number, len(prompt.tokens))
-                self.rows.append(_Row(prompt, self._generator(prompt)))
+                self.rows.append(_Row(prompt))
         return torch.cat(found)
 
     def _dismiss(self, first: int) -> list[Decoded]:
@@ -173,18 +173,8 @@ class _Run:
             self.settings.observe([row.prompt.key for row in rows], logits)
         if self.settings.temperature == 0:
             return logits.argmax(dim=-1)
-        return drawn(logits, self.settings.temperature, [row.generator for row in rows]).to(self.device)
-
-    def _generator(self, prompt: Prompt) -> torch.Generator | None:
-        return torch.Generator().manual_seed(prompt.seed) if self.settings.temperature else None
-
-
-def drawn(scores: torch.Tensor, temperature: float, generators: Sequence[torch.Generator | None]) -> torch.Tensor:
-    """Return a token for each row of `scores`, (rows, vocabulary), drawn by the row's own generator, on the CPU."""
-    shares = torch.softmax(scores.double() / temperature, dim=-1).cpu()
-    return torch.cat(
-        [torch.multinomial(share, 1, generator=generator) for share, generator in zip(shares, generators, strict=True)]
-    )
+        places = [(row.prompt.seed, len(row.prompt.tokens) + len(row.tokens) - 1) for row in rows]
+        return drawn_by(logits, self.settings.temperature, places)
 
 
 def of_similar_length(prompts: Sequence[Prompt]) -> Iterator[list[Prompt]]:

@@ -25,8 +25,8 @@ _TEXTS = (
     "<!DOCTYPE html>\n<html><head><title>Tea</title></head><body><h1>Green tea</h1><p>",
     "A table of three planets with their names and their distances from the sun, in a page of its own, with a heading",
 )
-_DRAWS, _GROUPS, _DRAWN_AT, _DRAWN_LIMIT = 1024, 8, 0.7, 0.1
-"""So many draws in so many groups at that temperature stay 0.036 from their distribution on average."""
+_DRAWN_AT, _DRAWN_TOKENS, _DRAWN_ROWS, _TIES = 0.7, 4, 24, 1
+"""Temperature, tokens, and rows of which so many may go another way than `generate`: by scores as good as equal."""
 
 Observe = Callable[[Sequence[int], torch.Tensor], None]
 
@@ -103,22 +103,18 @@ class DecoderCheck:
         return {row.key: row.tokens for row in rows}
 
     def draws_differ(self, making: Making) -> str | None:
-        """Return in what a decoder draws another first token than `generate`'s scores say, None for nothing.
-
-        What was drawn behind one prompt by many seeds is counted in groups of about equal probability.
-        """
-        first = Prompt(0, self.prompts[0].tokens, limit=1)
-        (scores,) = replace(self, prompts=(first,)).reference(1).scores[0]
-        shares = torch.softmax(scores.double() / _DRAWN_AT, -1)
-        likeliest = shares.argsort(descending=True)
-        groups = torch.empty_like(likeliest)
-        groups[likeliest] = (shares[likeliest].cumsum(0) * _GROUPS).long().clamp(max=_GROUPS - 1)
-        expected = torch.zeros(_GROUPS, dtype=torch.double).index_add_(0, groups, shares)
-        rows = [replace(first, key=number, seed=7919 * number + 1) for number in range(_DRAWS)]
-        drawn = [row.tokens[0] for row in making(self.model, self._rule(), _DRAWS, _DRAWN_AT, None).decode(rows)]
-        found = torch.bincount(groups[torch.tensor(drawn)], minlength=_GROUPS).double() / _DRAWS
-        distance = float((found - expected).abs().sum()) / 2
-        return None if distance < _DRAWN_LIMIT else f"draws are {distance:.2f} away from the distribution"
+        """Return in what a decoder draws other tokens than are drawn from `generate`'s scores, None for nothing."""
+        asked = [self.prompts[number % len(self.prompts)] for number in range(_DRAWN_ROWS)]
+        rows = [Prompt(number, prompt.tokens, 7919 * number + 1, _DRAWN_TOKENS) for number, prompt in enumerate(asked)]
+        ours, theirs = (
+            {row.key: row.tokens for row in decoder.decode(rows)}
+            for decoder in (
+                making(self.model, self._rule(), len(self.prompts), _DRAWN_AT, None),
+                ReferenceDecoder(self.model, self._rule(), temperature=_DRAWN_AT),
+            )
+        )
+        others = sum(ours[row.key] != theirs[row.key] for row in rows)
+        return None if others <= _TIES else f"{others} of {len(rows)} rows are drawn otherwise than from its scores"
 
     def padding_differs(self) -> Finding:
         """Return in what `generate` on one padded batch differs from `generate` on each prompt alone."""

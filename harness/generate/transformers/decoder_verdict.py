@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import importlib.util
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -30,12 +29,10 @@ _PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "triton")
 _SOURCES = (
     *("transformers/continuous_batching", "transformers/kv_cache", "transformers/prefill", "transformers/reference"),
     *("transformers/proof", "transformers/decoder_check", "transformers/comparison", "transformers/twin_checks"),
-    *("transformers/twin", "transformers/adapter_kinds", "stopping", "../model/attention", "../model/context"),
-    *("llama/decoder", "llama/model", "llama/torch_ops", "llama/triton_ops"),
-    *("llama/cpu_model", "llama/cpu_attention", "llama/cpu_ops", "llama/c_compiler"),
-    *("llama/adapters", "llama/nf4", "llama/nf4_ops", "llama/nvrtc", "llama/places"),
+    *("transformers/twin", "transformers/adapter_kinds", "../model/attention", "../model/context"),
+    *("stopping", "sampling"),
 )
-"""The program text that a proof speaks of: where it changes, it is to be proved again."""
+"""The program text that a proof speaks of, beside all of `llama`: where it changes, it is to be proved again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +123,9 @@ def _versions() -> dict[str, str | None]:
 def _sources() -> str:
     folder = Path(__file__).parents[1]
     digest = hashlib.sha256()
-    for name in _SOURCES:
-        digest.update((folder / f"{name}.py").read_bytes())
-    for name in ("nf4_linear.cu", "attend.c"):
-        digest.update((folder / "llama" / name).read_bytes())
+    fused = [path for path in sorted((folder / "llama").iterdir()) if path.suffix in (".py", ".cu", ".c")]
+    for path in [*(folder / f"{name}.py" for name in _SOURCES), *fused]:
+        digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
@@ -139,14 +135,7 @@ def kinds_here(plan: DecodingPlan | None) -> list[Kind]:
     Args:
         plan: Of the memory; None decodes with the weights as they are.
     """
-    if plan is None or (plan.device == "cuda" and not has_triton()):
-        return ["slots"]
-    return [*plan.fused, "slots"]
-
-
-def has_triton() -> bool:
-    """Whether the GPU's kernels of the fused decoder can run."""
-    return importlib.util.find_spec("triton") is not None
+    return [*(plan.fused if plan is not None else ()), "slots"]
 
 
 def device_name(device: str) -> str:

@@ -114,7 +114,7 @@ def plan_decoding(
     beside: dict[Kind, int] = {}
     if rows(2 * linear) >= min(batch_size, FEWEST_ROWS):
         beside["fused"] = 2 * linear
-    if quantization == "nf4" and card.modern and not any(size % BLOCK for size, _ in linear_sizes(shape).values()):
+    if quantization == "nf4" and not any(size % BLOCK for size, _ in linear_sizes(shape).values()):
         beside["fused-nf4"] = int(_SCALES * linear) + 2 * _largest_matrix(shape)
     fits = {kind: rows(more) for kind, more in beside.items() if rows(more) > 0}
     most = max(fits.values(), default=0)
@@ -306,7 +306,7 @@ class _Fused:
             from harness.generate.llama.cpu_model import CpuLlama
 
             return CpuLlama(model)
-        from harness.generate.llama import triton_ops
+        from harness.generate.llama.kernels import kernels_for
         from harness.generate.llama.model import FusedLlama
 
-        return FusedLlama(model, triton_ops, self.packed)
+        return FusedLlama(model, kernels_for(model.device), self.packed)

@@ -1,8 +1,8 @@
 """Decoding by transformers' own `generate`: what every other decoder is measured by, and what answers in its place.
 
-Sampling draws each row from the seed of its own, as the other decoders do, from the scores that `generate` would draw
-from: after the makers' processors (such as a repetition penalty), divided by the temperature. What cuts the vocabulary
-(top-k, top-p) is left out, for it belongs to the settings of sampling, which are the harness's.
+Sampling draws what `sampling` says for each row's own seed, as the other decoders do, from the scores that `generate`
+would draw from: after the makers' processors (such as a repetition penalty), divided by the temperature. What cuts the
+vocabulary (top-k, top-p) is left out, for it belongs to the settings of sampling, which are the harness's.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
+from harness.generate.sampling import drawn_by
 from harness.generate.stopping import StopRule
-from harness.generate.transformers.continuous_batching import Decoded, Prompt, drawn
+from harness.generate.transformers.continuous_batching import Decoded, Prompt
 from harness.types import FinishReason
 
 if TYPE_CHECKING:
@@ -140,19 +141,18 @@ class _Choice(LogitsProcessor):  # type: ignore[misc]  # transformers ships no t
 
     def __init__(self, settings: ReferenceDecoder, prompts: Sequence[Prompt], width: int) -> None:
         self.settings, self.prompts, self.width = settings, prompts, width
-        seeded = settings.temperature and settings.forced is None
-        self.generators = [torch.Generator().manual_seed(prompt.seed) for prompt in prompts] if seeded else None
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         settings = self.settings
         if settings.observe is not None:
             settings.observe([prompt.key for prompt in self.prompts], scores)
+        step = input_ids.shape[1] - self.width
         if settings.forced is not None:
-            step = input_ids.shape[1] - self.width
             rows = [settings.forced[prompt.key] for prompt in self.prompts]
             tokens = torch.tensor([row[min(step, len(row) - 1)] for row in rows], device=scores.device)
-        elif self.generators is not None:
-            tokens = drawn(scores, settings.temperature, self.generators).to(scores.device)
+        elif settings.temperature:
+            places = [(prompt.seed, len(prompt.tokens) + step - 1) for prompt in self.prompts]
+            tokens = drawn_by(scores, settings.temperature, places)
         else:
             return scores
         return torch.full_like(scores, -torch.inf).scatter_(1, tokens[:, None], 0.0)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.answer import thought_left_open
 from harness.generate.backend import Answers, GenerationRequests, SampleKey
-from harness.generate.settings import GenerationSettings
+from harness.generate.settings import DRAWS, GenerationSettings
 from harness.generate.transformers.decoder_verdict import Verdict
 from harness.runs.schema import JsonObject
 from harness.types import Answer
@@ -81,9 +81,10 @@ class DecodingStrategy(ABC):
 
 
 def decoder_identity(model: Generator, verdict: Verdict) -> JsonObject:
-    """In 16 bit the rows that are computed together decide the rounding, and so some tokens."""
+    """In 16 bit the rows that are computed together decide the rounding, and so some tokens. vLLM draws by itself."""
     rows = {} if model.loaded.precision.dtype == "float32" else {"rows": model.settings.batch_size}
-    return verdict.identity() | rows
+    draws = {"draws": DRAWS} if model.settings.temperature and verdict.kind != "vllm" else {}
+    return verdict.identity() | rows | draws
 
 
 def opened_thought(tokenizer: PreTrainedTokenizerBase, wanted: TokenRequests) -> str:

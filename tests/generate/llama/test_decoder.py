@@ -13,6 +13,7 @@ from harness.generate.llama.adapters import MIXED
 from harness.generate.llama.decoder import StreamDecoder
 from harness.generate.llama.model import FusedLlama, PackedProduct, Product, why_not_fused
 from harness.generate.llama.places import Places
+from harness.generate.llama.prompt_batch import PromptBatch
 from harness.generate.stopping import StopRule
 from harness.generate.transformers.continuous_batching import Decoded, Decoder, Prompt
 from harness.generate.transformers.plan import DecodingPlan, makings
@@ -184,7 +185,9 @@ def test_models_that_decode_together_say_what_each_says_alone(
     modes = []
     stepped = FusedLlama.step
     monkeypatch.setattr(
-        FusedLlama, "step", lambda self, *given: modes.append(given[-1].adapter) or stepped(self, *given)
+        FusedLlama,
+        "step",
+        lambda self, *given: modes.append(given[-1].adapters.adapter) or stepped(self, *given),
     )
     fused.hold(factors)
     assert {row.key: row.tokens for row in StreamDecoder(fused, rule, batch_size).decode(prompts)} == alone
@@ -198,11 +201,20 @@ def test_a_prefix_is_computed_once_and_when_its_model_enters(
     factors, prompts = queue_of(model, {"": some_prompts(tiny, 5, SHARED), "default": some_prompts(tiny, 5, SHARED)})
     prefilled = FusedLlama.prefill
 
-    def watched(self: FusedLlama, given: torch.Tensor, *more: Any) -> torch.Tensor:
-        seen.append((len(given), more[-3], more[-1]))  # rows, tokens stored before, adapter
-        return prefilled(self, given, *more)
+    def watched(self: FusedLlama, given: PromptBatch, *more: Any, **how: Any) -> torch.Tensor:
+        seen.append((len(given.lengths), given.shared, more[-1]))
+        return prefilled(self, given, *more, **how)
+
+    stepped = FusedLlama.step
+
+    def watched_step(self: FusedLlama, *given: Any) -> torch.Tensor:
+        prompts = given[-1].prompts
+        if prompts is not None:
+            seen.append((len(prompts.lengths), prompts.shared, 0))
+        return stepped(self, *given)
 
     monkeypatch.setattr(FusedLlama, "prefill", watched)
+    monkeypatch.setattr(FusedLlama, "step", watched_step)
     fused = FusedLlama(model)
     fused.hold(factors)
     rows = list(StreamDecoder(fused, stop_rule(tiny, 30), 2).decode(prompts))
@@ -226,6 +238,36 @@ def test_what_a_row_gives_back_is_room_for_the_next_whichever_model_it_is_of(
     fused.hold([None, None])
     assert len(list(StreamDecoder(fused, stop_rule(tiny, 30), 4).decode(given))) == len(taken) == 22
     assert None not in taken
+
+
+@pytest.mark.parametrize("shared", ["", SHARED])
+def test_prompts_enter_within_a_step_of_the_others(
+    tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch, shared: str
+) -> None:
+    """Each as soon as a row is free, with one pass over the weights for both; long ones by themselves."""
+    prompts = some_prompts(tiny, 9, shared)
+    prompts[4] = prompts[4] + prompts[5] * 30
+    entered: dict[str, list[tuple[int, ...]]] = {"beside": [], "alone": []}
+    prefilled, stepped = FusedLlama.prefill, FusedLlama.step
+
+    def watched(self: FusedLlama, given: PromptBatch, *more: Any, **how: Any) -> torch.Tensor:
+        entered["alone"].append(given.lengths)
+        return prefilled(self, given, *more, **how)
+
+    def watched_step(self: FusedLlama, *given: Any) -> torch.Tensor:
+        prompts = given[-1].prompts
+        if prompts is not None:
+            entered["beside"].append(prompts.lengths)
+        return stepped(self, *given)
+
+    monkeypatch.setattr(FusedLlama, "prefill", watched)
+    monkeypatch.setattr(FusedLlama, "step", watched_step)
+    given = [Prompt(number, tuple(tokens), limit=3 + number % 4) for number, tokens in enumerate(prompts)]
+    found = {row.key: row.tokens for row in StreamDecoder(FusedLlama(tiny.model), stop_rule(tiny, 20), 4).decode(given)}
+    assert [found[n] for n in range(9)] == [reference(tiny, prompt, 3 + n % 4) for n, prompt in enumerate(prompts)]
+    assert sum(map(len, entered["beside"])) >= 3
+    assert all(sum(lengths) <= 256 for lengths in entered["beside"])
+    assert any(max(lengths) > 256 for lengths in entered["alone"])
 
 
 def test_each_model_of_a_queue_ends_by_its_own_rule(tiny: LoadedModel) -> None:
@@ -263,15 +305,10 @@ def test_other_models_are_left_to_the_other_decoder(tiny: LoadedModel) -> None:
     assert "no Llama" in str(why_not_fused(other))
 
 
-def test_there_are_captured_steps_only_with_triton_and_with_room(
-    tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
+def test_there_are_captured_steps_where_there_is_room(tiny: LoadedModel) -> None:
     assert list(makings(tiny, DecodingPlan(("fused",), 4, 0))) == ["fused", "slots"]
     assert list(makings(tiny, DecodingPlan(("fused-nf4", "fused"), 4, 0))) == ["fused-nf4", "fused", "slots"]
     assert list(makings(tiny, DecodingPlan((), 4, 0))) == list(makings(tiny, None)) == ["slots"]
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert list(makings(tiny, DecodingPlan(("fused-nf4", "fused"), 4, 0))) == ["slots"]
 
 
 def test_rows_enter_as_there_is_room_for_their_keys_and_values(

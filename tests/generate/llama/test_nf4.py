@@ -19,6 +19,7 @@ from harness.generate.transformers.proof import prove
 from harness.model.load import LoadedModel, Precision, load_model
 from harness.model.profile_schema import Weights
 from tests.generate.llama.test_decoder import with_adapter
+from tests.generate.llama.test_kernels import for_compute_75
 from tests.generate.transformers.test_continuous_batching import some_prompts, stop_rule
 
 HALVES = torch.bfloat16, torch.float16
@@ -138,8 +139,19 @@ def test_packed_weights_prove_themselves_as_the_others_do(own_cache: Path, tiny_
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="the kernels run on a GPU alone")
 @pytest.mark.parametrize("dtype", HALVES)
 @pytest.mark.parametrize(("outputs", "inputs"), [(12288, 4096), (4096, 11008), (576, 576), (200, 1536), (33, 64)])
-def test_kernels_equal_products_with_unpacked_weights(outputs: int, inputs: int, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("before_80", [False, True])
+def test_kernels_equal_products_with_unpacked_weights(
+    outputs: int, inputs: int, dtype: torch.dtype, before_80: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.generate.llama import nf4_ops
     from harness.generate.llama.nf4_ops import MOST_ROWS, nf4_linear
+
+    if before_80 and dtype is torch.bfloat16:
+        pytest.skip("GPUs before 8.0 know no bfloat16")
+    if before_80:
+        for_compute_75(monkeypatch)
+    for cached in (nf4_ops._module, nf4_ops._copies):
+        cached.cache_clear()
 
     torch.manual_seed(outputs)
     one = layer(outputs, inputs, dtype, "cuda")

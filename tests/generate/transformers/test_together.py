@@ -14,7 +14,6 @@ from rich.console import Console
 from transformers import AutoModelForCausalLM
 
 from harness.generate.backend import SuiteQuestions
-from harness.generate.llama import torch_ops
 from harness.generate.llama.decoder import StreamDecoder
 from harness.generate.settings import GenerationSettings
 from harness.generate.transformers.continuous_batching import Decoded, Prompt
@@ -37,11 +36,6 @@ from tests.model.kinds import make_adapter
 TASKS = tuple(Task(f"t{n}", f"A page about {word}") for n, word in enumerate(("bread", "rain", "chess", "salt", "tea")))
 EXAMPLE = Task("seen", "A page about stones", reference="<!DOCTYPE html><html><body><p>Stones</p></body></html>")
 FUSED = TransformersDecoding(Verdict("fused"))
-
-
-@pytest.fixture(autouse=True)
-def _plain_torch_for_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.generate.llama.triton_ops", torch_ops, raising=False)
 
 
 @pytest.fixture
