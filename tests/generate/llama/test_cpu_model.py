@@ -25,6 +25,7 @@ from harness.generate.llama.cpu_attention import (
 from harness.generate.llama.cpu_model import CpuLlama
 from harness.generate.llama.decoder import StreamDecoder
 from harness.generate.llama.model import FusedLlama
+from harness.generate.llama.prompt_batch import prompt_batch
 from harness.generate.settings import GenerationSettings
 from harness.generate.transformers.comparison import LIMITS, Trace, relative_difference
 from harness.generate.transformers.continuous_batching import Decoder, Prompt
@@ -154,11 +155,13 @@ def test_where_nothing_compiles_torch_attends(own_cache: Path, monkeypatch: pyte
 @torch.inference_mode()
 @pytest.mark.parametrize("shared", [0, 9])
 def test_prompts_of_any_length_enter_without_padding(tiny: LoadedModel, shared: int) -> None:
-    """Logits, keys and values are those of the reference, which pads; nothing is written outside the rows' places."""
+    """Logits, keys and values are those of the reference; nothing is written outside the rows' places."""
     models = CpuLlama(tiny.model), FusedLlama(tiny.model)
     lengths = torch.tensor([12, 5, 1])
-    prompts = torch.randint(3, 60, (3, 12), generator=torch.Generator().manual_seed(5))
+    tokens = torch.randint(3, 60, (3, 12), generator=torch.Generator().manual_seed(5)).tolist()
+    prompts = [[1] * shared + row[:length] for row, length in zip(tokens, lengths.tolist(), strict=True)]
     starts = torch.tensor([1, 60, 30])
+    batch = prompt_batch(prompts, starts.tolist(), shared)
     found = []
     for fused in models:
         pool = fused.pool(100)
@@ -166,7 +169,7 @@ def test_prompts_of_any_length_enter_without_padding(tiny: LoadedModel, shared: 
             for start in starts:
                 shape = kept[:, :, :shared].shape
                 kept[:, :, start : start + shared] = torch.randn(shape, generator=torch.Generator().manual_seed(7))
-        logits = fused.prefill(prompts, lengths, pool, starts, shared, 100)
+        logits = fused.prefill(batch, pool, 100)
         ends = starts + shared + lengths
         both = torch.stack([pool.keys, pool.values])
         found.append((logits, *(both[..., first:end, :] for first, end in zip(starts, ends, strict=True))))

@@ -255,7 +255,7 @@ def test_an_adapter_beside_the_layers_is_answered_by_peft(
         assert [done.text for done in said] != [done.text for done in before]
     else:  # an installed PEFT whose generate leaves the adapter out
         assert "scores its first token otherwise" in tuned.decoder().why
-    assert tuned.decoder().kind == ("slots" if name == "LoRA" else "generate")
+    assert tuned.decoder().kind == ("fused" if name == "LoRA" else "generate")
     assert [done.text for done in base.complete(TASKS, fresh=True)] == [done.text for done in before]
 
 
