@@ -7,7 +7,7 @@ from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
 FAST_BFLOAT16 = frozenset({"amx_bf16", "avx512_bf16"})
-"""As Linux spells them: Intel's matrix units, vectors of Intel and AMD, ARM."""
+"""As Linux spells them: Intel's matrix units, vectors of Intel and AMD. ARM's `bf16` was measured by nobody here."""
 
 
 @functools.cache
@@ -19,6 +19,6 @@ def has_bfloat16_products() -> bool:
         return False
     for line in lines:
         name, _, words = line.partition(":")
-        if name.strip() in ("flags", "Features"):
+        if name.strip() == "flags":
             return not FAST_BFLOAT16.isdisjoint(words.split())
     return False

@@ -36,6 +36,7 @@ from harness.storage.jsonl import read_lines
 from harness.suite.split import stratified
 from harness.train.adapter_key import finished_adapter
 from harness.train.batch_layout import written_layout
+from harness.train.cpu_plan import planned_on_cpu, product_dtype
 from harness.train.data import TrainingRow, training_rows
 from harness.train.job import TrainingJob
 from harness.train.settings import max_length
@@ -180,7 +181,8 @@ def _as_it_will_answer(planned: PlannedModel) -> _Model:
 
 
 def _training(model: _Model, job: TrainingJob) -> Work:
-    effort = training_effort(model.shape, model.dtype, model.to_learn) if model.shape else None
+    dtype = product_dtype(job.training) if planned_on_cpu(job.training, job.loaded) else model.dtype
+    effort = training_effort(model.shape, dtype, model.to_learn) if model.shape else None
     how = f"{job.training.batch_plan}{', evaluated' if job.evaluation else ''}"
     kinds = (f"training: {model.kind}, {how}", f"training: {model.kind}")
     return Work("training", model.planned.stage, model.to_learn, kinds, effort)

@@ -90,11 +90,13 @@ class DecodingInTraining(TransformersDecoding):
     """Which decoder writes, by those that there are."""
 
     def plan(self, model: Generator) -> DecodingPlan | None:
-        """Return how it is decoded in the memory that is free."""
+        """Return how it is decoded in the GPU's memory that is free; on a CPU with the weights that are trained."""
         import torch
 
         plan = super().plan(model)
-        return plan if plan is not None and plan.memory <= torch.cuda.mem_get_info()[0] else None
+        if plan is None or plan.device != "cuda" or plan.memory > torch.cuda.mem_get_info()[0]:
+            return None
+        return plan
 
     def _proved(self, model: Generator, plan: DecodingPlan | None) -> Verdict:
         """Which decoder writes is found on the model as it first stands: weights change, their kind does not."""

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from harness.model.gpu_memory import matrix_weights
 from harness.model.profile_schema import Shape
 
-_TRAINING, _DECODING = 0.48, 0.17
+_TRAINING, _DECODING = 0.41, 0.25
 """The share of a large product's pace that training and decoding reach: fewer rows, attention, what is no product."""
 _ANSWER = 0.5
 """The length of an answer, in limits of new tokens."""
-_PAGE, _SELF_TEST, _REPORT = 0.64, 20.0, 0.006
+_PAGE, _SELF_TEST, _REPORT = 0.36, 20.0, 0.006
 """Seconds on one core: a page is checked, rendered and scored; metrics are tried on a suite; a row is reported."""
 _MEASURED_S = 0.3
 _ROWS, _INPUTS, _OUTPUTS = 512, 576, 1536
