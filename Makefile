@@ -34,7 +34,7 @@ lint: setup-dev
 
 # two at a time: more would make browsers and models wait for each other on two cores
 test: lint
-	$(SETUP) --exec python -m pytest -m "not slow" -n 2 --dist worksteal $(ARGS)
+	$(SETUP) --exec python -m pytest -m "not slow" -n 3 --dist worksteal $(ARGS)
 
 # the long ones too: thousands of pages, many kills
 test-all: lint
