@@ -201,12 +201,13 @@ def _ours(asked: Asked, *, cut_loops: bool) -> Answer:
     from harness.generate.settings import GenerationSettings
     from harness.generate.transformers.generator import Generator
 
-    written: dict[int, list[int]] = {}
+    written: dict[tuple[int, ...], list[int]] = {}
     real = StreamDecoder.decode
 
     def noted(self: Any, prompts: Any) -> Any:
+        asked_by = {prompt.key: prompt.tokens for prompt in prompts}  # in an order of its own
         for row in real(self, prompts):
-            written[row.key] = row.tokens
+            written[asked_by[row.key]] = row.tokens
             yield row
 
     StreamDecoder.decode = noted  # type: ignore[method-assign]  # the answers' tokens, which no one else needs
@@ -218,7 +219,7 @@ def _ours(asked: Asked, *, cut_loops: bool) -> Answer:
         os.environ["HARNESS_CACHE"] = store.name  # a store of its own
         limited = replace(generator, settings=replace(settings, max_new_tokens=limit))
         texts = [done.text for done in limited.complete(asked.tasks[:count], fresh=True)]
-        return Said(texts, [written[number] for number in range(count)])
+        return Said(texts, [written[generator.prompt(task)] for task in asked.tasks[:count]])
 
     return answer
 
