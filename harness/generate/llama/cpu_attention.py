@@ -7,22 +7,19 @@ rows begin with in common is read once for all of them.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from harness.generate.llama.c_compiler import compiled
-from harness.generate.llama.model import KVCache
+from harness.generate.llama.model import Attention, KVCache
 
 READ_ONCE = 128
 """What rows begin with in common is read once for all of them if it is so many tokens; less is not worth a piece."""
 SOURCE = Path(__file__).with_name("attend.c")
 OPTIONS = {torch.float32: (), torch.bfloat16: ("-DBFLOAT16",)}
-
-Attention = Callable[[torch.Tensor, int], torch.Tensor]
-"""Takes queries, (rows, heads, head size), and a layer's number; returns (rows, heads · head size)."""
 
 
 @dataclass(frozen=True)

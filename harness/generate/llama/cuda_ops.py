@@ -10,13 +10,11 @@ from pathlib import Path
 
 import torch
 
+from harness.generate.llama.kernels import attention_splits
 from harness.generate.llama.nf4_ops import nf4_linear as nf4_linear
 from harness.generate.llama.nvrtc import Grid, Module
 from harness.generate.llama.prompt_batch import TILE, PromptBatch
 
-_ENOUGH_BLOCKS = 512
-"""Attention splits rows until it has about this many blocks."""
-_MOST_SPLITS = 16
 _MEMBERS = 4
 """So many query heads of a key head attend together, at most."""
 _QUERIES = 16
@@ -64,9 +62,7 @@ def attend(
     rows, heads, size = queries.shape
     narrow, pool, _ = keys.shape
     group = heads // narrow
-    splits = 1
-    while rows * narrow * splits < _ENOUGH_BLOCKS and splits < _MOST_SPLITS:
-        splits *= 2
+    splits = attention_splits(rows, narrow)
     out = torch.empty_like(queries)
     parts = queries.new_empty((rows * heads, splits, size + 2), dtype=torch.float32) if splits > 1 else None
     module = _module(queries, size, group)

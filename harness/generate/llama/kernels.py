@@ -1,4 +1,4 @@
-"""Which kernels there are for a device."""
+"""Which kernels there are for a device, and what those for CUDA share."""
 
 from __future__ import annotations
 
@@ -6,6 +6,18 @@ import importlib.util
 from types import ModuleType
 
 import torch
+
+_ENOUGH_BLOCKS = 512
+"""Attention splits rows until it has about this many blocks: a few for each multiprocessor of a large card."""
+_MOST_SPLITS = 16
+
+
+def attention_splits(rows: int, narrow: int) -> int:
+    """Return into how many parts each row is split, so that few rows keep the GPU busy: a power of two."""
+    splits = 1
+    while rows * narrow * splits < _ENOUGH_BLOCKS and splits < _MOST_SPLITS:
+        splits *= 2
+    return splits
 
 
 def kernels_for(device: torch.device) -> ModuleType:

@@ -32,6 +32,8 @@ GROUPS = {
 }
 
 
+Attention = Callable[[torch.Tensor, int], torch.Tensor]
+"""Takes queries, (tokens, heads, head size), and a layer's number; returns (tokens, heads · head size)."""
 AdapterFactors = list[dict[str, Factors | None]]
 """An adapter's factors by block and product; None where it leaves a product alone."""
 
@@ -254,12 +256,12 @@ class FusedLlama:
             tokens = torch.cat([tokens, prompts.tokens])
             places, every = torch.cat([places, prompts.places]), torch.cat([positions, prompts.positions])
 
-        def attention(queries: torch.Tensor, number: int) -> torch.Tensor:
-            stored = pool.keys[number], pool.values[number]
-            done: torch.Tensor = self.operations.attend(queries[:count], *stored, starts, positions)
-            if prompts is None:
-                return done
-            return torch.cat([done, self.operations.attend_prompts(queries[count:], *stored, prompts)])
+        attention = of_rows = self._attention_of_rows(pool, starts, positions)
+        if prompts is not None:
+            of_prompts = self._attention_of_prompts(pool, prompts)
+
+            def attention(queries: torch.Tensor, number: int) -> torch.Tensor:
+                return torch.cat([of_rows(queries[:count], number), of_prompts(queries[count:], number)])
 
         ends = self._body(tokens, pool, (every, places), longest, attention, along)
         if prompts is not None:
@@ -279,16 +281,30 @@ class FusedLlama:
             adapter: The number of the adapter that all of them go through, 0 for none.
             rehearsal: As in `Along`.
         """
-
-        def attention(queries: torch.Tensor, number: int) -> torch.Tensor:
-            done: torch.Tensor = self.operations.attend_prompts(
-                queries, pool.keys[number], pool.values[number], prompts
-            )
-            return done
-
+        attention = self._attention_of_prompts(pool, prompts)
         along, where = Along(AdapterRows(adapter), rehearsal=rehearsal), (prompts.positions, prompts.places)
         ends = self._body(prompts.tokens, pool, where, longest, attention, along)
         return self._logits((ends[0][prompts.last], ends[1][prompts.last]))
+
+    def _attention_of_rows(self, pool: KVCache, starts: torch.Tensor, positions: torch.Tensor) -> Attention:
+        """Return the attention of one new token of each row to all of its row."""
+
+        def attention(queries: torch.Tensor, number: int) -> torch.Tensor:
+            stored = pool.keys[number], pool.values[number]
+            done: torch.Tensor = self.operations.attend(queries, *stored, starts, positions)
+            return done
+
+        return attention
+
+    def _attention_of_prompts(self, pool: KVCache, prompts: PromptBatch) -> Attention:
+        """Return the attention of prompts that enter to their own tokens."""
+
+        def attention(queries: torch.Tensor, number: int) -> torch.Tensor:
+            stored = pool.keys[number], pool.values[number]
+            done: torch.Tensor = self.operations.attend_prompts(queries, *stored, prompts)
+            return done
+
+        return attention
 
     def _body(
         self,
@@ -296,7 +312,7 @@ class FusedLlama:
         pool: KVCache,
         where: tuple[torch.Tensor, torch.Tensor],
         longest: int,
-        attention: Callable[[torch.Tensor, int], torch.Tensor],
+        attention: Attention,
         along: Along,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the last residual stream and what is still to be added to it.
@@ -306,7 +322,7 @@ class FusedLlama:
             pool: Where keys and values are kept.
             where: Positions in their rows, and places, each (tokens,).
             longest: No position reaches this.
-            attention: Of queries, (tokens, heads, head size), in the layer of that number.
+            attention: Of all tokens.
             along: Adapters, and whether this is a rehearsal.
         """
         (positions, places), angles, rows = where, self.angles(longest), along.adapters

@@ -6,6 +6,8 @@ functions for CUDA.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch.nn import functional
 
@@ -109,25 +111,30 @@ def attend_prompts(
     Returns:
         (tokens, heads · head size).
     """
-    _, heads, size = queries.shape
+    (_, heads, size), narrow, shared = queries.shape, len(keys), prompts.shared
+    mask = _behind_prefix(max(prompts.lengths), shared, queries.device) if shared else None
     rows = []
     for one, length, start in zip(
         torch.split(queries, [*prompts.lengths]), prompts.lengths, prompts.first_places, strict=True
     ):
-        slot = slice(start, start + prompts.shared + length)
-        mask = None
-        if prompts.shared:
-            mask = torch.ones(length, prompts.shared + length, dtype=torch.bool, device=one.device).tril(prompts.shared)
+        seen = shared + length
+        # the heads that share a key head stand side by side before one view of its keys
+        shape = (narrow, heads // narrow, seen, size)
         attended = functional.scaled_dot_product_attention(
-            one.transpose(0, 1)[None],
-            keys[None, :, slot],
-            values[None, :, slot],
-            attn_mask=mask,
+            one.view(length, narrow, -1, size).permute(1, 2, 0, 3),
+            keys[:, None, start : start + seen].expand(shape),
+            values[:, None, start : start + seen].expand(shape),
+            attn_mask=None if mask is None else mask[:length, :seen],
             is_causal=mask is None,
-            enable_gqa=heads != len(keys),
         )
-        rows.append(attended[0].transpose(0, 1).reshape(length, heads * size))
+        rows.append(attended.permute(2, 0, 1, 3).reshape(length, heads * size))
     return torch.cat(rows)
+
+
+@functools.lru_cache(maxsize=1)
+def _behind_prefix(longest: int, shared: int, device: torch.device) -> torch.Tensor:
+    """Return which places tokens see behind a shared prefix, (longest, shared + longest): one for all layers."""
+    return torch.ones(longest, shared + longest, dtype=torch.bool, device=device).tril(shared)
 
 
 def gate(projected: torch.Tensor, inner: int) -> torch.Tensor:

@@ -9,12 +9,10 @@ import torch
 import triton
 import triton.language as tl
 
+from harness.generate.llama.kernels import attention_splits
 from harness.generate.llama.nf4_ops import nf4_linear as nf4_linear
 from harness.generate.llama.prompt_batch import TILE, PromptBatch
 
-_ENOUGH_PROGRAMS = 512
-"""Attention splits rows until it has about this many programs: a few for each multiprocessor of a large card."""
-_MOST_SPLITS = 16
 _DOT_ROWS = 16
 """Matrix units take no fewer rows: the query heads that share a key head, and padding."""
 _KEYS_AT_ONCE = 64
@@ -168,9 +166,7 @@ def attend(
     narrow, pool, _ = keys.shape
     group = heads // narrow
     members = max(_DOT_ROWS, triton.next_power_of_2(group))
-    splits = 1
-    while rows * narrow * splits < _ENOUGH_PROGRAMS and splits < _MOST_SPLITS:
-        splits *= 2
+    splits = attention_splits(rows, narrow)
     out = torch.empty_like(queries)
     parts = weights = None
     if splits > 1:
