@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -58,14 +58,29 @@ def adapter_key(
     return content_key(content | {"form": FORM, "packages": packages})
 
 
-def finished_adapter(job: TrainingJob, rows: Sequence[TrainingRow]) -> Path | None:
-    """Return the folder of the adapter that this training has made before; None where it is to be trained."""
+def adapter_place(job: TrainingJob, rows: Sequence[TrainingRow], tell: Callable[[str], None]) -> Path:
+    """Return where the adapter of this training lies, or will: under the key of old, if it certainly lies there.
+
+    Args:
+        job: The training.
+        rows: What it learns from.
+        tell: Called with a line where something lies there that may be another adapter.
+    """
     asked = (job.loaded, job.renderer, job.training, rows, job.evaluation)
     folder = cache_folder("adapters") / adapter_key(*asked)[:32]
-    if (folder / RECORD).is_file():
+    earlier = None if (folder / RECORD).is_file() else adapter_of_form_1(*asked)
+    if earlier is None:
         return folder
-    earlier = adapter_of_form_1(*asked)
-    return earlier if earlier is not None and is_same_training(earlier, job.loaded, job.training) else None
+    if is_same_training(earlier, job.loaded, job.training):
+        return earlier
+    tell("an adapter of these settings is there, but it may be of another config or tokenizer: trained anew")
+    return folder
+
+
+def finished_adapter(job: TrainingJob, rows: Sequence[TrainingRow]) -> Path | None:
+    """Return the folder of the adapter that this training has made before; None where it is to be trained."""
+    folder = adapter_place(job, rows, lambda _: None)
+    return folder if (folder / RECORD).is_file() else None
 
 
 def adapter_of_form_1(

@@ -16,9 +16,8 @@ from harness.errors import HarnessError
 from harness.model.identity import adapter_hashes
 from harness.model.profile_schema import Training
 from harness.storage.atomic import disk_faults_named, write_atomically
-from harness.storage.cache import cache_folder
 from harness.storage.lock import one_at_a_time
-from harness.train.adapter_key import FORM, RECORD, adapter_key, adapter_of_form_1, is_same_training, trained_tokens
+from harness.train.adapter_key import FORM, RECORD, adapter_place, trained_tokens
 from harness.train.batch_layout import BatchPlan, written_layout
 from harness.train.callbacks import Progress
 from harness.train.cpu_plan import cpu_layout, planned_on_cpu
@@ -88,12 +87,7 @@ def train_adapter(
         if on_notice:
             on_notice(line)
 
-    folder = cache_folder("adapters") / adapter_key(loaded, renderer, training, rows, evaluation)[:32]
-    earlier = None if (folder / RECORD).exists() else adapter_of_form_1(loaded, renderer, training, rows, evaluation)
-    if earlier is not None and is_same_training(earlier, loaded, training):
-        folder = earlier
-    elif earlier is not None:
-        tell("an adapter of these settings is there, but it may be of another config or tokenizer: trained anew")
+    folder = adapter_place(job, rows, tell)
     record_path = folder / RECORD
 
     # of the processes that share a training one holds the lock; the others meet it at the first thing they do together

@@ -18,6 +18,7 @@ from harness.errors import UsageError
 from harness.model.load import LoadedModel
 from harness.model.profile_schema import DevEvaluation, Training
 from harness.train import sft
+from harness.train.adapter_key import adapter_key
 from harness.train.evaluation import LAST, TASK_SCORE, Share, TrainingEvaluation, best_step, evaluations, is_over
 from harness.train.job import TrainingJob
 from harness.train.settings import check_names
@@ -197,7 +198,7 @@ def test_what_evaluates_decides_the_adapter_and_who_is_told_does_not(tiny: Loade
     by = evaluated(told())
 
     def key(by: TrainingEvaluation | None, training: Training = TRAINING) -> str:
-        return sft.adapter_key(tiny, renderer(tiny), training, rows, by)
+        return adapter_key(tiny, renderer(tiny), training, rows, by)
 
     others = [
         None,

@@ -20,6 +20,7 @@ from harness.model.load import LoadedModel
 from harness.model.profile_schema import Training
 from harness.model.prompt import PromptRenderer
 from harness.train import sft
+from harness.train.adapter_key import adapter_key
 from harness.train.callbacks import COMPLETE, Progress
 from harness.train.job import TrainingJob
 from harness.train.sft import TrainedAdapter, train_adapter
@@ -152,11 +153,11 @@ def test_a_checkpoint_torn_by_a_kill_is_passed_over(own_cache: Path, tiny_folder
 def test_whatever_decides_an_adapter_changes_its_key(tiny: LoadedModel, change: dict[str, Any]) -> None:
     rows, _ = sft.training_rows(TASKS, renderer(tiny), 1024)
     other = TRAINING.model_copy(update=change)
-    key = sft.adapter_key(tiny, renderer(tiny), TRAINING, rows)
-    assert sft.adapter_key(tiny, renderer(tiny), other, rows) != key
-    assert sft.adapter_key(tiny, renderer(tiny), TRAINING, rows[1:]) != key
-    assert sft.adapter_key(tiny, renderer(tiny), TRAINING.model_copy(update={"batch_plan": "auto"}), rows) != key
-    assert sft.adapter_key(tiny, renderer(tiny), TRAINING.model_copy(update={"suite": "named"}), rows) == key
+    key = adapter_key(tiny, renderer(tiny), TRAINING, rows)
+    assert adapter_key(tiny, renderer(tiny), other, rows) != key
+    assert adapter_key(tiny, renderer(tiny), TRAINING, rows[1:]) != key
+    assert adapter_key(tiny, renderer(tiny), TRAINING.model_copy(update={"batch_plan": "auto"}), rows) != key
+    assert adapter_key(tiny, renderer(tiny), TRAINING.model_copy(update={"suite": "named"}), rows) == key
 
 
 def test_an_adapter_of_other_weights_is_one_line(own_answers: Path, tiny: LoadedModel, tmp_path: Path) -> None:
