@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from harness.generate.backend import Backend, StoredBackend, SuiteQuestions
-from harness.generate.store import CompletionStore
 from harness.generate.transformers.decoding import TransformersDecoding
 from harness.generate.transformers.generator import Generator
 from harness.metrics.extract import extract
@@ -205,15 +204,10 @@ def _found(model: _Model, part: MeasuredSuite, fresh: bool) -> _Found:
         return _Found(model, 0.0, 0, [])
     if fresh or not model.known:
         return _Found(model, asked, backend.settings.max_new_tokens, [])
-    store, tried, stored = CompletionStore(backend.identity(), model=backend.name), 0, []
-    for task in stratified(part.own, min(_LOOKED_UP, len(part.own))):
-        prompt = backend.prompt(task)
-        for sample in range(backend.samples):
-            seed = backend.settings.row_seed(task.id, sample) if backend.settings.temperature else 0
-            answer = store.get(CompletionStore.key(prompt, sample, seed))
-            tried += 1
-            if answer is not None:
-                stored.append((task, answer.text, answer.finish_reason))
+    tasks = {task.id: task for task in stratified(part.own, min(_LOOKED_UP, len(part.own)))}
+    inquiry = backend.inquire([*tasks.values()])
+    stored = [(tasks[done.task], done.text, done.finish_reason) for done in inquiry.stored]
+    tried = len(stored) + len(inquiry.wanted)
     return _Found(model, asked * (1 - len(stored) / max(1, tried)), backend.settings.max_new_tokens, stored)
 
 
