@@ -6,13 +6,13 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.checks import words
 from harness.checks.words import ACTIONS, LOCATORS, Check, Compared, Scalar, Step, as_pattern, regex
 from harness.render.settings import Deadlines
-from harness.types import CheckResult
+from harness.types import CheckResult, Rendering
 
 if TYPE_CHECKING:
     from playwright.async_api import Locator, Page
@@ -22,9 +22,12 @@ _ARIA_LIMIT = 0.3
 _LEADING_NUMBER = re.compile(r"\s*(-?\d+(?:\.\d+)?|-?\.\d+)")
 
 
-def failed_checks(checks: Sequence[Check], detail: str) -> tuple[CheckResult, ...]:
-    """Return every check as failed: a page that could not be loaded does nothing that was asked."""
-    return tuple(CheckResult(check.why, check.level, False, detail) for check in checks)
+def never_checked(rendering: Rendering, checks: Sequence[Check]) -> Rendering:
+    """Return a rendering whose outcome fails all of its checks, untried."""
+    if not checks:
+        return rendering
+    detail = f"the page's outcome is {rendering.outcome}"
+    return replace(rendering, checks=tuple(CheckResult(check.why, check.level, False, detail) for check in checks))
 
 
 class CheckRunner:

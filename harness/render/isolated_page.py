@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from harness.render.checks import CheckRunner, failed_checks
+from harness.render.checks import CheckRunner, never_checked
 from harness.render.measurements import Measured, PageMeasurer, Talks, script
 from harness.render.page_events import PageEventRecorder, origin
 from harness.render.settings import (
@@ -86,11 +86,9 @@ class IsolatedPage:
         if not self._request.checks:
             return rendering
         if rendering.outcome in NEVER_CHECKED:
-            checks = failed_checks(self._request.checks, f"the page's outcome is {rendering.outcome}")
-        else:
-            reuse = rendering.outcome not in ("navigated-away", "unscored") and not visit.axe_failed
-            checks = await self._check(reuse)
-        return replace(rendering, checks=checks, seconds=visit.seconds)
+            return replace(never_checked(rendering, self._request.checks), seconds=visit.seconds)
+        reuse = rendering.outcome not in ("navigated-away", "unscored") and not visit.axe_failed
+        return replace(rendering, checks=await self._check(reuse), seconds=visit.seconds)
 
     async def act(self, measured: Rendering) -> Rendering:
         """Return a rendering with the results of the checks that act beside those that it has, of those that read.

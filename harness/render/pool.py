@@ -17,7 +17,7 @@ from harness.render import processes
 from harness.render.browser import BrowserChoice
 from harness.render.browser_slot import BrowserSlot
 from harness.render.cache import RenderCache
-from harness.render.checks import failed_checks
+from harness.render.checks import never_checked
 from harness.render.devtools import Connection
 from harness.render.isolated_page import BrowserGone, IsolatedPage
 from harness.render.launch import Room, launch, launch_shared, shared_arguments, wrapper
@@ -177,7 +177,8 @@ class Pool:
         """Try the shared process first, where checks that act do not run; what it gives up is measured alone."""
         started = time.perf_counter()
         if too_large := oversize(request.html):
-            return _never_checked(request, Rendering("too-large", too_large, seconds=time.perf_counter() - started))
+            found = Rendering("too-large", too_large, seconds=time.perf_counter() - started)
+            return never_checked(found, request.checks)
         reading = any(not check.acts for check in request.checks)
         reader = await self._reader(slot) if slot.shared is not None and reading else None
         if slot.shared is not None and (not reading or (reader is not None and readable(request.checks))):
@@ -187,7 +188,7 @@ class Pool:
                 slot.shared = None  # the browser that is started alone will say what is wrong
             else:
                 if rendering is not None and rendering.outcome == "too-large":
-                    return _never_checked(request, rendering)
+                    return never_checked(rendering, request.checks)
                 if rendering is not None:
                     return rendering
         tried = time.perf_counter() - started
@@ -267,13 +268,6 @@ class Pool:
             await slot.dismiss()
             return False
         return time.perf_counter() - started < _HEALTHY
-
-
-def _never_checked(request: RenderRequest, rendering: Rendering) -> Rendering:
-    """Return the rendering of a page whose checks all fail, untried."""
-    if not request.checks:
-        return rendering
-    return replace(rendering, checks=failed_checks(request.checks, f"the page's outcome is {rendering.outcome}"))
 
 
 def _same(first: Rendering, second: Rendering) -> bool:
