@@ -14,6 +14,7 @@ from pydantic import JsonValue
 from harness.errors import HarnessError
 from harness.model.adapters import TOKENIZER_FILES, attach
 from harness.model.checkpoint import check_folder, load_checkpoint, one_line, some
+from harness.model.processor import has_bfloat16_products
 from harness.model.profile_schema import DType, Weights
 from harness.model.prompt import PromptRenderer
 from harness.model.weights import LocalWeights, fetch_weights
@@ -67,11 +68,9 @@ def choose_precision(quantization: Quantization, dtype: DType) -> Precision:
 
 def why_slow(precision: Precision) -> str | None:
     """Return why a precision is slower than float32 on this machine's processor; None where it is not."""
-    import torch
-
     if precision.device != "cpu" or precision.dtype == "float32":
         return None
-    native = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    native = has_bfloat16_products()
     if precision.dtype == "bfloat16" and native:
         return None
     has = "" if native else ", which has neither AMX nor AVX512-BF16"

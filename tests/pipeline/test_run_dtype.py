@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from harness.compare.command import describe
 from harness.compare.runs import compare_runs
@@ -121,6 +120,5 @@ def test_shards_of_two_dtypes_are_not_one_run(tiny_workplace: Path, own_cache: P
 def test_a_dtype_that_is_slower_here_is_said(
     monkeypatch: pytest.MonkeyPatch, precision: Precision, flags: tuple[bool, bool], slow: bool
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: flags[0])
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: flags[1])
+    monkeypatch.setattr("harness.model.load.has_bfloat16_products", lambda: any(flags))
     assert (why_slow(precision) is not None) == slow
