@@ -32,7 +32,7 @@ lint: setup-dev
 	$(SETUP) --exec lint-imports
 	$(SETUP) --exec python tools/check_scripts.py
 
-# two at a time: more would make browsers and models wait for each other on two cores
+# three at a time: while one waits for a browser or a process that starts, two cores have work
 test: lint
 	$(SETUP) --exec python -m pytest -m "not slow" -n 3 --dist worksteal $(ARGS)
 

@@ -1,6 +1,6 @@
 """Pages per second of the renderer, beside a fresh browser per page and beside the limit of one reused page.
 
-    python benchmarks/render.py [--pages N] [--rounds R] [--json FILE]
+    python benchmarks/render.py [--pages N] [--rounds R] [--way NAME ...] [--json FILE]
 
 All ways render the same pages (the references of tasks/html_starter) on the same machine, in turns, `--rounds` times;
 the median counts. Ratios hold from machine to machine, the absolute figures do not.
@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import shutil
 import statistics
 import subprocess
@@ -157,6 +158,7 @@ def main() -> None:
     parser.add_argument("--pages", type=int, default=60)
     parser.add_argument("--fresh-pages", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--way", action="append", help="only this one, by its name in the table; may be given again")
     parser.add_argument("--full-browser", help="a full Chromium's path; default: chromium or google-chrome on the PATH")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -180,18 +182,20 @@ def main() -> None:
             few = pages[: options.fresh_pages]
             ways[f"benchmark, {name} browser"] = partial(benchmark, few, path)
             ways[f"fresh, {name} browser"] = partial(lambda few, path: asyncio.run(fresh(few, path)), few, path)
+    if options.way:
+        ways = {name: ways[name] for name in options.way}
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(options.rounds):
         for name, way in ways.items():
             rates[name].append(way())
             print(f"  {name:26} {rates[name][-1]:7.2f} pages/s", file=sys.stderr, flush=True)
     middle = {name: statistics.median(values) for name, values in rates.items()}
-    best = max(value for name, value in middle.items() if name.startswith("limit"))
+    best = max((value for name, value in middle.items() if name.startswith("limit")), default=math.nan)
     print(f"{choice.name} {choice.version}; {network_namespace()[1]}; {options.pages} pages, {options.rounds} rounds")
     kind = "full" if full is not None else "same"
     bases = [f"{name}, {kind} browser" for name in ("fresh", "benchmark")]
     for name, value in middle.items():
-        times = "".join(f"{value / middle[base]:7.1f} x {base}" for base in bases)
+        times = "".join(f"{value / middle[base]:7.1f} x {base}" for base in bases if base in middle)
         print(f"{name:26} {value:7.2f} pages/s {value / best:6.2f} x limit{times}")
     if options.json:
         options.json.write_text(json.dumps({"rates": rates, "median": middle, "browser": choice.version}, indent=1))

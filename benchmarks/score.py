@@ -23,7 +23,7 @@ from harness.metrics.extract import extract
 from harness.metrics.metric import Evidence
 from harness.types import Task
 
-CORPUS = Path(__file__).resolve().parents[1] / "tests" / "score" / "corpus" / "valid"
+CORPUS = Path(__file__).resolve().parents[1] / "tests" / "metrics" / "corpus" / "valid"
 CHARACTERS = 11_000
 PAGES = 40
 HOSTILE: dict[str, Callable[[], str]] = {

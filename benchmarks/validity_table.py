@@ -14,7 +14,7 @@ from harness.metrics.extract import extract
 from harness.metrics.metric import Evidence
 from harness.types import Task
 
-CORPUS = Path(__file__).resolve().parents[1] / "tests" / "score" / "corpus"
+CORPUS = Path(__file__).resolve().parents[1] / "tests" / "metrics" / "corpus"
 LABELS = {"gross": "no page", "syntax": "broken syntax", "rules": "broken rules", "valid": "valid"}
 TIERS = ("extracted", "parses", "lxml_clean", "well_formed", "conforming")
 
