@@ -7,6 +7,7 @@ import random
 import re
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -17,8 +18,8 @@ from typing import Any
 import pytest
 
 from harness.errors import HarnessError
-from tests.conftest import make_suite
-from tests.pipeline.test_run import read, start, without_times
+from tests.conftest import ROOT, make_suite
+from tests.pipeline.test_run import read, without_times
 
 KILLS = 30
 IN_A_ROW = 6
@@ -47,6 +48,14 @@ def eight_held_out(tiny_workplace: Path) -> Path:
     suite.rmdir()
     make_suite(suite, train=6, held_out=8)
     return tiny_workplace
+
+
+def start(workplace: Path, cache: Path, *arguments: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HARNESS_CACHE": str(cache)}
+    command = [sys.executable, "-m", "harness", "run", "--profile", "tiny", *arguments]
+    return subprocess.Popen(
+        command, cwd=workplace, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 @dataclass

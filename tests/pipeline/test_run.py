@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 import io
 import json
+import multiprocessing
 import os
 import random
-import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from harness.progress import ProgressReporter
 from harness.runs.folder import RunFolder
 from harness.runs.manifest import Manifest
 from harness.types import CONTROL_NAMES
-from tests.conftest import ROOT, TINY_TUNED, make_suite
+from tests.conftest import TINY_TUNED, make_suite
 
 MANIFEST_KEYS = {
     "schema", "run", "harness", "started", "finished", "command", "arguments", "profile", "models", "suites", "scorers",
@@ -211,12 +211,28 @@ def test_a_full_disk_in_the_middle_is_one_line_and_the_run_goes_on_later(
     check_contract(folder, {"base", "base-fewshot", "tuned"}, tasks=2)
 
 
-def start(workplace: Path, cache: Path, *arguments: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HARNESS_CACHE": str(cache)}
-    command = [sys.executable, "-m", "harness", "run", "--profile", "tiny", *arguments]
-    return subprocess.Popen(
-        command, cwd=workplace, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+def command(workplace: Path, cache: Path, complaints: Path, arguments: Sequence[str]) -> None:
+    """What `python -m harness` does, in a process that is its own already."""
+    os.chdir(workplace)
+    os.environ["HARNESS_CACHE"] = str(cache)
+    for number, place in ((1, os.devnull), (2, str(complaints))):
+        os.dup2(os.open(place, os.O_WRONLY | os.O_CREAT), number)
+    sys.argv = ["harness", *arguments]
+    import transformers
+
+    from harness.cli import main
+
+    transformers.logging.set_verbosity_error()  # as `main` has it, were it there before the library is loaded
+    main()
+
+
+def forked(workplace: Path, cache: Path, complaints: Path, *arguments: str) -> BaseProcess:
+    """Start a command in a process that is forked off one with the libraries loaded, which take it seconds."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["transformers.models.llama.modeling_llama", "peft", "trl.trainer.sft_trainer"])
+    process = context.Process(target=command, args=(workplace, cache, complaints, arguments))
+    process.start()
+    return process
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
@@ -224,22 +240,23 @@ def test_a_run_killed_again_and_again_ends_like_one_that_was_not(
     tiny_workplace: Path, tmp_path: Path, own_answers: Path
 ) -> None:
     """SIGKILL in training, in generation and in scoring, each a random while after its first file is there."""
-    arguments = ("--models", "base,tuned", "--limit", "4", "--name", "killed")
-    killed = tmp_path / "killed-cache"
+    arguments = ("run", "--profile", "tiny", "--models", "base,tuned", "--limit", "4", "--name", "killed")
+    killed, complaints = tmp_path / "killed-cache", tmp_path / "stderr"
     signs = ("adapters/*/checkpoints/checkpoint-1", "completions/*.jsonl", "renders/*")
     chance = random.Random()
     for sign in signs:
-        process = start(tiny_workplace, killed, *arguments)
+        process = forked(tiny_workplace, killed, complaints, *arguments)
         deadline = time.monotonic() + 300
-        while not any(killed.glob(sign)) and process.poll() is None:
+        while not any(killed.glob(sign)) and process.is_alive():
             assert time.monotonic() < deadline, f"{sign} never came"
             time.sleep(0.01)
         time.sleep(chance.uniform(0, 0.3))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    process = start(tiny_workplace, killed, *arguments)
-    _, error = process.communicate(timeout=300)
-    assert (process.returncode, error) == (0, "")
+        process.kill()
+        process.join()
+        complaints.unlink(missing_ok=True)
+    process = forked(tiny_workplace, killed, complaints, *arguments)
+    process.join(timeout=300)
+    assert (process.exitcode, complaints.read_text()) == (0, "")
 
     quiet, _ = do(RunConfig(profile="tiny", models=("base", "tuned"), limit=4, name="quiet"))
     for name in ("samples.jsonl", "summary.json"):
@@ -260,7 +277,8 @@ def embedded_workplace(workplace: Path, embedded_folder: Path, own_answers: Path
         assert line in profile
         profile = profile.replace(line, change(line))
     (folder / "profile.yaml").write_text(profile)
-    (folder / "tuned.yaml").write_text(TINY_TUNED.replace("max_steps: 4", "max_steps: 2"))
+    training = TINY_TUNED.replace("max_steps: 4", "max_steps: 2").replace("batch_size: 2", "batch_size: 1")
+    (folder / "tuned.yaml").write_text(training)
     make_suite(workplace / "tasks" / "small", train=6, held_out=4)
     return workplace
 

@@ -28,7 +28,7 @@ def torment(*arguments: str) -> dict[str, Any]:
 
 
 def test_two_kills_in_the_middle_of_decoding_leave_no_trace(tiny_folder: Path) -> None:
-    found = torment("--kills", "2", "--tasks", "12", "--new-tokens", "1200", "--weights", str(tiny_folder))
+    found = torment("--kills", "2", "--tasks", "12", "--new-tokens", "500", "--weights", str(tiny_folder))
     assert found["kills_in_the_middle"] == 2
     assert all(0 < stored < 12 for stored in found["answers_stored_at_the_kills"])
 

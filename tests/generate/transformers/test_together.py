@@ -116,12 +116,12 @@ def test_the_embedded_models_answers_are_those_it_gives_alone(
     own_cache: Path, embedded: LoadedModel, embedded_profile: Profile, embedded_folder: Path, tmp_path: Path
 ) -> None:
     suite = load_suite(SuiteLocation("html_starter", ROOT / "tasks" / "html_starter"))
-    file, tasks = embedded_profile.file, stratified(suite.held_out, 4)
+    file, tasks = embedded_profile.file, stratified(suite.held_out, 3)
     base = Generator(
         "base",
         embedded,
         PromptRenderer(file.prompt, file.chat, embedded.tokenizer),
-        GenerationSettings(14, 3),
+        GenerationSettings(12, 2),
         decoding=FUSED,
     )
     adapter = adapter_of(embedded_folder, "lora", tmp_path)
