@@ -12,7 +12,8 @@ import torch
 
 from harness.generate.llama import cpu_ops
 from harness.generate.llama.cpu_attention import CpuCache, attention_of, readings
-from harness.generate.llama.model import Attention, FusedLlama, KVCache, PackedProduct, Product
+from harness.generate.llama.model import Attention, FusedLlama, KVCache
+from harness.generate.llama.products import PackedProduct, Product
 from harness.generate.llama.prompt_batch import PromptBatch
 
 

@@ -257,7 +257,7 @@ def test_a_llama_is_decoded_on_packed_weights_and_the_manifest_says_so(
 
 
 def test_an_adapter_that_is_more_than_lora_is_left_to_the_other_decoder(tiny: LoadedModel) -> None:
-    from harness.generate.transformers.plan import Unfit, makings
+    from harness.generate.transformers.decoder_factory import Unfit, makings
 
     model = with_adapter(tiny.model, use_dora=True)
     plan = plan_here(tiny.weights.folder, CPU, GenerationSettings(8, 2))

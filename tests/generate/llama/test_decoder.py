@@ -11,12 +11,15 @@ import torch
 from harness.generate.llama import torch_ops
 from harness.generate.llama.adapters import MIXED
 from harness.generate.llama.decoder import StreamDecoder
-from harness.generate.llama.model import FusedLlama, PackedProduct, Product, why_not_fused
+from harness.generate.llama.loaded_layers import why_not_fused
+from harness.generate.llama.model import FusedLlama
 from harness.generate.llama.places import Places
+from harness.generate.llama.products import PackedProduct, Product
 from harness.generate.llama.prompt_batch import PromptBatch
 from harness.generate.stopping import StopRule
 from harness.generate.transformers.continuous_batching import Decoded, Decoder, Prompt
-from harness.generate.transformers.plan import DecodingPlan, makings
+from harness.generate.transformers.decoder_factory import makings
+from harness.generate.transformers.plan import DecodingPlan
 from harness.model.load import LoadedModel
 from tests.generate.transformers.test_continuous_batching import reference, some_prompts, stop_rule
 
