@@ -57,8 +57,9 @@ from harness.generate.transformers.decoder_factory import make_decoder, make_joi
 from harness.generate.transformers.decoder_verdict import FUSED, Verdict  # noqa: E402
 from harness.generate.transformers.plan import plan_decoding  # noqa: E402
 from harness.model.gpu_memory import CARDS, GIB, Card, linear_weights, this_card  # noqa: E402
-from harness.model.load import LoadedModel, Precision, load_tokenizer  # noqa: E402
+from harness.model.load import LoadedModel, Precision  # noqa: E402
 from harness.model.profile_schema import Shape  # noqa: E402
+from harness.model.tokenizer import load_tokenizer  # noqa: E402
 from harness.model.weights import LocalWeights  # noqa: E402
 
 PARTS = ("exact", "ours", "joint", "steps", "entry", "profile", "plain", "batch", "capped")
