@@ -5,12 +5,18 @@ PEFT may stand around the model and each of its layers, and bitsandbytes' packed
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from harness.generate.llama.adapters import Factors
 from harness.generate.transformers.adapter_kinds import unwrapped
+
+if TYPE_CHECKING:
+    from peft.tuners.lora import LoraLayer
+    from transformers import PreTrainedModel
+    from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 RANK_STEP = 16
 """Rows of A below a matrix come in this many, so that products stay on the fast path."""
@@ -26,7 +32,7 @@ AdapterFactors = list[dict[str, Factors | None]]
 """An adapter's factors by block and product; None where it leaves a product alone."""
 
 
-def why_not_fused(model: Any) -> str | None:
+def why_not_fused(model: PreTrainedModel) -> str | None:
     """Return what about this model `FusedLlama` does not know, or None."""
     plain = unwrapped(model)
     config = plain.config
@@ -58,28 +64,28 @@ def why_not_fused(model: Any) -> str | None:
     return None
 
 
-def base_layers(block: Any, names: tuple[str, ...]) -> list[Any]:
+def base_layers(block: LlamaDecoderLayer, names: tuple[str, ...]) -> list[nn.Linear]:
     """Return a block's layers of these names, without what an adapter puts around them."""
     return [getattr(module, "base_layer", module) for module in _members(block, names)]
 
 
-def largest_matrix(model: Any) -> int:
+def largest_matrix(model: PreTrainedModel) -> int:
     """Return how many weights the largest matrix has that a block's layers are put together to."""
     groups = [base_layers(unwrapped(model).model.layers[0], members) for members in GROUPS.values()]
-    return max(int(sum(layer.out_features for layer in group) * group[0].in_features) for group in groups)
+    return max(sum(layer.out_features for layer in group) * group[0].in_features for group in groups)
 
 
-def plain_weight(layer: Any, dtype: torch.dtype) -> torch.Tensor:
+def plain_weight(layer: nn.Linear, dtype: torch.dtype) -> torch.Tensor:
     """Return a layer's weights, (out, in): its own where they are plain, else unpacked into a new tensor."""
     state = getattr(layer.weight, "quant_state", None)
     if state is None:
-        return layer.weight.detach()  # type: ignore[no-any-return]
+        return layer.weight.detach()
     from bitsandbytes.functional import dequantize_4bit
 
     return dequantize_4bit(layer.weight.data, state).to(dtype)  # type: ignore[no-any-return]
 
 
-def adapter_factors(model: Any, dtype: torch.dtype) -> AdapterFactors | None:
+def adapter_factors(model: PreTrainedModel, dtype: torch.dtype) -> AdapterFactors | None:
     """Return a copy of the factors of the adapter that is on in `model`, None without any."""
     found = [
         {name: _beside(_members(block, members), dtype) for name, members in GROUPS.items()}
@@ -88,22 +94,25 @@ def adapter_factors(model: Any, dtype: torch.dtype) -> AdapterFactors | None:
     return found if any(factors is not None for one in found for factors in one.values()) else None
 
 
-def _members(block: Any, names: tuple[str, ...]) -> list[Any]:
+def _members(block: LlamaDecoderLayer, names: tuple[str, ...]) -> list[nn.Linear | LoraLayer]:
     return [getattr(block.self_attn, name, None) or getattr(block.mlp, name) for name in names]
 
 
-def _factors(module: Any) -> Factors | None:
+def _factors(module: nn.Linear | LoraLayer) -> Factors | None:
     """Return A and B · scaling of the adapter that is on."""
-    if not hasattr(module, "lora_A") or module.disable_adapters:
+    if not hasattr(module, "lora_A"):
         return None
-    active = [name for name in module.active_adapters if name in module.lora_A]
+    lora: LoraLayer = module
+    if lora.disable_adapters:
+        return None
+    active = [name for name in lora.active_adapters if name in lora.lora_A]
     if not active:
         return None
     (name,) = active
-    return module.lora_A[name].weight.detach(), module.lora_B[name].weight.detach() * module.scaling[name]
+    return lora.lora_A[name].weight.detach(), lora.lora_B[name].weight.detach() * lora.scaling[name]
 
 
-def _beside(modules: list[Any], dtype: torch.dtype) -> Factors | None:
+def _beside(modules: list[nn.Linear | LoraLayer], dtype: torch.dtype) -> Factors | None:
     """Return each layer's A below the other, and each B · scaling as a block of one matrix; None without any."""
     found = [_factors(module) for module in modules]
     ranks = sum(len(pair[0]) for pair in found if pair is not None)

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional
@@ -27,9 +28,13 @@ from harness.generate.llama.loaded_layers import (
     plain_weight,
 )
 from harness.generate.llama.nf4 import joined, why_not_nf4
-from harness.generate.llama.products import PackedProduct, Product
+from harness.generate.llama.products import BlockProduct, PackedProduct, Product
 from harness.generate.llama.prompt_batch import PromptBatch
 from harness.generate.transformers.adapter_kinds import unwrapped
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+    from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 Attention = Callable[[torch.Tensor, int], torch.Tensor]
 """Takes queries, (tokens, heads, head size), and a layer's number; returns (tokens, heads · head size)."""
@@ -39,7 +44,7 @@ Attention = Callable[[torch.Tensor, int], torch.Tensor]
 class Layer:
     """One block."""
 
-    products: dict[str, Product | PackedProduct]
+    products: dict[str, BlockProduct]
     norms: tuple[torch.Tensor, torch.Tensor]
     """Before attention and before the gate."""
 
@@ -83,7 +88,7 @@ class FusedLlama:
         packed: Let weights in NF4 stay packed, held once: `nf4.joined` says what happens to the model's own.
     """
 
-    def __init__(self, model: Any, operations: Any = reference, packed: bool = False) -> None:
+    def __init__(self, model: PreTrainedModel, operations: ModuleType = reference, packed: bool = False) -> None:
         plain = unwrapped(model)
         config = plain.config
         self.operations, self.packed = operations, packed
@@ -115,13 +120,13 @@ class FusedLlama:
         self._rotary = plain.model.rotary_emb
         self._angles = torch.empty(0), torch.empty(0)
 
-    def adapt(self, model: Any) -> bool:
+    def adapt(self, model: PreTrainedModel) -> bool:
         """Take over the adapter that is on in `model`, or none; return whether there is one."""
         factors = self.factors(model)
         self.hold([factors])
         return factors is not None
 
-    def factors(self, model: Any) -> AdapterFactors | None:
+    def factors(self, model: PreTrainedModel) -> AdapterFactors | None:
         """Return a copy of the factors of the adapter that is on in `model`, None without any."""
         return adapter_factors(model, self.dtype)
 
@@ -140,7 +145,7 @@ class FusedLlama:
         kinds = [tuple(product.lora and product.lora.ends for product in one.products.values()) for one in self.layers]
         self._unlike = [layer for number, layer in enumerate(self.layers) if kinds.index(kinds[number]) == number]
 
-    def _product(self, block: Any, names: tuple[str, ...]) -> Product | PackedProduct:
+    def _product(self, block: LlamaDecoderLayer, names: tuple[str, ...]) -> BlockProduct:
         layers = base_layers(block, names)
         if self.packed and not any(why_not_nf4(layer) for layer in layers):
             return PackedProduct(joined(layers, self._room), self.operations.nf4_linear)

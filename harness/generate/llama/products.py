@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Generic, TypeVar
 
 import torch
 from torch.nn import functional
 
 from harness.generate.llama.adapters import AdapterRows, LoraStack
+from harness.generate.llama.nf4 import Nf4Matrix
+
+Matrix = TypeVar("Matrix")
 
 
 @dataclass
@@ -44,12 +47,12 @@ class Product:
 
 
 @dataclass
-class PackedProduct:
+class PackedProduct(Generic[Matrix]):
     """The same of weights that are packed for a product of their own; the A's are matrices of their own."""
 
-    matrix: Any
+    matrix: Matrix
     """W as `linear` takes it."""
-    linear: Callable[[torch.Tensor, Any], torch.Tensor]
+    linear: Callable[[torch.Tensor, Matrix], torch.Tensor]
     """Returns W x, (tokens, out), of (tokens, in) and the matrix: a new tensor, which LoRA is added to in place."""
     lora: LoraStack | None = None
 
@@ -63,3 +66,7 @@ class PackedProduct:
     def put_beside(self, lora: LoraStack | None) -> None:
         """Put adapters beside W, or none."""
         self.lora = lora
+
+
+BlockProduct = Product | PackedProduct[Nf4Matrix] | PackedProduct[torch.Tensor]
+"""On plain weights; on weights in 4 bit; on those that `cpu_ops` packs."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -29,6 +29,7 @@ from harness.model.gpu_memory import (
     this_card,
 )
 from harness.model.profile_schema import Shape
+from harness.runs.schema import JsonObject
 from harness.storage.json_file import read_object
 from harness.types import Quantization
 
@@ -64,7 +65,7 @@ class DecodingPlan:
     def __str__(self) -> str:
         return f"weights {_WEIGHTS[self._first][1]}, {self.rows} rows at once, {self.memory / GIB:.1f} GiB"
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> JsonObject:
         """Return what the manifest says."""
         on_cpu = self.device == "cpu" and bool(self.fused)
         return {"weights": "packed once" if on_cpu else _WEIGHTS[self._first][0], "rows": self.rows}
