@@ -43,20 +43,23 @@ from llama_shape import llama_config, write_adapter, write_checkpoint  # noqa: E
 
 from harness.generate.llama import nf4_ops, nvrtc  # noqa: E402
 from harness.generate.llama.adapters import MIXED  # noqa: E402
-from harness.generate.llama.decoder import Stepper, StreamDecoder  # noqa: E402
+from harness.generate.llama.decoder import StreamDecoder  # noqa: E402
 from harness.generate.llama.graphs import Graphs  # noqa: E402
 from harness.generate.llama.kernels import kernels_for  # noqa: E402
 from harness.generate.llama.model import FusedLlama  # noqa: E402
 from harness.generate.llama.prefill import Prefill  # noqa: E402
 from harness.generate.llama.prompt_batch import prompt_batch  # noqa: E402
+from harness.generate.llama.stepper import Stepper  # noqa: E402
 from harness.generate.settings import GenerationSettings  # noqa: E402
 from harness.generate.transformers.adapter_kinds import unwrapped  # noqa: E402
 from harness.generate.transformers.continuous_batching import Decoded, Decoder, Prompt  # noqa: E402
+from harness.generate.transformers.decoder_factory import make_decoder, make_joint_decoder  # noqa: E402
 from harness.generate.transformers.decoder_verdict import FUSED, Verdict  # noqa: E402
-from harness.generate.transformers.plan import make_decoder, make_joint_decoder, plan_decoding  # noqa: E402
+from harness.generate.transformers.plan import plan_decoding  # noqa: E402
 from harness.model.gpu_memory import CARDS, GIB, Card, linear_weights, this_card  # noqa: E402
-from harness.model.load import LoadedModel, Precision, load_tokenizer  # noqa: E402
+from harness.model.load import LoadedModel, Precision  # noqa: E402
 from harness.model.profile_schema import Shape  # noqa: E402
+from harness.model.tokenizer import load_tokenizer  # noqa: E402
 from harness.model.weights import LocalWeights  # noqa: E402
 
 PARTS = ("exact", "ours", "joint", "steps", "entry", "profile", "plain", "batch", "capped")

@@ -190,7 +190,8 @@ def memory(count: int) -> None:
     import psutil
     import ray
 
-    from harness.cluster.pool import Lost, WorkerPool
+    from harness.cluster.pool import WorkerPool
+    from harness.cluster.retries import Lost
     from harness.cluster.source import StreamedBatches
     from harness.storage.jsonl import append_lines
 

@@ -41,10 +41,11 @@ from kernel_shares import Watch  # noqa: E402
 from llama_shape import SHAPES, write_checkpoint  # noqa: E402
 
 from harness.model.gpu_memory import CARDS, matrix_weights, this_card  # noqa: E402
-from harness.model.load import LoadedModel, Precision, load_tokenizer  # noqa: E402
+from harness.model.load import LoadedModel, Precision  # noqa: E402
 from harness.model.profile import load_profile, resolve_model  # noqa: E402
 from harness.model.profile_schema import Shape, Training  # noqa: E402
 from harness.model.prompt import PromptRenderer  # noqa: E402
+from harness.model.tokenizer import load_tokenizer  # noqa: E402
 from harness.model.weights import LocalWeights  # noqa: E402
 from harness.train import packed_attention, sft  # noqa: E402
 from harness.train.batch_layout import BatchPlan  # noqa: E402

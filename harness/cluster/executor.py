@@ -12,7 +12,8 @@ from harness.cluster.actors import Actors, plan_workers
 from harness.cluster.connect import joined, on_every_node
 from harness.cluster.facts import NodeFacts, differences, node_facts, refuse_strangers
 from harness.cluster.files import FileServer
-from harness.cluster.pool import Lost, WorkerPool
+from harness.cluster.pool import WorkerPool
+from harness.cluster.retries import Lost
 from harness.cluster.source import Shares, StreamedBatches
 from harness.cluster.workers import GeneratorOrder, ModelWorker, Prompt, ScorerOrder, ScoreWorker, decoder_of
 from harness.errors import HarnessError

@@ -19,8 +19,9 @@ from harness.generate.transformers.decoder_verdict import Verdict
 from harness.generate.transformers.generator import Generator
 from harness.generate.transformers.strategy import DecodingStrategy, TokenRequests
 from harness.generate.vllm_engine import EngineDecoding, EngineDied, check_engine
-from harness.model.load import LoadedModel, Precision, choose_precision, load_tokenizer, renderer_for
+from harness.model.load import LoadedModel, Precision, choose_precision
 from harness.model.prompt import PromptRenderer
+from harness.model.tokenizer import load_tokenizer, renderer_for
 from harness.model.weights import LocalWeights
 from harness.runs.samples import SampleRecord
 from harness.runs.schema import JsonObject

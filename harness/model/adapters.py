@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "chat_template.jinja")
 NAME = "default"
 """What an adapter is called inside the model: one is on at a time."""
 _OTHER_WEIGHTS = "use the profile whose weights it was made for"

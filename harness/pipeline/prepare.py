@@ -12,11 +12,12 @@ from harness.generate.transformers.decoding import TransformersDecoding
 from harness.generate.transformers.generator import Generator
 from harness.generate.vllm_engine import EngineDecoding
 from harness.model.identity import adapter_hashes
-from harness.model.load import LoadedModel, Precision, choose_precision, load_model, renderer_for, why_slow
+from harness.model.load import LoadedModel, Precision, choose_precision, load_model, why_slow
 from harness.model.profile import ModelSpec, base_weights
 from harness.model.profile_schema import DType, Training, Weights
 from harness.model.prompt import PromptRenderer, few_shot_examples
 from harness.model.reach import UNKNOWN_LIMIT
+from harness.model.tokenizer import renderer_for
 from harness.pipeline import stages
 from harness.pipeline.answer_limits import AnswerLimits
 from harness.pipeline.config import RunPlan

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from harness import processes
 from harness.train.data import IGNORED_LABEL
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from torch.nn.parallel import DistributedDataParallel
+    from transformers import TrainerControl, TrainerState, TrainingArguments
+    from trl import SFTTrainer
 
 
 class InOrder(torch.utils.data.Sampler[int]):
@@ -32,7 +38,7 @@ class InOrder(torch.utils.data.Sampler[int]):
         self._inner.set_epoch(epoch)
 
 
-def with_blanks(dataset: Any, multiple: int) -> Any:
+def with_blanks(dataset: Dataset, multiple: int) -> Dataset:
     """Return the dataset filled up to a multiple of so many rows with rows that nothing is learnt from."""
     from datasets import Dataset, concatenate_datasets
 
@@ -46,7 +52,7 @@ def with_blanks(dataset: Any, multiple: int) -> Any:
     return concatenate_datasets([dataset, Dataset.from_list([blank] * missing, features=dataset.features)])
 
 
-def trainer_class(nonblocking: bool) -> Any:
+def trainer_class(nonblocking: bool) -> type[SFTTrainer]:
     """Return trl's SFTTrainer, one whose steps do not wait for the GPU, or one that keeps several processes in step."""
     from trl import SFTTrainer
 
@@ -62,11 +68,11 @@ def trainer_class(nonblocking: bool) -> Any:
 class _RowsInOrder:
     """Gives each process its part of what one process would take."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: object, **kwargs: object) -> None:
         from transformers import TrainerCallback
 
         super().__init__(*args, **kwargs)
-        me: Any = self
+        me: SFTTrainer = self
         if me.args.train_sampling_strategy != "random":
             return
         each = me.args.per_device_train_batch_size * processes.count()
@@ -76,13 +82,15 @@ class _RowsInOrder:
         class Epochs(TrainerCallback):  # type: ignore[misc]  # transformers ships no types for it
             """Tells the sampler its epoch: accelerate does not where it shares batches out."""
 
-            def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            def on_epoch_begin(
+                self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+            ) -> None:
                 in_order.set_epoch(int(state.epoch or 0))
 
         me.add_callback(Epochs())
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        me: Any = super()
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> torch.utils.data.Sampler[int] | None:
+        me: SFTTrainer = super()
         return self._in_order if hasattr(self, "_in_order") else me._get_train_sampler(train_dataset)
 
 
@@ -96,10 +104,15 @@ class _SharedSteps:
 
     _out_of_memory = False
 
-    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
+    def training_step(
+        self,
+        model: DistributedDataParallel,
+        inputs: dict[str, torch.Tensor],
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor:
         """Learn from a micro-batch; after the last of a step, average what all processes learnt."""
-        me: Any = self
-        parent: Any = super()
+        me: SFTTrainer = self
+        parent: SFTTrainer = super()
         loss = torch.zeros((), device=me.args.device)
         if not self._out_of_memory:
             gather, me.accelerator.gather_for_metrics = me.accelerator.gather_for_metrics, _alone
@@ -118,6 +131,6 @@ class _SharedSteps:
         return loss
 
 
-def _alone(tensor: Any) -> Any:
+def _alone(tensor: torch.Tensor) -> torch.Tensor:
     """Stand in for what gathers figures of the log from all processes, which a failed one would not come to."""
     return tensor

@@ -11,12 +11,16 @@ import gc
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from trl import SFTTrainer
 
 from harness import processes
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+    from transformers.trainer_utils import TrainOutput
 
 FIGURES = ("loss", "entropy", "top1", "labels", "tokens", "grad_norm", "out_of_memory")
 """What a step leaves on the device, in this order: sums over its micro-batches."""
@@ -79,7 +83,7 @@ class Later:
     """Numbers that the device will have worked out, fetched beside what it does meanwhile."""
 
     def __init__(self, numbers: torch.Tensor) -> None:
-        self._fetched: Any = None
+        self._fetched: torch.cuda.Event | None = None
         if numbers.device.type == "cuda":
             self._host = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
             self._host.copy_(numbers, non_blocking=True)
@@ -115,7 +119,7 @@ class NonBlockingTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no type
     _last: _Step | None = None
     _globalstep_last_logged: int
 
-    def train(self, *args: Any, **kwargs: Any) -> Any:
+    def train(self, *args: object, **kwargs: object) -> TrainOutput:
         """Train, and leave the model without what was put onto it."""
         gc.freeze()  # else Python looks through all that is loaded every few steps, for longer than the GPU has work
         try:
@@ -125,7 +129,7 @@ class NonBlockingTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no type
             for name in ("zero_grad", "train"):
                 self.model.__dict__.pop(name, None)
 
-    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+    def _prepare_for_training(self, *args: object, **kwargs: object) -> tuple[PreTrainedModel, object]:
         model, loader = super()._prepare_for_training(*args, **kwargs)
         trained = [weight for weight in self.model.parameters() if weight.requires_grad]
         self.gradients = FlatGradients(trained, all_of_them=processes.count() > 1)
@@ -133,7 +137,7 @@ class NonBlockingTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no type
         self._sums: Counter[str] = Counter()
         self._logged_step = self.state.global_step
 
-        def train(mode: bool = True) -> Any:
+        def train(mode: bool = True) -> PreTrainedModel:
             return model if model.training == mode else type(model).train(model, mode)
 
         type(model).train(model)  # of all modules once: the trainer asks for it in every step
@@ -141,16 +145,22 @@ class NonBlockingTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no type
         return model, loader
 
     def compute_loss(
-        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
+        self,
+        model: PreTrainedModel,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor | tuple[torch.Tensor, object]:
         """Return SFTTrainer's loss; where it is the plain one, entropy and accuracy stay on the device."""
         mask = inputs.get("attention_mask")
         self._figures[4] += inputs["input_ids"].numel() if mask is None else mask.sum()
         plain = self.args.loss_type == "nll" and self.label_smoother is None and self.compute_loss_func is None
         if return_outputs or num_items_in_batch is None or self.aux_loss_enabled or not plain:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            theirs: torch.Tensor | tuple[torch.Tensor, object]
+            theirs = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            return theirs
         outputs = model(**{**inputs, "use_cache": False, "fused_lm_head": True})
-        loss = -outputs.log_probs.sum() / torch.as_tensor(num_items_in_batch).clamp(min=1)
+        loss: torch.Tensor = -outputs.log_probs.sum() / torch.as_tensor(num_items_in_batch).clamp(min=1)
         if self.args.average_tokens_across_devices:
             loss = loss * self.accelerator.num_processes
         seen = (outputs.entropy.detach(), outputs.is_top1, outputs.label_mask)
@@ -165,24 +175,23 @@ class NonBlockingTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no type
     def _size(self) -> int:
         return int(self.model.num_parameters(exclude_embeddings=True))
 
-    def floating_point_ops(self, inputs: Any) -> int:
+    def floating_point_ops(self, inputs: dict[str, torch.Tensor]) -> int:
         """Return what transformers does, without a walk over all modules for each batch."""
         return 6 * int(inputs["input_ids"].numel()) * self._size
 
-    def _track_num_input_tokens(self, inputs: Any) -> None:
+    def _track_num_input_tokens(self, inputs: dict[str, torch.Tensor]) -> None:
         """Do nothing: `compute_loss` counts them on the device."""
 
-    def _clip_grad_norm(self, model: Any) -> torch.Tensor:
+    def _clip_grad_norm(self, model: PreTrainedModel) -> torch.Tensor:
         self.accelerator.unscale_gradients()
         return self.gradients.clip(self.args.max_grad_norm)
 
-    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> torch.Tensor:
-        norm: torch.Tensor = self.gradients.clip(float("inf")) if grad_norm is None else grad_norm
-        return norm
+    def _get_grad_norm(self, model: PreTrainedModel, grad_norm: torch.Tensor | None = None) -> torch.Tensor:
+        return self.gradients.clip(float("inf")) if grad_norm is None else grad_norm
 
     def _maybe_log_save_evaluate(
-        self, tr_loss: torch.Tensor, grad_norm: Any, model: Any, trial: Any, epoch: Any, ignore: Any, start_time: float,
-        learning_rate: float | None = None,
+        self, tr_loss: torch.Tensor, grad_norm: torch.Tensor, model: PreTrainedModel, trial: object, epoch: float,
+        ignore: list[str] | None, start_time: float, learning_rate: float | None = None,
     ) -> None:  # fmt: skip
         state, control = self.state, self.control
         due = control.should_log and state.global_step > self._globalstep_last_logged

@@ -6,13 +6,17 @@ import contextlib
 import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError, UsageError, did_you_mean
 from harness.model.checkpoint import first_line
 from harness.model.load import Precision
 from harness.train.trackers import check_trackers
 from harness.train.values import check_values
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+    from trl import SFTConfig
 
 OWNED = ("output_dir", "seed", "data_seed", "use_cpu", "completion_only_loss", "logging_nan_inf_filter")
 """Fields that the harness sets by itself: from the seed, the cache and the machine."""
@@ -61,7 +65,7 @@ def check_names(sft: dict[str, Any], lora: dict[str, Any]) -> None:
         raise UsageError(f"train.sft.{names[0]} and {names[1]} are one setting and differ", "keep one of them")
 
 
-def sft_config(sft: dict[str, Any], precision: Precision, seed: int, output_dir: str) -> Any:
+def sft_config(sft: dict[str, Any], precision: Precision, seed: int, output_dir: str) -> SFTConfig:
     """Return the SFTConfig: the model file's fields over defaults that keep a training reproducible and quiet.
 
     Raises:
@@ -101,7 +105,7 @@ def sft_config(sft: dict[str, Any], precision: Precision, seed: int, output_dir:
     return config
 
 
-def lora_config(lora: dict[str, Any]) -> Any:
+def lora_config(lora: dict[str, Any]) -> LoraConfig:
     """Return the LoraConfig of a causal language model.
 
     Raises:

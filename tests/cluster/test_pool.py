@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from harness.cluster.pool import Lost, WorkerPool
+from harness.cluster.pool import WorkerPool
+from harness.cluster.retries import Lost
 from harness.cluster.source import Shares
 from tests.cluster.conftest import TwoNodes, cluster_of_two
 from tests.cluster.poisoned import DEADLY_ONCE, POISON, Doubler

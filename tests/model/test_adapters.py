@@ -18,9 +18,10 @@ from harness.errors import HarnessError, UsageError
 from harness.generate.settings import GenerationSettings
 from harness.generate.transformers.generator import Generator
 from harness.model.identity import adapter_hashes
-from harness.model.load import LoadedModel, Precision, load_model, renderer_for
+from harness.model.load import LoadedModel, Precision, load_model
 from harness.model.profile_schema import Weights
 from harness.model.prompt import PromptRenderer
+from harness.model.tokenizer import renderer_for
 from harness.types import Task
 from tests.model.kinds import FAST, KINDS, make_adapter, write_base
 

@@ -11,10 +11,10 @@ from transformers import AutoModelForCausalLM
 from harness.errors import HarnessError, UsageError
 from harness.model.adhoc_profile import adhoc_profile
 from harness.model.gpu_memory import CARDS, Card
-from harness.model.load import load_tokenizer
 from harness.model.profile import model_names, resolve_model
 from harness.model.profile_files import profile_faults, write_profile
 from harness.model.prompt import PromptRenderer
+from harness.model.tokenizer import load_tokenizer
 from harness.model.weights_facts import is_hub_id, weights_facts, weights_named
 from harness.train.settings import check_names
 from harness.types import Task

@@ -22,8 +22,8 @@ from harness.generate.settings import GenerationSettings
 from harness.generate.store import CompletionStore
 from harness.generate.transformers.generator import Generator
 from harness.model.identity import IGNORED_KEYS, adapter_hashes, model_hashes
-from harness.model.load import load_tokenizer
 from harness.model.prompt import PromptRenderer
+from harness.model.tokenizer import load_tokenizer
 from harness.types import Task
 from tests.conftest import load_fp32
 

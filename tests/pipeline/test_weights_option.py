@@ -11,7 +11,7 @@ from rich.console import Console
 from tokenizers.processors import TemplateProcessing
 
 from harness.generate.transformers.generator import Generator
-from harness.model.load import load_tokenizer
+from harness.model.tokenizer import load_tokenizer
 from harness.pipeline.config import RunConfig, resolve
 from harness.pipeline.prepare import prepare
 from harness.progress import ProgressReporter

@@ -77,9 +77,9 @@ class LoraStack:
     def changes(self, rows: AdapterRows) -> bool:
         """Return whether anything may be added for these rows."""
         span = self.span(rows)
-        return bool(span.start < span.stop)
+        return span.start < span.stop
 
-    def span(self, rows: AdapterRows) -> slice:
+    def span(self, rows: AdapterRows) -> slice[int, int]:
         """Return the ranks that these rows need: those of their adapter, all of them where it differs."""
         if rows.adapter == MIXED:
             return slice(0, self.ends[-1])

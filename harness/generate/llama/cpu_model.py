@@ -6,14 +6,19 @@ would rearrange them anew in every step. The packed copy is a second one: `plan_
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from harness.generate.llama import cpu_ops
 from harness.generate.llama.cpu_attention import CpuCache, attention_of, readings
-from harness.generate.llama.model import Attention, FusedLlama, KVCache, PackedProduct, Product
+from harness.generate.llama.model import Attention, FusedLlama, KVCache
+from harness.generate.llama.products import PackedProduct, Product
 from harness.generate.llama.prompt_batch import PromptBatch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+    from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 
 class CpuLlama(FusedLlama):
@@ -23,13 +28,13 @@ class CpuLlama(FusedLlama):
         model: As of `FusedLlama`, on the CPU.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: PreTrainedModel) -> None:
         super().__init__(model, cpu_ops)
         self.enters_beside = False
         with torch.inference_mode(False):
             self._packed_head = cpu_ops.packed(self.head)
 
-    def _product(self, block: Any, names: tuple[str, ...]) -> Product | PackedProduct:
+    def _product(self, block: LlamaDecoderLayer, names: tuple[str, ...]) -> PackedProduct[torch.Tensor]:
         whole = super()._product(block, names)
         assert isinstance(whole, Product)
         return PackedProduct(cpu_ops.packed(whole.below), cpu_ops.packed_linear)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:
+    from torch.cuda import _POOL_HANDLE
 
 
 class Graphs:
@@ -13,7 +16,7 @@ class Graphs:
 
     def __init__(self) -> None:
         self._captured: dict[Hashable, tuple[torch.cuda.CUDAGraph, torch.Tensor]] = {}
-        self._memory: Any = None
+        self._memory: _POOL_HANDLE | None = None
         self._beside: torch.cuda.Stream | None = None
 
     def run(self, key: Hashable, work: Callable[[], torch.Tensor], rehearse: Callable[[], object]) -> torch.Tensor:

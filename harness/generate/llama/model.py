@@ -11,91 +11,40 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional
 
 from harness.generate.llama import torch_ops as reference
-from harness.generate.llama.adapters import NO_ADAPTER, AdapterRows, Factors, LoraStack
+from harness.generate.llama.adapters import NO_ADAPTER, AdapterRows, LoraStack
+from harness.generate.llama.loaded_layers import (
+    GROUPS,
+    AdapterFactors,
+    adapter_factors,
+    base_layers,
+    largest_matrix,
+    plain_weight,
+)
 from harness.generate.llama.nf4 import joined, why_not_nf4
+from harness.generate.llama.products import BlockProduct, PackedProduct, Product
 from harness.generate.llama.prompt_batch import PromptBatch
 from harness.generate.transformers.adapter_kinds import unwrapped
 
-RANK_STEP = 16
-"""Rows of A below a matrix come in this many, so that products stay on the fast path."""
-GROUPS = {
-    "qkv": ("q_proj", "k_proj", "v_proj"),
-    "out": ("o_proj",),
-    "up": ("gate_proj", "up_proj"),
-    "down": ("down_proj",),
-}
-
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+    from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 Attention = Callable[[torch.Tensor, int], torch.Tensor]
 """Takes queries, (tokens, heads, head size), and a layer's number; returns (tokens, heads · head size)."""
-AdapterFactors = list[dict[str, Factors | None]]
-"""An adapter's factors by block and product; None where it leaves a product alone."""
-
-
-@dataclass
-class Product:
-    """y = W x, with LoRA's B (A x) · scaling for rows with an adapter."""
-
-    below: torch.Tensor
-    """W and under it the A's: (out + ranks and more, in)."""
-    out: int
-    lora: LoraStack | None = None
-
-    def __call__(self, inputs: torch.Tensor, rows: AdapterRows) -> torch.Tensor:
-        """Return (tokens, out); its rows may lie apart."""
-        lora = self.lora
-        if lora is None or not lora.changes(rows):
-            return functional.linear(inputs, self.below[: self.out])
-        both = functional.linear(inputs, self.below[: self.out + lora.ends[-1]])
-        return lora.add(both[:, : self.out], both[:, self.out :][:, lora.span(rows)], rows)
-
-    def put_beside(self, lora: LoraStack | None) -> None:
-        """Put adapters beside W, or none."""
-        self.lora = lora
-        if lora is None:
-            return
-        size = self.out + lora.ends[-1]
-        if len(self.below) < size:
-            wider = self.below.new_empty((size, self.below.shape[1]))
-            wider[: self.out] = self.below[: self.out]
-            self.below = wider
-        self.below[self.out : size] = lora.downs
-        lora.downs = self.below[self.out : size]
-
-
-@dataclass
-class PackedProduct:
-    """The same of weights that are packed for a product of their own; the A's are matrices of their own."""
-
-    matrix: Any
-    """W as `linear` takes it."""
-    linear: Callable[[torch.Tensor, Any], torch.Tensor]
-    """Returns W x, (tokens, out), of (tokens, in) and the matrix: a new tensor, which LoRA is added to in place."""
-    lora: LoraStack | None = None
-
-    def __call__(self, inputs: torch.Tensor, rows: AdapterRows) -> torch.Tensor:
-        """Return (tokens, out)."""
-        done = self.linear(inputs, self.matrix)
-        if self.lora is None or not self.lora.changes(rows):
-            return done
-        return self.lora.add(done, self.lora.lowered(inputs, rows), rows)
-
-    def put_beside(self, lora: LoraStack | None) -> None:
-        """Put adapters beside W, or none."""
-        self.lora = lora
 
 
 @dataclass
 class Layer:
     """One block."""
 
-    products: dict[str, Product | PackedProduct]
+    products: dict[str, BlockProduct]
     norms: tuple[torch.Tensor, torch.Tensor]
     """Before attention and before the gate."""
 
@@ -139,7 +88,7 @@ class FusedLlama:
         packed: Let weights in NF4 stay packed, held once: `nf4.joined` says what happens to the model's own.
     """
 
-    def __init__(self, model: Any, operations: Any = reference, packed: bool = False) -> None:
+    def __init__(self, model: PreTrainedModel, operations: ModuleType = reference, packed: bool = False) -> None:
         plain = unwrapped(model)
         config = plain.config
         self.operations, self.packed = operations, packed
@@ -156,7 +105,7 @@ class FusedLlama:
         self.head = plain.get_output_embeddings().weight
         self.norm = plain.model.norm.weight
         with torch.inference_mode(False):  # a training goes on with weights that lie in what is made here
-            self._room = torch.empty(self._largest(plain) if packed else 0, dtype=self.dtype, device=self.device)
+            self._room = torch.empty(largest_matrix(plain) if packed else 0, dtype=self.dtype, device=self.device)
             self.layers = [
                 Layer(
                     {name: self._product(block, members) for name, members in GROUPS.items()},
@@ -171,19 +120,15 @@ class FusedLlama:
         self._rotary = plain.model.rotary_emb
         self._angles = torch.empty(0), torch.empty(0)
 
-    def adapt(self, model: Any) -> bool:
+    def adapt(self, model: PreTrainedModel) -> bool:
         """Take over the adapter that is on in `model`, or none; return whether there is one."""
         factors = self.factors(model)
         self.hold([factors])
         return factors is not None
 
-    def factors(self, model: Any) -> AdapterFactors | None:
+    def factors(self, model: PreTrainedModel) -> AdapterFactors | None:
         """Return a copy of the factors of the adapter that is on in `model`, None without any."""
-        found = [
-            {name: _beside(_members(block, members), self.dtype) for name, members in GROUPS.items()}
-            for block in unwrapped(model).model.layers
-        ]
-        return found if any(factors is not None for one in found for factors in one.values()) else None
+        return adapter_factors(model, self.dtype)
 
     def hold(self, models: Sequence[AdapterFactors | None]) -> None:
         """Put the adapters of models that decode together beside the weights, in place of those that were there.
@@ -200,16 +145,11 @@ class FusedLlama:
         kinds = [tuple(product.lora and product.lora.ends for product in one.products.values()) for one in self.layers]
         self._unlike = [layer for number, layer in enumerate(self.layers) if kinds.index(kinds[number]) == number]
 
-    def _largest(self, plain: Any) -> int:
-        """Return how many weights the largest matrix has."""
-        groups = [_members(plain.model.layers[0], members) for members in GROUPS.values()]
-        return max(int(sum(module.out_features for module in group) * group[0].in_features) for group in groups)
-
-    def _product(self, block: Any, names: tuple[str, ...]) -> Product | PackedProduct:
-        layers = [_base(module) for module in _members(block, names)]
+    def _product(self, block: LlamaDecoderLayer, names: tuple[str, ...]) -> BlockProduct:
+        layers = base_layers(block, names)
         if self.packed and not any(why_not_nf4(layer) for layer in layers):
             return PackedProduct(joined(layers, self._room), self.operations.nf4_linear)
-        weights = [_plain_weight(layer, self.dtype) for layer in layers]
+        weights = [plain_weight(layer, self.dtype) for layer in layers]
         whole = torch.cat(weights) if len(weights) > 1 else weights[0]
         return Product(whole, len(whole))
 
@@ -343,84 +283,3 @@ class FusedLlama:
     def _logits(self, ends: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         normed = self.operations.add_norm(*ends, self.norm, self.epsilon)
         return functional.linear(normed, self.head)
-
-
-def why_not_fused(model: Any) -> str | None:
-    """Return what about this model `FusedLlama` does not know, or None."""
-    plain = unwrapped(model)
-    config = plain.config
-    if type(plain).__name__ != "LlamaForCausalLM":
-        return f"{type(plain).__name__} is no Llama"
-    if config.hidden_act != "silu":
-        return f"its activation is {config.hidden_act}"
-    size = plain.model.layers[0].self_attn.head_dim
-    if size & (size - 1):
-        return f"its heads have {size} numbers"
-    if "dynamic" in str(getattr(config, "rope_parameters", "")) or "longrope" in str(
-        getattr(config, "rope_parameters", "")
-    ):
-        return "its rotary positions depend on the length"
-    known = {name for members in GROUPS.values() for name in members}
-    for name, module in plain.named_modules():
-        if not hasattr(module, "lora_A"):
-            if type(module).__name__ == "ModulesToSaveWrapper":
-                return f"its adapter replaces {name}"
-            continue
-        if name.rpartition(".")[2] not in known or not hasattr(module, "out_features"):
-            return f"its adapter changes {name}"
-        if getattr(module, "lora_variant", None) or any(getattr(module, "lora_bias", {}).values()):
-            return "its adapter is more than LoRA"
-    for members in GROUPS.values():
-        for module in _members(plain.model.layers[0], members):
-            if _base(module).bias is not None:
-                return "its layers have biases"
-    return None
-
-
-def _members(block: Any, names: tuple[str, ...]) -> list[Any]:
-    return [getattr(block.self_attn, name, None) or getattr(block.mlp, name) for name in names]
-
-
-def _base(module: Any) -> Any:
-    return getattr(module, "base_layer", module)
-
-
-def _plain_weight(layer: Any, dtype: torch.dtype) -> torch.Tensor:
-    state = getattr(layer.weight, "quant_state", None)
-    if state is None:
-        return layer.weight.detach()  # type: ignore[no-any-return]
-    from bitsandbytes.functional import dequantize_4bit
-
-    return dequantize_4bit(layer.weight.data, state).to(dtype)  # type: ignore[no-any-return]
-
-
-def _factors(module: Any) -> Factors | None:
-    """Return A and B · scaling of the adapter that is on."""
-    if not hasattr(module, "lora_A") or module.disable_adapters:
-        return None
-    active = [name for name in module.active_adapters if name in module.lora_A]
-    if not active:
-        return None
-    (name,) = active
-    return module.lora_A[name].weight.detach(), module.lora_B[name].weight.detach() * module.scaling[name]
-
-
-def _beside(modules: list[Any], dtype: torch.dtype) -> Factors | None:
-    """Return each layer's A below the other, and each B · scaling as a block of one matrix; None without any."""
-    found = [_factors(module) for module in modules]
-    ranks = sum(len(pair[0]) for pair in found if pair is not None)
-    if not ranks:
-        return None
-    room = -(-ranks // RANK_STEP) * RANK_STEP
-    device = modules[0].weight.device
-    downs = torch.zeros((room, modules[0].in_features), dtype=dtype, device=device)
-    ups = torch.zeros((sum(module.out_features for module in modules), room), dtype=dtype, device=device)
-    row = column = 0
-    for module, pair in zip(modules, found, strict=True):
-        if pair is not None:
-            rank = len(pair[0])
-            downs[column : column + rank] = pair[0]
-            ups[row : row + module.out_features, column : column + rank] = pair[1]
-            column += rank
-        row += module.out_features
-    return downs, ups

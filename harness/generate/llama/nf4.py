@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:
+    from bitsandbytes.nn import Linear4bit
 
 BLOCK = 64
 """Weights that share a scale."""
@@ -51,7 +54,7 @@ class Nf4Matrix:
         return target
 
 
-def why_not_nf4(layer: Any) -> str | None:
+def why_not_nf4(layer: torch.nn.Linear) -> str | None:
     """Return why a layer cannot be part of an `Nf4Matrix`, None where it can."""
     state = getattr(layer.weight, "quant_state", None)
     if state is None:
@@ -61,7 +64,7 @@ def why_not_nf4(layer: Any) -> str | None:
     return None if layer.in_features % BLOCK == 0 else f"{layer.in_features} inputs are not whole blocks"
 
 
-def joined(layers: Sequence[Any], room: torch.Tensor) -> Nf4Matrix:
+def joined(layers: Sequence[Linear4bit], room: torch.Tensor) -> Nf4Matrix:
     """Return the weights of layers with the same inputs, below each other.
 
     The packed bytes are held once: afterwards the layers' own are parts of what is returned.
@@ -77,7 +80,7 @@ def joined(layers: Sequence[Any], room: torch.Tensor) -> Nf4Matrix:
     return Nf4Matrix(packed, scales, layers[0].weight.quant_state.code.float().contiguous(), room)
 
 
-def _scales(layer: Any) -> torch.Tensor:
+def _scales(layer: Linear4bit) -> torch.Tensor:
     """Return a layer's scales, (out, in / 64), in float32; theirs are numbers of 8 bit by other scales."""
     from bitsandbytes.functional import dequantize_blockwise
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -16,7 +16,7 @@ class NvrtcError(RuntimeError):
     """The compiler is not there, does not take the source, or the driver does not take what it made of it."""
 
 
-def _libraries() -> Any:
+def _libraries() -> ctypes.CDLL:
     """Return NVRTC and the driver's interface: torch's own library brings both, wherever they lie."""
     try:
         return ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libcaffe2_nvrtc.so"))
@@ -102,7 +102,7 @@ class Module:
         finally:
             self._library.nvrtcDestroyProgram(ctypes.byref(program))
 
-    def _call(self, name: str, *arguments: Any) -> None:
+    def _call(self, name: str, *arguments: object) -> None:
         code = getattr(self._library, name)(*arguments)
         if code:
             raise NvrtcError(f"{name} fails with {code}")

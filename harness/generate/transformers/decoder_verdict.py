@@ -12,6 +12,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import JsonValue
+
+from harness.runs.schema import JsonObject
 from harness.storage.atomic import write_atomically
 from harness.storage.cache import cache_folder, content_key
 from harness.storage.lock import one_at_a_time
@@ -44,10 +47,10 @@ class Verdict:
     """Of `generate`: whether several prompts go in one padded batch, which was proved to change nothing."""
     why: str = ""
     """Why faster ones do not answer."""
-    evidence: dict[str, Any] = field(default_factory=dict)
+    evidence: JsonObject = field(default_factory=dict)
     """What was compared, and how far it was from `generate`."""
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> JsonObject:
         """Return which decoder it is; `in_key` says what of it belongs into a completion's key."""
         return {"kind": self.kind} | ({"padded": self.padded} if self.kind == "generate" else {})
 
@@ -59,7 +62,7 @@ class Verdict:
         return f"{name} is decoded by transformers' generate, {how}: {self.why}"
 
 
-def in_key(decoder: Mapping[str, Any], dtype: str | None, device: str | None) -> dict[str, Any]:
+def in_key(decoder: Mapping[str, JsonValue], dtype: str | None, device: str | None) -> JsonObject:
     """Return a decoder's identity as keys have it.
 
     In float32 on a CPU both of ours write the tokens of `generate`, whichever there is room for: under one name.
@@ -75,7 +78,7 @@ class Memory:
         about: What it depends on, beside the versions of packages and the decoders' own program text.
     """
 
-    def __init__(self, about: Any) -> None:
+    def __init__(self, about: object) -> None:
         key = content_key({"about": about, "packages": _versions(), "sources": _sources()})
         self.path = cache_folder("proofs") / f"{key[:32]}.json"
 
@@ -97,13 +100,13 @@ class Memory:
         return known
 
 
-def remembered(about: Any) -> Verdict | None:
+def remembered(about: object) -> Verdict | None:
     """Return the verdict on `about` where there is one."""
     known = Memory(about).read()
     return None if known is None else Verdict(**known)
 
 
-def remembered_or(about: Any, prove: Callable[[], Verdict]) -> Verdict:
+def remembered_or(about: object, prove: Callable[[], Verdict]) -> Verdict:
     """Return the verdict on `about`: proved once, then read from the cache."""
     return Verdict(**Memory(about).found_or(lambda: asdict(prove())))
 

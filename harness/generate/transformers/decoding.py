@@ -121,7 +121,7 @@ class TransformersDecoding(DecodingStrategy):
         }
 
     def _prove(self, model: Generator, plan: DecodingPlan | None) -> Verdict:
-        from harness.generate.transformers.plan import makings
+        from harness.generate.transformers.decoder_factory import makings
         from harness.generate.transformers.proof import check_causal, prove
 
         loaded, tokenizer = model.loaded, model.renderer.tokenizer
@@ -160,7 +160,8 @@ class TransformersDecoding(DecodingStrategy):
         """Yield answers, with fewer rows at once each time that memory runs out; at last each model for itself."""
         import torch
 
-        from harness.generate.transformers.plan import Unfit, rows_at_once
+        from harness.generate.transformers.decoder_factory import Unfit
+        from harness.generate.transformers.plan import rows_at_once
 
         planned, loaded = verdict.kind, queue.models[0].model.loaded
         while queue.pending:
@@ -195,7 +196,7 @@ class TransformersDecoding(DecodingStrategy):
                 torch.cuda.empty_cache()
 
     def _decoder(self, queue: DecodingQueue, verdict: Verdict, rows: int) -> Decoder | StreamDecoder | ReferenceDecoder:
-        from harness.generate.transformers.plan import make_decoder, make_joint_decoder
+        from harness.generate.transformers.decoder_factory import make_decoder, make_joint_decoder
 
         first = queue.models[0]
         loaded, temperature = first.model.loaded, first.model.settings.temperature

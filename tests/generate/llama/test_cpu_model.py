@@ -38,7 +38,7 @@ from harness.model.profile_schema import Shape
 from harness.model.prompt import PromptRenderer
 from harness.storage.cache import cache_folder
 from harness.types import Quantization, Task
-from tests.generate.llama.test_decoder import SHARED, queue_of, two_adapters, with_adapter
+from tests.generate.llama.test_decoder import SHARED, queue_of, two_adapters
 from tests.generate.transformers.test_continuous_batching import reference, some_prompts, stop_rule
 
 SEVEN_B = Shape(
@@ -254,12 +254,3 @@ def test_a_llama_is_decoded_on_packed_weights_and_the_manifest_says_so(
         {"kind": "slots"} if dtype == "float32" else {"kind": "fused", "rows": 2}
     )
     assert len(generator.complete([Task("one", "Salt.")])) == 1
-
-
-def test_an_adapter_that_is_more_than_lora_is_left_to_the_other_decoder(tiny: LoadedModel) -> None:
-    from harness.generate.transformers.plan import Unfit, makings
-
-    model = with_adapter(tiny.model, use_dora=True)
-    plan = plan_here(tiny.weights.folder, CPU, GenerationSettings(8, 2))
-    with pytest.raises(Unfit, match="more than LoRA"):
-        makings(tiny, plan)["fused"](model, stop_rule(tiny, 2), 2, 0.0, None)

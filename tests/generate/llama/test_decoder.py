@@ -11,12 +11,12 @@ import torch
 from harness.generate.llama import torch_ops
 from harness.generate.llama.adapters import MIXED
 from harness.generate.llama.decoder import StreamDecoder
-from harness.generate.llama.model import FusedLlama, PackedProduct, Product, why_not_fused
+from harness.generate.llama.model import FusedLlama
 from harness.generate.llama.places import Places
+from harness.generate.llama.products import PackedProduct, Product
 from harness.generate.llama.prompt_batch import PromptBatch
 from harness.generate.stopping import StopRule
 from harness.generate.transformers.continuous_batching import Decoded, Decoder, Prompt
-from harness.generate.transformers.plan import DecodingPlan, makings
 from harness.model.load import LoadedModel
 from tests.generate.transformers.test_continuous_batching import reference, some_prompts, stop_rule
 
@@ -280,35 +280,6 @@ def test_each_model_of_a_queue_ends_by_its_own_rule(tiny: LoadedModel) -> None:
         10 + n: 9 for n in range(4)
     }
     assert all(found[10 + n][:4] == found[n] for n in range(4))
-
-
-@pytest.mark.parametrize(
-    ("more", "why"),
-    [
-        ({}, None),
-        ({"use_dora": True}, "more than LoRA"),
-        ({"target_modules": ["q_proj", "lm_head"]}, "lm_head"),
-        ({"modules_to_save": ["embed_tokens"]}, "embed_tokens"),
-    ],
-)
-def test_what_is_not_known_is_left_to_the_other_decoder(
-    tiny: LoadedModel, more: dict[str, Any], why: str | None
-) -> None:
-    found = why_not_fused(with_adapter(tiny.model, **more))
-    assert found is None if why is None else why in str(found)
-
-
-def test_other_models_are_left_to_the_other_decoder(tiny: LoadedModel) -> None:
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    other = GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=1, n_head=2, vocab_size=len(tiny.tokenizer)))
-    assert "no Llama" in str(why_not_fused(other))
-
-
-def test_there_are_captured_steps_where_there_is_room(tiny: LoadedModel) -> None:
-    assert list(makings(tiny, DecodingPlan(("fused",), 4, 0))) == ["fused", "slots"]
-    assert list(makings(tiny, DecodingPlan(("fused-nf4", "fused"), 4, 0))) == ["fused-nf4", "fused", "slots"]
-    assert list(makings(tiny, DecodingPlan((), 4, 0))) == list(makings(tiny, None)) == ["slots"]
 
 
 def test_rows_enter_as_there_is_room_for_their_keys_and_values(

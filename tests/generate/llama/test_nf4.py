@@ -11,8 +11,10 @@ import torch
 
 from harness.generate.llama import torch_ops
 from harness.generate.llama.decoder import StreamDecoder
-from harness.generate.llama.model import GROUPS, FusedLlama, PackedProduct
+from harness.generate.llama.loaded_layers import GROUPS
+from harness.generate.llama.model import FusedLlama
 from harness.generate.llama.nf4 import Nf4Matrix, joined, why_not_nf4
+from harness.generate.llama.products import PackedProduct
 from harness.generate.transformers.adapter_kinds import unwrapped
 from harness.generate.transformers.continuous_batching import Decoder, Prompt
 from harness.generate.transformers.proof import prove

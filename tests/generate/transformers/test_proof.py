@@ -318,11 +318,13 @@ def test_another_decoder_after_memory_ran_out_has_a_key_of_its_own(
         def decode(self, prompts: Any) -> Any:
             raise torch.OutOfMemoryError
 
-    from harness.generate.transformers import plan
+    from harness.generate.transformers import decoder_factory
 
-    real = plan.make_decoder
+    real = decoder_factory.make_decoder
     monkeypatch.setattr(
-        plan, "make_decoder", lambda verdict, *rest: Greedy() if verdict.kind == "fused" else real(verdict, *rest)
+        decoder_factory,
+        "make_decoder",
+        lambda verdict, *rest: Greedy() if verdict.kind == "fused" else real(verdict, *rest),
     )
     said = planned.complete(TASKS)
     assert all("decoded by slots, not by fused" in done.note for done in said)
