@@ -114,7 +114,7 @@ def _candidates(answer: AnswerReader, region: Region, fragment: bool, cut: bool)
         yield from _in_json(html, fragment, cut)
         return
     complete = region.closed or region.html_end is not None
-    begins = html[:1] == "<" and (ANY_TAG.match(html) is not None or html[1] in "!?")
+    begins = html[:1] == "<" and (ANY_TAG.match(html) is not None or html[1:2] in ("!", "?"))
     code = code_kind(html, language, document=document)
     if code:
         yield _Candidate(0.5, Found(code=code))

@@ -37,6 +37,8 @@ class CheckRunner:
         self._page = page
         self._fresh = fresh
         self._limits = limits
+        self.ran_out_of_time = False
+        """A check failed by a limit of time: by the page's own doing only where the machine was quick."""
 
     async def run(self, checks: Sequence[Check]) -> tuple[CheckResult, ...]:
         """Return one result for each check, in their order."""
@@ -46,7 +48,7 @@ class CheckRunner:
         for index in sorted(range(len(checks)), key=lambda i: checks[i].acts):
             check = checks[index]
             if time.monotonic() > end:
-                passed, detail = False, f"not reached within {self._limits.checks:g} s"
+                passed, detail = self._too_late(f"not reached within {self._limits.checks:g} s")
             else:
                 passed, detail = await self._one(check)
             results[index] = CheckResult(check.why, check.level, passed, detail)
@@ -73,11 +75,13 @@ class CheckRunner:
                     return await self._act(page, step.kind, step.words)
                 while True:
                     passed, detail = await _holds(page, step)
-                    if passed or time.monotonic() >= end:
+                    if passed or not patience:
                         return passed, detail
+                    if time.monotonic() >= end:
+                        return self._too_late(detail)
                     await asyncio.sleep(_POLL)
         except TimeoutError:
-            return False, "the page did not answer"
+            return self._too_late("the page did not answer")
         except Error as error:
             return False, (str(error).strip().splitlines() or ["the browser refused it"])[0][:200]
 
@@ -104,8 +108,12 @@ class CheckRunner:
                 case _:
                     await first.click(timeout=limit, no_wait_after=True)
         except PlaywrightTimeout:
-            return False, f"{describe(wanted)} could not be used within {self._limits.check_action:g} s"
+            return self._too_late(f"{describe(wanted)} could not be used within {self._limits.check_action:g} s")
         return True, ""
+
+    def _too_late(self, detail: str) -> tuple[bool, str]:
+        self.ran_out_of_time = True
+        return False, detail
 
 
 def locate(page: Page, wanted: words.Locator) -> Locator:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from harness.checks.words import Check
 from harness.render.checks import CheckRunner, never_checked
 from harness.render.measurements import Measured, PageMeasurer, Talks, script
 from harness.render.page_events import PageEventRecorder, origin
@@ -56,6 +57,8 @@ class IsolatedPage:
         self._limits = settings.deadlines
         self._patience = patience
         self._context: BrowserContext | None = None
+        self.ran_out_of_time = False
+        """The page or one of its checks failed by a limit of time."""
         self._begin()
 
     def _begin(self) -> None:
@@ -83,6 +86,7 @@ class IsolatedPage:
             rendering = await visit.rendering(self.heard, self._events.url)
         finally:
             visit.end()
+        self.ran_out_of_time = rendering.outcome == "timeout"
         if not self._request.checks:
             return rendering
         if rendering.outcome in NEVER_CHECKED:
@@ -98,7 +102,7 @@ class IsolatedPage:
         """
         started = time.perf_counter()
         acting = [check for check in self._request.checks if check.acts]
-        acted = iter(await CheckRunner(None, self._fresh, self._limits).run(acting))
+        acted = iter(await self._run(None, acting))
         read = iter(measured.checks or ())
         checks = tuple(next(acted if check.acts else read) for check in self._request.checks)
         return replace(measured, checks=checks, seconds=measured.seconds + time.perf_counter() - started)
@@ -240,7 +244,13 @@ class IsolatedPage:
             except Exception as error:
                 self._page_is_to_blame(error)
                 page = None
-        return await CheckRunner(page, self._fresh, self._limits).run(self._request.checks)
+        return await self._run(page, self._request.checks)
+
+    async def _run(self, page: Page | None, checks: Sequence[Check]) -> tuple[CheckResult, ...]:
+        runner = CheckRunner(page, self._fresh, self._limits)
+        results = await runner.run(checks)
+        self.ran_out_of_time |= runner.ran_out_of_time
+        return results
 
     async def _fresh(self) -> Page:
         """Open the document anew in a new context: no state is left of what was there before."""

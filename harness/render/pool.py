@@ -32,8 +32,12 @@ if TYPE_CHECKING:
 
 Work = Callable[[IsolatedPage], Awaitable[Rendering]]
 
-_HEALTHY = 1.5
-"""Seconds in which an idle browser opens, fills and closes an empty page; past it the machine is slow, not the page."""
+_QUICK = 0.4
+"""Seconds in which a browser opens, fills and closes an empty page, 0.1 where two cores are busy; past it the machine
+is slow, not the page."""
+_LULL_S = 10.0
+"""So long a page waits for the machine to be quick again."""
+_TOO_SLOW = "this machine is too slow now to tell what the page does in time (run again when it is less busy)"
 
 
 class Pool:
@@ -217,7 +221,7 @@ class Pool:
         for last in (False, True):
             kills = len(self._watch.kills) if self._watch else 0
             try:
-                rendering = await self._alone(slot, request, settings, patience, work)
+                rendering, ran_out_of_time = await self._alone(slot, request, settings, patience, work)
             except BrowserGone as gone:
                 said = str(gone)
                 await slot.dismiss()
@@ -232,9 +236,11 @@ class Pool:
                 continue
             if rendering.outcome == "crash" and self._killed_since(kills):
                 return replace(rendering, detail=self._killed_since(kills))
-            if rendering.outcome == "timeout" and not last and not await self._healthy(slot):
-                continue
-            return rendering
+            if not ran_out_of_time or await self._quick(slot):
+                return rendering
+            if last:
+                return Rendering(outcome="unscored", detail=_TOO_SLOW)
+            await self._lull(slot)
         return Rendering(outcome="unscored", detail=f"the browser failed twice: {said}"[:300])
 
     def _killed_since(self, count: int) -> str:
@@ -242,10 +248,11 @@ class Pool:
 
     async def _alone(
         self, slot: BrowserSlot, request: RenderRequest, settings: RenderSettings, patience: float, work: Work
-    ) -> Rendering:
+    ) -> tuple[Rendering, bool]:
+        """Return what one page of a browser's own comes to, and whether a limit of time had a part in it."""
         isolated = IsolatedPage(await slot.browser(), request, settings, slot.kill, patience)
         try:
-            return await work(isolated)
+            return await work(isolated), isolated.ran_out_of_time
         finally:
             try:
                 await isolated.close()
@@ -253,11 +260,10 @@ class Pool:
                 # The page is measured, or its own failure is on its way up; only the browser has to go.
                 await slot.dismiss()
 
-    async def _healthy(self, slot: BrowserSlot) -> bool:
-        """Whether an empty page is quick now: if so, a time-out was the page's own."""
-        started = time.perf_counter()
+    async def _quick(self, slot: BrowserSlot) -> bool:
+        """Whether an empty page is quick now: if so, what a page did not do in time it would not have done."""
         try:
-            async with asyncio.timeout(3 * _HEALTHY):
+            async with asyncio.timeout(10 * _QUICK):
                 browser = await slot.browser()
                 started = time.perf_counter()
                 context = await browser.new_context()
@@ -267,7 +273,13 @@ class Pool:
         except Exception:
             await slot.dismiss()
             return False
-        return time.perf_counter() - started < _HEALTHY
+        return time.perf_counter() - started < _QUICK
+
+    async def _lull(self, slot: BrowserSlot) -> None:
+        """Wait until the machine is quick again, but not for ever."""
+        end = time.monotonic() + _LULL_S
+        while time.monotonic() < end and not await self._quick(slot):
+            await asyncio.sleep(_QUICK)
 
 
 def _same(first: Rendering, second: Rendering) -> bool:

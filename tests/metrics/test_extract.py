@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from harness.metrics.extract import extract
@@ -78,6 +78,7 @@ WILD = st.text() | st.lists(st.sampled_from(PIECES)).map("".join)
 
 
 @given(WILD, st.sampled_from(["eos", "stop", "length", "loop", None]), st.sampled_from(["document", "fragment"]))
+@example("```<", "eos", "document")
 def test_any_completion_gives_a_part_of_itself(completion: str, reason: str | None, scope: str) -> None:
     page = extract(completion, reason, scope)  # type: ignore[arg-type]
     assert page.html in completion

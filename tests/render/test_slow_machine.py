@@ -1,0 +1,82 @@
+"""What a page did not do in time is its own fault only where the machine was quick."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from harness.checks.parse import parse_check
+from harness.render import Renderer, RenderRequest, RenderSettings, pool
+from harness.types import Rendering
+
+SLOW = """<!DOCTYPE html><title>x</title>
+<button onclick="setTimeout(() => document.body.append('done'), 2500)">Go</button>"""
+SAYS_DONE = {"steps": [{"click": {"role": "button", "name": "Go"}}, {"see": {"text": "done"}}]}
+HANGS = "<!DOCTYPE html><title>x</title><p>x<script>for (;;);</script>"
+
+
+@pytest.fixture
+def tries(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The pages that were measured alone, one entry a try."""
+    found: list[str] = []
+    alone = pool.Pool._alone
+
+    async def told(self: Any, slot: Any, request: RenderRequest, *rest: Any) -> Any:
+        found.append(request.key)
+        return await alone(self, slot, request, *rest)
+
+    monkeypatch.setattr(pool.Pool, "_alone", told)
+    return found
+
+
+def rendered(monkeypatch: pytest.MonkeyPatch, quick: Iterator[bool], html: str, **check: Any) -> Rendering:
+    async def told(self: Any, slot: Any) -> bool:
+        return next(quick)
+
+    monkeypatch.setattr(pool.Pool, "_quick", told)
+    monkeypatch.setattr(pool, "_LULL_S", 0.3)
+    checks = (parse_check({"why": "it says so", "level": "must", **check}),) if check else ()
+    with Renderer(RenderSettings(workers=1, axe=False, screenshots=False)) as renderer:
+        return renderer.render([RenderRequest("page", html, checks)])["page"]
+
+
+def told(*answers: bool) -> Iterator[bool]:
+    """These answers, then the last one for ever."""
+    yield from answers
+    while True:
+        yield answers[-1]
+
+
+def test_on_a_quick_machine_a_late_answer_fails_at_once(monkeypatch: pytest.MonkeyPatch, tries: list[str]) -> None:
+    found = rendered(monkeypatch, told(True), SLOW, **SAYS_DONE)
+    assert found.checks is not None and not found.checks[0].passed
+    assert found.checks[0].detail == "step 2 (see): text 'done' is not there"
+    assert len(tries) == 1
+
+
+def test_after_a_slow_moment_a_check_is_tried_again(monkeypatch: pytest.MonkeyPatch, tries: list[str]) -> None:
+    found = rendered(monkeypatch, told(False, False, True), SLOW, **SAYS_DONE)
+    assert found.checks is not None and not found.checks[0].passed
+    assert found.outcome == "ok"
+    assert len(tries) == 2
+
+
+@pytest.mark.parametrize(("html", "check"), [(SLOW, SAYS_DONE), (HANGS, {})])
+def test_a_machine_that_stays_slow_gives_no_score(
+    monkeypatch: pytest.MonkeyPatch, tries: list[str], html: str, check: dict[str, Any]
+) -> None:
+    found = rendered(monkeypatch, told(False), html, **check)
+    assert found.outcome == "unscored"
+    assert found.detail.startswith("this machine is too slow now")
+    assert len(tries) == 2
+
+
+def test_what_holds_is_not_doubted(monkeypatch: pytest.MonkeyPatch, tries: list[str]) -> None:
+    page = SLOW.replace("2500", "0")
+    found = rendered(monkeypatch, told(False), page, **SAYS_DONE)
+    assert found.checks is not None and found.checks[0].passed
+    found = rendered(monkeypatch, told(False), page, see={"role": "button", "name": "Stop"})
+    assert found.checks is not None and not found.checks[0].passed  # it is not there, and nothing brings it
+    assert tries == ["page"]
