@@ -15,29 +15,30 @@ import pytest
 from harness.cluster.pool import WorkerPool
 from harness.cluster.retries import Lost
 from harness.cluster.source import Shares
-from tests.cluster.conftest import TwoNodes, cluster_of_two
 from tests.cluster.poisoned import DEADLY_ONCE, POISON, Doubler
+from tests.conftest import ROOT
 
 
 @pytest.fixture(scope="module")
-def nodes() -> Iterator[TwoNodes]:
-    """One cluster for all of these tests: workers die here, nodes do not."""
-    with cluster_of_two() as cluster:
-        yield cluster
+def cluster() -> Iterator[None]:
+    """A cluster of this machine with four CPUs, for all of these tests: workers die here, nodes do not."""
+    ray = pytest.importorskip("ray", reason="the extra [ray] is not installed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT))
+        ray.init(num_cpus=4, object_store_memory=100_000_000, include_dashboard=False, log_to_driver=False)
+        yield
+        ray.shutdown()
 
 
 @pytest.fixture
-def two_nodes(nodes: TwoNodes) -> Iterator[TwoNodes]:
-    """The cluster with this process as its driver, once the workers of the test before have left it."""
+def four_cpus(cluster: None) -> None:
+    """Wait until the workers of the test before have left."""
     import ray
 
-    ray.init(nodes.address, log_to_driver=False)
     end = time.monotonic() + 60
     while ray.available_resources().get("CPU") != 4:
         assert time.monotonic() < end, f"its CPUs are not free: {ray.available_resources()}"
         time.sleep(0.05)
-    yield nodes
-    ray.shutdown()
 
 
 def doublers(name: str, count: int, notes: Path, said: list[str], seconds: float = 0) -> WorkerPool[int]:
@@ -57,7 +58,7 @@ def doubled(pool: WorkerPool[int], items: Iterable[int], batch: int, prepare: An
     return [pair for pairs in pool.map(source, send, prepare) for pair in pairs]
 
 
-def test_every_item_comes_once_and_poison_is_tried_three_times(two_nodes: TwoNodes, tmp_path: Path) -> None:
+def test_every_item_comes_once_and_poison_is_tried_three_times(four_cpus: None, tmp_path: Path) -> None:
     notes, said = tmp_path / "notes", []
     pool = doublers("doublers", 2, notes, said)
     came = doubled(pool, range(40), 5)
@@ -73,7 +74,7 @@ def test_every_item_comes_once_and_poison_is_tried_three_times(two_nodes: TwoNod
 
 
 def test_a_pool_without_a_place_gets_one_of_another(
-    two_nodes: TwoNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    four_cpus: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import ray
 
@@ -98,7 +99,7 @@ def test_a_pool_without_a_place_gets_one_of_another(
     few.close()
 
 
-def test_the_last_worker_is_not_taken_from_its_work(two_nodes: TwoNodes, tmp_path: Path) -> None:
+def test_the_last_worker_is_not_taken_from_its_work(four_cpus: None, tmp_path: Path) -> None:
     import ray
 
     said: list[str] = []
@@ -118,7 +119,7 @@ def test_the_last_worker_is_not_taken_from_its_work(two_nodes: TwoNodes, tmp_pat
     pool.close()
 
 
-def test_a_worker_that_is_not_ready_gets_nothing_and_a_live_one_takes_over(two_nodes: TwoNodes, tmp_path: Path) -> None:
+def test_a_worker_that_is_not_ready_gets_nothing_and_a_live_one_takes_over(four_cpus: None, tmp_path: Path) -> None:
     notes, said = tmp_path / "notes", []
     pool = doublers("doublers", 2, notes, said)
     assert doubled(pool, [1], 1) == [(1, 2)]
