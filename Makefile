@@ -32,9 +32,9 @@ lint: setup-dev
 	$(SETUP) --exec lint-imports
 	$(SETUP) --exec python tools/check_scripts.py
 
-# four at a time: while some wait for a browser or a process that starts, two cores have work
+# three at a time: while one waits for a browser or a process that starts, two cores have work
 test: lint
-	$(SETUP) --exec python -m pytest -m "not slow" -n 4 --dist worksteal $(ARGS)
+	$(SETUP) --exec python -m pytest -m "not slow" -n 3 --dist worksteal $(ARGS)
 
 # the long ones too: thousands of pages, many kills
 test-all: lint
