@@ -68,7 +68,7 @@ def check_folder(folder: Path, quantization: str = "none") -> None:
     if (folder / "generation_config.json").exists():
         generation = read_object(folder / "generation_config.json")  # transformers would go on without a broken one
         ends = generation.get("eos_token_id")
-        if any(type(end) is not int for end in (ends if isinstance(ends, list) else [ends]) if end is not None):
+        if ends is not None and any(type(end) is not int for end in (ends if isinstance(ends, list) else [ends])):
             raise UsageError(f"{folder / 'generation_config.json'} names no token by {ends!r:.40}", _CHECK_FOLDER)
     if (folder / "adapter_config.json").exists():
         raise UsageError(
