@@ -58,6 +58,9 @@ def _instead(error: BaseException) -> str:
     return ""
 
 
+_TOKENS = ("eos_token_id", "bos_token_id", "pad_token_id", "decoder_start_token_id")
+
+
 def check_folder(folder: Path, quantization: str = "none") -> None:
     """Check the small files of a model folder, before its weights are read.
 
@@ -67,9 +70,13 @@ def check_folder(folder: Path, quantization: str = "none") -> None:
     config = read_object(folder / "config.json")
     if (folder / "generation_config.json").exists():
         generation = read_object(folder / "generation_config.json")  # transformers would go on without a broken one
-        ends = generation.get("eos_token_id")
-        if ends is not None and any(type(end) is not int for end in (ends if isinstance(ends, list) else [ends])):
-            raise UsageError(f"{folder / 'generation_config.json'} names no token by {ends!r:.40}", _CHECK_FOLDER)
+        for name in _TOKENS:
+            named = generation.get(name)
+            if named is not None and any(
+                type(one) is not int for one in (named if isinstance(named, list) else [named])
+            ):
+                file = folder / "generation_config.json"
+                raise UsageError(f"{file} names no token by {name} {named!r:.40}", _CHECK_FOLDER)
     if (folder / "adapter_config.json").exists():
         raise UsageError(
             f"{folder} holds an adapter beside a model", "name the two by folders of their own: they are two models"

@@ -167,7 +167,8 @@ AWQ = {"quant_method": "awq", "bits": 4, "group_size": 32, "version": "gemm", "z
         (cut, "model.safetensors"),
         (lambda folder: (folder / "config.json").write_text("[1, 2]"), "config.json holds no JSON object"),
         (lambda folder: (folder / "generation_config.json").write_text("{"), "generation_config.json"),
-        (lambda folder: edit(folder / "generation_config.json", eos_token_id=[None]), "names no token by [None]"),
+        (lambda folder: edit(folder / "generation_config.json", eos_token_id=[None]), "by eos_token_id [None]"),
+        (lambda folder: edit(folder / "generation_config.json", bos_token_id="<s>"), "by bos_token_id '<s>'"),
         (lambda folder: (folder / "adapter_config.json").write_text("{}"), "an adapter beside a model"),
     ],
 )  # fmt: skip
