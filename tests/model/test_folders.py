@@ -51,7 +51,15 @@ def answer(folder: Path, template: str = "Write: {{ prompt }}", chat: bool = Fal
 
 def greedy(model: Any, ids: torch.Tensor) -> list[int]:
     with torch.no_grad():
-        out = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=4)
+        out = model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=False,
+            max_new_tokens=4,
+            # as the harness asks, whatever a folder says
+            output_attentions=False,
+            output_hidden_states=False,
+        )
     found: list[int] = out[0].tolist()
     return found
 
