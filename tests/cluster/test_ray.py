@@ -21,6 +21,7 @@ import pytest
 from harness.cluster.actors import Actors
 from harness.cluster.executor import RayExecutor
 from harness.cluster.facts import NodeFacts
+from harness.cluster.pool import WorkerPool
 from harness.errors import HarnessError
 from harness.pipeline.config import RunConfig
 from harness.types import CONTROL_NAMES
@@ -152,9 +153,17 @@ def test_two_nodes_give_the_rows_of_one_process(
 
 
 def test_a_node_killed_while_it_generates(
-    two_nodes: TwoNodes, work: Path, local_rows: tuple[Path, list[Any]], own_cache: Path
+    two_nodes: TwoNodes, work: Path, local_rows: tuple[Path, list[Any]], own_cache: Path, monkeypatch: Any
 ) -> None:
-    with once(lambda: len(lines(own_cache, "completions/*.jsonl")) >= 3, two_nodes.kill_other) as killed:
+    pools: list[WorkerPool[Any, Any]] = []
+    begin = WorkerPool.map
+    monkeypatch.setattr(WorkerPool, "map", lambda self, *given: pools.append(self) or begin(self, *given))
+
+    def both_generate() -> bool:
+        workers = [worker for pool in pools if pool.name == "models" for worker in pool._workers]
+        return bool(lines(own_cache, "completions/*.jsonl")) and all(worker.jobs for worker in workers)
+
+    with once(both_generate, two_nodes.kill_other) as killed:
         folder, said = do(request(two_nodes, "killed-generating"))
     assert killed
     assert "models: a worker died on node" in said
