@@ -25,6 +25,7 @@ def cluster() -> Iterator[None]:
     ray = pytest.importorskip("ray", reason="the extra [ray] is not installed")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT))
+        patch.setenv("RAY_worker_niceness", "0")  # else they wait for whatever else this machine does
         ray.init(num_cpus=4, object_store_memory=100_000_000, include_dashboard=False, log_to_driver=False)
         yield
         ray.shutdown()
