@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -35,6 +36,8 @@ Work = Callable[[IsolatedPage], Awaitable[Rendering]]
 _QUICK = 0.4
 """Seconds in which a browser opens, fills and closes an empty page, 0.1 where two cores are busy; past it the machine
 is slow, not the page."""
+_STILL_QUICK_S = 2.0
+"""So long a machine that was quick is believed to be: each page asks that has a check which waits in vain."""
 _LULL_S = 10.0
 """So long a page waits for the machine to be quick again."""
 _TOO_SLOW = "this machine is too slow now to tell what the page does in time (run again when it is less busy)"
@@ -61,6 +64,7 @@ class Pool:
         self._asking = asyncio.Lock()
         self._check_reader: CheckReader | None = None
         self._unreadable = False
+        self._quick_at = -math.inf
         # Elsewhere Playwright's settings of fonts are others, and a pipe on given descriptors is another matter.
         self.shares = settings.shared_process and sys.platform == "linux" and choice.path is not None
 
@@ -262,6 +266,8 @@ class Pool:
 
     async def _quick(self, slot: BrowserSlot) -> bool:
         """Whether an empty page is quick now: if so, what a page did not do in time it would not have done."""
+        if time.monotonic() - self._quick_at < _STILL_QUICK_S:
+            return True
         try:
             async with asyncio.timeout(10 * _QUICK):
                 browser = await slot.browser()
@@ -273,7 +279,10 @@ class Pool:
         except Exception:
             await slot.dismiss()
             return False
-        return time.perf_counter() - started < _QUICK
+        if time.perf_counter() - started >= _QUICK:
+            return False
+        self._quick_at = time.monotonic()
+        return True
 
     async def _lull(self, slot: BrowserSlot) -> None:
         """Wait until the machine is quick again, but not for ever."""
