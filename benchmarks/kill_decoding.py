@@ -107,7 +107,7 @@ class Child:
         time.sleep(delay)
         self.process.kill()
         self.process.join()
-        return self.process.exitcode != 0
+        return (self.process.exitcode or 0) < 0  # by the signal: a child that failed is found by `result`
 
     def result(self) -> tuple[list[list[str]], float]:
         """Wait for its end; return its answers and the seconds that it decoded."""

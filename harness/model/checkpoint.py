@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 NAMED = 3
 """So many tensors are named where a fault has more."""
 _CHECK_FOLDER = "check that the folder is whole and of one model"
+_TOKENS = ("eos_token_id", "bos_token_id", "pad_token_id", "decoder_start_token_id")
 
 
 @contextlib.contextmanager
@@ -58,9 +59,6 @@ def _instead(error: BaseException) -> str:
     return ""
 
 
-_TOKENS = ("eos_token_id", "bos_token_id", "pad_token_id", "decoder_start_token_id")
-
-
 def check_folder(folder: Path, quantization: str = "none") -> None:
     """Check the small files of a model folder, before its weights are read.
 
@@ -72,9 +70,8 @@ def check_folder(folder: Path, quantization: str = "none") -> None:
         generation = read_object(folder / "generation_config.json")  # transformers would go on without a broken one
         for name in _TOKENS:
             named = generation.get(name)
-            if named is not None and any(
-                type(one) is not int for one in (named if isinstance(named, list) else [named])
-            ):
+            ids = named if isinstance(named, list) else [named]
+            if named is not None and any(type(number) is not int for number in ids):
                 file = folder / "generation_config.json"
                 raise UsageError(f"{file} names no token by {name} {named!r:.40}", _CHECK_FOLDER)
     if (folder / "adapter_config.json").exists():

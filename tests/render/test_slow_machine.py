@@ -32,10 +32,10 @@ def tries(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def rendered(monkeypatch: pytest.MonkeyPatch, quick: Iterator[bool], html: str, **check: Any) -> Rendering:
-    async def told(self: Any, slot: Any) -> bool:
+    async def answered(self: Any, slot: Any) -> bool:
         return next(quick)
 
-    monkeypatch.setattr(pool.Pool, "_quick", told)
+    monkeypatch.setattr(pool.Pool, "_quick", answered)
     monkeypatch.setattr(pool, "_LULL_S", 0.3)
     checks = (parse_check({"why": "it says so", "level": "must", **check}),) if check else ()
     with Renderer(RenderSettings(workers=1, axe=False, screenshots=False)) as renderer:
