@@ -235,6 +235,7 @@ class IsolatedPage:
         """
         if not (isinstance(error, Stalled) or self._crashed(error) or self.heard.flood or self._replaced(error)):
             raise BrowserGone(_first_line(error)) from error
+        self.ran_out_of_time |= isinstance(error, Stalled)
 
     async def _check(self, reuse: bool) -> tuple[CheckResult, ...]:
         page = self._page if reuse else None

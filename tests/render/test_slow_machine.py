@@ -9,6 +9,8 @@ import pytest
 
 from harness.checks.parse import parse_check
 from harness.render import Renderer, RenderRequest, RenderSettings, pool
+from harness.render.isolated_page import IsolatedPage
+from harness.render.visit import Stalled
 from harness.types import Rendering
 
 SLOW = """<!DOCTYPE html><title>x</title>
@@ -70,6 +72,22 @@ def test_a_machine_that_stays_slow_gives_no_score(
     found = rendered(monkeypatch, told(False), html, **check)
     assert found.outcome == "unscored"
     assert found.detail.startswith("this machine is too slow now")
+    assert len(tries) == 2
+
+
+def test_a_page_that_is_not_there_in_time_for_its_check_is_no_failure_on_a_slow_machine(
+    monkeypatch: pytest.MonkeyPatch, tries: list[str]
+) -> None:
+    load = IsolatedPage.load
+
+    async def late(self: Any, part: str = "settle") -> Any:
+        if part == "still":  # as a check with steps opens it anew
+            raise Stalled("no document within 3 s")
+        return await load(self, part)
+
+    monkeypatch.setattr(IsolatedPage, "load", late)
+    found = rendered(monkeypatch, told(False), SLOW, **SAYS_DONE)
+    assert found.outcome == "unscored"
     assert len(tries) == 2
 
 
