@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.generate.transformers.architectures import ARCHITECTURES, make
-from tests.storage.hub_stub import HubStub, Repository, ask
+from tests.storage.hub_stub import MODELS, HubStub, Repository, ask
 
 PROFILE = """
 from harness.model.adhoc_profile import adhoc_profile
@@ -35,13 +35,15 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 def test_a_model_of_the_hub_is_a_profile_before_its_weights_are_fetched(tiny: dict[str, bytes], tmp_path: Path) -> None:
     repository = Repository(tiny | {"pytorch_model.bin": b"pickle"}, card={"license": "apache-2.0"})
     with HubStub(models__somebody__tiny=repository) as hub:
-        profile, plan = ask(hub.address, tmp_path / "here", PROFILE.format(name="tiny"), PLAN).splitlines()
+        profile, plan = ask(
+            hub.address, tmp_path / "here", PROFILE.format(name="tiny"), PLAN, imports=MODELS
+        ).splitlines()
         assert profile.startswith("made for somebody/tiny@main: llama, ")
         assert profile.endswith("its chat template, license apache-2.0")
         assert plan == "tiny ['tiny base', 'base-fewshot few-shot', 'tuned tuned'] True"
         fetched = {line.rpartition("/")[2] for line in hub.asked if "/resolve/" in line}
         assert "config.json" in fetched and not any(name.endswith((".safetensors", ".bin")) for name in fetched)
-        assert ask(hub.address, tmp_path / "here", LOAD) == "llama"
+        assert ask(hub.address, tmp_path / "here", LOAD, imports=MODELS) == "llama"
 
 
 def test_what_the_hub_says_of_a_model_is_said_or_refused_in_one_line(tiny: dict[str, bytes], tmp_path: Path) -> None:
@@ -53,7 +55,7 @@ def test_what_the_hub_says_of_a_model_is_said_or_refused_in_one_line(tiny: dict[
     }
     with HubStub(**{f"models__somebody__{name}": found for name, found in repositories.items()}) as hub:
         programs = [PROFILE.format(name=name) for name in repositories]
-        accepted, gated, pictures = ask(hub.address, tmp_path / "here", *programs).splitlines()
+        accepted, gated, pictures = ask(hub.address, tmp_path / "here", *programs, imports=MODELS).splitlines()
     assert accepted.endswith("license llama2, gated: its terms have to be accepted on the hub")
     assert gated == (
         "error: the weights somebody/gated are gated on the hub "

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import errno
+import functools
 import hashlib
 import json
 import os
 import re
-import subprocess
-import sys
+import shutil
+import tempfile
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +20,7 @@ from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
 from tests.conftest import ROOT
+from tests.warm_python import WarmPython
 
 COMMIT = "a" * 40
 CALL = """
@@ -49,6 +53,21 @@ class Repository:
     """No file is served any more from the first break on, but for what `broken = False` of the stub mends."""
 
 
+_ports = [0]
+
+
+def _server(handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
+    """A server where the last one was, so that processes led there serve again."""
+    try:
+        server = ThreadingHTTPServer(("127.0.0.1", _ports[-1]), handler)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    _ports.append(server.server_port)
+    return server
+
+
 class HubStub:
     """Serves repositories by `models/NAME` or `datasets/NAME` while the block runs; `asked` is the log."""
 
@@ -69,11 +88,11 @@ class HubStub:
             def log_message(self, *arguments: Any) -> None:
                 """Say nothing."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _server(Handler)
         self.address = f"http://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=[0.05], daemon=True).start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -157,21 +176,35 @@ def _refuse(request: BaseHTTPRequestHandler, status: int, code: str) -> None:
     _send(request, b"{}", status, {"X-Error-Code": code} if code else None)
 
 
-def ask(hub: str, place: Path, *programs: str) -> str:
-    """What a process says that is led to this hub, and whose caches are its own."""
-    place.mkdir(exist_ok=True)
+CLIENTS = ("datasets", "harness.model.weights", "harness.suite.load", "harness.suite.new")
+MODELS = (*CLIENTS, "harness.model.load", "harness.pipeline.config", "transformers.models.llama.modeling_llama")
+"""What the programs of `ask` need not import, where they want a model's weights or more of it."""
+
+
+@functools.cache
+def _led_to(hub: str, imports: tuple[str, ...]) -> tuple[WarmPython, Path]:
+    """A process whose hub clients were imported with that address, and the link at which they have their caches."""
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder)
+    home = Path(folder) / "hf"
     environment = os.environ | {
         "HF_ENDPOINT": hub,
-        "HF_HOME": str(place / "hf"),
-        "HARNESS_CACHE": str(place / "cache"),
+        "HF_HOME": str(home),
         "PYTHONPATH": str(ROOT),
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "NO_PROXY": "127.0.0.1",
     }
     for name in ("HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE"):
         environment.pop(name, None)
-    done = subprocess.run(
-        [sys.executable, "-c", CALL, *programs], cwd=place, env=environment, capture_output=True, text=True, timeout=120
-    )
+    return WarmPython(imports, environment), home
+
+
+def ask(hub: str, place: Path, *programs: str, imports: tuple[str, ...] = CLIENTS) -> str:
+    """What a process says that is led to this hub, and whose caches are its own."""
+    (place / "hf").mkdir(parents=True, exist_ok=True)
+    python, home = _led_to(hub, imports)
+    home.unlink(missing_ok=True)
+    home.symlink_to(place / "hf", target_is_directory=True)
+    done = python.run(CALL, *programs, cwd=place, environment={"HARNESS_CACHE": str(place / "cache")})
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
