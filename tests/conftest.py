@@ -112,6 +112,25 @@ def embedded(embedded_folder: Path) -> LoadedModel:
 
 
 @pytest.fixture(scope="session")
+def shallow_folder(embedded_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded model without its 24 layers in the middle: its shapes, numbers and words at a third of its cost.
+
+    What it writes is nonsense that differs from prompt to prompt and token to token.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    folder = tmp_path_factory.mktemp("shallow")
+    model = AutoModelForCausalLM.from_pretrained(embedded_folder, dtype=torch.float32)
+    del model.model.layers[3:-3]
+    model.config.num_hidden_layers = len(model.model.layers)
+    model.save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(embedded_folder / name, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random model of Llama's shape with a small tokenizer of its own and no chat template, trained in a second."""
     import torch

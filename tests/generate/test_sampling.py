@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from harness.generate.transformers.continuous_batching import Decoder, Prompt
 from harness.generate.transformers.decoder_check import STEPS, DecoderCheck
 from harness.generate.transformers.reference import ReferenceDecoder
 from harness.model.load import LoadedModel
+from tests.conftest import load_fp32
 from tests.generate.transformers.test_continuous_batching import some_prompts, stop_rule
 
 
@@ -52,22 +54,20 @@ def made(kind: str, model: Any, stop: Any, rows: int, temperature: float, observ
     return StreamDecoder(FusedLlama(model), stop, rows, temperature, observe)
 
 
-def test_every_decoder_draws_the_same_text(embedded: LoadedModel) -> None:
+def test_every_decoder_draws_the_same_text(shallow_folder: Path) -> None:
+    loaded = load_fp32(shallow_folder)
     prompts = [
         Prompt(number, tuple(tokens), 2**59 + number, 13 - number)
-        for number, tokens in enumerate(some_prompts(embedded, 4))
+        for number, tokens in enumerate(some_prompts(loaded, 4))
     ]
     said = {
         (kind, rows): {
-            row.key: row.tokens
-            for row in made(kind, embedded.model, stop_rule(embedded, 14), rows, 0.8).decode(prompts)
+            row.key: row.tokens for row in made(kind, loaded.model, stop_rule(loaded, 14), rows, 0.8).decode(prompts)
         }
         for kind, rows in (("generate", 1), ("slots", 2), ("fused", 1), ("fused", 3))
     }
     assert all(found == said["generate", 1] for found in said.values())
-    greedy = {
-        row.key: row.tokens for row in made("slots", embedded.model, stop_rule(embedded, 14), 5, 0).decode(prompts)
-    }
+    greedy = {row.key: row.tokens for row in made("slots", loaded.model, stop_rule(loaded, 14), 5, 0).decode(prompts)}
     assert greedy != said["generate", 1]
 
 

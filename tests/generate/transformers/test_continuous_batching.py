@@ -26,7 +26,7 @@ from harness.suite.load import SuiteLocation, load_suite
 from harness.suite.split import stratified
 from tests.conftest import ROOT
 
-NEW_TOKENS = 16
+NEW_TOKENS = 12
 
 
 def stop_rule(loaded: LoadedModel, new_tokens: int, at_end_tag: bool = True) -> StopRule:
@@ -60,10 +60,10 @@ def reference(loaded: LoadedModel, prompt: list[int], new_tokens: int, **more: A
 
 @pytest.fixture(scope="module")
 def embedded_prompts(embedded: LoadedModel, embedded_profile: Profile) -> list[list[int]]:
-    """Six held-out requests, and two whose answers end by the end tag and by the end token."""
+    """Four held-out requests, and two whose answers end by the end tag and by the end token."""
     renderer = PromptRenderer(embedded_profile.file.prompt, True, embedded.tokenizer)
     suite = load_suite(SuiteLocation("html_starter", ROOT / "tasks" / "html_starter"))
-    prompts = [renderer.tokens(task) for task in stratified(suite.held_out, 6)]
+    prompts = [renderer.tokens(task) for task in stratified(suite.held_out, 4)]
     for turn, begun in (
         ("Write an empty HTML page", "```\n<html>\n<body>\n<h1>Hello World</h1>\n</body>"),
         ("What is the capital of France? Answer with one word.", ""),

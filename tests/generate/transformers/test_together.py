@@ -30,7 +30,7 @@ from harness.progress import ProgressReporter
 from harness.suite.load import SuiteLocation, load_suite
 from harness.suite.split import stratified
 from harness.types import Completion, Task
-from tests.conftest import ROOT
+from tests.conftest import ROOT, load_fp32
 from tests.model.kinds import make_adapter
 
 TASKS = tuple(Task(f"t{n}", f"A page about {word}") for n, word in enumerate(("bread", "rain", "chess", "salt", "tea")))
@@ -112,19 +112,20 @@ def test_each_answer_is_the_one_that_its_model_gives_alone(
     assert {one.completion_tokens for one in said["rank-pattern"]} == {9}
 
 
-def test_the_embedded_models_answers_are_those_it_gives_alone(
-    own_cache: Path, embedded: LoadedModel, embedded_profile: Profile, embedded_folder: Path, tmp_path: Path
+def test_answers_to_a_suites_requests_are_those_given_alone(
+    own_cache: Path, embedded_profile: Profile, shallow_folder: Path, tmp_path: Path
 ) -> None:
+    loaded = load_fp32(shallow_folder)
     suite = load_suite(SuiteLocation("html_starter", ROOT / "tasks" / "html_starter"))
     file, tasks = embedded_profile.file, stratified(suite.held_out, 3)
     base = Generator(
         "base",
-        embedded,
-        PromptRenderer(file.prompt, file.chat, embedded.tokenizer),
+        loaded,
+        PromptRenderer(file.prompt, file.chat, loaded.tokenizer),
         GenerationSettings(12, 2),
         decoding=FUSED,
     )
-    adapter = adapter_of(embedded_folder, "lora", tmp_path)
+    adapter = adapter_of(shallow_folder, "lora", tmp_path)
     sha256 = adapter_hashes(adapter).identity
     found = [
         base,
@@ -134,7 +135,6 @@ def test_the_embedded_models_answers_are_those_it_gives_alone(
     said = together(found, tasks)
     assert untimed(said) == untimed(alone(found, tasks))
     assert len({its[0].text for its in said.values()}) == 3
-    embedded.drop_adapters()
 
 
 def test_samples_are_drawn_as_alone(own_cache: Path, tiny: LoadedModel, tiny_folder: Path, tmp_path: Path) -> None:
