@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Sequence
 
 import psutil
@@ -25,6 +26,28 @@ def kill(processes: Sequence[psutil.Process]) -> None:
 
 def end(processes: Sequence[psutil.Process], patience: float) -> None:
     """Wait `patience` seconds for processes to end by themselves, then kill the rest."""
-    _, alive = psutil.wait_procs(processes, timeout=patience)
+    alive = _alive_after(processes, patience)
     kill(alive)
-    psutil.wait_procs(alive, timeout=3)
+    _alive_after(alive, 3)
+
+
+def _alive_after(processes: Sequence[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Return what still runs after that time, at once where nothing does.
+
+    What has ended and was not asked for its exit status by its parent (in a container without an init) runs no more.
+    """
+    limit = time.monotonic() + seconds
+    while (alive := [process for process in processes if _runs(process)]) and time.monotonic() < limit:
+        time.sleep(0.02)
+    return alive
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        process.wait(0)  # takes the exit status of a child of our own
+    except psutil.TimeoutExpired:
+        with contextlib.suppress(psutil.Error):
+            return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        pass
+    return False
