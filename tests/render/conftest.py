@@ -30,6 +30,20 @@ def renderer(browser_there: None) -> Iterator[Renderer]:
 
 
 @pytest.fixture(scope="session")
+def lane(browser_there: None) -> Iterator[Renderer]:
+    """Measures one page at a time, in a shared process where it may."""
+    with Renderer(RenderSettings(axe=False, workers=1)) as warm:
+        yield warm
+
+
+@pytest.fixture(scope="session")
+def alone(browser_there: None) -> Iterator[Renderer]:
+    """Measures each page through Playwright's driver, in a process of its own."""
+    with Renderer(RenderSettings(axe=False, workers=1, shared_process=False)) as warm:
+        yield warm
+
+
+@pytest.fixture(scope="session")
 def measure(renderer: Renderer) -> Callable[..., Rendering]:
     """Measure one page; checks are given in their written form."""
     from harness.checks.parse import parse_check

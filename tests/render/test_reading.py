@@ -31,19 +31,18 @@ def written(*kinds: dict[str, Any]) -> tuple[Check, ...]:
     return tuple(parse_check({"why": str(number), "level": "must", **kind}) for number, kind in enumerate(kinds))
 
 
-def results(html: str, checks: Sequence[Check], **settings: Any) -> tuple[CheckResult, ...] | None:
-    with Renderer(RenderSettings(workers=1, axe=False, **settings)) as renderer:
-        return renderer.render([RenderRequest("page", html, tuple(checks))])["page"].checks
+def results(renderer: Renderer, html: str, checks: Sequence[Check]) -> tuple[CheckResult, ...] | None:
+    return renderer.render([RenderRequest("page", html, tuple(checks))])["page"].checks
 
 
-def test_every_kind_says_the_same_as_through_the_driver(visits: Visits) -> None:
+def test_every_kind_says_the_same_as_through_the_driver(visits: Visits, lane: Renderer, alone: Renderer) -> None:
     kinds = [kind for kind in [*HOLDS, *(kind for kind, _ in FAILS)] if not kind.keys() & {"aria", "steps"}]
     kinds.remove({"value": {"css": "h1", "is": "x"}})
     checks = written(*kinds, STEPS, {"style": {"css": "video", "property": "color", "is": "red"}})
-    shared = results(PAGE, checks)
+    shared = results(lane, PAGE, checks)
     assert [(key, why) for key, why, _ in visits] == [("page", "")]
     assert shared is not None and {result.passed for result in shared} == {True, False}
-    assert shared == results(PAGE, checks, shared_process=False)
+    assert shared == results(alone, PAGE, checks)
 
 
 @pytest.mark.parametrize(
@@ -55,16 +54,16 @@ def test_every_kind_says_the_same_as_through_the_driver(visits: Visits) -> None:
     ],
 )
 def test_what_is_unusual_comes_out_as_through_the_driver(
-    visits: Visits, html: str, kind: dict[str, Any], why: str | None
+    visits: Visits, lane: Renderer, alone: Renderer, html: str, kind: dict[str, Any], why: str | None
 ) -> None:
     checks = written(kind, {"see": {"css": "html"}})
-    found = results(html, checks)
+    found = results(lane, html, checks)
     assert why is None or visits[0][1] == why
-    assert found == results(html, checks, shared_process=False)
+    assert found == results(alone, html, checks)
 
 
-def test_an_aria_template_is_left_to_the_driver(visits: Visits) -> None:
-    found = results(PAGE, written({"aria": '- heading "Shop" [level=1]'}, {"see": {"text": "Tea"}}))
+def test_an_aria_template_is_left_to_the_driver(visits: Visits, lane: Renderer) -> None:
+    found = results(lane, PAGE, written({"aria": '- heading "Shop" [level=1]'}, {"see": {"text": "Tea"}}))
     assert found is not None and all(result.passed for result in found)
     assert visits == []
 
@@ -73,13 +72,14 @@ def test_a_playwright_without_such_an_engine_checks_through_its_driver(
     visits: Visits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("harness.render.reading._ENGINE", "no such script")
-    found = results(PAGE, written({"see": {"text": "Tea"}}))
+    with Renderer(RenderSettings(workers=1, axe=False)) as renderer:
+        found = results(renderer, PAGE, written({"see": {"text": "Tea"}}))
     assert found is not None and found[0].passed
     assert visits == []
 
 
 def test_a_page_in_the_place_of_several_answers_is_measured_once(
-    tmp_path: Path, visits: Visits, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, visits: Visits, alone: Renderer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured: list[str] = []
     shoot = PageMeasurer.shoot
@@ -108,7 +108,7 @@ def test_a_page_in_the_place_of_several_answers_is_measured_once(
     )
     passed = {key: page.checks and [result.passed for result in page.checks] for key, page in done.items()}
     assert passed == {"first": [True, True, False], "second": [True, True], "third": [True], "none": None}
-    assert done["first"].checks == results(PAGE, sets["first"], shared_process=False)
+    assert done["first"].checks == results(alone, PAGE, sets["first"])
 
 
 def test_a_reader_is_asked_for_once(visits: Visits, monkeypatch: pytest.MonkeyPatch) -> None:

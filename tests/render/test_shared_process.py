@@ -42,17 +42,19 @@ TALL = "<!DOCTYPE html><title>x</title><body style='margin:0'><p>Tall<div style=
 PLAIN = "<!DOCTYPE html><title>x</title><p>Plain"
 
 
-def render(settings: RenderSettings, **pages: str) -> dict[str, Rendering]:
+def render(by: RenderSettings | Renderer, **pages: str) -> dict[str, Rendering]:
+    if isinstance(by, RenderSettings):
+        with Renderer(by) as renderer:
+            return render(renderer, **pages)
     done: dict[str, Rendering] = {}
-    with Renderer(settings) as renderer:
-        renderer.render(
-            (RenderRequest(key, html) for key, html in pages.items()),
-            # Which of two things at once was said first is chance.
-            lambda request, rendering: done.__setitem__(
-                request.key,
-                dataclasses.replace(rendering, seconds=0, console_errors=tuple(sorted(rendering.console_errors))),
-            ),
-        )
+    by.render(
+        (RenderRequest(key, html) for key, html in pages.items()),
+        # Which of two things at once was said first is chance.
+        lambda request, rendering: done.__setitem__(
+            request.key,
+            dataclasses.replace(rendering, seconds=0, console_errors=tuple(sorted(rendering.console_errors))),
+        ),
+    )
     return done
 
 
@@ -70,18 +72,19 @@ def test_a_page_comes_out_of_a_shared_process_as_out_of_its_own(visits: list[tup
     assert "en-US" in shared["tells"].visible_text and "said 1" in shared["tells"].console_errors
 
 
-def test_a_root_that_a_page_replaces_as_it_loads_is_measured_no_more(visits: list[tuple[str, str, int]]) -> None:
+def test_a_root_that_a_page_replaces_as_it_loads_is_measured_no_more(
+    visits: list[tuple[str, str, int]], lane: Renderer
+) -> None:
     page = "<p>Text<script>onload = () => document.documentElement.replaceWith(document.createElement('html'))</script>"
-    done = render(RenderSettings(workers=1, axe=False), **{f"p{number}": page for number in range(6)})
+    done = render(lane, **{f"p{number}": page for number in range(6)})
     assert {(key, why) for key, why, _ in visits} == {(key, "") for key in done}
     assert {(rendering.outcome, rendering.visible_text) for rendering in done.values()} == {("blank", "")}
 
 
-def test_nothing_of_a_page_reaches_the_next_one(visits: list[tuple[str, str, int]]) -> None:
-    settings = RenderSettings(workers=1, axe=False)
-    first = render(settings, reads=READS)["reads"]
+def test_nothing_of_a_page_reaches_the_next_one(visits: list[tuple[str, str, int]], lane: Renderer) -> None:
+    first = render(lane, reads=READS)["reads"]
     assert first.visible_text.startswith('["",0,0,"",2,null,null,null,null,"",1,null,""]')
-    later = render(settings, writes=WRITES, reads=READS)["reads"]
+    later = render(RenderSettings(workers=1, axe=False), writes=WRITES, reads=READS)["reads"]
     assert later == first
     assert visits[1][2] == visits[2][2] != 0
 
@@ -107,9 +110,9 @@ def test_the_same_page_again_finds_nothing_of_itself(visits: list[tuple[str, str
     ],
 )
 def test_the_process_of_a_page_that_misbehaves_is_thrown_away(
-    visits: list[tuple[str, str, int]], page: str, why: str
+    visits: list[tuple[str, str, int]], lane: Renderer, page: str, why: str
 ) -> None:
-    done = render(RenderSettings(workers=1, axe=False), before=PLAIN, bad=page, after=PLAIN)
+    done = render(lane, before=PLAIN, bad=page, after=PLAIN)
     assert done["before"].outcome == done["after"].outcome == "ok"
     (_, _, process), (_, said, _), (_, _, later) = visits
     assert said == why or not why

@@ -33,15 +33,22 @@ def tries(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
-def rendered(monkeypatch: pytest.MonkeyPatch, quick: Iterator[bool], html: str, **check: Any) -> Rendering:
+@pytest.fixture(scope="module")
+def renderer(browser_there: None) -> Iterator[Renderer]:
+    with Renderer(RenderSettings(workers=1, axe=False, screenshots=False)) as warm:
+        yield warm
+
+
+def rendered(
+    renderer: Renderer, monkeypatch: pytest.MonkeyPatch, quick: Iterator[bool], html: str, **check: Any
+) -> Rendering:
     async def answered(self: Any, slot: Any) -> bool:
         return next(quick)
 
     monkeypatch.setattr(pool.Pool, "_quick", answered)
     monkeypatch.setattr(pool, "_LULL_S", 0.3)
     checks = (parse_check({"why": "it says so", "level": "must", **check}),) if check else ()
-    with Renderer(RenderSettings(workers=1, axe=False, screenshots=False)) as renderer:
-        return renderer.render([RenderRequest("page", html, checks)])["page"]
+    return renderer.render([RenderRequest("page", html, checks)])["page"]
 
 
 def told(*answers: bool) -> Iterator[bool]:
@@ -51,15 +58,19 @@ def told(*answers: bool) -> Iterator[bool]:
         yield answers[-1]
 
 
-def test_on_a_quick_machine_a_late_answer_fails_at_once(monkeypatch: pytest.MonkeyPatch, tries: list[str]) -> None:
-    found = rendered(monkeypatch, told(True), SLOW, **SAYS_DONE)
+def test_on_a_quick_machine_a_late_answer_fails_at_once(
+    renderer: Renderer, monkeypatch: pytest.MonkeyPatch, tries: list[str]
+) -> None:
+    found = rendered(renderer, monkeypatch, told(True), SLOW, **SAYS_DONE)
     assert found.checks is not None and not found.checks[0].passed
     assert found.checks[0].detail == "step 2 (see): text 'done' is not there"
     assert len(tries) == 1
 
 
-def test_after_a_slow_moment_a_check_is_tried_again(monkeypatch: pytest.MonkeyPatch, tries: list[str]) -> None:
-    found = rendered(monkeypatch, told(False, False, True), SLOW, **SAYS_DONE)
+def test_after_a_slow_moment_a_check_is_tried_again(
+    renderer: Renderer, monkeypatch: pytest.MonkeyPatch, tries: list[str]
+) -> None:
+    found = rendered(renderer, monkeypatch, told(False, False, True), SLOW, **SAYS_DONE)
     assert found.checks is not None and not found.checks[0].passed
     assert found.outcome == "ok"
     assert len(tries) == 2
@@ -67,16 +78,16 @@ def test_after_a_slow_moment_a_check_is_tried_again(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize(("html", "check"), [(SLOW, SAYS_DONE), (HANGS, {})])
 def test_a_machine_that_stays_slow_gives_no_score(
-    monkeypatch: pytest.MonkeyPatch, tries: list[str], html: str, check: dict[str, Any]
+    renderer: Renderer, monkeypatch: pytest.MonkeyPatch, tries: list[str], html: str, check: dict[str, Any]
 ) -> None:
-    found = rendered(monkeypatch, told(False), html, **check)
+    found = rendered(renderer, monkeypatch, told(False), html, **check)
     assert found.outcome == "unscored"
     assert found.detail.startswith("this machine is too slow now")
     assert len(tries) == 2
 
 
 def test_a_page_that_is_not_there_in_time_for_its_check_is_no_failure_on_a_slow_machine(
-    monkeypatch: pytest.MonkeyPatch, tries: list[str]
+    renderer: Renderer, monkeypatch: pytest.MonkeyPatch, tries: list[str]
 ) -> None:
     load = IsolatedPage.load
 
@@ -86,15 +97,15 @@ def test_a_page_that_is_not_there_in_time_for_its_check_is_no_failure_on_a_slow_
         return await load(self, part)
 
     monkeypatch.setattr(IsolatedPage, "load", late)
-    found = rendered(monkeypatch, told(False), SLOW, **SAYS_DONE)
+    found = rendered(renderer, monkeypatch, told(False), SLOW, **SAYS_DONE)
     assert found.outcome == "unscored"
     assert len(tries) == 2
 
 
-def test_what_holds_is_not_doubted(monkeypatch: pytest.MonkeyPatch, tries: list[str]) -> None:
+def test_what_holds_is_not_doubted(renderer: Renderer, monkeypatch: pytest.MonkeyPatch, tries: list[str]) -> None:
     page = SLOW.replace("2500", "0")
-    found = rendered(monkeypatch, told(False), page, **SAYS_DONE)
+    found = rendered(renderer, monkeypatch, told(False), page, **SAYS_DONE)
     assert found.checks is not None and found.checks[0].passed
-    found = rendered(monkeypatch, told(False), page, see={"role": "button", "name": "Stop"})
+    found = rendered(renderer, monkeypatch, told(False), page, see={"role": "button", "name": "Stop"})
     assert found.checks is not None and not found.checks[0].passed  # it is not there, and nothing brings it
     assert tries == ["page"]
