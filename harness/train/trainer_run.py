@@ -75,7 +75,7 @@ def attempt(
             _keep_trainable_parameters_in_float32(trainer.model)
             started = time.monotonic()
             last = last_checkpoint(checkpoints)
-            with _fused(trainer.model, loaded, training, layout):
+            with _fused(trainer.model, loaded, training, layout), _checkpoints_without_cards(trainer):
                 trainer.train(resume_from_checkpoint=str(last) if last else None)
             refuse_useless(trainer.model, trainer.state.global_step)
             kept = keep_best(trainer, folder, checkpoints)
@@ -141,6 +141,16 @@ def _fused(model: PeftModel, loaded: LoadedModel, training: Training, layout: Ba
         elif _fitted(loaded, training):
             stack.enter_context(lean_layers(model, loaded.precision.torch_dtype))
         yield
+
+
+@contextlib.contextmanager
+def _checkpoints_without_cards(trainer: Trainer) -> Iterator[None]:
+    """Keep TRL and PEFT from filling in their forms of a model card at each checkpoint: half of what saving takes."""
+    trainer.create_model_card = trainer.model.create_or_update_model_card = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        del trainer.create_model_card, trainer.model.create_or_update_model_card
 
 
 def _fitted(loaded: LoadedModel, training: Training) -> bool:

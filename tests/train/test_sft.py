@@ -141,6 +141,7 @@ def test_a_checkpoint_torn_by_a_kill_is_passed_over(own_cache: Path, tiny_folder
     with pytest.raises(KeyboardInterrupt):
         train(load_fp32(tiny_folder), on_progress=kill_at(5))
     (newest,) = own_cache.glob("adapters/*/checkpoints/checkpoint-4")
+    assert not (newest / "README.md").exists()  # a card is the adapter's
     (newest / "trainer_state.json").unlink()
     (newest / COMPLETE).unlink()
     assert train(load_fp32(tiny_folder)).sha256 == whole.sha256
