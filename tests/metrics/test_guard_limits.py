@@ -53,12 +53,12 @@ def test_a_page_nested_too_deep_is_not_given_to_html5lib() -> None:
 
 
 def test_a_page_too_large_is_null_in_time_and_said_so() -> None:
-    page = "<!DOCTYPE html><p>" + "word <b>bold</b> " * 600_000
+    page = "<!DOCTYPE html><p>" + "word <b>bold</b> " * 100_000 + "word " * 1_700_000
     assert len(page) > 10_000_000
     start = time.process_time()
     evidence = Evidence(Task("t", "p", reference="<p>word"), page, extract(page))
     scores = score_page(evidence)
-    assert time.process_time() - start < 30
+    assert time.process_time() - start < 6
     assert scores["extracted"].value == 1
     for name in ("parses", "well_formed", "bleu", "bleu_dom", "text_similarity"):
         assert scores[name].value is None

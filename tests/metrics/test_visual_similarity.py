@@ -10,7 +10,7 @@ import pytest
 from harness.metrics import VisualSimilarity
 from harness.metrics.parser_pool import NotMeasured
 from harness.metrics.visual import visual_similarity
-from harness.render import Renderer, RenderRequest, render_html
+from harness.render import Renderer, RenderRequest, RenderSettings, render_html
 from harness.types import Rendering
 
 SHOP = """<!DOCTYPE html><html lang="en"><title>Teas</title><style>
@@ -50,7 +50,7 @@ PAGES = {
 
 @pytest.fixture(scope="module")
 def rendered() -> Iterator[dict[str, Rendering]]:
-    with Renderer() as renderer:
+    with Renderer(RenderSettings(axe=False)) as renderer:
         keys = {name: f"page{number}" for number, name in enumerate(PAGES)}
         found = renderer.render(RenderRequest(keys[name], html) for name, html in PAGES.items())
         yield {name: found[key] for name, key in keys.items()}
