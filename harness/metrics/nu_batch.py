@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.metrics.nu_process import JVM_OPTIONS
 from harness.metrics.nu_queue import NuMessage, Told
 from harness.types import OVERRAN
 
@@ -15,7 +16,6 @@ _PAGES_PER_JVM = 16
 _START_SECONDS = 30.0
 _SECONDS_PER_PAGE = 1.0
 PAGE_SECONDS = 5.0
-JVM_OPTIONS = ("-Xss64m", "-Xmx1g", "-XX:+UseSerialGC", "-Djava.awt.headless=true")
 
 
 def check(java: str, jar: str, documents: Sequence[bytes]) -> list[Told]:

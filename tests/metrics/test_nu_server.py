@@ -10,7 +10,6 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -27,12 +26,10 @@ ENDLESS = '<!DOCTYPE html><html lang="en"><title>T</title>' + "".join(
 """Over ten seconds of computing for Nu."""
 
 
-@pytest.fixture(scope="module")
-def checkers(nu_choice: nu.NuChoice) -> Iterator[nu_server.Checkers]:
-    own = nu_server.Checkers(nu_choice.java, nu_choice.jar)
-    own.check([GOOD.encode()])
-    yield own
-    own.close()
+@pytest.fixture
+def checkers(nu_choice: nu.NuChoice) -> nu_server.Checkers:
+    """Those of this process; tests that leave no JVM come last, for a start takes three seconds of computing."""
+    return nu_server.checkers(nu_choice.java, nu_choice.jar)
 
 
 def ready(checkers: nu_server.Checkers) -> nu_process.Server:
@@ -64,34 +61,6 @@ def test_one_page_of_60_000_attributes_among_forty_costs_itself_alone(nu_choice:
     assert reports[17].silent.startswith(nu.OVERRAN)
 
 
-def test_a_page_that_overruns_is_named_and_costs_no_other_its_report(
-    checkers: nu_server.Checkers, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(nu_server, "PAGE_SECONDS", 1.0)
-    pages = [ENDLESS, GOOD.replace("x", "<b>y"), ENDLESS, *[GOOD] * 30]
-    told = checkers.check([page.encode() for page in pages])
-    assert [isinstance(said, str) for said in told] == [True, False, True, *[False] * 30]
-    assert all(said.startswith(nu.OVERRAN) for said in told if isinstance(said, str))
-    assert told[1]
-    assert told[3:] == [[]] * 30
-
-
-def test_others_do_not_wait_for_a_slow_page(checkers: nu_server.Checkers, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three slow ones, more than there are processes for one caller, and one that comes when these are at work."""
-    monkeypatch.setattr(nu_server, "PAGE_SECONDS", 30.0)
-    slow = threading.Thread(target=checkers.check, args=([ENDLESS.encode()] * 3,))
-    slow.start()
-    deadline = time.monotonic() + 60
-    while len([flight for flight in list(checkers._flights.values()) if flight.slow]) < nu_server.PROCESSES:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    assert checkers.check([GOOD.encode()]) == [[]]
-    assert slow.is_alive()
-    assert len(checkers._servers) <= nu_server.MOST_PROCESSES
-    monkeypatch.setattr(nu_server, "PAGE_SECONDS", 0.2)
-    slow.join()
-
-
 def test_a_connection_that_is_closed_costs_no_jvm_and_no_page(checkers: nu_server.Checkers) -> None:
     """The servlet closes it unasked where a report has too many messages, or after a while."""
     before = ready(checkers)
@@ -120,12 +89,31 @@ def test_who_gives_up_leaves_nothing_behind(checkers: nu_server.Checkers, monkey
     assert checkers.check([GOOD.encode()]) == [[]]
 
 
+def test_it_listens_on_loopback_alone_and_fetches_nothing(checkers: nu_server.Checkers) -> None:
+    from http.client import HTTPConnection
+
+    server = ready(checkers)
+    assert server._java is not None
+    assert nu_process._loopback_port(server._java) == server._port
+    connection = HTTPConnection("127.0.0.1", server._port, timeout=20)
+    connection.request("GET", "/?out=json&doc=file:///etc/hostname", headers={"User-Agent": "test"})
+    assert b"URL-based checks are prohibited" in connection.getresponse().read()
+
+
 def test_a_jvm_that_ends_by_itself_is_replaced(checkers: nu_server.Checkers) -> None:
     server = ready(checkers)
     assert server._java is not None
     server._java.kill()
     assert checkers.check([GOOD.encode()] * 3) == [[]] * 3
     assert server not in checkers._alive()
+
+
+def test_idle_processes_end(checkers: nu_server.Checkers, monkeypatch: pytest.MonkeyPatch) -> None:
+    pids = [ready(checkers)._process.pid]
+    monkeypatch.setattr(nu_server, "IDLE_SECONDS", 0.1)
+    assert gone(pids)
+    monkeypatch.setattr(nu_server, "IDLE_SECONDS", 60.0)
+    assert checkers.check([GOOD.encode()]) == [[]]
 
 
 def test_a_page_under_which_a_jvm_ends_twice_is_named(
@@ -143,23 +131,32 @@ def test_a_page_under_which_a_jvm_ends_twice_is_named(
     assert (fine, deadly_page) == ([], "the Nu Html Checker ended on this page, twice")
 
 
-def test_idle_processes_end(checkers: nu_server.Checkers, monkeypatch: pytest.MonkeyPatch) -> None:
-    pids = [ready(checkers)._process.pid]
-    monkeypatch.setattr(nu_server, "IDLE_SECONDS", 0.1)
-    assert gone(pids)
-    monkeypatch.setattr(nu_server, "IDLE_SECONDS", 60.0)
+def test_a_page_that_overruns_is_named_and_costs_no_other_its_report(
+    checkers: nu_server.Checkers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nu_server, "PAGE_SECONDS", 1.0)
+    pages = [ENDLESS, GOOD.replace("x", "<b>y"), ENDLESS, *[GOOD] * 30]
+    told = checkers.check([page.encode() for page in pages])
+    assert [isinstance(said, str) for said in told] == [True, False, True, *[False] * 30]
+    assert all(said.startswith(nu.OVERRAN) for said in told if isinstance(said, str))
+    assert told[1]
+    assert told[3:] == [[]] * 30
+
+
+def test_others_do_not_wait_for_a_slow_page(checkers: nu_server.Checkers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three slow ones, more than there are processes for one caller, and one that comes when these are at work."""
+    monkeypatch.setattr(nu_server, "PAGE_SECONDS", 30.0)
+    slow = threading.Thread(target=checkers.check, args=([ENDLESS.encode()] * 3,))
+    slow.start()
+    deadline = time.monotonic() + 60
+    while len([flight for flight in list(checkers._flights.values()) if flight.slow]) < nu_server.PROCESSES:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     assert checkers.check([GOOD.encode()]) == [[]]
-
-
-def test_it_listens_on_loopback_alone_and_fetches_nothing(checkers: nu_server.Checkers) -> None:
-    from http.client import HTTPConnection
-
-    server = ready(checkers)
-    assert server._java is not None
-    assert nu_process._loopback_port(server._java) == server._port
-    connection = HTTPConnection("127.0.0.1", server._port, timeout=20)
-    connection.request("GET", "/?out=json&doc=file:///etc/hostname", headers={"User-Agent": "test"})
-    assert b"URL-based checks are prohibited" in connection.getresponse().read()
+    assert slow.is_alive()
+    assert len(checkers._servers) <= nu_server.MOST_PROCESSES
+    monkeypatch.setattr(nu_server, "PAGE_SECONDS", 0.2)
+    slow.join()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")
