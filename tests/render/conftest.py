@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from harness.errors import HarnessError
-from harness.render import Renderer, RenderRequest, RenderSettings
+from harness.render import Deadlines, Renderer, RenderRequest, RenderSettings
 from harness.render.browser import find_browser
 from harness.render.reading import CheckReader
 from harness.render.shared_process import SharedProcess
@@ -40,6 +40,14 @@ def lane(browser_there: None) -> Iterator[Renderer]:
 def alone(browser_there: None) -> Iterator[Renderer]:
     """Measures each page through Playwright's driver, in a process of its own."""
     with Renderer(RenderSettings(axe=False, workers=1, shared_process=False)) as warm:
+        yield warm
+
+
+@pytest.fixture(scope="session")
+def hurried(browser_there: None) -> Iterator[Renderer]:
+    """Gives up soon: for pages that compute for ever, and keep a core busy as long as they are waited for."""
+    soon = Deadlines(load=1.0, page=2.0, all=3.0, shared=1.0)
+    with Renderer(RenderSettings(axe=False, screenshots=False, workers=1, deadlines=soon)) as warm:
         yield warm
 
 
