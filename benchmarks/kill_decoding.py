@@ -32,7 +32,7 @@ MORE_ANSWERS = 3
 """A child stores one to so many answers before it is killed."""
 BATCH = 4
 POLL_S = 0.002
-LIBRARIES = ["transformers.models.llama.modeling_llama", "peft", "bitsandbytes", "torch._inductor.compile_fx"]
+LIBRARIES = ["transformers.models.llama.modeling_llama", "transformers.generation.utils"]
 CHILDREN = multiprocessing.get_context("forkserver")
 
 
@@ -153,6 +153,11 @@ def answer(store: Path, arguments: argparse.Namespace, tell: Connection) -> None
     renderer = PromptRenderer(file.prompt, chat, loaded.tokenizer)
     tasks = load_suite(find_suite("html_starter")).held_out[: arguments.tasks]
     loaded.model  # noqa: B018  # loaded here, so that the kill falls into decoding
+    store.mkdir(exist_ok=True)
+    for kept in ("compiled", "proofs"):  # what decodes is made and proved once, not in each round
+        (store.parent / kept).mkdir(exist_ok=True)
+        if not (store / kept).exists():
+            (store / kept).symlink_to(store.parent / kept, target_is_directory=True)
     os.environ["HARNESS_CACHE"] = str(store)
     generator = Telling("base", loaded, renderer, GenerationSettings(arguments.new_tokens, BATCH))
     started = time.monotonic()
