@@ -76,7 +76,7 @@ def cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
         yield cache_folder()
 
 
-KEPT = ("weights", "proofs", "renders")
+KEPT = ("weights", "proofs", "renders", "compiled")
 """What in a cache stands under all that it depends on, the code too, and takes long to make."""
 
 
