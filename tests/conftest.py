@@ -71,6 +71,8 @@ def cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
             if gguf is not None and (file := embedded_model(gguf)):
                 patch.setenv("HARNESS_EMBEDDED_MODEL", file)
         patch.setenv("HARNESS_CACHE", os.environ.get("HARNESS_TEST_CACHE") or str(new_cache(tmp_path_factory)))
+        if "NODE_COMPILE_CACHE" not in os.environ:  # dozens of drivers of browsers start, each of 7 MB of JavaScript
+            patch.setenv("NODE_COMPILE_CACHE", str(of_all_processes(tmp_path_factory) / "node"))
         from harness.storage.cache import cache_folder
 
         yield cache_folder()
@@ -84,8 +86,14 @@ def new_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache of this process alone but for what is `KEPT`, which a session's processes make once for all of them."""
     cache = tmp_path_factory.mktemp("cache")
     if "PYTEST_XDIST_WORKER" in os.environ:
-        keep(cache, tmp_path_factory.getbasetemp().parent / "kept")
+        keep(cache, of_all_processes(tmp_path_factory) / "kept")
     return cache
+
+
+def of_all_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The temporary folder that a session's processes have in common."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
 def keep(cache: Path, where: Path) -> None:
