@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -208,9 +209,11 @@ def part_kill(bench: Bench) -> dict[str, Any]:
 def part_train(bench: Bench) -> dict[str, Any]:
     """One adapter by one process and by two: steady steps, and the whole training with its evaluations."""
     work, profile = _workplace(bench)
+    _train(bench, work, profile, 2, model="warm")  # kernels are compiled once, not by who comes first
     records = {count: _train(bench, work, profile, count) for count in (1, 2)}
     speeds = {count: record["tokens"] / record["seconds"] for count, record in records.items()}
-    steps = {count: step_seconds(bench.folder / f"cache-{count}-None") for count in (1, 2)}
+    steps = {count: step_seconds(bench.folder / f"cache-tuned-{count}-None") for count in (1, 2)}
+    waits = {count: evaluation_seconds(bench.folder / f"cache-tuned-{count}-None") for count in (1, 2)}
     curves = {count: [point.get("loss") for point in record["curve"]] for count, record in records.items()}
     apart = max(
         abs(one - two) / abs(one) for one, two in zip(curves[1], curves[2], strict=True) if one is not None and two
@@ -218,9 +221,9 @@ def part_train(bench: Bench) -> dict[str, Any]:
     return {
         "tokens_per_second": speeds, "speedup": round(speeds[2] / speeds[1], 3),
         "seconds": {count: record["seconds"] for count, record in records.items()},
-        "step_seconds": {count: round(median(each), 4) for count, each in steps.items()},
-        "steps_speedup": round(median(steps[1]) / median(steps[2]), 3), "loss_apart": round(apart, 5),
-        "losses": curves, "all_step_seconds": steps,
+        "step_seconds": {count: round(_middle(each), 4) for count, each in steps.items()},
+        "steps_speedup": round(_middle(steps[1]) / _middle(steps[2]), 3), "loss_apart": round(apart, 5),
+        "losses": curves, "all_step_seconds": steps, "evaluation_seconds": waits,
     }  # fmt: skip
 
 
@@ -230,18 +233,35 @@ def step_seconds(cache: Path) -> list[float]:
     A step is logged when the next one has been handed to the GPU; left out are the first ones, which start everything
     up, and those beside an evaluation.
     """
+    losses, evaluated = _logged(cache)
+    beside = evaluated | {step + 1 for step in evaluated} | {step - 1 for step in evaluated}
+    return [
+        after - before for (_, before), (step, after) in pairwise(losses.items()) if step > WARM and step not in beside
+    ]
+
+
+def evaluation_seconds(cache: Path) -> list[float]:
+    """Return what each evaluation but the last took: from its step's loss to the next one's, one step left out."""
+    losses, evaluated = _logged(cache)
+    step = _middle(step_seconds(cache))
+    return [round(losses[one + 1] - losses[one - 1] - 2 * step, 3) for one in sorted(evaluated) if one + 1 in losses]
+
+
+def _middle(seconds: list[float]) -> float:
+    """Return the median, not a number where the tiny form makes no steady step."""
+    return median(seconds) if seconds else math.nan
+
+
+def _logged(cache: Path) -> tuple[dict[int, float], set[int]]:
+    """Return when each step's loss was logged, in seconds, and which steps were followed by an evaluation."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     (runs,) = cache.glob("adapters/*/runs")
     events = EventAccumulator(str(runs))
     events.Reload()
-    evaluated = {event.step for event in events.Scalars("eval/task_score")}
-    beside = evaluated | {step + 1 for step in evaluated} | {step - 1 for step in evaluated}
-    return [
-        after.wall_time - before.wall_time
-        for before, after in pairwise(events.Scalars("train/loss"))
-        if after.step > WARM and after.step not in beside
-    ]
+    times = {event.step: event.wall_time for event in events.Scalars("train/loss")}
+    scored = "eval/task_score" in events.Tags()["scalars"]
+    return times, {event.step for event in events.Scalars("eval/task_score")} if scored else set()
 
 
 def part_resume(bench: Bench) -> dict[str, Any]:
@@ -272,14 +292,20 @@ def _workplace(bench: Bench) -> tuple[Path, str]:
         training["rows"] = 8
         training["sft"] |= {"max_length": 96, "gradient_accumulation_steps": 4}
     file.write_text(yaml.safe_dump({"train": training}))
+    short = {**training, "sft": {**training["sft"], "max_steps": WARM}}
+    if "evaluation" in training:
+        short["evaluation"] = {**training["evaluation"], "every": 2}
+    file.with_name("warm.yaml").write_text(yaml.safe_dump({"train": short}))
     return work, profile
 
 
-def _train(bench: Bench, work: Path, profile: str, count: int, then: int | None = None) -> dict[str, Any]:
+def _train(
+    bench: Bench, work: Path, profile: str, count: int, then: int | None = None, model: str = "tuned"
+) -> dict[str, Any]:
     """Train with `count` processes; with `then`, kill it at its first checkpoint and end it with another number."""
-    cache = bench.folder / f"cache-{count}-{then}"
+    cache = bench.folder / f"cache-{model}-{count}-{then}"
     environment = {**os.environ, "HARNESS_CACHE": str(cache)}
-    first = _launch(bench, work, profile, count, environment)
+    first = _launch(bench, work, profile, count, environment, model)
     if then is not None:
         while first.poll() is None and not list(cache.glob("**/checkpoint-*/complete")):
             time.sleep(0.2)
@@ -288,7 +314,7 @@ def _train(bench: Bench, work: Path, profile: str, count: int, then: int | None 
         os.killpg(first.pid, signal.SIGKILL)
         first.wait()
         time.sleep(5)  # what the launcher started notices that it is gone
-        first = _launch(bench, work, profile, then, environment)
+        first = _launch(bench, work, profile, then, environment, model)
     if first.wait() != 0:
         raise RuntimeError(f"training with {then or count} processes ended with {first.returncode}")
     (record,) = cache.glob("adapters/*/training.json")  # one adapter, whoever many processes made it
@@ -296,13 +322,15 @@ def _train(bench: Bench, work: Path, profile: str, count: int, then: int | None 
     return found
 
 
-def _launch(bench: Bench, work: Path, profile: str, count: int, environment: dict[str, str]) -> subprocess.Popen[str]:
+def _launch(
+    bench: Bench, work: Path, profile: str, count: int, environment: dict[str, str], model: str
+) -> subprocess.Popen[str]:
     # without GPUs --multi_gpu starts gloo processes; --cpu would start one process, whatever their number
     how = ["--multi_gpu"] if count > 1 else ["--cpu"] if bench.options.device == "cpu" else []
     data = [] if bench.options.rows is None else ["--data", f"html_alpaca={bench.options.rows.resolve()}"]
     command = [
         sys.executable, "-m", "accelerate.commands.launch", *how, "--num_machines", "1", "--num_processes", str(count),
-        "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "harness", "train", "tuned", "--profile", profile,
+        "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "harness", "train", model, "--profile", profile,
         *data,
     ]  # fmt: skip
     return subprocess.Popen(command, cwd=work, env=environment, text=True, stdout=sys.stderr, start_new_session=True)
