@@ -5,14 +5,12 @@ from __future__ import annotations
 import copy
 import io
 import json
-import multiprocessing
 import os
 import random
 import shutil
-import sys
+import signal
 import time
-from collections.abc import Callable, Sequence
-from multiprocessing.process import BaseProcess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +27,7 @@ from harness.runs.folder import RunFolder
 from harness.runs.manifest import Manifest
 from harness.types import CONTROL_NAMES
 from tests.conftest import TINY_TUNED, make_suite
+from tests.forked import Forked
 
 MANIFEST_KEYS = {
     "schema", "run", "harness", "started", "finished", "command", "arguments", "profile", "models", "suites", "scorers",
@@ -213,52 +212,26 @@ def test_a_full_disk_in_the_middle_is_one_line_and_the_run_goes_on_later(
     check_contract(folder, {"base", "base-fewshot", "tuned"}, tasks=2)
 
 
-def command(workplace: Path, cache: Path, complaints: Path, arguments: Sequence[str]) -> None:
-    """What `python -m harness` does, in a process that is its own already."""
-    os.chdir(workplace)
-    os.environ["HARNESS_CACHE"] = str(cache)
-    for number, place in ((1, os.devnull), (2, str(complaints))):
-        os.dup2(os.open(place, os.O_WRONLY | os.O_CREAT), number)
-    sys.argv = ["harness", *arguments]
-    import transformers
-
-    from harness.cli import main
-
-    transformers.logging.set_verbosity_error()  # as `main` has it, were it there before the library is loaded
-    main()
-
-
-def forked(workplace: Path, cache: Path, complaints: Path, *arguments: str) -> BaseProcess:
-    """Start a command in a process that is forked off one with the libraries loaded, which take it seconds."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["transformers.models.llama.modeling_llama", "peft", "trl.trainer.sft_trainer"])
-    process = context.Process(target=command, args=(workplace, cache, complaints, arguments))
-    process.start()
-    return process
-
-
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
 def test_a_run_killed_again_and_again_ends_like_one_that_was_not(
     tiny_workplace: Path, tmp_path: Path, own_answers: Path
 ) -> None:
     """SIGKILL in training, in generation and in scoring, each a random while after its first file is there."""
     arguments = ("run", "--profile", "tiny", "--models", "base,tuned", "--limit", "4", "--name", "killed")
-    killed, complaints = tmp_path / "killed-cache", tmp_path / "stderr"
+    killed = tmp_path / "killed-cache"
     signs = ("adapters/*/checkpoints/checkpoint-1", "completions/*.jsonl", "renders/*")
     chance = random.Random()
     for sign in signs:
-        process = forked(tiny_workplace, killed, complaints, *arguments)
+        process = Forked(tiny_workplace, {"HARNESS_CACHE": str(killed)}, *arguments)
         deadline = time.monotonic() + 300
         while not any(killed.glob(sign)) and process.is_alive():
             assert time.monotonic() < deadline, f"{sign} never came"
             time.sleep(0.01)
         time.sleep(chance.uniform(0, 0.3))
         process.kill()
-        process.join()
-        complaints.unlink(missing_ok=True)
-    process = forked(tiny_workplace, killed, complaints, *arguments)
-    process.join(timeout=300)
-    assert (process.exitcode, complaints.read_text()) == (0, "")
+        assert process.end()[0] in (-signal.SIGKILL, 0)
+    code, _, complaints = Forked(tiny_workplace, {"HARNESS_CACHE": str(killed)}, *arguments).end()
+    assert (code, complaints) == (0, "")
 
     quiet, _ = do(RunConfig(profile="tiny", models=("base", "tuned"), limit=4, name="quiet"))
     for name in ("samples.jsonl", "summary.json"):
