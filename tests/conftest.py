@@ -6,6 +6,7 @@ import gc
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -266,6 +267,14 @@ def make_suite(folder: Path, train: int, held_out: int) -> None:
 CommandLine = Callable[..., tuple[int, str, str]]
 
 
+@cache
+def known_commands() -> Callable[[Any], Any]:
+    """Return what makes commands of functions, and remembers them: a process of its own does it once."""
+    import typer.main
+
+    return cache(typer.main.get_command)
+
+
 @pytest.fixture
 def command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> CommandLine:
     """Runs the command line in this process; returns exit code, stdout and stderr."""
@@ -273,6 +282,7 @@ def command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
     def call(*arguments: str) -> tuple[int, str, str]:
         from harness.cli import main
 
+        monkeypatch.setattr("typer.main.get_command", known_commands())
         monkeypatch.setattr("sys.argv", ["harness", *arguments])
         monkeypatch.setattr("__main__.__package__", None, raising=False)  # `python -m pytest` is not what calls it
         capsys.readouterr()
