@@ -178,9 +178,9 @@ def test_a_run_its_repetition_and_a_fresh_one(
     check_contract(folder, models, tasks=4)
 
 
-def test_a_row_a_model_was_trained_on_gets_no_score(tiny_workplace: Path) -> None:
-    rows = (tiny_workplace / "tasks" / "small" / "train.yaml").read_text()
-    (tiny_workplace / "tasks" / "small" / "held_out.yaml").write_text(rows.replace("id: ", "id: seen-"))
+def test_a_row_a_model_was_trained_on_gets_no_score(tiny_workplace: Path, own_answers: Path) -> None:
+    rows = (tiny_workplace / "tasks" / "small" / "held_out.yaml").read_text()
+    (tiny_workplace / "tasks" / "small" / "train.yaml").write_text(rows.replace("id: ", "id: seen-"))
     folder, _ = do(RunConfig(profile="tiny", models=("base", "tuned"), limit=2, name="leak"))
     rows_of = {
         model: [row for row in read(folder, "samples.jsonl") if row["model"] == model] for model in ("base", "tuned")
