@@ -194,7 +194,7 @@ def _prove(page: Any, heard: list[bytes]) -> None:
 
 def test_nothing_runs_and_nothing_leaves(attacked: Path, watched: tuple[Any, list[bytes]]) -> None:
     browser, heard = watched
-    page = browser.new_page(viewport={"width": 640, "height": 480})
+    page = browser.new_page(viewport={"width": 1200, "height": 900})
     answered: list[str] = []
     errors: list[str] = []
     dialogs: list[str] = []
