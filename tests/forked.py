@@ -48,19 +48,14 @@ class Forked:
         pipes = [context.Pipe(duplex=False) for _ in range(2)]
         variables = {**os.environ, "COLUMNS": "200", **environment}
         writers = [writer for _, writer in pipes]
-        self._process = context.Process(
-            target=_command, args=(workplace, variables, arguments, writers, as_anybody), daemon=True
-        )
+        self._process = context.Process(target=_command, args=(workplace, variables, arguments, writers, as_anybody))
         self._process.start()
         for writer in writers:
             writer.close()
         self.stdout, self.stderr = (os.fdopen(os.dup(reader.fileno()), encoding="utf-8") for reader, _ in pipes)
 
-        self.kill, self.terminate, self.is_alive = (
-            self._process.kill,
-            self._process.terminate,
-            self._process.is_alive,
-        )
+        process = self._process
+        self.kill, self.terminate, self.is_alive = process.kill, process.terminate, process.is_alive
 
     def end(self, timeout: float = 600) -> tuple[int, str, str]:
         """Wait for its end; return the exit code and what it said on stdout and stderr that was not read yet."""
