@@ -26,7 +26,7 @@ from harness.progress import ProgressReporter
 from harness.runs.folder import RunFolder
 from harness.runs.manifest import Manifest
 from harness.types import CONTROL_NAMES
-from tests.conftest import TINY_TUNED, make_suite
+from tests.conftest import TINY_TUNED, keep, make_suite
 from tests.forked import Forked
 
 MANIFEST_KEYS = {
@@ -214,17 +214,23 @@ def test_a_full_disk_in_the_middle_is_one_line_and_the_run_goes_on_later(
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
 def test_a_run_killed_again_and_again_ends_like_one_that_was_not(
-    tiny_workplace: Path, tmp_path: Path, own_answers: Path
+    tiny_workplace: Path, tmp_path: Path, own_answers: Path, cache_of_the_session: Path
 ) -> None:
     """SIGKILL in training, in generation and in scoring, each a random while after its first file is there."""
     arguments = ("run", "--profile", "tiny", "--models", "base,tuned", "--limit", "4", "--name", "killed")
-    killed = tmp_path / "killed-cache"
-    signs = ("adapters/*/checkpoints/checkpoint-1", "completions/*.jsonl", "renders/*")
+    killed, reports = tmp_path / "killed-cache", tiny_workplace / "reports"
+    killed.mkdir()
+    keep(killed, cache_of_the_session)
+    signs = (
+        (killed, "adapters/*/checkpoints/checkpoint-1"),
+        (killed, "completions/*.jsonl"),
+        (reports, "killed/journal.jsonl"),
+    )
     chance = random.Random()
-    for sign in signs:
+    for place, sign in signs:
         process = Forked(tiny_workplace, {"HARNESS_CACHE": str(killed)}, *arguments)
         deadline = time.monotonic() + 300
-        while not any(killed.glob(sign)) and process.is_alive():
+        while not any(place.glob(sign)) and process.is_alive():
             assert time.monotonic() < deadline, f"{sign} never came"
             time.sleep(0.01)
         time.sleep(chance.uniform(0, 0.3))
@@ -235,7 +241,7 @@ def test_a_run_killed_again_and_again_ends_like_one_that_was_not(
 
     quiet, _ = do(RunConfig(profile="tiny", models=("base", "tuned"), limit=4, name="quiet"))
     for name in ("samples.jsonl", "summary.json"):
-        found = read(tiny_workplace / "reports" / "killed", name)
+        found = read(reports / "killed", name)
         assert without_times(found) == without_times(read(quiet, name))
 
 
