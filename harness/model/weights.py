@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -127,6 +129,24 @@ def _converted(source: Path, sha256: str) -> Path:
     return folder
 
 
+@contextlib.contextmanager
+def _read_once() -> Iterator[None]:
+    """Meanwhile a GGUF file is taken apart once.
+
+    transformers does so anew for config, tokenizer and tensors, and makes the same table of names for every module.
+    """
+    import gguf
+
+    remembered = {name: getattr(gguf, name) for name in ("GGUFReader", "get_tensor_name_map")}
+    for name, function in remembered.items():
+        setattr(gguf, name, functools.cache(function))
+    try:
+        yield
+    finally:
+        for name, function in remembered.items():
+            setattr(gguf, name, function)
+
+
 def _convert(source: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -134,13 +154,14 @@ def _convert(source: Path, folder: Path) -> None:
     from harness.model.checkpoint import one_line
 
     broken = one_line(f"{source} cannot be converted", "it is damaged, or transformers does not know its architecture")
-    with disk_faults_named(folder.parent), broken, finished_folder(folder) as target:
+    with disk_faults_named(folder.parent), broken, _read_once(), finished_folder(folder) as target:
         place = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
         loaded = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
         config = loaded.config
         del config.quantization_config
-        plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-        plain.load_state_dict(loaded.state_dict())
+        with torch.device("meta"):  # where no weights are drawn that are overwritten at once
+            plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        plain.load_state_dict(loaded.state_dict(), assign=True)
         plain.tie_weights()
         plain.generation_config = loaded.generation_config
         plain.save_pretrained(target)
