@@ -10,6 +10,8 @@ override PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11 pyt
 endif
 SETUP := "$(PYTHON)" tools/setup.py
 ARGS ?=
+# what is set in many images: every process would compile all that it imports once more
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup setup-dev run test test-all lint clean raise schemas
 

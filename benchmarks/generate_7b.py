@@ -27,8 +27,9 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,8 @@ from harness.generate.llama.decoder import StreamDecoder  # noqa: E402
 from harness.generate.llama.graphs import Graphs  # noqa: E402
 from harness.generate.llama.kernels import kernels_for  # noqa: E402
 from harness.generate.llama.model import FusedLlama  # noqa: E402
-from harness.generate.llama.prefill import Prefill  # noqa: E402
-from harness.generate.llama.prompt_batch import prompt_batch  # noqa: E402
+from harness.generate.llama.prefill import USES_OF_A_CAPTURE, Prefill  # noqa: E402
+from harness.generate.llama.prompt_batch import NO_PREFIX, prompt_batch  # noqa: E402
 from harness.generate.llama.stepper import Stepper  # noqa: E402
 from harness.generate.settings import GenerationSettings  # noqa: E402
 from harness.generate.transformers.adapter_kinds import unwrapped  # noqa: E402
@@ -64,7 +65,8 @@ from harness.model.weights import LocalWeights  # noqa: E402
 
 PARTS = ("exact", "ours", "joint", "steps", "entry", "profile", "plain", "batch", "capped")
 PROMPTS = 136
-JOINT_PROMPTS = (136, 544)
+JOINT_ROUNDS = {136: 3, 544: 1}
+"""By prompts. The first round counts where it is the only one: by then kernels are compiled."""
 FULL_BATCHES = (1, 8, 16, 24, 32, 64, 128)
 BEST_BATCH = {"l4": 50, "t4": 30}
 """In how many rows `generate` is fastest in a card's memory, on short answers."""
@@ -127,8 +129,8 @@ class Bench:
     def __init__(self, tokenizer: Path, folder: Path, shape: str, card: str = "l4") -> None:
         self.shape, self.card = shape, card
         self.weights, self.adapter = folder / "weights", folder / "adapter"
+        write_checkpoint(self.weights, tokenizer, shape)
         if not self.adapter.exists():
-            write_checkpoint(self.weights, tokenizer, shape)
             write_adapter(self.adapter, self.weights, shape)
         self.loaded = self._load()
         self.prompts = prompts_of_real_length()
@@ -189,7 +191,8 @@ class Bench:
         with torch.inference_mode():
             theirs = model(ids).logits[0, -1].float()
             pool = fused.pool(1 + len(prompt.tokens))
-            ours = fused.prefill(prompt_batch([prompt.tokens], [1], 0).to(ids.device), pool, 1024)[0].float()
+            entering = prompt_batch([prompt.tokens], [1], [NO_PREFIX], [0]).to(ids.device)
+            ours = fused.prefill(entering, pool, 1024)[0].float()
             stepped = fused.pool(1 + len(prompt.tokens))
             start = torch.tensor([1], device="cuda")
             for position, token in enumerate(prompt.tokens):
@@ -256,32 +259,40 @@ class Bench:
         assert card is not None
         plan = plan_decoding(self._plan_shape(), "nf4", card, self.settings.batch_size, self.settings.max_new_tokens)
         found: dict[str, Any] = {"plan": str(plan)}
-        for count in JOINT_PROMPTS:
+        for count, rounds in JOINT_ROUNDS.items():
             few = prompts_of_real_length()
             prompts = [replace(one, key=key) for key, one in enumerate(few * (count // PROMPTS))]
             useful = 2 * sum(int(prompt.limit or 0) for prompt in prompts)
-            for kind in plan.fused:
+            for kind in plan.fused[:1]:
                 longest = sorted(prompts, key=lambda prompt: -int(prompt.limit or 0))
                 by_reference = [replace(one, key=key) for key, one in enumerate(longest)]
-                times: dict[str, list[float]] = {"apart": [], "together": [], "together, by reference": []}
-                for _ in range(3):  # the first for kernels to be compiled
-                    times["apart"].append(self._apart(kind, plan.rows, prompts))
-                    times["together"].append(self._together(kind, plan.rows, prompts))
-                    times["together, by reference"].append(self._together(kind, plan.rows, by_reference))
-                best = {way: min(seconds[1:]) for way, seconds in times.items()}
+                base, both = (None,), (None, self.adapter)
+                ways: dict[str, Callable[[], float]] = {
+                    "apart": partial(self._apart, kind, plan.rows, prompts, both),
+                    "base, by reference": partial(self._apart, kind, plan.rows, by_reference, base),
+                    "together": partial(self._together, kind, plan.rows, prompts),
+                    "together, by reference": partial(self._together, kind, plan.rows, by_reference),
+                }
+                times: dict[str, list[float]] = {way: [] for way in ways}
+                for _ in range(rounds):
+                    for way, taken in ways.items():
+                        times[way].append(taken())
+                best = {way: min(seconds[1:] or seconds) for way, seconds in times.items()}
                 found[f"{kind}, {count} prompts each"] = {
                     "useful_tokens": useful,
                     "seconds": times,
-                    "useful_tokens_per_s": {way: useful / seconds for way, seconds in best.items()},
-                    "times_apart": {way: best["apart"] / seconds for way, seconds in best.items()},
+                    "useful_tokens_per_s": {
+                        way: useful / (2 if way.startswith("base") else 1) / seconds for way, seconds in best.items()
+                    },
+                    "times_apart": {way: best["apart"] / best[way] for way in best if not way.startswith("base")},
                 }
         return found
 
-    def _apart(self, kind: Any, rows: int, prompts: list[Prompt]) -> float:
+    def _apart(self, kind: Any, rows: int, prompts: list[Prompt], adapters: Sequence[Path | None]) -> float:
         """Return the seconds of decoding: attaching an adapter counts neither here nor in one queue."""
         stop: Any = FixedLength()
         taken = 0.0
-        for adapter in (None, self.adapter):
+        for adapter in adapters:
             with self.loaded.adapter(adapter, None if adapter is None else "random") as model:
                 decoder = make_decoder(Verdict(kind), self.loaded, model, stop, rows, 0.0)
                 taken += seconds_of(lambda decoder=decoder: _check(decoder.decode(prompts), prompts))  # type: ignore[misc]
@@ -369,9 +380,10 @@ class Bench:
                 prefill = Prefill(fused, pool, 300, Graphs())
 
                 def enter(prefill: Prefill = prefill, prompts: Any = prompts, starts: Any = starts) -> None:
-                    prefill.run(prefill.batch(prompts, starts, 0), 1)
+                    prefill.run(prefill.batch(prompts, starts, [NO_PREFIX] * len(starts), [1] * len(starts)), 1)
 
-                enter()
+                for _ in range(1 + USES_OF_A_CAPTURE):
+                    enter()
                 done = seconds_of(lambda enter=enter: [enter() for _ in range(10)]) / 10  # type: ignore[misc]
                 torch.cuda.synchronize()
                 started = time.perf_counter()

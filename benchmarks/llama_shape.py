@@ -60,11 +60,14 @@ def llama_config(shape: str) -> Any:
 def write_checkpoint(folder: Path, tokenizer: Path, shape: str = "7b", seed: int = 0) -> Path:
     """Write config, random bfloat16 weights (normal, standard deviation 0.02) and the tokenizer; return the folder.
 
-    The weights are drawn on the GPU where there is one. 7b takes 13.5 GB of disk.
+    The weights are drawn on the GPU where there is one. 7b takes 13.5 GB of disk. What is there already stays.
     """
     from safetensors.torch import save_file
     from transformers import GenerationConfig, LlamaForCausalLM
 
+    whole = folder / "generation_config.json"
+    if whole.exists():
+        return folder
     folder.mkdir(parents=True, exist_ok=True)
     config = llama_config(shape)
     with torch.device("meta"):
@@ -91,9 +94,9 @@ def write_checkpoint(folder: Path, tokenizer: Path, shape: str = "7b", seed: int
     (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=1))
     config.architectures = ["LlamaForCausalLM"]
     config.save_pretrained(folder)
-    GenerationConfig(bos_token_id=1, eos_token_id=2).save_pretrained(folder)
     for part in tokenizer.glob("tokenizer*"):
         shutil.copy(part, folder)
+    GenerationConfig(bos_token_id=1, eos_token_id=2).save_pretrained(folder)
     return folder
 
 

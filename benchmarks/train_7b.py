@@ -305,6 +305,7 @@ def main() -> int:
     parser.add_argument("--only", default=",".join(DEFAULT), help=f"of {', '.join(MEASURES)}")
     parser.add_argument("--seconds", type=float, default=60.0, help="a training ends after so many at the latest")
     parser.add_argument("--shape", choices=sorted(SHAPES), default="7b")
+    parser.add_argument("--weights", type=Path, help="a folder to keep the random weights in")
     options = parser.parse_args()
     parts = options.only.split(",")
     if unknown := set(parts) - set(MEASURES):
@@ -314,7 +315,7 @@ def main() -> int:
     print(f"{name}, torch {torch.__version__}", flush=True)
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder), options)
+        bench = Bench(options.weights or Path(folder), options)
         results["seconds"]["checkpoint"] = time.perf_counter() - started
         for part in parts:
             started = time.perf_counter()

@@ -1,6 +1,6 @@
 """Two GPUs against one: the same answers and losses, and how much faster; one call measures everything.
 
-    python benchmarks/two_gpus.py --tokenizer FOLDER --rows ROWS.jsonl [--parts shard,ray,train,resume,equal,kill]
+    python benchmarks/two_gpus.py --tokenizer FOLDER --rows ROWS.jsonl [--parts shard,ray,kill,train,resume,equal]
     python benchmarks/two_gpus.py --device cpu --tiny --parts ray,shard,equal,kill      # the same logic without a GPU
 
 `train` runs `accelerate launch -m harness train` on Llama-2-7B's shape in 4 bit (random weights, real rows) with one
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -38,7 +39,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.g
 os.environ["NCCL_NVLS_ENABLE"] = "0"
 WARM = 4
 """Steps that start everything up."""
-PARTS = ("shard", "ray", "train", "resume", "equal", "kill")
+PARTS = ("shard", "ray", "kill", "train", "resume", "equal")
 Answers = dict[str, str]
 
 
@@ -53,7 +54,10 @@ class Bench:
         self.options = options
         self.folder = folder
         self.gpus = 1.0 if options.device == "cuda" else 0.0
-        self.count = 12 if options.tiny else 256
+        self.count = 12 if options.tiny else 2048
+        """Prompts that are shared out: a minute for one GPU, so that the loading of replicas hardly counts."""
+        self.undisturbed: tuple[Answers, float] | None = None
+        """What two replicas answered, and in how many seconds."""
         self.new_tokens = 12 if options.tiny else 128
         self.checkpoint: Path | None = None
 
@@ -75,7 +79,8 @@ class Bench:
         else:
             profile = load_profile("llama-2-7b", ROOT / "baselines")
             if self.checkpoint is None:
-                self.checkpoint = write_checkpoint(self.folder / "shape", self.options.tokenizer)
+                where = self.options.weights or self.folder / "shape"
+                self.checkpoint = write_checkpoint(where, self.options.tokenizer)
             weights, precision = Weights(folder=str(self.checkpoint)), Precision("nf4", "bfloat16", device)
         loaded = load_model(weights, precision)
         renderer = PromptRenderer(profile.file.prompt, profile.file.chat, loaded.tokenizer)
@@ -145,8 +150,8 @@ def part_ray(bench: Bench) -> dict[str, Any]:
     generator = bench.generator()
     speeds = {}
     for count in (1, 2):
-        _, seconds = by_ray(bench, generator, count)
-        speeds[count] = 60 * bench.count / seconds
+        bench.undisturbed = by_ray(bench, generator, count)
+        speeds[count] = 60 * bench.count / bench.undisturbed[1]
     return {"completions_per_minute": speeds, "speedup": round(speeds[2] / speeds[1], 3)}
 
 
@@ -172,8 +177,6 @@ def part_shard(bench: Bench) -> dict[str, Any]:
 def one_shard(bench: Bench, word: str) -> None:
     from harness.runs.shard import parse_shard
 
-    if (bench.folder / "shape").is_dir():
-        bench.checkpoint = bench.folder / "shape"
     generator = bench.generator()
     list(generator.decode(bench.wanted(generator, 4)))
     shard = parse_shard(word)
@@ -185,6 +188,7 @@ def one_shard(bench: Bench, word: str) -> None:
 
 def part_equal(bench: Bench) -> dict[str, Any]:
     generator = bench.generator(embedded=True)
+    bench.count = min(bench.count, 256)
     prompts = bench.wanted(generator, bench.count)
     alone = {place[0]: stored.text for place, stored in generator.decode(prompts)}
     spread, _ = by_ray(bench, generator, 2)
@@ -194,7 +198,7 @@ def part_equal(bench: Bench) -> dict[str, Any]:
 def part_kill(bench: Bench) -> dict[str, Any]:
     """One of two replicas is killed half-way; `by_ray` sees to it that every answer comes once."""
     generator = bench.generator()
-    undisturbed, seconds = by_ray(bench, generator, 2)
+    undisturbed, seconds = bench.undisturbed or by_ray(bench, generator, 2)
     answers, disturbed = by_ray(bench, generator, 2, kill_after=seconds / 2)
     return {
         "seconds": {"undisturbed": seconds, "killed": disturbed}, "times": round(disturbed / seconds, 3),
@@ -205,9 +209,11 @@ def part_kill(bench: Bench) -> dict[str, Any]:
 def part_train(bench: Bench) -> dict[str, Any]:
     """One adapter by one process and by two: steady steps, and the whole training with its evaluations."""
     work, profile = _workplace(bench)
+    _train(bench, work, profile, 2, model="warm")  # kernels are compiled once, not by who comes first
     records = {count: _train(bench, work, profile, count) for count in (1, 2)}
     speeds = {count: record["tokens"] / record["seconds"] for count, record in records.items()}
-    steps = {count: step_seconds(bench.folder / f"cache-{count}-None") for count in (1, 2)}
+    steps = {count: step_seconds(bench.folder / f"cache-tuned-{count}-None") for count in (1, 2)}
+    waits = {count: evaluation_seconds(bench.folder / f"cache-tuned-{count}-None") for count in (1, 2)}
     curves = {count: [point.get("loss") for point in record["curve"]] for count, record in records.items()}
     apart = max(
         abs(one - two) / abs(one) for one, two in zip(curves[1], curves[2], strict=True) if one is not None and two
@@ -215,9 +221,9 @@ def part_train(bench: Bench) -> dict[str, Any]:
     return {
         "tokens_per_second": speeds, "speedup": round(speeds[2] / speeds[1], 3),
         "seconds": {count: record["seconds"] for count, record in records.items()},
-        "step_seconds": {count: round(median(each), 4) for count, each in steps.items()},
-        "steps_speedup": round(median(steps[1]) / median(steps[2]), 3), "loss_apart": round(apart, 5),
-        "losses": curves, "all_step_seconds": steps,
+        "step_seconds": {count: round(_middle(each), 4) for count, each in steps.items()},
+        "steps_speedup": round(_middle(steps[1]) / _middle(steps[2]), 3), "loss_apart": round(apart, 5),
+        "losses": curves, "all_step_seconds": steps, "evaluation_seconds": waits,
     }  # fmt: skip
 
 
@@ -227,18 +233,35 @@ def step_seconds(cache: Path) -> list[float]:
     A step is logged when the next one has been handed to the GPU; left out are the first ones, which start everything
     up, and those beside an evaluation.
     """
+    losses, evaluated = _logged(cache)
+    beside = evaluated | {step + 1 for step in evaluated} | {step - 1 for step in evaluated}
+    return [
+        after - before for (_, before), (step, after) in pairwise(losses.items()) if step > WARM and step not in beside
+    ]
+
+
+def evaluation_seconds(cache: Path) -> list[float]:
+    """Return what each evaluation but the last took: from its step's loss to the next one's, one step left out."""
+    losses, evaluated = _logged(cache)
+    step = _middle(step_seconds(cache))
+    return [round(losses[one + 1] - losses[one - 1] - 2 * step, 3) for one in sorted(evaluated) if one + 1 in losses]
+
+
+def _middle(seconds: list[float]) -> float:
+    """Return the median, not a number where the tiny form makes no steady step."""
+    return median(seconds) if seconds else math.nan
+
+
+def _logged(cache: Path) -> tuple[dict[int, float], set[int]]:
+    """Return when each step's loss was logged, in seconds, and which steps were followed by an evaluation."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     (runs,) = cache.glob("adapters/*/runs")
     events = EventAccumulator(str(runs))
     events.Reload()
-    evaluated = {event.step for event in events.Scalars("eval/task_score")}
-    beside = evaluated | {step + 1 for step in evaluated} | {step - 1 for step in evaluated}
-    return [
-        after.wall_time - before.wall_time
-        for before, after in pairwise(events.Scalars("train/loss"))
-        if after.step > WARM and after.step not in beside
-    ]
+    times = {event.step: event.wall_time for event in events.Scalars("train/loss")}
+    scored = "eval/task_score" in events.Tags()["scalars"]
+    return times, {event.step for event in events.Scalars("eval/task_score")} if scored else set()
 
 
 def part_resume(bench: Bench) -> dict[str, Any]:
@@ -269,14 +292,20 @@ def _workplace(bench: Bench) -> tuple[Path, str]:
         training["rows"] = 8
         training["sft"] |= {"max_length": 96, "gradient_accumulation_steps": 4}
     file.write_text(yaml.safe_dump({"train": training}))
+    short = {**training, "sft": {**training["sft"], "max_steps": WARM}}
+    if "evaluation" in training:
+        short["evaluation"] = {**training["evaluation"], "every": 2}
+    file.with_name("warm.yaml").write_text(yaml.safe_dump({"train": short}))
     return work, profile
 
 
-def _train(bench: Bench, work: Path, profile: str, count: int, then: int | None = None) -> dict[str, Any]:
+def _train(
+    bench: Bench, work: Path, profile: str, count: int, then: int | None = None, model: str = "tuned"
+) -> dict[str, Any]:
     """Train with `count` processes; with `then`, kill it at its first checkpoint and end it with another number."""
-    cache = bench.folder / f"cache-{count}-{then}"
+    cache = bench.folder / f"cache-{model}-{count}-{then}"
     environment = {**os.environ, "HARNESS_CACHE": str(cache)}
-    first = _launch(bench, work, profile, count, environment)
+    first = _launch(bench, work, profile, count, environment, model)
     if then is not None:
         while first.poll() is None and not list(cache.glob("**/checkpoint-*/complete")):
             time.sleep(0.2)
@@ -285,7 +314,7 @@ def _train(bench: Bench, work: Path, profile: str, count: int, then: int | None 
         os.killpg(first.pid, signal.SIGKILL)
         first.wait()
         time.sleep(5)  # what the launcher started notices that it is gone
-        first = _launch(bench, work, profile, then, environment)
+        first = _launch(bench, work, profile, then, environment, model)
     if first.wait() != 0:
         raise RuntimeError(f"training with {then or count} processes ended with {first.returncode}")
     (record,) = cache.glob("adapters/*/training.json")  # one adapter, whoever many processes made it
@@ -293,13 +322,15 @@ def _train(bench: Bench, work: Path, profile: str, count: int, then: int | None 
     return found
 
 
-def _launch(bench: Bench, work: Path, profile: str, count: int, environment: dict[str, str]) -> subprocess.Popen[str]:
+def _launch(
+    bench: Bench, work: Path, profile: str, count: int, environment: dict[str, str], model: str
+) -> subprocess.Popen[str]:
     # without GPUs --multi_gpu starts gloo processes; --cpu would start one process, whatever their number
     how = ["--multi_gpu"] if count > 1 else ["--cpu"] if bench.options.device == "cpu" else []
     data = [] if bench.options.rows is None else ["--data", f"html_alpaca={bench.options.rows.resolve()}"]
     command = [
         sys.executable, "-m", "accelerate.commands.launch", *how, "--num_machines", "1", "--num_processes", str(count),
-        "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "harness", "train", "tuned", "--profile", profile,
+        "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "harness", "train", model, "--profile", profile,
         *data,
     ]  # fmt: skip
     return subprocess.Popen(command, cwd=work, env=environment, text=True, stdout=sys.stderr, start_new_session=True)
@@ -322,6 +353,7 @@ def main() -> int:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--tiny", action="store_true", help="the embedded model and a dozen prompts")
     parser.add_argument("--parts", default=",".join(PARTS))
+    parser.add_argument("--weights", type=Path, help="a folder to keep the random weights in")
     parser.add_argument("--one-shard", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()

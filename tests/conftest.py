@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,15 @@ if TYPE_CHECKING:
     from harness.model.profile import Profile
 
 ROOT = Path(__file__).parents[1]
+gc.disable()  # what is loaded while tests are collected stays: to look for garbage in it took two fifths of the time
+
+
+def pytest_collection_finish() -> None:
+    """Let the collector see only what the tests themselves leave behind."""
+    gc.freeze()
+    gc.enable()
+
+
 # how fast examples come says something of the machine, not of the code
 settings.register_profile("harness", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("harness")
@@ -308,6 +318,14 @@ def make_suite(folder: Path, train: int, held_out: int) -> None:
 CommandLine = Callable[..., tuple[int, str, str]]
 
 
+@cache
+def known_commands() -> Callable[[Any], Any]:
+    """Return what makes commands of functions, and remembers them: a process of its own does it once."""
+    import typer.main
+
+    return cache(typer.main.get_command)
+
+
 @pytest.fixture
 def command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> CommandLine:
     """Runs the command line in this process; returns exit code, stdout and stderr."""
@@ -315,6 +333,7 @@ def command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
     def call(*arguments: str) -> tuple[int, str, str]:
         from harness.cli import main
 
+        monkeypatch.setattr("typer.main.get_command", known_commands())
         monkeypatch.setattr("sys.argv", ["harness", *arguments])
         monkeypatch.setattr("__main__.__package__", None, raising=False)  # `python -m pytest` is not what calls it
         capsys.readouterr()

@@ -6,7 +6,7 @@ import ast
 import re
 import sys
 import tomllib
-from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -29,20 +29,23 @@ def declared(requirements: list[str]) -> set[str]:
     return {canonicalize_name(Requirement(line).name) for line in requirements}
 
 
-def imported() -> Iterator[tuple[str, Path]]:
+@cache
+def imported() -> list[tuple[str, Path]]:
+    found = []
     for path in sorted((ROOT / "harness").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.level == 0:
                 names = [str(node.module)]
             for name in {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"harness"}:
-                yield name, path.relative_to(ROOT)
+                found.append((name, path.relative_to(ROOT)))
+    return found
 
 
 def test_every_import_is_declared() -> None:
     known = packages_distributions()
     needed, missing = declared(PROJECT["dependencies"]), []
-    found = list(imported())
+    found = imported()
     assert len({name for name, _ in found}) > 30
     for name, path in found:
         names = {canonicalize_name(one) for one in known.get(name, [name])}

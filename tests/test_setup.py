@@ -48,7 +48,9 @@ class Commands:
                 return answer()
         return done()
 
-    def begin(self, command: Sequence[str | Path]) -> subprocess.Popen[str]:
+    def begin(
+        self, command: Sequence[str | Path], environment: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[str]:
         answer = self(command)
         code = f"import sys; sys.stderr.write({answer.stderr!r}); sys.exit({answer.returncode})"
         return subprocess.Popen([sys.executable, "-S", "-c", code], stderr=subprocess.PIPE, text=True)
@@ -98,6 +100,7 @@ def setup(module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     monkeypatch.setattr(module, "PYTHON", tmp_path / "venv" / "bin" / "python")
     monkeypatch.setattr(module, "run", commands)
     monkeypatch.setattr(module, "follow", lambda command: follow(commands, command, tmp_path / "browser"))
+    monkeypatch.setattr(module, "begin", commands.begin)
     monkeypatch.setattr(sys.modules["browser_meanwhile"], "begin", commands.begin)
     commands.answer("/uv --version", lambda: done(1))  # there is none,
     commands.answer(" uv==", lambda: done(1))  # and none is to be had
@@ -124,6 +127,7 @@ def test_what_is_done_is_not_done_again(
 ) -> None:
     assert setup.main() == 0
     assert commands.count("pip --disable-pip-version-check install -e") == 1
+    assert commands.count("-c import transformers") == 1  # is compiled
     assert commands.said[-1] == f"{setup.PYTHON} -m harness setup --quiet"
     assert "setup: packages: installed" in capsys.readouterr().out
     commands.said.clear()
@@ -300,11 +304,11 @@ def test_a_program_that_is_missing_is_an_answer_and_no_traceback(module: ModuleT
 
 
 def contents(folder: Path) -> dict[str, bytes | str]:
-    """Every file and link below a folder, with what is in it."""
+    """Every file and link below a folder, with what is in it; what Python compiles of the programs does not count."""
     return {
         str(path.relative_to(folder)): str(path.readlink()) if path.is_symlink() else path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_symlink() or path.is_file()
+        if (path.is_symlink() or path.is_file()) and path.parent.name != "__pycache__"
     }
 
 

@@ -30,9 +30,16 @@ def run(command: Sequence[object], timeout: float | None = None, environment: Ma
         return subprocess.CompletedProcess(words, 127, "", str(error))
 
 
-def begin(command: Sequence[object]) -> subprocess.Popen[str]:
-    """Start a command in the project's folder that says what it does on stdout; its errors are kept."""
-    return subprocess.Popen([str(word) for word in command], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+def begin(command: Sequence[object], environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    """Start a command in the project's folder that says what it does on stdout; its errors are kept.
+
+    Args:
+        command: The words.
+        environment: Added to the variables there are.
+    """
+    variables = {**os.environ, **environment} if environment else None
+    words = [str(word) for word in command]
+    return subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=variables)
 
 
 def follow(command: Sequence[object]) -> int:

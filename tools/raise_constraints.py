@@ -18,6 +18,7 @@ import tempfile
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from itertools import product
 from pathlib import Path
@@ -112,6 +113,7 @@ def resolved() -> dict[str, Package]:
     }
 
 
+@cache
 def installed(name: str) -> Package | None:
     """Return what lies in the Python that runs this."""
     try:
@@ -155,6 +157,9 @@ def marker_values(python: str, platform: str) -> dict[str, str]:
     return {**here, **PLATFORMS[platform], "python_version": python, "python_full_version": f"{python}.9"}
 
 
+_read = cache(Requirement)  # each is met on every Python and platform
+
+
 def closure(wanted: Iterable[Requirement], lookup: Lookup, environment: Mapping[str, str]) -> set[str]:
     """Return the names of all packages that the requirements lead to in one environment."""
     todo = [(requirement, "") for requirement in wanted]
@@ -168,7 +173,7 @@ def closure(wanted: Iterable[Requirement], lookup: Lookup, environment: Mapping[
             if (name, extra) not in seen:
                 seen.add((name, extra))
                 package = lookup(name)
-                todo += [(Requirement(line), extra) for line in (package.requires if package else ())]
+                todo += [(_read(line), extra) for line in (package.requires if package else ())]
     return {name for name, _ in seen}
 
 

@@ -7,6 +7,7 @@ is taken up by the next call. A browser is fetched while the packages are.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import os
 import shutil
@@ -14,11 +15,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from browser_meanwhile import BrowserMeanwhile
-from commands import ROOT, follow, last_line, run
+from commands import ROOT, begin, follow, last_line, run
 from installer import Installer
 from ready_stamp import ReadyStamp
 from venv_folder import FolderRefused, claim, may_use, remove, venv_folder, venv_python
@@ -34,6 +35,10 @@ CPU_TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 PACKAGES = ".harness-packages"
 """The stamp of the installed packages, in the environment."""
 _INSTALLING = ("setup_steps.py", "installer.py")
+_SLOWEST = (
+    "transformers.models.llama.modeling_llama, transformers.generation, trl.trainer.sft_trainer, peft, datasets, "
+    "sacrebleu, evaluate, skimage.metrics, sklearn.linear_model, scipy.stats, statsmodels.api, matplotlib.pyplot"
+)
 _WORTH_SAYING_S = 10
 """A set-up that only looked is done sooner, and has nothing to say."""
 
@@ -84,7 +89,8 @@ def set_up(extras: str, *, this_python: bool = False) -> int:
             return fail(f"{words}: {problem}")
         if done:
             print(f"setup: {words}: {done} ({time.monotonic() - begun:.0f} s)", flush=True)
-    code, files = set_up_machine(browser=not browser.problem)
+    with compiling(new=bool(done)):
+        code, files = set_up_machine(browser=not browser.problem)
     if code or browser.problem:
         return code or EXIT_FAILED
     if files:
@@ -196,6 +202,20 @@ def install_torch(installer: Installer) -> str:
             return build
     print("setup: no CPU build of torch is to be had here; the default build brings 3 GB of CUDA libraries", flush=True)
     return ""
+
+
+@contextlib.contextmanager
+def compiling(*, new: bool) -> Iterator[None]:
+    """Let the slowest packages be compiled meanwhile, if they are new: else each of the first processes does it again.
+
+    uv compiles nothing, and compiling all that is installed would take minutes.
+    """
+    begun = begin([PYTHON, "-c", f"import {_SLOWEST}"], {"PYTHONDONTWRITEBYTECODE": ""}) if new else None
+    try:
+        yield
+    finally:
+        if begun is not None:
+            begun.communicate()
 
 
 def set_up_machine(*, browser: bool = True) -> tuple[int, list[str]]:

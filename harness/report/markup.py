@@ -8,6 +8,7 @@ import re
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
@@ -15,6 +16,9 @@ from harness import safe_text
 from harness.report import numbers, view
 from harness.report.modules import join_modules
 from harness.storage.outputs import GENERATOR, Mark, write_output
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 _KINDS = {"report": "report", "overview": "list of runs"}
 _TITLES = {"report": rb"<title>[^<]* \xc2\xb7 report</title>", "overview": b"<title>All runs</title>"}
@@ -66,8 +70,8 @@ def _asset(name: str) -> str:
     return (files("harness.report") / "assets" / name).read_text(encoding="utf-8")
 
 
-def render(name: str, **context: object) -> str:
-    """Render a template of this package; all that is put in is escaped but the package's own SVG and JSON."""
+@cache
+def _template(name: str) -> Template:
     import jinja2
 
     environment = jinja2.Environment(
@@ -79,10 +83,13 @@ def render(name: str, **context: object) -> str:
     )
     environment.filters |= {"line": safe_text.one_line, "seconds": numbers.seconds, "count": numbers.count}
     environment.globals |= {"view": view, "numbers": numbers, "generator": f"{GENERATOR}, {_KINDS[name]}"}
+    return environment.get_template(f"{name}.html.j2")
+
+
+def render(name: str, **context: object) -> str:
+    """Render a template of this package; all that is put in is escaped but the package's own SVG and JSON."""
     code = script(name)
-    return environment.get_template(f"{name}.html.j2").render(
-        policy=policy(code), script=Markup(code), style=Markup(style()), **context
-    )
+    return _template(name).render(policy=policy(code), script=Markup(code), style=Markup(style()), **context)
 
 
 def mark(name: str) -> Mark:

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 
 from harness.metrics.parsed import reference_facts
 from harness.metrics.parser_pool import NotMeasured
@@ -157,14 +158,24 @@ def _alike_by_characters(prompts: float, first: Shingles, second: Shingles) -> b
     return prompts >= SAME_PROMPT_JACCARD or _jaccard(first, second) >= ALIKE_OUTPUT_JACCARD
 
 
+@cache
+def _bands(threshold: float) -> tuple[int, int]:
+    """Return into how many bands of how many rows datasketch cuts sketches: it takes 1,300 integrals to find out."""
+    from datasketch import MinHashLSH
+
+    index = MinHashLSH(threshold=threshold, num_perm=_PERMUTATIONS)
+    return index.b, index.r
+
+
 def _similar(shingles: Sequence[Shingles], threshold: float) -> Iterator[tuple[int, int]]:
     from datasketch import MinHash, MinHashLSH
 
-    index = MinHashLSH(threshold=threshold - _CANDIDATE_SLACK, num_perm=_PERMUTATIONS)
+    index = MinHashLSH(num_perm=_PERMUTATIONS, params=_bands(threshold - _CANDIDATE_SLACK))
+    empty = MinHash(num_perm=_PERMUTATIONS, seed=_SEED)
     for position, own in enumerate(shingles):
         if not own:
             continue
-        sketch = MinHash(num_perm=_PERMUTATIONS, seed=_SEED)
+        sketch = empty.copy()  # with the same permutations, which are not drawn anew
         sketch.update_batch([repr(shingle).encode("utf-8", "surrogatepass") for shingle in own])
         for other in index.query(sketch):
             if _jaccard(own, shingles[other]) >= threshold:

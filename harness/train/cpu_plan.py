@@ -17,12 +17,13 @@ from harness.model.processor import has_bfloat16_products
 from harness.model.profile_schema import Training
 from harness.storage.json_file import read_object
 from harness.train.batch_layout import BatchPlan
-from harness.train.packed_attention import ATTEND_PLAINLY
 
 TOKENS = 2048
 """A micro-batch has so many tokens at most, or is one row. Products run at their full rate from a few hundred on; what
 is left to gain is that weights are read less often, and layers kept take 1 MB a token in a model of 135 million."""
 
+ATTEND_PLAINLY = ("llama",)
+"""Models whose attention is causal and nothing else: no window, no cap on logits, no sinks. Others keep their own."""
 _OWN_ORDER = ("packing", "padding_free", "pad_to_multiple_of", "dataset_kwargs")
 """Fields of SFTConfig that say themselves how rows are put together."""
 _LINEAR = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}

@@ -21,8 +21,6 @@ from torch.nn import functional
 from harness.model.attention import attending_by
 
 NAME = "harness_packed"
-ATTEND_PLAINLY = ("llama",)
-"""Models whose attention is causal and nothing else: no window, no cap on logits, no sinks. Others keep their own."""
 
 
 def varlen_available() -> bool:

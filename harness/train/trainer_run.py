@@ -16,7 +16,7 @@ from harness.model.profile_schema import Training
 from harness.runs.schema import JsonObject
 from harness.train.batch_layout import BatchPlan, laid_out
 from harness.train.callbacks import Progress, last_checkpoint, recorder, refuse_useless
-from harness.train.cpu_plan import planned_on_cpu
+from harness.train.cpu_plan import ATTEND_PLAINLY, planned_on_cpu
 from harness.train.data import TrainingRow
 from harness.train.evaluation import LAST, curve, evaluation_callback, keep_best, refuse_shards
 from harness.train.initial import InitialAdapter
@@ -113,7 +113,7 @@ def _accelerated_base(
 ) -> Iterator[None]:
     """Hold the base as the layout asks, and attend without masks where rows are packed."""
     from harness.train.dequantized_base import plain_base
-    from harness.train.packed_attention import ATTEND_PLAINLY, packed_attention
+    from harness.train.packed_attention import packed_attention
 
     with contextlib.ExitStack() as stack:
         if layout.plain_base and loaded.precision.quantization != "none":

@@ -39,6 +39,19 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     assert arguments != ["--help"] or "pydantic" not in loaded  # below the top, typer itself looks for pydantic
 
 
+def test_a_run_that_is_refused_loads_no_torch(tmp_path: Path) -> None:
+    """It takes seconds, and who mistyped a word waits for them."""
+    code = (
+        "import sys\nsys.argv = ['harness', 'run', '--profile', 'none-of-this-name']\n"
+        "from harness.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert end.code == 2, end.code\n"
+        "assert 'harness.pipeline.run' in sys.modules\nsys.exit('torch' in sys.modules)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (0, 1), done.stderr
+
+
 def test_help_names_the_commands(command_line: CommandLine) -> None:
     code, out, _ = command_line("--help")
     assert code == 0

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -29,6 +28,7 @@ from harness.storage.atomic import disk_faults_named
 from harness.types import Answer
 from harness.vote import read_votes
 from tests.conftest import ROOT
+from tests.forked import Forked
 from tests.pipeline.test_run import read, without_times
 from tests.vote.test_vote import make_rows
 
@@ -198,8 +198,8 @@ def written_run(folder: Path) -> Path:
 def test_votes_on_a_full_disk_and_on_one_that_is_read_only(small_disk: SmallDisk, tmp_path: Path) -> None:
     """The real command, spoken to as its page does."""
     run_dir = written_run(small_disk.path / "reports" / "r")
-    process = launch_cli(small_disk.path, tmp_path / "cache", "vote", "r")
-    assert process.stdout is not None
+    environment = {"HARNESS_CACHE": str(tmp_path / "cache")}
+    process = Forked(small_disk.path, environment, "vote", "r")
     found = re.search(r"http://\S+/", process.stdout.readline())
     assert found
     url = found[0]
@@ -235,19 +235,19 @@ def test_votes_on_a_full_disk_and_on_one_that_is_read_only(small_disk: SmallDisk
     assert vote(waiting) == (200, "")
     assert len(read_votes(run_dir)) == 2
     small_disk.fill(leave=0)
-    process.send_signal(signal.SIGTERM)  # a shell may have the tests, and so this process, ignore SIGINT
-    code, _, error = ended(process)
+    process.terminate()  # a shell may have the tests, and so this process, ignore SIGINT
+    code, _, error = process.end()
     assert code == 1
     assert re.fullmatch(r"error: \S+agreement\.json cannot be written: " + NO_ROOM + "\n", error)
     small_disk.empty()
     assert len(read_votes(run_dir)) == 2
     small_disk.resize(KIB * KIB)
-    assert ended(launch_cli(small_disk.path, tmp_path / "cache", "report", "r"))[::2] == (0, "")
+    assert Forked(small_disk.path, environment, "report", "r").end()[::2] == (0, "")
     assert read(run_dir, "agreement.json")["pairs"]["base:tuned"]["votes"] == 2
     # scores are frozen whole or not at all
     small_disk.fill(leave=0)
     (small_disk.path / "baselines" / "scores").mkdir(parents=True)
-    code, _, error = ended(launch_cli(small_disk.path, tmp_path / "cache", "compare", "r", "--freeze"))
+    code, _, error = Forked(small_disk.path, environment, "compare", "r", "--freeze").end()
     assert (code, error.count("\n")) == (1, 1)
     assert re.search(NO_ROOM, error)
     assert list((small_disk.path / "baselines" / "scores").iterdir()) == []
@@ -258,8 +258,9 @@ def test_votes_on_a_full_disk_and_on_one_that_is_read_only(small_disk: SmallDisk
 def test_no_permission_is_one_line(tiny_workplace: Path, forbidden: str) -> None:
     folder = tiny_workplace / forbidden
     folder.mkdir(mode=0o555)
-    process = launch_cli(tiny_workplace, tiny_workplace / "cache", *RUN, "forbidden", prefix=obeying_permissions())
-    code, _, error = ended(process)
+    as_anybody = bool(obeying_permissions())
+    environment = {"HARNESS_CACHE": str(tiny_workplace / "cache")}
+    code, _, error = Forked(tiny_workplace, environment, *RUN, "forbidden", as_anybody=as_anybody).end()
     assert (code, error.count("\n")) == (1, 1)
     assert re.match(r"error: .*Permission denied.*\((give write permission|set HARNESS_CACHE).+\)\n", error), error
     assert list(folder.iterdir()) == []
@@ -289,7 +290,7 @@ def test_once_it_may_write_the_same_command_goes_on(tiny_workplace: Path, tmp_pa
 @pytest.mark.usefixtures("browser_there")
 def test_a_second_run_of_the_same_name_is_refused(tiny_workplace: Path, tmp_path: Path) -> None:
     with RunFolder("same", tiny_workplace / "reports"):
-        code, _, error = ended(launch_cli(tiny_workplace, tmp_path / "cache", *RUN, "same"))
+        code, _, error = Forked(tiny_workplace, {"HARNESS_CACHE": str(tmp_path / "cache")}, *RUN, "same").end()
     assert (code, error) == (
         1, "error: another process works on the run same (wait for it, or give this one another --name)\n"
     )  # fmt: skip

@@ -5,17 +5,17 @@ from __future__ import annotations
 import copy
 import io
 import json
-import multiprocessing
 import os
 import random
-import sys
+import shutil
+import signal
 import time
-from collections.abc import Callable, Sequence
-from multiprocessing.process import BaseProcess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from rich.console import Console
 
 from harness.errors import HarnessError
@@ -26,7 +26,8 @@ from harness.progress import ProgressReporter
 from harness.runs.folder import RunFolder
 from harness.runs.manifest import Manifest
 from harness.types import CONTROL_NAMES
-from tests.conftest import TINY_TUNED, make_suite
+from tests.conftest import TINY_TUNED, keep, make_suite
+from tests.forked import Forked
 
 MANIFEST_KEYS = {
     "schema", "run", "harness", "started", "finished", "command", "arguments", "profile", "models", "suites", "scorers",
@@ -177,9 +178,9 @@ def test_a_run_its_repetition_and_a_fresh_one(
     check_contract(folder, models, tasks=4)
 
 
-def test_a_row_a_model_was_trained_on_gets_no_score(tiny_workplace: Path) -> None:
-    rows = (tiny_workplace / "tasks" / "small" / "train.yaml").read_text()
-    (tiny_workplace / "tasks" / "small" / "held_out.yaml").write_text(rows.replace("id: ", "id: seen-"))
+def test_a_row_a_model_was_trained_on_gets_no_score(tiny_workplace: Path, own_answers: Path) -> None:
+    rows = (tiny_workplace / "tasks" / "small" / "held_out.yaml").read_text()
+    (tiny_workplace / "tasks" / "small" / "train.yaml").write_text(rows.replace("id: ", "id: seen-"))
     folder, _ = do(RunConfig(profile="tiny", models=("base", "tuned"), limit=2, name="leak"))
     rows_of = {
         model: [row for row in read(folder, "samples.jsonl") if row["model"] == model] for model in ("base", "tuned")
@@ -211,56 +212,36 @@ def test_a_full_disk_in_the_middle_is_one_line_and_the_run_goes_on_later(
     check_contract(folder, {"base", "base-fewshot", "tuned"}, tasks=2)
 
 
-def command(workplace: Path, cache: Path, complaints: Path, arguments: Sequence[str]) -> None:
-    """What `python -m harness` does, in a process that is its own already."""
-    os.chdir(workplace)
-    os.environ["HARNESS_CACHE"] = str(cache)
-    for number, place in ((1, os.devnull), (2, str(complaints))):
-        os.dup2(os.open(place, os.O_WRONLY | os.O_CREAT), number)
-    sys.argv = ["harness", *arguments]
-    import transformers
-
-    from harness.cli import main
-
-    transformers.logging.set_verbosity_error()  # as `main` has it, were it there before the library is loaded
-    main()
-
-
-def forked(workplace: Path, cache: Path, complaints: Path, *arguments: str) -> BaseProcess:
-    """Start a command in a process that is forked off one with the libraries loaded, which take it seconds."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["transformers.models.llama.modeling_llama", "peft", "trl.trainer.sft_trainer"])
-    process = context.Process(target=command, args=(workplace, cache, complaints, arguments))
-    process.start()
-    return process
-
-
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
 def test_a_run_killed_again_and_again_ends_like_one_that_was_not(
-    tiny_workplace: Path, tmp_path: Path, own_answers: Path
+    tiny_workplace: Path, tmp_path: Path, own_answers: Path, cache_of_the_session: Path
 ) -> None:
     """SIGKILL in training, in generation and in scoring, each a random while after its first file is there."""
     arguments = ("run", "--profile", "tiny", "--models", "base,tuned", "--limit", "4", "--name", "killed")
-    killed, complaints = tmp_path / "killed-cache", tmp_path / "stderr"
-    signs = ("adapters/*/checkpoints/checkpoint-1", "completions/*.jsonl", "renders/*")
+    killed, reports = tmp_path / "killed-cache", tiny_workplace / "reports"
+    killed.mkdir()
+    keep(killed, cache_of_the_session)
+    signs = (
+        (killed, "adapters/*/checkpoints/checkpoint-1"),
+        (killed, "completions/*.jsonl"),
+        (reports, "killed/journal.jsonl"),
+    )
     chance = random.Random()
-    for sign in signs:
-        process = forked(tiny_workplace, killed, complaints, *arguments)
+    for place, sign in signs:
+        process = Forked(tiny_workplace, {"HARNESS_CACHE": str(killed)}, *arguments)
         deadline = time.monotonic() + 300
-        while not any(killed.glob(sign)) and process.is_alive():
+        while not any(place.glob(sign)) and process.is_alive():
             assert time.monotonic() < deadline, f"{sign} never came"
             time.sleep(0.01)
         time.sleep(chance.uniform(0, 0.3))
         process.kill()
-        process.join()
-        complaints.unlink(missing_ok=True)
-    process = forked(tiny_workplace, killed, complaints, *arguments)
-    process.join(timeout=300)
-    assert (process.exitcode, complaints.read_text()) == (0, "")
+        assert process.end()[0] in (-signal.SIGKILL, 0)
+    code, _, complaints = Forked(tiny_workplace, {"HARNESS_CACHE": str(killed)}, *arguments).end()
+    assert (code, complaints) == (0, "")
 
     quiet, _ = do(RunConfig(profile="tiny", models=("base", "tuned"), limit=4, name="quiet"))
     for name in ("samples.jsonl", "summary.json"):
-        found = read(tiny_workplace / "reports" / "killed", name)
+        found = read(reports / "killed", name)
         assert without_times(found) == without_times(read(quiet, name))
 
 
@@ -279,13 +260,37 @@ def embedded_workplace(workplace: Path, embedded_folder: Path, own_answers: Path
     (folder / "profile.yaml").write_text(profile)
     training = TINY_TUNED.replace("max_steps: 4", "max_steps: 2").replace("batch_size: 2", "batch_size: 1")
     (folder / "tuned.yaml").write_text(training)
-    make_suite(workplace / "tasks" / "small", train=6, held_out=4)
+    make_suite(workplace / "tasks" / "small", train=8, held_out=6)  # as others have it, whose renderings are kept
     return workplace
 
 
+def first_layers(folder: Path, count: int, to: Path) -> Path:
+    """Write a checkpoint of the first layers of another one; tokenizer, embedding and head are the same."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(folder, to, ignore=shutil.ignore_patterns("*.safetensors"))
+    config = read(folder, "config.json")
+    (to / "config.json").write_text(json.dumps(config | {"num_hidden_layers": count}))
+    tensors = load_file(folder / "model.safetensors")
+    beyond = tuple(f"model.layers.{number}." for number in range(count, config["num_hidden_layers"]))
+    kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(beyond)}
+    save_file(kept, to / "model.safetensors", {"format": "pt"})
+    return to
+
+
 @pytest.mark.parametrize("quantization", ["none", "nf4"])
-def test_the_embedded_model_is_tuned_and_scored(embedded_workplace: Path, quantization: Any) -> None:
-    limit = 4 if quantization == "none" else 2
+def test_the_embedded_model_is_tuned_and_scored(
+    embedded_workplace: Path, embedded_folder: Path, quantization: Any
+) -> None:
+    """In four bits with a few of its layers: thirty alike take long and show no more."""
+    limit = 4
+    if quantization == "nf4":
+        limit = 2
+        file = embedded_workplace / "baselines" / "smollm2-135m" / "profile.yaml"
+        profile = yaml.safe_load(file.read_text())
+        profile["weights"] = {"folder": str(first_layers(embedded_folder, 5, embedded_workplace / "first-layers"))}
+        profile["shape"]["num_hidden_layers"] = 5
+        file.write_text(yaml.safe_dump(profile))
     request = RunConfig(profile="smollm2-135m", quantization=quantization, limit=limit, name="real")
     folder, _ = do(request)
     check_contract(folder, {"base", "base-fewshot", "tuned"}, tasks=limit)

@@ -74,7 +74,7 @@ def test_a_runs_default_name_changes_with_a_dtype_that_is_asked_for_alone(tiny_w
     assert resolve(config).run_name != resolve(replace(config, dtype="bfloat16")).run_name
 
 
-def test_a_run_in_bfloat16_is_recorded_kept_and_told_apart(tiny_workplace: Path, own_cache: Path) -> None:
+def test_a_run_in_bfloat16_is_recorded_kept_and_told_apart(tiny_workplace: Path, own_answers: Path) -> None:
     wide, _ = do(replace(TINY, models=("base",)))
     config = replace(TINY, models=("base",), name="narrow")
     narrow, _ = do(replace(config, dtype="bfloat16"))
@@ -93,7 +93,7 @@ def test_a_run_in_bfloat16_is_recorded_kept_and_told_apart(tiny_workplace: Path,
     assert "base@mine answered in float32, base@narrow in bfloat16" in lines
 
 
-def test_shards_of_two_dtypes_are_not_one_run(tiny_workplace: Path, own_cache: Path) -> None:
+def test_shards_of_two_dtypes_are_not_one_run(tiny_workplace: Path, own_answers: Path) -> None:
     cut = replace(TINY, models=("base",), name="cut", limit=4)
     do(replace(cut, shard=Shard(1, 2)))
     with pytest.raises(UsageError, match=r"cut\.shard-1-of-2 was begun in float32, not in bfloat16"):

@@ -74,6 +74,7 @@ def attacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tmp_path_factory.mktemp("attack") / "run",
         tasks=40,
         models=("base", "tuned"),
+        pictures=False,  # they are replaced below
         completion=lambda model, number: ATTACKS[number],
     )
     manifest = json.loads((run / "manifest.json").read_text())

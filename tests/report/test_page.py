@@ -32,7 +32,7 @@ def to_gallery(page: Any) -> None:
 
 def axe(page: Any) -> list[str]:
     page.evaluate(AXE.read_text(encoding="utf-8"))
-    found = page.evaluate("axe.run(document, {iframes: false}).then((r) => r.violations)")
+    found = page.evaluate("axe.run(document, {iframes: false, resultTypes: ['violations']}).then((r) => r.violations)")
     return [f"{one['id']}: {[node['target'] for node in one['nodes'][:3]]}" for one in found]
 
 

@@ -7,14 +7,18 @@ them (as in the batched LoRA products of Chen et al. 2023, Punica, with masks in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch.nn import functional
 
 Factors = tuple[torch.Tensor, torch.Tensor]
 """LoRA's A, (rank, in), and B · scaling, (out, rank) (Hu et al. 2021, section 4.1)."""
+AddLowRank = Callable[
+    [torch.Tensor, torch.Tensor, torch.Tensor, tuple[torch.Tensor, torch.Tensor] | None], torch.Tensor
+]
+"""`torch_ops.add_low_rank`, or what a device has in its place."""
 
 MIXED = -1
 """In place of an adapter's number: the rows of a pass go through different ones."""
@@ -28,19 +32,6 @@ class AdapterRows:
     """The number of the one that all go through, from 1 on; 0 for none, `MIXED` where `numbers` says it."""
     numbers: torch.Tensor | None = None
     """(tokens,) the number of each token's."""
-    _foreign: dict[tuple[int, ...], torch.Tensor] = field(default_factory=dict)
-
-    def foreign(self, ends: tuple[int, ...], owners: torch.Tensor) -> torch.Tensor:
-        """Return (tokens, ranks): where a rank is not of the token's adapter. Made once for products of equal ranks.
-
-        Args:
-            ends: Where each adapter's ranks end.
-            owners: (ranks,) the number of the adapter that each rank belongs to.
-        """
-        assert self.numbers is not None
-        if ends not in self._foreign:
-            self._foreign[ends] = self.numbers[:, None] != owners[None]
-        return self._foreign[ends]
 
 
 NO_ADAPTER = AdapterRows()
@@ -58,9 +49,11 @@ class LoraStack:
     """Where the ranks of adapters 1, 2, … end; one that leaves the product alone has none."""
     owners: torch.Tensor
     """(ranks,) the number of the adapter that each rank belongs to."""
+    added: AddLowRank
+    """`add_low_rank` of the kernels for the device."""
 
     @classmethod
-    def of(cls, adapters: Sequence[Factors | None]) -> LoraStack | None:
+    def of(cls, adapters: Sequence[Factors | None], added: AddLowRank) -> LoraStack | None:
         """Return the stack of these adapters, numbered from 1 on; None where none of them changes the product."""
         found = [factors for factors in adapters if factors is not None]
         if not found:
@@ -72,6 +65,7 @@ class LoraStack:
             torch.cat([ups for _, ups in found], dim=1),
             tuple(sum(ranks[: number + 1]) for number in range(len(ranks))),
             torch.tensor(owners, device=found[0][0].device),
+            added,
         )
 
     def changes(self, rows: AdapterRows) -> bool:
@@ -99,6 +93,5 @@ class LoraStack:
             lowered: A x, (tokens, ranks of the span).
             rows: Whose tokens they are.
         """
-        if rows.adapter == MIXED:
-            lowered = lowered.masked_fill(rows.foreign(self.ends, self.owners), 0)
-        return done.addmm_(lowered, self.ups[:, self.span(rows)].t())
+        mixed = None if rows.adapter != MIXED or rows.numbers is None else (rows.numbers, self.owners)
+        return self.added(done, lowered, self.ups[:, self.span(rows)], mixed)

@@ -15,6 +15,7 @@ import torch
 
 from harness.generate.llama.c_compiler import compiled
 from harness.generate.llama.model import Attention, KVCache
+from harness.generate.llama.prompt_batch import SharedPrefix
 
 READ_ONCE = 128
 """What rows begin with in common is read once for all of them if it is so many tokens; less is not worth a piece."""
@@ -37,23 +38,21 @@ class Prefix:
 class CpuCache(KVCache):
     """Keys and values that know which rows begin alike."""
 
-    prefixes: list[Prefix] = field(default_factory=list)
+    prefixes: dict[SharedPrefix, Prefix] = field(default_factory=dict)
     prefix_of: dict[int, Prefix] = field(default_factory=dict)
     """By the first place of a row's slot. The row holds a copy of it."""
 
-    def note(self, starts: Sequence[int], shared: int) -> None:
-        """Keep in mind what rows begin with whose first `shared` tokens are stored already, the same for all."""
-        if shared < READ_ONCE:
-            for start in starts:
+    def note(self, starts: Sequence[int], prefixes: Sequence[SharedPrefix]) -> None:
+        """Keep in mind what rows begin with, whose first places are `starts`."""
+        for start, one in zip(starts, prefixes, strict=True):
+            if one.length < READ_ONCE:
                 self.prefix_of.pop(start, None)
-            return
-        keys, values = (kept[:, :, starts[0] : starts[0] + shared] for kept in (self.keys, self.values))
-        same = (one for one in self.prefixes if len(one) == shared and torch.equal(one.keys, keys))
-        prefix = next(same, None)
-        if prefix is None:
-            prefix = Prefix(keys.clone(), values.clone())
-            self.prefixes.append(prefix)
-        self.prefix_of.update(dict.fromkeys(starts, prefix))
+            else:
+                self.prefix_of[start] = self.prefixes.setdefault(one, self._prefix(one))
+
+    def _prefix(self, one: SharedPrefix) -> Prefix:
+        stored = slice(one.place, one.place + one.length)
+        return Prefix(self.keys[:, :, stored], self.values[:, :, stored])
 
 
 @dataclass(frozen=True)

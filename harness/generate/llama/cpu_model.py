@@ -31,6 +31,7 @@ class CpuLlama(FusedLlama):
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__(model, cpu_ops)
         self.enters_beside = False
+        self.model_by_model = True
         with torch.inference_mode(False):
             self._packed_head = cpu_ops.packed(self.head)
 
@@ -50,7 +51,7 @@ class CpuLlama(FusedLlama):
 
     def _attention_of_prompts(self, pool: KVCache, prompts: PromptBatch) -> Attention:
         assert isinstance(pool, CpuCache)
-        pool.note(prompts.first_places, prompts.shared)
+        pool.note(prompts.first_places, prompts.prefixes)
         return super()._attention_of_prompts(pool, prompts)
 
     def _logits(self, ends: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:

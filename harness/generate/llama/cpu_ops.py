@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional
 
 from harness.generate.llama import torch_ops
+from harness.generate.llama.torch_ops import add_low_rank as add_low_rank
 from harness.generate.llama.torch_ops import attend_prompts as attend_prompts
 
 _ROWS = 32

@@ -14,6 +14,7 @@ from harness.generate.llama.kernels import attention_splits
 from harness.generate.llama.nf4_ops import nf4_linear as nf4_linear
 from harness.generate.llama.nvrtc import Grid, Module
 from harness.generate.llama.prompt_batch import TILE, PromptBatch
+from harness.generate.llama.torch_ops import add_low_rank as add_low_rank
 
 _MEMBERS = 4
 """So many query heads of a key head attend together, at most."""

@@ -4,17 +4,19 @@ While the device makes a step, the program reads the tokens of the step before a
 that ended takes part in one step more, whose token is dropped. A row owns places for its prompt and all that it may
 write, and fills them from the first; it enters when there are so many.
 
-Several models on the same weights, each with its adapter or none, decode in one queue: the prompts of the next enter as
-those of the one before run out, so that only the last one's end runs on few rows. Steps, keys and values are the same
-for all of them; what a model's prompts share is computed once, when its first one enters.
+Several models on the same weights, each with its adapter or none, decode in one queue, by turns, so that the answers
+that are expected to be long begin early whichever model writes them, and only the end runs on few rows; or model by
+model. Steps, keys and values are the same for all of them; what the prompts of a model share is computed once, when
+its first one enters.
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import torch
 
@@ -22,6 +24,7 @@ from harness.generate.llama.adapters import MIXED
 from harness.generate.llama.model import FusedLlama
 from harness.generate.llama.places import Places
 from harness.generate.llama.prefill import BESIDE, Prefill
+from harness.generate.llama.prompt_batch import NO_PREFIX, SharedPrefix
 from harness.generate.llama.stepper import Stepper
 from harness.generate.stopping import StopRule
 from harness.generate.transformers.continuous_batching import Decoded, Prompt
@@ -80,7 +83,8 @@ class StreamDecoder:
     def decode(self, prompts: Sequence[Prompt]) -> Iterator[Decoded]:
         """Yield completions as they finish.
 
-        One model's prompts enter after the other's, of each those first that are longer than usual, else by their keys.
+        Prompts that are longer than usual enter first, else each model's first one, by their keys, then each one's
+        second, and so on; where the weights go `model_by_model`, those of one model before those of the next.
         """
         if prompts:
             yield from _Stream(self, prompts).run()
@@ -94,22 +98,27 @@ class _Stream:
         self.flying: deque[_Result] = deque()
         count = min(settings.batch_size, len(prompts))
         self.usual = max((len(p.tokens) for p in prompts if len(p.tokens) <= PROMPT_ROOM), default=0)
-        self.waiting = deque(sorted(prompts, key=lambda p: (p.model, -max(len(p.tokens), self.usual), p.key)))
+        self.waiting = deque(self._in_turn(prompts))
         needs = sorted(map(self._need, prompts), reverse=True)
         self.longest = needs[0]
-        self.prefixes = {number: _shared_prefix(group) for number, group in _by_model(prompts).items()}
-        # place 0 takes padding, then come a shared prefix and the rows
-        shared = max(map(len, self.prefixes.values()))
+        # place 0 takes padding, then come what each model's prompts share, and the rows
+        self.shared = {number: _shared_prefix(group) for number, group in _by_model(prompts).items()}
+        ends = list(accumulate(map(len, self.shared.values())))
+        self.prefixes = {
+            number: SharedPrefix(1 + end - len(tokens), len(tokens))
+            for end, (number, tokens) in zip(ends, self.shared.items(), strict=True)
+        }
+        shared = ends[-1]
         room = count * (PROMPT_ROOM + max(self._rule(prompt).max_new_tokens for prompt in prompts))
-        room = max(self.longest, min(room, sum(needs[:count])))
+        room = max(self.longest, min(room - shared, sum(needs[:count])))
         self.pool = self.fused.pool(1 + shared + room)
         self.places = Places(1 + shared, room)
         observe = None if settings.observe is None else self._observe
         self.stepper = Stepper(self.fused, count, self.pool, self.longest, settings.temperature, observe)
         self.prefill = Prefill(self.fused, self.pool, self.longest, self.stepper.graphs)
         self.before = time.monotonic()
-        self.entered = -1
-        """The model that the stored prefix is of."""
+        self.entered: set[int] = set()
+        """Models whose prefixes are stored."""
 
     def run(self) -> Iterator[Decoded]:
         """Start steps, one ahead of the tokens that are read."""
@@ -121,7 +130,7 @@ class _Stream:
                     break
                 stepped = beside
             if self.rows and not stepped:
-                self._send(list(self.rows), self.stepper.step(len(self.rows), self._adapter_of_all()))
+                self._send(list(self.rows), self.stepper.step(len(self.rows), self._adapter_of(self.rows)))
             while len(self.flying) > 1 or (self.flying and not self.rows):
                 yield from self._look(self.flying.popleft())
 
@@ -140,7 +149,7 @@ class _Stream:
         """Whether the next prompts enter within a step of the rows: where few can, and none is long."""
         prompt, most = self.waiting[0], BESIDE[-1]
         few = self.stepper.rows - len(self.rows) <= 2 * most.prompts
-        short = len(prompt.tokens) - len(self.prefixes[prompt.model]) <= most.tokens
+        short = self._entering_tokens(prompt) <= most.tokens
         return bool(self.rows) and few and short and self.fused.enters_beside
 
     def _rule(self, prompt: Prompt) -> StopRule:
@@ -153,51 +162,69 @@ class _Stream:
         """
         return max(len(prompt.tokens), self.usual) + self._rule(prompt).max_new_tokens + SPARE
 
-    def _adapter_of_all(self) -> int:
-        """Return the adapter that all rows go through, or `MIXED`."""
-        found = {self.fused.adapter_of[row.prompt.model] for row in self.rows}
-        return found.pop() if len(found) == 1 else MIXED
+    def _in_turn(self, prompts: Sequence[Prompt]) -> list[Prompt]:
+        """Return prompts in the order in which they enter."""
+        rank: Counter[int] = Counter()
+        turns = []
+        for prompt in sorted(prompts, key=lambda prompt: prompt.key):
+            turns.append((rank[prompt.model], prompt))
+            rank[prompt.model] += 1
+
+        def order(turn: tuple[int, Prompt]) -> tuple[int, int, int, int]:
+            number, prompt = turn
+            first = prompt.model if self.fused.model_by_model else 0
+            return first, -max(len(prompt.tokens), self.usual), number, prompt.model
+
+        return [prompt for _, prompt in sorted(turns, key=order)]
+
+    def _adapter_of(self, rows: Sequence[_Row]) -> int:
+        """Return the adapter that rows go through: `MIXED` where they differ, and where most steps have different ones.
+
+        Then a row goes through its own in all steps, and none is captured once more for what a few steps would gain.
+        """
+        found = {self.fused.adapter_of[row.prompt.model] for row in rows}
+        by_turns = not self.fused.model_by_model and len(set(self.fused.adapter_of)) > 1
+        return MIXED if by_turns or len(found) > 1 else found.pop()
 
     def _enter(self, beside: bool) -> bool:
-        """Let as many waiting prompts of one model enter as go together and have room; return whether any had.
+        """Let as many waiting prompts enter as go together and have room; return whether any had.
 
         Args:
             beside: Within a step of the rows.
         """
-        model = self.waiting[0].model
-        adapter, shared = self.fused.adapter_of[model], len(self.prefixes[model])
         entering: list[_Row] = []
         left, first = BESIDE[-1].tokens if beside else PREFILL_TOKENS, len(self.rows)
         most = min(self.stepper.rows, first + BESIDE[-1].prompts) if beside else self.stepper.rows
         while (
             first + len(entering) < most
             and self.waiting
-            and self.waiting[0].model == model
-            and (not entering or len(self.waiting[0].tokens) - shared <= left)
+            and (not entering or self._entering_tokens(self.waiting[0]) <= left)
             and (start := self.places.take(self._need(self.waiting[0]))) is not None
         ):
-            left -= len(self.waiting[0].tokens) - shared
+            left -= self._entering_tokens(self.waiting[0])
             entering.append(_Row(self.waiting.popleft(), start))
         if not entering:
             return False
+        entering.sort(key=lambda row: row.prompt.model)
         count, starts = len(entering), [row.start for row in entering]
-        if shared:
-            self._store_prefix(model)
+        for row in entering:
+            self._store_prefix(row.prompt.model)
         tokens = [row.prompt.tokens for row in entering]
+        prefixes = [self.prefixes[row.prompt.model] for row in entering]
+        adapters = [self.fused.adapter_of[row.prompt.model] for row in entering]
         if beside:
-            others = self._adapter_of_all()
-            batch = self.prefill.batch(tokens, starts, shared, BESIDE)
-            both = adapter if others == adapter else MIXED
-            written, logits = self.stepper.step_and_enter(first, both, batch, adapter)
+            batch = self.prefill.batch(tokens, starts, prefixes, adapters, BESIDE)
+            written, logits = self.stepper.step_and_enter(first, self._adapter_of([*self.rows, *entering]), batch)
             self._send(list(self.rows), written)
         else:
-            logits = self.prefill.run(self.prefill.batch(tokens, starts, shared), adapter)
+            batch = self.prefill.batch(tokens, starts, prefixes, adapters)
+            logits = self.prefill.run(batch, self._adapter_of(entering))
         logits = logits[:count]
         if self.settings.observe is not None:
             self.settings.observe([row.prompt.key for row in entering], logits)
         columns = [
-            (0, len(row.prompt.tokens), start, row.prompt.seed, adapter)
-            for row, start in zip(entering, starts, strict=True)
+            (0, len(row.prompt.tokens), row.start, row.prompt.seed, adapter)
+            for row, adapter in zip(entering, adapters, strict=True)
         ]
         self.stepper.set_rows(first, columns)
         state = self.stepper.state[:, first : first + count]
@@ -207,11 +234,17 @@ class _Stream:
         self._send(entering, chosen)
         return True
 
+    def _entering_tokens(self, prompt: Prompt) -> int:
+        """Return how many tokens of a prompt are computed when it enters."""
+        return len(prompt.tokens) - self.prefixes[prompt.model].length
+
     def _store_prefix(self, model: int) -> None:
-        """Let what a model's prompts share take the place of what those before shared: their rows have copies."""
-        if self.entered != model:
-            self.prefill.run(self.prefill.batch([self.prefixes[model]], [1], 0), self.fused.adapter_of[model])
-            self.entered = model
+        """Compute what a model's prompts share, once."""
+        if self.shared[model] and model not in self.entered:
+            place, adapter = self.prefixes[model].place, self.fused.adapter_of[model]
+            batch = self.prefill.batch([self.shared[model]], [place], [NO_PREFIX], [adapter])
+            self.prefill.run(batch, adapter)
+            self.entered.add(model)
 
     def _send(self, rows: list[_Row], tokens: torch.Tensor) -> None:
         """Let tokens travel to this program while the device goes on."""

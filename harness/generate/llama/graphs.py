@@ -19,6 +19,10 @@ class Graphs:
         self._memory: _POOL_HANDLE | None = None
         self._beside: torch.cuda.Stream | None = None
 
+    def __contains__(self, key: Hashable) -> bool:
+        """Whether the work of a key is captured."""
+        return key in self._captured
+
     def run(self, key: Hashable, work: Callable[[], torch.Tensor], rehearse: Callable[[], object]) -> torch.Tensor:
         """Return what `work` returns.
 

@@ -29,7 +29,7 @@ from harness.generate.llama.loaded_layers import (
 )
 from harness.generate.llama.nf4 import joined, why_not_nf4
 from harness.generate.llama.products import BlockProduct, PackedProduct, Product
-from harness.generate.llama.prompt_batch import PromptBatch
+from harness.generate.llama.prompt_batch import PromptBatch, SharedPrefix
 from harness.generate.transformers.adapter_kinds import unwrapped
 
 if TYPE_CHECKING:
@@ -57,11 +57,12 @@ class KVCache:
     """(layers, key heads, places, head size)."""
     values: torch.Tensor
 
-    def copy_prefix(self, starts: torch.Tensor, count: int) -> None:
-        """Copy what stands at places 1 to `count` to the beginning of slots, whose first places are `starts`."""
-        targets = (starts[:, None] + torch.arange(count, device=starts.device)).flatten()
+    def copy_prefix(self, starts: torch.Tensor, prefix: SharedPrefix) -> None:
+        """Copy a prefix to the beginning of slots, whose first places are `starts`."""
+        targets = (starts[:, None] + torch.arange(prefix.length, device=starts.device)).flatten()
         for kept in (self.keys, self.values):
-            kept[:, :, targets] = kept[:, :, 1 : 1 + count].repeat(1, 1, len(starts), 1)
+            stored = kept[:, :, prefix.place : prefix.place + prefix.length]
+            kept[:, :, targets] = stored.repeat(1, 1, len(starts), 1)
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,8 @@ class FusedLlama:
         self.operations, self.packed = operations, packed
         self.enters_beside = not packed
         """Whether it is faster to let prompts enter within a step of other rows than by themselves."""
+        self.model_by_model = False
+        """Whether one model's prompts enter before the next one's, so that its answers are known early."""
         self.dtype: torch.dtype = plain.get_input_embeddings().weight.dtype
         self.device: torch.device = plain.device
         self.heads: int = config.num_attention_heads
@@ -139,9 +142,10 @@ class FusedLlama:
         adapters = list({id(factors): factors for factors in models if factors is not None}.values())
         numbers = {id(factors): number for number, factors in enumerate(adapters, 1)}
         self.adapter_of = tuple(0 if factors is None else numbers[id(factors)] for factors in models)
+        added = self.operations.add_low_rank
         for number, layer in enumerate(self.layers):
             for name, product in layer.products.items():
-                product.put_beside(LoraStack.of([factors[number][name] for factors in adapters]))
+                product.put_beside(LoraStack.of([factors[number][name] for factors in adapters], added))
         kinds = [tuple(product.lora and product.lora.ends for product in one.products.values()) for one in self.layers]
         self._unlike = [layer for number, layer in enumerate(self.layers) if kinds.index(kinds[number]) == number]
 
@@ -218,11 +222,14 @@ class FusedLlama:
             prompts: Tokens, and where they belong.
             pool: Where keys and values are kept.
             longest: No position reaches this.
-            adapter: The number of the adapter that all of them go through, 0 for none.
+            adapter: The one that all of them go through, 0 for none; `MIXED` where each has its own.
             rehearsal: As in `Along`.
         """
         attention = self._attention_of_prompts(pool, prompts)
-        along, where = Along(AdapterRows(adapter), rehearsal=rehearsal), (prompts.positions, prompts.places)
+        along, where = (
+            Along(AdapterRows(adapter, prompts.adapters), rehearsal=rehearsal),
+            (prompts.positions, prompts.places),
+        )
         ends = self._body(prompts.tokens, pool, where, longest, attention, along)
         return self._logits((ends[0][prompts.last], ends[1][prompts.last]))
 

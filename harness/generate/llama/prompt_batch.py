@@ -15,6 +15,17 @@ _ALIGNED = 2
 """Parts of what travels to the device begin at multiples of 16 bytes: Triton compiles anew for other pointers."""
 
 
+class SharedPrefix(NamedTuple):
+    """The first tokens of a prompt, whose keys and values are stored already."""
+
+    place: int
+    """Where they stand, for slots to be given a copy of them."""
+    length: int
+
+
+NO_PREFIX = SharedPrefix(1, 0)
+
+
 class Room(NamedTuple):
     """What a batch has room for; the rest is padding, whose keys and values go to place 0."""
 
@@ -29,9 +40,10 @@ class Room(NamedTuple):
 
 @dataclass(frozen=True)
 class PromptBatch:
-    """The tokens of several prompts behind the `shared` first ones, whose keys and values are in the slots already."""
+    """The tokens of several prompts behind their prefixes, whose keys and values are in the slots already."""
 
-    shared: int
+    prefixes: tuple[SharedPrefix, ...]
+    """Of each prompt."""
     lengths: tuple[int, ...]
     """How many tokens of each prompt there are here."""
     first_places: tuple[int, ...]
@@ -56,6 +68,11 @@ class PromptBatch:
         return self._part(2, self.room.tokens)
 
     @property
+    def adapters(self) -> torch.Tensor:
+        """Return (tokens,) the number of the adapter that each goes through, 0 for none."""
+        return self._part(6, self.room.tokens)
+
+    @property
     def starts(self) -> torch.Tensor:
         """Return (prompts,) as `first_places`."""
         return self._part(3, self.room.prompts)
@@ -74,7 +91,7 @@ class PromptBatch:
     def to(self, device: torch.device) -> PromptBatch:
         """Return the same on its way to a device: in one copy, which nothing waits for."""
         numbers = self.numbers.to(device, non_blocking=True)
-        return PromptBatch(self.shared, self.lengths, self.first_places, numbers, self.room)
+        return PromptBatch(self.prefixes, self.lengths, self.first_places, numbers, self.room)
 
     def _part(self, number: int, size: int) -> torch.Tensor:
         begin = _begins(self.room)[number]
@@ -84,45 +101,49 @@ class PromptBatch:
 def prompt_batch(
     prompts: Sequence[Sequence[int]],
     first_places: Sequence[int],
-    shared: int,
+    prefixes: Sequence[SharedPrefix],
+    adapters: Sequence[int],
     room: Room | None = None,
     pinned: bool = False,
 ) -> PromptBatch:
     """Return prompts as a model takes them, on the CPU.
 
     Args:
-        prompts: Each whole, longer than `shared`.
+        prompts: Each whole, longer than its prefix.
         first_places: The first place of each prompt's slot.
-        shared: How many tokens of each are stored.
+        prefixes: What of each is stored.
+        adapters: The number of each one's adapter, 0 for none.
         room: More than is needed is padded; None for as much as is needed.
         pinned: In memory that a GPU copies from while the program goes on.
     """
-    lengths = tuple(len(prompt) - shared for prompt in prompts)
+    stored = [prefix.length for prefix in prefixes]
+    lengths = tuple(len(prompt) - shared for prompt, shared in zip(prompts, stored, strict=True))
     ends = list(accumulate(lengths))
     room = room or Room(ends[-1], len(prompts))
-    positions = [range(shared, shared + length) for length in lengths]
+    positions = [range(shared, shared + length) for shared, length in zip(stored, lengths, strict=True)]
     tiles = [
         (end - length + first, min(TILE, length - first), start, shared + first)
-        for end, length, start in zip(ends, lengths, first_places, strict=True)
+        for end, length, start, shared in zip(ends, lengths, first_places, stored, strict=True)
         for first in range(0, length, TILE)
     ]
     tiles += [(0, 0, 0, 0)] * (room.tiles - len(tiles))
     parts: list[Sequence[int]] = [
-        [token for prompt in prompts for token in prompt[shared:]],
+        [token for prompt, shared in zip(prompts, stored, strict=True) for token in prompt[shared:]],
         [position for row in positions for position in row],
         [start + position for row, start in zip(positions, first_places, strict=True) for position in row],
         first_places,
         [end - 1 for end in ends],
         [number for tile in tiles for number in tile],
+        [adapter for adapter, length in zip(adapters, lengths, strict=True) for _ in range(length)],
     ]
     begins = _begins(room)
     numbers = torch.zeros(begins[-1], dtype=torch.long, pin_memory=pinned)
     for begin, part in zip(begins, parts, strict=False):
         numbers[begin : begin + len(part)] = torch.tensor(part)
-    return PromptBatch(shared, lengths, tuple(first_places), numbers, room)
+    return PromptBatch(tuple(prefixes), lengths, tuple(first_places), numbers, room)
 
 
 def _begins(room: Room) -> list[int]:
     """Return where each part begins, and where the last one ends."""
-    sizes = (room.tokens, room.tokens, room.tokens, room.prompts, room.prompts, 4 * room.tiles)
+    sizes = (room.tokens, room.tokens, room.tokens, room.prompts, room.prompts, 4 * room.tiles, room.tokens)
     return [0, *accumulate(-(-size // _ALIGNED) * _ALIGNED for size in sizes)]

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
 
 import torch
 
 from harness.generate.llama.adapters import AdapterRows
 from harness.generate.llama.graphs import Graphs
 from harness.generate.llama.model import Along, FusedLlama, KVCache
-from harness.generate.llama.prompt_batch import PromptBatch
+from harness.generate.llama.prompt_batch import PromptBatch, Room
 
 _BUCKETS = (1, 2, 4, 8, 12, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256)
 """Numbers of rows for which a step is captured."""
+ROWS_OF_A_CAPTURE = 800
+"""A capture takes as long as steps of so many rows more, each row for one step, on the cards that were measured."""
 
 
 class Stepper:
@@ -39,6 +43,8 @@ class Stepper:
         self.fused, self.pool, self.longest, self.temperature = fused, pool, longest, temperature
         self.state = torch.zeros((6, rows), dtype=torch.long, device=fused.device)
         self.graphs = Graphs() if fused.device.type == "cuda" and observe is None else None
+        self._rented: Counter[Hashable] = Counter()
+        """By graphs that were not captured: rows that larger ones did in vain in their place."""
         self.rows = rows
         self.observe = observe
 
@@ -69,37 +75,51 @@ class Stepper:
         self._run(active, adapter)
         return self.state[0, :active].clone()
 
-    def step_and_enter(
-        self, active: int, adapter: int, prompts: PromptBatch, theirs: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def step_and_enter(self, active: int, adapter: int, prompts: PromptBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """The same while prompts enter; return the rows' tokens and the logits behind the prompts.
 
         Args:
             active: How many rows.
             adapter: The one that rows and prompts go through, 0 for none; `MIXED` where each has its own.
             prompts: Those that enter.
-            theirs: The adapter of the prompts.
         """
-        logits = self._run(active, adapter, prompts, theirs)
+        logits = self._run(active, adapter, prompts)
         return self.state[0, :active].clone(), logits
 
-    def _run(self, active: int, adapter: int, prompts: PromptBatch | None = None, theirs: int = 0) -> torch.Tensor:
+    def _run(self, active: int, adapter: int, prompts: PromptBatch | None = None) -> torch.Tensor:
         if self.graphs is None:
-            return self._step(active, adapter, prompts, theirs)
-        bucket = min(next((size for size in _BUCKETS if size >= active), self.rows), self.rows)
+            return self._step(active, adapter, prompts)
+        room = None if prompts is None else prompts.room
+        bucket = self._bucket(active, adapter, room)
         return self.graphs.run(
-            (bucket, adapter, prompts and prompts.room, theirs),
-            lambda: self._step(bucket, adapter, prompts, theirs),
-            lambda: self._rehearse(bucket, adapter, prompts, theirs),
+            (bucket, adapter, room),
+            lambda: self._step(bucket, adapter, prompts),
+            lambda: self._rehearse(bucket, adapter, prompts),
         )
 
+    def _bucket(self, active: int, adapter: int, room: Room | None) -> int:
+        """Return in how many rows the graph is that makes a step of so many.
+
+        That is the next size, unless a larger graph is there and has not yet cost more than the capture of one would
+        (rent, until buying had been cheaper: Karlin et al. 1988, at most twice the least that could be paid).
+        """
+        assert self.graphs is not None
+        sizes = [*(size for size in _BUCKETS if size < self.rows), self.rows]
+        fits = sizes[bisect_left(sizes, active) :]
+        there = next((size for size in fits if (size, adapter, room) in self.graphs), None)
+        if there is not None and there != fits[0]:
+            self._rented[fits[0], adapter, room] += there - fits[0]
+            if self._rented[fits[0], adapter, room] <= ROWS_OF_A_CAPTURE:
+                return there
+        return fits[0]
+
     def _step(
-        self, count: int, adapter: int, prompts: PromptBatch | None = None, theirs: int = 0, rehearsal: bool = False
+        self, count: int, adapter: int, prompts: PromptBatch | None = None, rehearsal: bool = False
     ) -> torch.Tensor:
         """Decode a token of each row and return the logits behind the prompts."""
         tokens, positions, starts, seeds, live, adapters = self.state[:, :count]
         if prompts is not None:
-            adapters = torch.cat([adapters, adapters.new_full(prompts.tokens.shape, theirs)])
+            adapters = torch.cat([adapters, prompts.adapters])
         along = Along(AdapterRows(adapter, adapters), prompts, rehearsal)
         logits = self.fused.step(tokens, self.pool, starts, positions, self.longest, along)
         if self.observe is not None:
@@ -109,11 +129,11 @@ class Stepper:
         self.state[1, :count] += live
         return logits[count:]
 
-    def _rehearse(self, count: int, adapter: int, prompts: PromptBatch | None, theirs: int) -> None:
+    def _rehearse(self, count: int, adapter: int, prompts: PromptBatch | None) -> None:
         """Make a step in which no row is there."""
         before = self.state.clone()
         self.state.zero_()
-        self._step(count, adapter, prompts, theirs, rehearsal=True)
+        self._step(count, adapter, prompts, rehearsal=True)
         self.state.copy_(before)
 
     def _sent(self, values: torch.Tensor) -> torch.Tensor:

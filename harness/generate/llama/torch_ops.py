@@ -111,13 +111,13 @@ def attend_prompts(
     Returns:
         (tokens, heads · head size).
     """
-    (_, heads, size), narrow, shared = queries.shape, len(keys), prompts.shared
-    mask = _behind_prefix(max(prompts.lengths), shared, queries.device) if shared else None
+    (_, heads, size), narrow, longest = queries.shape, len(keys), max(prompts.lengths)
     rows = []
-    for one, length, start in zip(
-        torch.split(queries, [*prompts.lengths]), prompts.lengths, prompts.first_places, strict=True
+    for one, length, start, (_, shared) in zip(
+        torch.split(queries, [*prompts.lengths]), prompts.lengths, prompts.first_places, prompts.prefixes, strict=True
     ):
         seen = shared + length
+        mask = _behind_prefix(longest, shared, queries.device) if shared else None
         # the heads that share a key head stand side by side before one view of its keys
         shape = (narrow, heads // narrow, seen, size)
         attended = functional.scaled_dot_product_attention(
@@ -131,7 +131,7 @@ def attend_prompts(
     return torch.cat(rows)
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=4)
 def _behind_prefix(longest: int, shared: int, device: torch.device) -> torch.Tensor:
     """Return which places tokens see behind a shared prefix, (longest, shared + longest): one for all layers."""
     return torch.ones(longest, shared + longest, dtype=torch.bool, device=device).tril(shared)
@@ -155,6 +155,27 @@ def choose(logits: torch.Tensor, temperature: float, seeds: torch.Tensor, positi
     if temperature:
         return drawn(logits, temperature, seeds, positions)
     return logits.float().argmax(dim=-1)
+
+
+def add_low_rank(
+    done: torch.Tensor,
+    lowered: torch.Tensor,
+    ups: torch.Tensor,
+    mixed: tuple[torch.Tensor, torch.Tensor] | None = None,
+) -> torch.Tensor:
+    """Add B (A x) · scaling in place and return the sum.
+
+    Args:
+        done: W x, (tokens, out); its rows may lie apart.
+        lowered: A x, (tokens, ranks); its rows may lie apart.
+        ups: B · scaling, (out, ranks); its rows may lie apart.
+        mixed: Where tokens go through different adapters, the number of each token's, (tokens,), and of the one that
+            each rank belongs to, (ranks,): of other adapters' ranks nothing is added.
+    """
+    if mixed is not None:
+        numbers, owners = mixed
+        lowered = lowered.masked_fill(numbers[:, None] != owners, 0)
+    return done.addmm_(lowered, ups.t())
 
 
 def nf4_linear(inputs: torch.Tensor, matrix: Nf4Matrix) -> torch.Tensor:

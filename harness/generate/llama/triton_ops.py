@@ -12,6 +12,7 @@ import triton.language as tl
 from harness.generate.llama.kernels import attention_splits
 from harness.generate.llama.nf4_ops import nf4_linear as nf4_linear
 from harness.generate.llama.prompt_batch import TILE, PromptBatch
+from harness.generate.llama.triton_lora import add_low_rank as add_low_rank
 
 _DOT_ROWS = 16
 """Matrix units take no fewer rows: the query heads that share a key head, and padding."""

@@ -12,7 +12,7 @@ from harness.types import Completion
 def queues(questions: Iterable[SuiteQuestions]) -> list[list[SuiteQuestions]]:
     """Return the questions by queue, in the order of each queue's first; a model that joins none stands alone.
 
-    Within a queue models without an adapter go first: they write the longest answers, whose end the others fill.
+    Within a queue models without an adapter go first: where one goes after the other, the others fill their end.
     """
     found: dict[object, list[SuiteQuestions]] = {}
     for asked in questions:

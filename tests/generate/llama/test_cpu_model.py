@@ -25,7 +25,7 @@ from harness.generate.llama.cpu_attention import (
 from harness.generate.llama.cpu_model import CpuLlama
 from harness.generate.llama.decoder import StreamDecoder
 from harness.generate.llama.model import FusedLlama
-from harness.generate.llama.prompt_batch import prompt_batch
+from harness.generate.llama.prompt_batch import NO_PREFIX, SharedPrefix, prompt_batch
 from harness.generate.settings import GenerationSettings
 from harness.generate.transformers.comparison import LIMITS, Trace, relative_difference
 from harness.generate.transformers.continuous_batching import Decoder, Prompt
@@ -131,10 +131,10 @@ def test_what_rows_begin_with_in_common_is_read_once(attend: Any, monkeypatch: p
         for kept in (keys, values):
             kept[:, :, start : start + before] = kept[:, :, 380:]
     whole = attend(pool, readings(pool, starts, positions))(queries, 1)
-    pool.note(starts[1:3], before)
-    pool.note(starts[3:], before)
-    pool.note(starts[:1], 0)
-    assert [len(prefix) for prefix in pool.prefixes] == [before]
+    prefix = SharedPrefix(380, before)
+    pool.note(starts[1:3], [prefix] * 2)
+    pool.note([starts[3], starts[0]], [prefix, NO_PREFIX])
+    assert [*pool.prefixes] == [prefix]
     rows = readings(pool, starts, positions)
     assert [(row.first, row.count) for row in rows] == [(1, 31), (120, 20), (220, 5), (320, 40)]
     for start in starts[1:]:
@@ -153,24 +153,26 @@ def test_where_nothing_compiles_torch_attends(own_cache: Path, monkeypatch: pyte
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("shared", [0, 9])
-def test_prompts_of_any_length_enter_without_padding(tiny: LoadedModel, shared: int) -> None:
+@pytest.mark.parametrize("shared", [[0, 0, 0], [9, 9, 9], [9, 0, 4]])
+def test_prompts_of_any_length_enter_without_padding(tiny: LoadedModel, shared: list[int]) -> None:
     """Logits, keys and values are those of the reference; nothing is written outside the rows' places."""
     models = CpuLlama(tiny.model), FusedLlama(tiny.model)
     lengths = torch.tensor([12, 5, 1])
     tokens = torch.randint(3, 60, (3, 12), generator=torch.Generator().manual_seed(5)).tolist()
-    prompts = [[1] * shared + row[:length] for row, length in zip(tokens, lengths.tolist(), strict=True)]
+    prompts = [
+        [1] * stored + row[:length] for row, length, stored in zip(tokens, lengths.tolist(), shared, strict=True)
+    ]
     starts = torch.tensor([1, 60, 30])
-    batch = prompt_batch(prompts, starts.tolist(), shared)
+    batch = prompt_batch(prompts, starts.tolist(), [SharedPrefix(1, stored) for stored in shared], [0] * 3)
     found = []
     for fused in models:
         pool = fused.pool(100)
         for kept in (pool.keys, pool.values):
-            for start in starts:
-                shape = kept[:, :, :shared].shape
-                kept[:, :, start : start + shared] = torch.randn(shape, generator=torch.Generator().manual_seed(7))
+            for start, stored in zip(starts, shared, strict=True):
+                shape = kept[:, :, :stored].shape
+                kept[:, :, start : start + stored] = torch.randn(shape, generator=torch.Generator().manual_seed(7))
         logits = fused.prefill(batch, pool, 100)
-        ends = starts + shared + lengths
+        ends = starts + torch.tensor(shared) + lengths
         both = torch.stack([pool.keys, pool.values])
         found.append((logits, *(both[..., first:end, :] for first, end in zip(starts, ends, strict=True))))
         if fused is models[0]:

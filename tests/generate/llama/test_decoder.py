@@ -15,6 +15,7 @@ from harness.generate.llama.model import FusedLlama
 from harness.generate.llama.places import Places
 from harness.generate.llama.products import PackedProduct, Product
 from harness.generate.llama.prompt_batch import PromptBatch
+from harness.generate.llama.stepper import ROWS_OF_A_CAPTURE, Stepper
 from harness.generate.stopping import StopRule
 from harness.generate.transformers.continuous_batching import Decoded, Decoder, Prompt
 from harness.model.load import LoadedModel
@@ -152,9 +153,9 @@ def two_adapters(loaded: LoadedModel) -> Any:
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7])
-@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(("packed", "by_turns"), [(False, True), (True, True), (False, False)])
 def test_models_that_decode_together_say_what_each_says_alone(
-    tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch, batch_size: int, packed: bool
+    tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch, batch_size: int, packed: bool, by_turns: bool
 ) -> None:
     """The base, the base behind a prefix of its own, and two adapters; also where products are of another kind."""
     if packed:
@@ -190,8 +191,60 @@ def test_models_that_decode_together_say_what_each_says_alone(
         lambda self, *given: modes.append(given[-1].adapters.adapter) or stepped(self, *given),
     )
     fused.hold(factors)
+    fused.model_by_model = not by_turns
     assert {row.key: row.tokens for row in StreamDecoder(fused, rule, batch_size).decode(prompts)} == alone
-    assert set(modes) == ({0, 1, 2} if batch_size == 1 else {0, 1, 2, MIXED} - ({1} if batch_size == 7 else set()))
+    one_by_one = {0, 1, 2} if batch_size == 1 else {0, 1, 2, MIXED} - ({1} if batch_size == 7 else set())
+    assert set(modes) == ({MIXED} if by_turns else one_by_one)
+
+
+def test_models_take_turns_and_what_is_longer_than_usual_enters_first(
+    tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One by one, the first of each model, the second of each; where answers shall be known early, one model first."""
+    entered: list[tuple[int, int]] = []
+    kept = Stepper.set_rows
+    fused = FusedLlama(tiny.model)
+    fused.hold([None, None])
+    prompts = [
+        Prompt(10 * model + number, (5, *range(3, 6 + number)), seed=10 * model + number, model=model)
+        for model, count in ((0, 3), (1, 4))
+        for number in range(count)
+    ]
+    prompts[5] = replace(prompts[5], tokens=(5,) * 300)
+    monkeypatch.setattr(
+        Stepper,
+        "set_rows",
+        lambda self, first, columns: (entered.extend(column[3] for column in columns), kept(self, first, columns))[1],
+    )
+    for by_turns, expected in ((True, [12, 0, 10, 1, 11, 2, 13]), (False, [0, 1, 2, 12, 10, 11, 13])):
+        fused.model_by_model = not by_turns
+        entered.clear()
+        assert len(list(StreamDecoder(fused, stop_rule(tiny, 3), 1).decode(prompts))) == 7
+        assert entered == expected
+
+
+def test_a_larger_graph_makes_the_steps_of_fewer_rows_until_a_capture_had_been_cheaper(tiny: LoadedModel) -> None:
+    class Captured(set[Any]):
+        def run(self, key: Any, work: Any, rehearse: Any) -> torch.Tensor:
+            self.add(key)
+            sizes.append(key[0])
+            return torch.zeros(1)
+
+    sizes: list[int] = []
+    fused = FusedLlama(tiny.model)
+    stepper = Stepper(fused, 50, fused.pool(4), 4, 0.0)
+    stepper.graphs = Captured()  # type: ignore[assignment]
+    for _ in range(2):
+        stepper.step(7)  # nothing else is there
+    stepper.step(49)
+    stepper.step(7, 1)  # another adapter's is no help
+    stepper.step(7, MIXED)
+    assert sizes == [8, 8, 50, 8, 8]
+    sizes.clear()
+    rows_in_vain = 50 - 32
+    for _ in range(ROWS_OF_A_CAPTURE // rows_in_vain + 3):
+        stepper.step(30)
+    assert sizes == [50] * (ROWS_OF_A_CAPTURE // rows_in_vain) + [32] * 3
 
 
 def test_a_prefix_is_computed_once_and_when_its_model_enters(
@@ -202,7 +255,7 @@ def test_a_prefix_is_computed_once_and_when_its_model_enters(
     prefilled = FusedLlama.prefill
 
     def watched(self: FusedLlama, given: PromptBatch, *more: Any, **how: Any) -> torch.Tensor:
-        seen.append((len(given.lengths), given.shared, more[-1]))
+        seen.append((len(given.lengths), given.prefixes[0].length, given.adapters[0].item()))
         return prefilled(self, given, *more, **how)
 
     stepped = FusedLlama.step
@@ -210,7 +263,7 @@ def test_a_prefix_is_computed_once_and_when_its_model_enters(
     def watched_step(self: FusedLlama, *given: Any) -> torch.Tensor:
         prompts = given[-1].prompts
         if prompts is not None:
-            seen.append((len(prompts.lengths), prompts.shared, 0))
+            seen.append((len(prompts.lengths), prompts.prefixes[0].length, 0))
         return stepped(self, *given)
 
     monkeypatch.setattr(FusedLlama, "prefill", watched)

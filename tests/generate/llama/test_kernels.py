@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from harness.generate.llama import nf4_ops, nvrtc, torch_ops
-from harness.generate.llama.prompt_batch import prompt_batch
+from harness.generate.llama.prompt_batch import SharedPrefix, prompt_batch
 
 ON_GPU = torch.cuda.is_available()
 if not ON_GPU:
@@ -134,14 +134,35 @@ def test_the_same_tokens_are_drawn_as_on_a_cpu(kernels: Any) -> None:
 
 
 @pytest.mark.parametrize(("heads", "narrow", "size"), [(4, 4, 64), (9, 3, 64), (8, 1, 128)])
-@pytest.mark.parametrize("shared", [0, 20])
-def test_whole_prompts_attend_to_themselves(kernels: Any, heads: int, narrow: int, size: int, shared: int) -> None:
+@pytest.mark.parametrize("shared", [[0] * 5, [20, 0, 7, 20, 64]])
+def test_whole_prompts_attend_to_themselves(
+    kernels: Any, heads: int, narrow: int, size: int, shared: list[int]
+) -> None:
     if DEVICE == "cpu" and narrow < 4:
         pytest.skip("the interpreter is slow: one shape is tried")
     lengths = (70, 3, 130, 1, 64)
-    given = [[1] * (shared + length) for length in lengths]
-    prompts = prompt_batch(given, [5, 300, 500, 1, 700], shared).to(torch.device(DEVICE))
+    given = [[1] * (stored + length) for stored, length in zip(shared, lengths, strict=True)]
+    prefixes = [SharedPrefix(1, stored) for stored in shared]
+    prompts = prompt_batch(given, [5, 300, 500, 1, 700], prefixes, [0] * 5).to(torch.device(DEVICE))
     keys, values = drawn(narrow, 900, size), drawn(narrow, 900, size)
     queries = drawn(sum(lengths), heads, size)
     found = kernels.attend_prompts(queries, keys, values, prompts)
     torch.testing.assert_close(found, torch_ops.attend_prompts(queries, keys, values, prompts), **CLOSE)
+
+
+@pytest.mark.parametrize(("rows", "ranks"), [(1, 5), (5, 16), (70, 70)])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_what_an_adapter_adds_is_added_to_its_own_rows(kernels: Any, rows: int, ranks: int, mixed: bool) -> None:
+    products, ups = drawn(rows, 110 + ranks), drawn(110, ranks + 3)[:, :ranks]
+    owners = torch.arange(ranks, device=DEVICE) % 2 + 1
+    about = (torch.arange(rows, device=DEVICE) % 3, owners) if mixed else None
+    if mixed:
+        products[0, 110:] = torch.nan  # the first row has no adapter: nothing of A x may reach it
+    ours, theirs = products.clone(), products.clone()
+    found = kernels.add_low_rank(ours[:, :110], ours[:, 110:], ups, about)
+    expected = torch_ops.add_low_rank(theirs[:, :110], theirs[:, 110:], ups, about)
+    torch.testing.assert_close(found, expected, **CLOSE)
+    torch.testing.assert_close(ours, theirs, equal_nan=True, **CLOSE)
+    assert not found.isnan().any()
+    if mixed:
+        assert torch.equal(found[0], products[0, :110])
