@@ -24,10 +24,39 @@ ROOT = Path(__file__).parents[1]
 gc.disable()  # what is loaded while tests are collected stays: to look for garbage in it took two fifths of the time
 
 
+_loaded = 0
+"""Modules at the last freeze; 0 where a training has thawed all since, as it does at its end."""
+_unfreeze = gc.unfreeze
+
+
 def pytest_collection_finish() -> None:
     """Let the collector see only what the tests themselves leave behind."""
-    gc.freeze()
+    leave_out()
     gc.enable()
+
+
+def pytest_runtest_setup() -> None:
+    """Leave out what tests have loaded since, too: each training asks for a collection, which took 0.3 s with it."""
+    if len(sys.modules) > _loaded + 100:
+        gc.collect()
+        leave_out()
+
+
+def leave_out() -> None:
+    """Keep all that is there now out of garbage collections."""
+    global _loaded
+    _loaded = len(sys.modules)
+    gc.freeze()
+
+
+def thawed() -> None:
+    """Stands in for `gc.unfreeze`, which some trainings call at their end."""
+    global _loaded
+    _loaded = 0
+    _unfreeze()
+
+
+gc.unfreeze = thawed
 
 
 # how fast examples come says something of the machine, not of the code
@@ -39,29 +68,6 @@ os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) - 1:
     # threads of one product wait for each other where another process holds a core: ten times slower on two cores
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // (workers + 1))))
-
-
-_frozen = 0
-_unfreeze = gc.unfreeze
-
-
-def pytest_runtest_setup() -> None:
-    """Leave what imports brought out of garbage collections: each training asks for one, which took 0.3 s with it."""
-    global _frozen
-    if len(sys.modules) > _frozen + 100:
-        _frozen = len(sys.modules)
-        gc.collect()
-        gc.freeze()
-
-
-def thawed() -> None:
-    """Stands in for `gc.unfreeze`, so that what a training thaws at its end is left out again."""
-    global _frozen
-    _frozen = 0
-    _unfreeze()
-
-
-gc.unfreeze = thawed
 
 
 @pytest.fixture(scope="session", autouse=True)
