@@ -7,7 +7,6 @@ import io
 import json
 import os
 import random
-import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -264,23 +263,9 @@ def embedded_workplace(workplace: Path, embedded_folder: Path, own_answers: Path
     return workplace
 
 
-def first_layers(folder: Path, count: int, to: Path) -> Path:
-    """Write a checkpoint of the first layers of another one; tokenizer, embedding and head are the same."""
-    from safetensors.torch import load_file, save_file
-
-    shutil.copytree(folder, to, ignore=shutil.ignore_patterns("*.safetensors"))
-    config = read(folder, "config.json")
-    (to / "config.json").write_text(json.dumps(config | {"num_hidden_layers": count}))
-    tensors = load_file(folder / "model.safetensors")
-    beyond = tuple(f"model.layers.{number}." for number in range(count, config["num_hidden_layers"]))
-    kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(beyond)}
-    save_file(kept, to / "model.safetensors", {"format": "pt"})
-    return to
-
-
 @pytest.mark.parametrize("quantization", ["none", "nf4"])
 def test_the_embedded_model_is_tuned_and_scored(
-    embedded_workplace: Path, embedded_folder: Path, quantization: Any
+    embedded_workplace: Path, shallow_folder: Path, quantization: Any
 ) -> None:
     """In four bits with a few of its layers: thirty alike take long and show no more."""
     limit = 4
@@ -288,8 +273,8 @@ def test_the_embedded_model_is_tuned_and_scored(
         limit = 2
         file = embedded_workplace / "baselines" / "smollm2-135m" / "profile.yaml"
         profile = yaml.safe_load(file.read_text())
-        profile["weights"] = {"folder": str(first_layers(embedded_folder, 5, embedded_workplace / "first-layers"))}
-        profile["shape"]["num_hidden_layers"] = 5
+        profile["weights"] = {"folder": str(shallow_folder)}
+        profile["shape"]["num_hidden_layers"] = read(shallow_folder, "config.json")["num_hidden_layers"]
         file.write_text(yaml.safe_dump(profile))
     request = RunConfig(profile="smollm2-135m", quantization=quantization, limit=limit, name="real")
     folder, _ = do(request)
