@@ -31,6 +31,7 @@ from statistics import median
 from typing import Any
 from unittest import mock
 
+import psutil
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -305,21 +306,42 @@ def _train(
     """Train with `count` processes; with `then`, kill it at its first checkpoint and end it with another number."""
     cache = bench.folder / f"cache-{model}-{count}-{then}"
     environment = {**os.environ, "HARNESS_CACHE": str(cache)}
-    first = _launch(bench, work, profile, count, environment, model)
+    say(begins=f"{model}, {count} processes", gpu_memory=gpu_memory(bench.options.device))
+    with _launched(bench, work, profile, count, environment, model) as first:
+        if then is not None:
+            while first.poll() is None and not list(cache.glob("**/checkpoint-*/complete")):
+                time.sleep(0.2)
+            if first.poll() is not None:
+                raise RuntimeError(f"training ended with {first.returncode} before it could be killed")
+        else:
+            _succeed(first, count)
     if then is not None:
-        while first.poll() is None and not list(cache.glob("**/checkpoint-*/complete")):
-            time.sleep(0.2)
-        if first.poll() is not None:
-            raise RuntimeError(f"training ended with {first.returncode} before it could be killed")
-        os.killpg(first.pid, signal.SIGKILL)
-        first.wait()
-        time.sleep(5)  # what the launcher started notices that it is gone
-        first = _launch(bench, work, profile, then, environment, model)
-    if first.wait() != 0:
-        raise RuntimeError(f"training with {then or count} processes ended with {first.returncode}")
+        with _launched(bench, work, profile, then, environment, model) as second:
+            _succeed(second, then)
     (record,) = cache.glob("adapters/*/training.json")  # one adapter, whoever many processes made it
     found: dict[str, Any] = json.loads(record.read_text())
     return found
+
+
+def _succeed(training: subprocess.Popen[str], count: int) -> None:
+    if training.wait() != 0:
+        raise RuntimeError(f"training with {count} processes ended with {training.returncode}")
+
+
+@contextlib.contextmanager
+def _launched(
+    bench: Bench, work: Path, profile: str, count: int, environment: dict[str, str], model: str
+) -> Iterator[subprocess.Popen[str]]:
+    """A training at work; whatever it started is killed when it is left."""
+    training = _launch(bench, work, profile, count, environment, model)
+    try:
+        yield training
+    finally:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            launcher = psutil.Process(training.pid)
+            for process in (*launcher.children(recursive=True), launcher):
+                process.kill()
+        training.wait()
 
 
 def _launch(
@@ -338,12 +360,17 @@ def _launch(
 
 def machine(device: str) -> str:
     """Names the accelerators without touching them from this process."""
-    if device == "cpu":
-        return f"{os.cpu_count()} CPUs"
-    listed = subprocess.run(
-        ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, check=True
-    )
-    return ", ".join(listed.stdout.split("\n")[:-1])
+    return f"{os.cpu_count()} CPUs" if device == "cpu" else _of_gpus("name")
+
+
+def gpu_memory(device: str) -> str:
+    """Return what is taken of each GPU's memory: of what came before nothing should be left."""
+    return "" if device == "cpu" else _of_gpus("memory.used")
+
+
+def _of_gpus(what: str) -> str:
+    ask = ["nvidia-smi", f"--query-gpu={what}", "--format=csv,noheader"]
+    return ", ".join(subprocess.run(ask, capture_output=True, text=True, check=True).stdout.split("\n")[:-1])
 
 
 def main() -> int:
@@ -363,6 +390,7 @@ def main() -> int:
         one_shard(Bench(options, options.folder), options.one_shard)
         return 0
     failed = 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # with what was started
     say(machine=machine(options.device))
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(options, Path(folder))
