@@ -13,8 +13,9 @@ from harness.generate.llama.adapters import MIXED
 from harness.generate.llama.decoder import StreamDecoder
 from harness.generate.llama.model import FusedLlama
 from harness.generate.llama.places import Places
+from harness.generate.llama.prefill import Prefill
 from harness.generate.llama.products import PackedProduct, Product
-from harness.generate.llama.prompt_batch import PromptBatch
+from harness.generate.llama.prompt_batch import NO_PREFIX, PromptBatch
 from harness.generate.llama.stepper import ROWS_OF_A_CAPTURE, Stepper
 from harness.generate.stopping import StopRule
 from harness.generate.transformers.continuous_batching import Decoded, Decoder, Prompt
@@ -223,17 +224,24 @@ def test_models_take_turns_and_what_is_longer_than_usual_enters_first(
         assert entered == expected
 
 
-def test_a_larger_graph_makes_the_steps_of_fewer_rows_until_a_capture_had_been_cheaper(tiny: LoadedModel) -> None:
-    class Captured(set[Any]):
-        def run(self, key: Any, work: Any, rehearse: Any) -> torch.Tensor:
-            self.add(key)
-            sizes.append(key[0])
-            return torch.zeros(1)
+class Captured(set[Any]):
+    """Stands for graphs; notes the first part of each key that one was asked for."""
 
+    def __init__(self, sizes: list[Any]) -> None:
+        super().__init__()
+        self.sizes = sizes
+
+    def run(self, key: Any, work: Any, rehearse: Any) -> torch.Tensor:
+        self.add(key)
+        self.sizes.append(key[0])
+        return torch.zeros(1)
+
+
+def test_a_larger_graph_makes_the_steps_of_fewer_rows_until_a_capture_had_been_cheaper(tiny: LoadedModel) -> None:
     sizes: list[int] = []
     fused = FusedLlama(tiny.model)
     stepper = Stepper(fused, 50, fused.pool(4), 4, 0.0)
-    stepper.graphs = Captured()  # type: ignore[assignment]
+    stepper.graphs = Captured(sizes)  # type: ignore[assignment]
     for _ in range(2):
         stepper.step(7)  # nothing else is there
     stepper.step(49)
@@ -321,6 +329,24 @@ def test_prompts_enter_within_a_step_of_the_others(
     assert sum(map(len, entered["beside"])) >= 3
     assert all(sum(lengths) <= 256 for lengths in entered["beside"])
     assert any(max(lengths) > 256 for lengths in entered["alone"])
+
+
+def test_prompts_of_one_size_are_captured_when_they_come_again_and_again(
+    tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[Any] = []
+    alone: list[int] = []
+
+    def watched(self: FusedLlama, given: PromptBatch, *more: Any, **how: Any) -> torch.Tensor:
+        alone.append(given.room.tokens)
+        return torch.zeros(1)
+
+    monkeypatch.setattr(FusedLlama, "prefill", watched)
+    fused = FusedLlama(tiny.model)
+    prefill = Prefill(fused, fused.pool(200), 100, Captured(sizes))  # type: ignore[arg-type]
+    for count in (3, 70, 4, 5):  # the second is of another size
+        prefill.run(prefill.batch([range(3, 3 + count)], [1], [NO_PREFIX], [0]), 0)
+    assert ([room.tokens for room in sizes], alone) == ([64], [64, 128, 64])
 
 
 def test_each_model_of_a_queue_ends_by_its_own_rule(tiny: LoadedModel) -> None:
