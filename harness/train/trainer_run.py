@@ -146,11 +146,12 @@ def _fused(model: PeftModel, loaded: LoadedModel, training: Training, layout: Ba
 @contextlib.contextmanager
 def _checkpoints_without_cards(trainer: Trainer) -> Iterator[None]:
     """Keep TRL and PEFT from filling in their forms of a model card at each checkpoint: half of what saving takes."""
-    trainer.create_model_card = trainer.model.create_or_update_model_card = lambda *_, **__: None
+    model = trainer.model  # where it is sharded, the trainer has another one around it afterwards
+    trainer.create_model_card = model.create_or_update_model_card = lambda *_, **__: None
     try:
         yield
     finally:
-        del trainer.create_model_card, trainer.model.create_or_update_model_card
+        del trainer.create_model_card, model.create_or_update_model_card
 
 
 def _fitted(loaded: LoadedModel, training: Training) -> bool:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from harness.train.adapter_key import adapter_key
 from harness.train.callbacks import COMPLETE, Progress
 from harness.train.job import TrainingJob
 from harness.train.sft import TrainedAdapter, train_adapter
+from harness.train.trainer_run import _checkpoints_without_cards
 from harness.types import Task
 from tests.conftest import SUBJECTS, load_fp32
 
@@ -238,3 +240,14 @@ def test_a_training_without_a_step_is_refused(
 def test_modules_that_cannot_be_trained_are_one_line(own_cache: Path, tiny: LoadedModel, lora: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=r"has no module 'q_prj'|do not take these settings of the training"):
         train(tiny, TRAINING.model_copy(update={"lora": lora}))
+
+
+def test_a_trainer_whose_model_is_wrapped_meanwhile_gets_its_cards_back() -> None:
+    """As one whose model is sharded over processes."""
+    trainer: Any = SimpleNamespace(model=SimpleNamespace())
+    model = trainer.model
+    with _checkpoints_without_cards(trainer):
+        model.create_or_update_model_card("folder")  # writes nothing
+        trainer.model = SimpleNamespace(module=model)
+    assert not hasattr(trainer, "create_model_card")
+    assert not hasattr(model, "create_or_update_model_card")

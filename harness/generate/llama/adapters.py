@@ -93,5 +93,8 @@ class LoraStack:
             lowered: A x, (tokens, ranks of the span).
             rows: Whose tokens they are.
         """
-        mixed = None if rows.adapter != MIXED or rows.numbers is None else (rows.numbers, self.owners)
+        mixed = None
+        if rows.adapter == MIXED:
+            assert rows.numbers is not None  # else each row would get what all adapters add
+            mixed = rows.numbers, self.owners
         return self.added(done, lowered, self.ups[:, self.span(rows)], mixed)

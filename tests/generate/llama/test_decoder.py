@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from harness.generate.llama import torch_ops
-from harness.generate.llama.adapters import MIXED
+from harness.generate.llama.adapters import MIXED, AdapterRows, LoraStack
 from harness.generate.llama.decoder import StreamDecoder
 from harness.generate.llama.model import FusedLlama
 from harness.generate.llama.places import Places
@@ -196,6 +196,14 @@ def test_models_that_decode_together_say_what_each_says_alone(
     assert {row.key: row.tokens for row in StreamDecoder(fused, rule, batch_size).decode(prompts)} == alone
     one_by_one = {0, 1, 2} if batch_size == 1 else {0, 1, 2, MIXED} - ({1} if batch_size == 7 else set())
     assert set(modes) == ({MIXED} if by_turns else one_by_one)
+
+
+def test_a_pass_through_different_adapters_says_which_token_goes_through_which() -> None:
+    factors = torch.ones(2, 3), torch.ones(5, 2)
+    stack = LoraStack.of([factors], torch_ops.add_low_rank)
+    assert stack is not None
+    with pytest.raises(AssertionError):
+        stack.add(torch.zeros(1, 5), torch.ones(1, 2), AdapterRows(MIXED))
 
 
 def test_models_take_turns_and_what_is_longer_than_usual_enters_first(
