@@ -238,6 +238,8 @@ class Rendering:
     blocks: tuple[Block, ...] | None = None
     """What is laid out at 1280 px; None where the page was not measured."""
     checks: tuple[CheckResult, ...] | None = None
+    checks_unmeasured: str = ""
+    """Why a page that was measured has no `checks`."""
 
 
 @dataclass(frozen=True, slots=True)

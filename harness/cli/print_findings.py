@@ -64,12 +64,13 @@ def _tiers(check: SuiteCheck) -> Table:
 
 
 def _unmeasured(check: SuiteCheck, console: Console) -> None:
-    for tier in check.tiers:
+    found = [(_label(tier), tier.unmeasured) for tier in check.tiers]
+    for name, unmeasured in (*found, ("Checks", check.checks_unmeasured)):
         reasons: dict[str, list[str]] = {}
-        for task, why in tier.unmeasured.items():
+        for task, why in unmeasured.items():
             reasons.setdefault(why, []).append(task)
         for why, tasks in reasons.items():
-            _ids(console, f"{_label(tier)} not measured ({why})", tasks)
+            _ids(console, f"{name} not measured ({why})", tasks)
 
 
 def _label(tier: Tier) -> str:

@@ -92,7 +92,7 @@ def _must_checks(evidence: Evidence) -> list[bool] | None:
         return [False]
     passed = [result.passed for result in rendering.checks or () if result.level == "must"]
     if not passed:
-        raise NotMeasured("the checks did not run")
+        raise NotMeasured(rendering.checks_unmeasured or "the checks did not run")
     return passed
 
 

@@ -116,7 +116,7 @@ class RenderCache:
 
     def store_checks(self, request: RenderRequest, rendering: Rendering) -> None:
         """Keep what the page's checks said, as `store` does."""
-        if not request.checks or rendering.outcome in _TRANSIENT_OUTCOMES:
+        if not request.checks or rendering.outcome in _TRANSIENT_OUTCOMES or rendering.checks_unmeasured:
             return
         said = [dataclasses.asdict(result) for result in rendering.checks or ()]
         with contextlib.suppress(OSError):

@@ -159,9 +159,12 @@ class Pool:
             return rendering
         slot = await self._acting.get()
         try:
-            return await self._attempts(slot, request, self.settings, 0.0, lambda page: page.act(rendering))
+            acted = await self._attempts(slot, request, self.settings, 0.0, lambda page: page.act(rendering))
         finally:
             self._acting.put_nowait(slot)
+        if acted.outcome != "unscored":
+            return acted
+        return replace(rendering, checks=None, checks_unmeasured=acted.detail)  # what was seen of the page stays
 
     async def _measured(self, slot: BrowserSlot, request: RenderRequest, cache: RenderCache | None) -> Rendering:
         """Return the rendering of one page, where a shared process measured it without its checks that act."""

@@ -45,6 +45,11 @@ def check_suite(suite: Suite, reporter: ProgressReporter, limit: int | None = No
             for task_id, rendering in references.items()
             if rendering.checks
         }
+        unmeasured = {
+            task.id: rendering.checks_unmeasured or rendering.detail or rendering.outcome
+            for task in tasks
+            if task.checks and (rendering := references.get(task.id)) is not None and rendering.checks is None
+        }
         passed_by = _passed_by(suite, renderer, reporter)
         with reporter.stage("near-duplicates"):
             near = {"train": _near(suite.train), "held_out": _near(suite.held_out)}
@@ -72,6 +77,7 @@ def check_suite(suite: Suite, reporter: ProgressReporter, limit: int | None = No
         split=suite.split,
         shift=compared,
         reach=reach(answer_limit(suite, estimated_tokens), tasks, estimated_tokens, estimated=True),
+        checks_unmeasured=unmeasured,
     )
 
 

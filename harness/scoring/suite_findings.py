@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from harness.model.reach import Reach
 from harness.runs.manifest import SelfTest
@@ -62,6 +62,8 @@ class SuiteCheck:
     """Whether training and held-out rows are of one kind; None where there are too few to tell."""
     reach: Reach | None = None
     """How long answers may be, by an estimate of the tokens of all references."""
+    checks_unmeasured: Mapping[str, str] = field(default_factory=dict)
+    """Task id → why the browser could not say what its reference passes."""
 
     @property
     def to_fix(self) -> dict[str, list[str]]:
@@ -95,8 +97,8 @@ class SuiteCheck:
 
     @property
     def sound(self) -> bool:
-        """Nothing is to fix, no metric is refused, and the browser could measure every reference."""
-        unrendered = any(tier.unmeasured for tier in self.tiers if tier.name == "renders")
+        """Nothing is to fix, no metric is refused, and the browser could measure every reference and its checks."""
+        unrendered = self.checks_unmeasured or any(tier.unmeasured for tier in self.tiers if tier.name == "renders")
         return not (self.to_fix or self.self_test.refused or unrendered)
 
     def as_dict(self) -> JsonObject:

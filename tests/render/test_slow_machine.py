@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.checks.parse import parse_check
+from harness.metrics.extract import extract
+from harness.metrics.metric import Evidence, Score
+from harness.metrics.registry import metric, score_metric
 from harness.render import Renderer, RenderRequest, RenderSettings, pool
 from harness.render.isolated_page import IsolatedPage
 from harness.render.visit import Stalled
-from harness.types import Rendering
+from harness.types import Rendering, Task
 
 SLOW = """<!DOCTYPE html><title>x</title>
 <button onclick="setTimeout(() => document.body.append('done'), 2500)">Go</button>"""
@@ -76,13 +80,29 @@ def test_after_a_slow_moment_a_check_is_tried_again(
     assert len(tries) == 2
 
 
-def test_a_machine_that_stays_slow_gives_no_score(
+def test_a_machine_that_stays_slow_gives_the_checks_no_score_and_leaves_what_was_measured_of_the_page(
     renderer: Renderer, monkeypatch: pytest.MonkeyPatch, tries: list[str]
 ) -> None:
     found = rendered(renderer, monkeypatch, told(False), SLOW, **SAYS_DONE)
-    assert found.outcome == "unscored"
-    assert found.detail.startswith("this machine is too slow now")
+    assert (found.outcome, found.visible_text) == ("ok", "Go")
+    assert found.checks is None
+    assert found.checks_unmeasured.startswith("this machine is too slow now")
     assert len(tries) == 2
+    task = Task("t", "a button", "", checks=(parse_check({"why": "it says so", "level": "must", **SAYS_DONE}),))
+    evidence = Evidence(task, SLOW, extract(SLOW, "eos"), found)
+    scores = {name: score_metric(metric(name), evidence) for name in ("renders", "checks_must", "checks_all")}
+    assert scores["renders"] == Score(1.0)
+    assert scores["checks_must"] == scores["checks_all"] == Score(None, found.checks_unmeasured)
+
+
+def test_checks_that_were_not_measured_are_measured_again_the_next_time(
+    browser_there: None, monkeypatch: pytest.MonkeyPatch, tries: list[str], tmp_path: Path
+) -> None:
+    with Renderer(RenderSettings(workers=1, axe=False, screenshots=False), cache_dir=tmp_path) as kept:
+        assert rendered(kept, monkeypatch, told(False), SLOW, **SAYS_DONE).checks is None
+        again = rendered(kept, monkeypatch, told(True), SLOW, **SAYS_DONE)
+    assert again.checks is not None and not again.checks[0].passed
+    assert len(tries) == 3
 
 
 def test_a_page_that_is_never_done_gets_no_score_on_a_machine_that_stays_slow(
@@ -106,7 +126,7 @@ def test_a_page_that_is_not_there_in_time_for_its_check_is_no_failure_on_a_slow_
 
     monkeypatch.setattr(IsolatedPage, "load", late)
     found = rendered(renderer, monkeypatch, told(False), SLOW, **SAYS_DONE)
-    assert found.outcome == "unscored"
+    assert (found.outcome, found.checks) == ("ok", None)
     assert len(tries) == 2
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,10 +19,11 @@ from harness.progress import ProgressReporter
 from harness.render.browser import find_browser
 from harness.runs.manifest import SelfTest
 from harness.runs.schema import SCHEMA
+from harness.scoring import suite_check
 from harness.scoring.suite_check import check_suite
 from harness.scoring.suite_findings import SuiteCheck, Tier
 from harness.suite.shift import Shift
-from harness.types import Suite, Task
+from harness.types import Rendering, Suite, Task
 
 PAGE = '<!DOCTYPE html>\n<html lang="en"><head><title>Page</title></head><body>{}</body></html>'
 
@@ -79,6 +80,20 @@ def test_duplicates_among_training_tasks_are_told_but_need_no_mending() -> None:
 def test_a_refused_metric_and_a_page_nobody_could_render_are_not_sound() -> None:
     assert not _found(self_test=SelfTest(tasks=3, refused={"chrf": "'truncated' beats the reference"})).sound
     assert not _found(tiers=(Tier("renders", 2, 2, 2, {}, {"a": "the browser died"}),)).sound
+
+
+def test_checks_that_the_browser_could_not_say_of_a_reference_are_no_passed_checks(
+    checked: Callable[[Suite], SuiteCheck], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stalled(renderer: object, pages: Sequence[tuple[Task, str]], *_: object) -> list[Rendering | None]:
+        return [Rendering("ok", checks_unmeasured="too slow now") if task.checks else None for task, _ in pages]
+
+    monkeypatch.setattr(suite_check, "render_task_pages", stalled)
+    found = checked(_suite((), (_task("a", "a greeting", "<h1>Hello</h1>", _see("Hello")),)))
+    assert found.reference_fails == {}
+    assert found.checks_unmeasured == {"a": "too slow now"}
+    assert not found.sound
+    assert "Checks not measured (too slow now)" in _printed(found)
 
 
 def test_accessibility_of_references_is_told_only() -> None:
