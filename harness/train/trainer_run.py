@@ -11,23 +11,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness import processes
+from harness.model.context import context_length
 from harness.model.load import LoadedModel
 from harness.model.profile_schema import Training
+from harness.model.tokenizer import check_known
 from harness.runs.schema import JsonObject
 from harness.train.batch_layout import BatchPlan, laid_out
-from harness.train.callbacks import Progress, last_checkpoint, recorder, refuse_useless
+from harness.train.callbacks import Progress, last_checkpoint, recorder, refuse_useless, trainable_sums
 from harness.train.cpu_plan import ATTEND_PLAINLY, planned_on_cpu
-from harness.train.data import TrainingRow
+from harness.train.data import TrainingRow, check_context
 from harness.train.evaluation import LAST, curve, evaluation_callback, keep_best, refuse_shards
 from harness.train.initial import InitialAdapter
 from harness.train.job import TrainingJob
 from harness.train.model_card import write_card
+from harness.train.rows_apart import check_rows_apart
 from harness.train.settings import library_refusals, lora_config, sft_config
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import Trainer
     from trl import SFTConfig
+
+
+_OF_SETTINGS = (AttributeError, ImportError, IndexError, NotImplementedError, TypeError, ValueError)
+"""What libraries raise in a step over settings that do not go together with each other or with the model."""
 
 
 def attempt(
@@ -50,6 +57,8 @@ def attempt(
     clock = recorder(on_progress, checkpoints)
     evaluating = [evaluation_callback(evaluation, checkpoints)] if evaluation else []
     with loaded.lent() as base:
+        check_known((token for row in rows for token in row.input_ids), base)
+        check_context(rows, context_length(base.config))
         base.config.use_cache = False  # with a cache, packed rows see each other under sdpa
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
@@ -73,11 +82,16 @@ def attempt(
                 refuse_shards(trainer)
                 callback.log = trainer.log
             _keep_trainable_parameters_in_float32(trainer.model)
+            if not processes.sharded():
+                with library_refusals():
+                    check_rows_apart(trainer, rows, loaded.precision.dtype)
+            untrained = trainable_sums(trainer.model)
             started = time.monotonic()
             last = last_checkpoint(checkpoints)
-            with _fused(trainer.model, loaded, training, layout), _checkpoints_without_cards(trainer):
+            fused, cards = _fused(trainer.model, loaded, training, layout), _checkpoints_without_cards(trainer)
+            with library_refusals(_OF_SETTINGS), fused, cards:
                 trainer.train(resume_from_checkpoint=str(last) if last else None)
-            refuse_useless(trainer.model, trainer.state.global_step)
+            refuse_useless(trainer.model, trainer.state.global_step, untrained)
             kept = keep_best(trainer, folder, checkpoints)
             seconds = clock.seconds_before + time.monotonic() - started
             _save(trainer, folder)
