@@ -130,7 +130,8 @@ class PromptRenderer:
         if self.chat:
             if tagged:
                 with contextlib.suppress(ValueError):  # a tokenizer that writes a special token for plain text
-                    return list(self._applied(turns, return_dict=False, sanitize_control_tokens=True))
+                    ids = self._applied(turns, return_dict=False, sanitize_control_tokens=True)
+                    return [int(number) for number in ids]
             return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
         as_text = _AS_TEXT if tagged and not self._special_in(self.user_turn(Task("", ""))) else {}
         plain = list(self.tokenizer(text, add_special_tokens=False, **as_text)["input_ids"])
