@@ -222,3 +222,15 @@ def test_tokens_are_appended_up_to_the_end_and_each_is_looked_at_once(monkeypatc
     assert rule.extend(long, [65] * 10_000) == "length"
     assert len(seen) == 10_000
     assert set(seen) == {id(long)}
+
+
+def test_spaces_are_left_as_they_were_written() -> None:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    css = ["▁.nav", "▁.item", "▁{", "▁}"]
+    model = Tokenizer(models.Unigram([(word, -1.0) for word in ["<unk>", *css]], unk_id=0))
+    model.pre_tokenizer, model.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=model, unk_token="<unk>", clean_up_tokenization_spaces=True)
+    tokens = tokenizer(".nav .item { }")["input_ids"]
+    assert answer_text(tokenizer, tokens, frozenset()) == ".nav .item { }"

@@ -241,3 +241,20 @@ def test_an_adapter_with_more_tokens_brings_its_embeddings_and_its_tokenizer(
     assert renderer_for(plain, None) == (plain, "")
     with pytest.raises(UsageError, match="holds no adapter"), loaded.adapter(tmp_path, "nothing"):
         pass
+
+
+def test_a_tokenizer_beside_an_adapter_that_only_begins_otherwise_is_used(base_folder: Path, tmp_path: Path) -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    base = load(base_folder).tokenizer
+    plain = PromptRenderer("{{ prompt }}", False, base)
+    base.save_pretrained(tmp_path)
+    assert renderer_for(plain, tmp_path) == (plain, "")
+    own = load(base_folder).tokenizer
+    own._tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    own.save_pretrained(tmp_path)
+    renderer, words = renderer_for(plain, tmp_path)
+    assert words == "tokenizer, which reads text otherwise than the base's"
+    assert renderer.tokens(TASKS[0]) == [1, *plain.tokens(TASKS[0])]
+    chat = replace(plain, chat=True)
+    assert renderer_for(chat, tmp_path) == (chat, "")  # a chat template brings its own
