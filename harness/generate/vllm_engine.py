@@ -30,6 +30,7 @@ from harness.generate.transformers.strategy import (
 from harness.model.identity import installed
 from harness.model.load import LoadedModel
 from harness.runs.schema import JsonObject
+from harness.storage.json_file import read_object
 from harness.types import Answer, FinishReason
 
 if TYPE_CHECKING:
@@ -282,7 +283,10 @@ def _stop_rule(model: Generator, thought: str) -> StopRule:
     from transformers import GenerationConfig
 
     tokenizer, folder = model.renderer.tokenizer, model.loaded.weights.folder
-    says = GenerationConfig.from_pretrained(str(folder)) if (folder / "generation_config.json").exists() else None
+    if (folder / "generation_config.json").exists():
+        says = GenerationConfig.from_pretrained(str(folder))
+    else:  # as transformers does
+        says = GenerationConfig(eos_token_id=read_object(folder / "config.json").get("eos_token_id"))
     ends = end_tokens(SimpleNamespace(generation_config=says), tokenizer)
     return StopRule(tokenizer, ends, model.settings.max_new_tokens, True, model.settings.cut_loops, thought)
 

@@ -106,6 +106,11 @@ def test_what_is_missing_left_over_or_of_another_shape_is_named(folder: Path) ->
     assert "weights that are not finite in float32" in refused(folder)
 
 
+def test_weights_that_are_there_twice_are_refused(folder: Path) -> None:
+    (folder / "model.safetensors.index.json").write_text("{}")
+    assert "holds the weights twice: in model.safetensors and as model.safetensors.index.json" in refused(folder)
+
+
 def test_tied_weights_are_not_missing(tmp_path: Path) -> None:
     folder = write_base(tmp_path, tie_word_embeddings=True)
     assert "lm_head.weight" not in load_file(folder / "model.safetensors")
