@@ -23,6 +23,7 @@ from harness.train.data import TrainingRow, check_context
 from harness.train.evaluation import LAST, curve, evaluation_callback, keep_best, refuse_shards
 from harness.train.initial import InitialAdapter
 from harness.train.job import TrainingJob
+from harness.train.loss_check import check_loss
 from harness.train.model_card import write_card
 from harness.train.rows_apart import check_rows_apart
 from harness.train.settings import library_refusals, lora_config, sft_config
@@ -85,6 +86,8 @@ def attempt(
             if not processes.sharded():
                 with library_refusals():
                     check_rows_apart(trainer, rows, loaded.precision.dtype)
+                    if not _fitted(loaded, training):
+                        check_loss(trainer.model, rows[0], loaded.precision.dtype)
             untrained = trainable_sums(trainer.model)
             started = time.monotonic()
             last = last_checkpoint(checkpoints)

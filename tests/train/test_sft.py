@@ -298,3 +298,10 @@ def test_rows_longer_than_the_context_are_refused(own_cache: Path, tmp_path: Pat
     loaded = load_fp32(write_base(tmp_path / "model", max_position_embeddings=32))
     with pytest.raises(UsageError, match=r"has \d+ tokens, the model's context 32 \(set train\.sft\.max_length to 32"):
         train(loaded)
+
+
+def test_scores_that_trl_works_out_otherwise_than_the_model_are_refused(own_cache: Path, tmp_path: Path) -> None:
+    capped = ARCHITECTURES["RecurrentGemma"]
+    loaded = load_fp32(make(replace(capped, more=capped.more | {"logits_soft_cap": 3.0}), tmp_path / "model"))
+    with pytest.raises(UsageError, match=r"trl learns from other scores than this model \(recurrent_gemma\) says"):
+        train(loaded, Training(sft=SFT, lora={"r": 4, "target_modules": "all-linear"}))
