@@ -76,6 +76,7 @@ def attempt(
                     peft_config=lora_config(training.lora),
                     callbacks=[clock, *evaluating],
                 )
+            _begin_without_warm_up(trainer)
             loaded.model = trainer.model
             initial.keep(trainer.model)
             trainer.remove_callback(PrinterCallback)  # it prints every line of the log
@@ -109,6 +110,18 @@ def attempt(
             "watch": kept if evaluation else None,
             "peak_memory_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
         }
+
+
+def _begin_without_warm_up(trainer: Trainer) -> None:
+    """Take the warm-up out of a training of one step: the learning rate would be 0 in it, and nothing be learnt."""
+    make = trainer.create_scheduler
+
+    def create_scheduler(num_training_steps: int, *more: object, **named: object) -> object:
+        if num_training_steps == 1:
+            trainer.args.warmup_steps = 0
+        return make(num_training_steps, *more, **named)
+
+    trainer.create_scheduler = create_scheduler
 
 
 def _save(trainer: Trainer, folder: Path) -> None:

@@ -305,3 +305,11 @@ def test_scores_that_trl_works_out_otherwise_than_the_model_are_refused(own_cach
     loaded = load_fp32(make(replace(capped, more=capped.more | {"logits_soft_cap": 3.0}), tmp_path / "model"))
     with pytest.raises(UsageError, match=r"trl learns from other scores than this model \(recurrent_gemma\) says"):
         train(loaded, Training(sft=SFT, lora={"r": 4, "target_modules": "all-linear"}))
+
+
+def test_one_step_alone_has_no_warm_up(own_cache: Path, tiny: LoadedModel) -> None:
+    """As of a few rows with the settings of a large training: its learning rate would be 0."""
+    before = answers(tiny)
+    trained = train(tiny, TRAINING.model_copy(update={"sft": SFT | {"max_steps": 1, "warmup_steps": 0.03}}))
+    assert trained.steps == 1
+    assert answers(tiny, trained) != before
