@@ -142,7 +142,8 @@ def _check_all_taken(adapted: PeftModel, folder: Path, what: str) -> None:
         )
     if tensors and all(_without_effect(name, tensor) for name, tensor in tensors.items()):
         raise HarnessError(
-            f"the adapter in {folder} changes nothing: all its lora_B are zero", "it was saved before it had learnt"
+            f"the adapter in {folder} changes nothing: all its lora_B are zero",
+            "it was saved before it had learnt: train it anew, without that folder",
         )
     if adapted.peft_config[NAME].is_prompt_learning:
         # its tensors lie beside the model, where loading them compares names and shapes by itself
