@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from harness.answer.code import HTML_LANGUAGES, code_kind
-from harness.answer.marks import ANY_TAG
+from harness.answer.marks import ANY_TAG, BRACKETS
 from harness.answer.markup import Markup
 from harness.answer.reader import AnswerReader
 from harness.answer.regions import BLANK, Region, is_document, open_page
@@ -77,15 +77,14 @@ def find_page(text: str, *, fragment: bool = False, cut: bool = False) -> Found:
     return replace(best.found if best else Found(), ended=answer.ended)
 
 
-def page_end(text: str, *, final: bool = True, thinking: bool = False) -> int | None:
+def page_end(text: str, *, final: bool = True) -> int | None:
     """Return where the answer's page ends behind its `</html>`, which is where an answer ends; None without.
 
     Args:
-        text: The answer, or what there is of it.
+        text: The answer, or what there is of it, with the thought that its prompt opened.
         final: Nothing follows. Else an end tag counts only if nothing that may follow can show that it is none.
-        thinking: The prompt opened a thought, so the answer begins within it.
     """
-    answer = AnswerReader(text, final=final, thinking=thinking).read()
+    answer = AnswerReader(text, final=final).read()
     ends = [answer.closed_at, *(region.html_end for region in answer.regions)]
     return next((end for end in ends if end is not None), None)
 
@@ -94,6 +93,19 @@ def thought_left_open(prompt: str) -> str:
     """Return the mark with which a prompt opens a thought at its end, as some chat templates do; "" without."""
     match = _THOUGHT_OPENED.search(prompt[-200:])
     return match[0] if match else ""
+
+
+def thought_end(opened: str) -> str:
+    """Return the mark that closes a thought which `thought_left_open` found; "" for none."""
+    mark = opened.strip()
+    if mark in BRACKETS:
+        return BRACKETS[mark]
+    if mark.startswith("<|channel"):
+        return "<channel|>" if "|>" not in mark else "<|end|><|start|>assistant<|channel|>final<|message|>"
+    for begins, ends in (("begin_", "end_"), ("START_", "END_"), ("_start", "_end"), ("prefix", "suffix")):
+        if begins in mark:
+            return mark.replace(begins, ends)
+    return mark.replace("<", "</", 1)
 
 
 def _candidates(answer: AnswerReader, region: Region, fragment: bool, cut: bool) -> Iterator[_Candidate]:

@@ -38,13 +38,11 @@ class AnswerReader:
 
     `final`: the text is all there; else it goes on, and what cannot be known yet is left open.
     `cut`: it was cut off, so nothing in it is held to be prose for lack of an end.
-    `thinking`: the prompt opened a thought.
     """
 
     text: str
     final: bool = True
     cut: bool = False
-    thinking: bool = False
     regions: list[Region] = field(default_factory=list)
     ended: bool = False
     """An end token stands in the text: what follows it is no answer any more."""
@@ -83,9 +81,6 @@ class AnswerReader:
 
     def _before(self) -> int | None:
         text = self.text
-        if self.thinking:
-            match = self.markup.next(r"</think(?:ing)?\s*>|\[/THINK\]|\u25c1/think\u25b7|assistantfinal", 0)
-            return self._restart(match.end()) if match else None
         if BARE_ANALYSIS.match(text):
             final = text.find(BARE_FINAL)
             return self._restart(final + len(BARE_FINAL)) if final >= 0 else (0 if self.final else None)

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 
 import torch
 
+from harness.errors import HarnessError
+
 
 def _signed(bits: int) -> int:
     return bits - 2**64 if bits >= 2**63 else bits
@@ -41,6 +43,23 @@ def drawn(scores: torch.Tensor, temperature: float, seeds: torch.Tensor, positio
         return (scores.double() / temperature + _gumbel(starts[:, None] + tokens)).argmax(-1)
     rows = zip(scores, starts, strict=True)  # one at a time stays in a core's cache
     return torch.stack([(row.double() / temperature + _gumbel(start + tokens)).argmax() for row, start in rows])
+
+
+def check_finite(scores: torch.Tensor, chosen: torch.Tensor) -> None:
+    """Refuse tokens that were chosen from scores which are no numbers: of a NaN each choice makes the likeliest.
+
+    Args:
+        scores: (rows, vocabulary).
+        chosen: (rows,), the token of each row.
+
+    Raises:
+        HarnessError: a row's scores hold a NaN, or infinity is the largest.
+    """
+    if not bool(scores.gather(-1, chosen[:, None]).isfinite().all()):
+        dtype = str(scores.dtype).rpartition(".")[2]
+        raise HarnessError(
+            f"the model's scores are not finite in {dtype}", "its weights are damaged, or need a wider dtype: --dtype"
+        )
 
 
 def drawn_by(scores: torch.Tensor, temperature: float, rows: Sequence[tuple[int, int]]) -> torch.Tensor:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _END_TAG = "</html"
 _TAIL = 10
 """Tokens in which `</html >` stands whole, of at least one character each."""
+_AS_WRITTEN = {"clean_up_tokenization_spaces": False}
+"""Some tokenizers are set to take spaces out before full stops: `ul .item` and `ul.item` are two selectors."""
 LOOP_PERIODS = 64
 """Longest block, in tokens, whose repetition counts as a loop."""
 LOOP_REPEATS = 8
@@ -37,8 +39,8 @@ class StopRule:
     max_new_tokens: int
     at_end_tag: bool
     cut_loops: bool
-    thinking: bool = False
-    """The prompt opens a thought, so the answer begins within it: see `harness.answer.thought_left_open`."""
+    thought: str = ""
+    """What the prompt leaves open, so that the answer begins within it: see `harness.answer.thought_left_open`."""
     closing: frozenset[int] = field(init=False)
     """Tokens with a '>' inside: only after one of them can an end tag be complete."""
     marks: frozenset[int] = field(init=False)
@@ -54,7 +56,7 @@ class StopRule:
         if tokens[-1] in self.end_tokens:
             return "eos"
         if self.at_end_tag and tokens[-1] in self.closing:
-            tail = self.tokenizer.decode(tokens[-_TAIL:], skip_special_tokens=True)
+            tail = self.tokenizer.decode(tokens[-_TAIL:], skip_special_tokens=True, **_AS_WRITTEN)
             if _END_TAG in tail.lower() and self._page_ended(tokens):
                 return "stop"
         if len(tokens) >= self.max_new_tokens:
@@ -80,7 +82,7 @@ class StopRule:
     def _page_ended(self, tokens: Sequence[int]) -> bool:
         """Whether the page ends here. All of the answer is read, but only where an end tag has just been written."""
         text = answer_text(self.tokenizer, tokens, self.marks)
-        return page_end(text, final=False, thinking=self.thinking) is not None
+        return page_end(self.thought + text, final=False) is not None
 
 
 def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
@@ -119,7 +121,7 @@ def answer_text(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], marks
         marks: What `thought_marks` found.
     """
     marked = bool(marks) and not marks.isdisjoint(tokens)
-    return str(tokenizer.decode(tokens, skip_special_tokens=not marked))
+    return str(tokenizer.decode(tokens, skip_special_tokens=not marked, **_AS_WRITTEN))
 
 
 def loop_period(tokens: Sequence[int]) -> int | None:

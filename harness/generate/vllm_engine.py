@@ -30,6 +30,7 @@ from harness.generate.transformers.strategy import (
 from harness.model.identity import installed
 from harness.model.load import LoadedModel
 from harness.runs.schema import JsonObject
+from harness.storage.json_file import read_object
 from harness.types import Answer, FinishReason
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ class EngineDecoding(DecodingStrategy):
         opened = self.opening(model.loaded, self.arguments)
         tokenizer = model.renderer.tokenizer
         thought = opened_thought(tokenizer, wanted)
-        rule = _stop_rule(model, thinking=bool(thought))
+        rule = _stop_rule(model, thought)
         lora = None
         if model.adapter_folder is not None and model.adapter_sha256 is not None:
             lora = opened.adapter(model.adapter_sha256, str(model.adapter_folder))
@@ -278,13 +279,16 @@ class _Queue:
         return found
 
 
-def _stop_rule(model: Generator, *, thinking: bool) -> StopRule:
+def _stop_rule(model: Generator, thought: str) -> StopRule:
     from transformers import GenerationConfig
 
     tokenizer, folder = model.renderer.tokenizer, model.loaded.weights.folder
-    says = GenerationConfig.from_pretrained(str(folder)) if (folder / "generation_config.json").exists() else None
+    if (folder / "generation_config.json").exists():
+        says = GenerationConfig.from_pretrained(str(folder))
+    else:  # as transformers does
+        says = GenerationConfig(eos_token_id=read_object(folder / "config.json").get("eos_token_id"))
     ends = end_tokens(SimpleNamespace(generation_config=says), tokenizer)
-    return StopRule(tokenizer, ends, model.settings.max_new_tokens, True, model.settings.cut_loops, thinking)
+    return StopRule(tokenizer, ends, model.settings.max_new_tokens, True, model.settings.cut_loops, thought)
 
 
 def _step(engine: Engine) -> Sequence[RequestOutput]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
@@ -12,9 +12,11 @@ from pydantic import JsonValue
 from harness.errors import HarnessError, UsageError
 from harness.model.checkpoint import check_computes, one_line, some
 from harness.model.identity import ADAPTER_CONFIG, ADAPTER_FILE
+from harness.model.profile_schema import Weights
 from harness.storage.json_file import read_object
 
 if TYPE_CHECKING:
+    import torch
     from peft import PeftModel
     from transformers import PreTrainedModel
 
@@ -51,6 +53,20 @@ def check_adapter(folder: Path) -> dict[str, JsonValue]:
     if not names:
         raise UsageError(f"{folder / ADAPTER_FILE} holds no tensors", "fetch it again")
     return config
+
+
+def named_base(folder: Path, weights: Weights, local: Path) -> str:
+    """Return the base that an adapter's config names, where it is called otherwise than these weights; else "".
+
+    Args:
+        folder: The adapter's.
+        weights: Where the weights come from.
+        local: Where they lie.
+    """
+    named = read_object(folder / ADAPTER_CONFIG).get("base_model_name_or_path")
+    if not isinstance(named, str) or not named.strip():
+        return ""
+    return "" if PurePath(named).name.lower() in {weights.name.lower(), local.name.lower()} else named
 
 
 def attach(model: PreTrainedModel, folder: Path) -> PeftModel:
@@ -124,6 +140,11 @@ def _check_all_taken(adapted: PeftModel, folder: Path, what: str) -> None:
         raise HarnessError(
             f"the adapter in {folder} holds numbers that are not finite: {some(damaged)}", "train it anew"
         )
+    if tensors and all(_without_effect(name, tensor) for name, tensor in tensors.items()):
+        raise HarnessError(
+            f"the adapter in {folder} changes nothing: all its lora_B are zero",
+            "it was saved before it had learnt: train it anew, without that folder",
+        )
     if adapted.peft_config[NAME].is_prompt_learning:
         # its tensors lie beside the model, where loading them compares names and shapes by itself
         left = {name for name in tensors if name != "prompt_embeddings" and "." not in name}
@@ -131,6 +152,11 @@ def _check_all_taken(adapted: PeftModel, folder: Path, what: str) -> None:
         left = set(set_peft_model_state_dict(adapted, tensors, adapter_name=NAME).unexpected_keys)
     if left:
         raise HarnessError(f"{what}: they have no place for {some(left)}", _OTHER_WEIGHTS)
+
+
+def _without_effect(name: str, tensor: torch.Tensor) -> bool:
+    """Return whether a tensor is LoRA's A, or its B at the zero that it begins from."""
+    return "lora_A" in name or ("lora_B" in name and not tensor.any())
 
 
 def _make_room(model: PreTrainedModel, folder: Path) -> None:

@@ -11,11 +11,13 @@ from harness.errors import HarnessError, UsageError
 from harness.storage.json_file import read_object
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
 NAMED = 3
 """So many tensors are named where a fault has more."""
 _CHECK_FOLDER = "check that the folder is whole and of one model"
+_WIDER = "its weights are damaged, or need a wider dtype"
 _TOKENS = ("eos_token_id", "bos_token_id", "pad_token_id", "decoder_start_token_id")
 
 
@@ -78,6 +80,11 @@ def check_folder(folder: Path, quantization: str = "none") -> None:
         raise UsageError(
             f"{folder} holds an adapter beside a model", "name the two by folders of their own: they are two models"
         )
+    whole, parts = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if whole.exists() and parts.exists():
+        raise UsageError(
+            f"{folder} holds the weights twice: in {whole.name} and as {parts.name} names them", "keep one"
+        )
     written = config.get("quantization_config")
     if written and quantization != "none":
         kind = written.get("quant_method") if isinstance(written, dict) else written
@@ -102,7 +109,8 @@ def load_checkpoint(
         prepare: Called with the model before it computes.
 
     Raises:
-        HarnessError: it does not load, weights are missing, left over or of another shape, or it does not compute.
+        HarnessError: it does not load, weights are missing, left over, of another shape or not finite, or it does not
+            compute.
     """
     from transformers import AutoModelForCausalLM
 
@@ -126,10 +134,25 @@ def load_checkpoint(
     for words, names in faults:
         if names:
             raise HarnessError(f"{what}: {words}: {some(names)}", _CHECK_FOLDER)
+    damaged = [name for name, tensor in model.named_parameters() if not _finite(tensor)]
+    if damaged:
+        dtype = str(model.dtype).rpartition(".")[2]
+        raise HarnessError(f"{what}: weights that are not finite in {dtype}: {some(damaged)}", _WIDER)
     model.eval()
     prepare(model)
     check_computes(model, f"the model in {folder}")
     return model
+
+
+def _finite(tensor: torch.Tensor) -> bool:
+    """Return whether all numbers of a tensor are finite; those of packed weights are not looked at."""
+    import torch
+
+    plain = tensor.dtype in (torch.float32, torch.float16, torch.bfloat16) and not hasattr(tensor, "quant_state")
+    if not plain or not tensor.numel() or tensor.is_meta:
+        return True
+    lowest, highest = tensor.detach().aminmax()  # either is NaN where any is
+    return bool(lowest.isfinite() & highest.isfinite())
 
 
 def _check_headers(folder: Path, what: str) -> None:
@@ -162,10 +185,7 @@ def check_computes(model: PreTrainedModel, name: str) -> None:
         logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
         if logits.shape[1] < 1 or not torch.isfinite(logits).all():
             dtype = str(logits.dtype).rpartition(".")[2]
-            raise HarnessError(
-                f"{name} computes numbers that are not finite in {dtype}",
-                "its weights are damaged, or need a wider dtype",
-            )
+            raise HarnessError(f"{name} computes numbers that are not finite in {dtype}", _WIDER)
 
 
 def some(names: Collection[str]) -> str:

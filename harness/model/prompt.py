@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import jinja2
 
+from harness.answer import thought_end
+from harness.answer.marks import THOUGHTS
 from harness.errors import UsageError
 from harness.model.checkpoint import first_line
 from harness.storage.cache import content_key
@@ -15,6 +21,14 @@ from harness.types import Task, sha256
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+_TODAY = datetime(2024, 7, 26)
+"""What chat templates that write the date are told: Llama 3.1's own does without a clock. A prompt that changed at
+midnight would be another one for the models, samples and trainings that come after it."""
+_DIRECTIVES = "aAbBdejHIMSpyYmcxX"
+_TAG = re.compile(r"</?([a-z]+)>")
+"""Special tokens of some tokenizers that are tags of HTML or SVG: `<s>`, `<mask>`, `<image>`, `<video>`, `<audio>`."""
+_AS_TEXT = {"split_special_tokens": True}
 
 
 @dataclass(frozen=True)
@@ -67,7 +81,7 @@ class PromptRenderer:
                 "set `chat: false`, or put the one that is meant into chat_template.jinja",
             )
         try:
-            text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+            text = self._applied(turns, tokenize=False)
         except Exception as error:  # a template raises whatever it likes
             raise UsageError(
                 f"the tokenizer's chat template does not take turns of user and assistant: {first_line(error)}",
@@ -80,6 +94,16 @@ class PromptRenderer:
                 "fix chat_template.jinja, or set `chat: false`",
             )
         return str(text)
+
+    def _applied(self, turns: list[dict[str, str]], **how: bool) -> str | list[int]:
+        """Return the conversation through the tokenizer's chat template, on a day that does not change."""
+        templates = self.tokenizer.chat_template
+        template = templates["default"] if isinstance(templates, dict) else templates
+        dated = _without_clock(template) if "strftime_now" in template else None
+        applied: str | list[int] = self.tokenizer.apply_chat_template(
+            turns, chat_template=dated, add_generation_prompt=True, **how
+        )
+        return applied
 
     def turns(self, task: Task, examples: Sequence[Task] = ()) -> list[dict[str, str]]:
         """Return the conversation that ends with a task's request, as a chat template or a server takes it."""
@@ -96,24 +120,67 @@ class PromptRenderer:
     def tokens(self, task: Task, examples: Sequence[Task] = ()) -> list[int]:
         """Return the prompt's token ids; a chat template brings its own special tokens, plain text the tokenizer's.
 
-        Of those the tokenizer's end token is left out, which some put behind every text: the answer is to follow.
+        Of those the tokenizer's end token is left out, which some put behind every text: the answer is to follow. What
+        people wrote is text, also where it reads like a special token, as HTML's `<s>` does with Llama's tokenizer; and
+        a profile's own begin token takes the place of the tokenizer's.
         """
         text = self.text(task, examples)
-        plain = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        turns = self.turns(task, examples)
+        tagged = any(self._tags_in(turn["content"]) for turn in turns)
         if self.chat:
-            return plain
-        return _without_end(list(self.tokenizer(text)["input_ids"]), plain, self.tokenizer.eos_token_id)
+            if tagged:
+                with contextlib.suppress(ValueError):  # a tokenizer that writes a special token for plain text
+                    ids = self._applied(turns, return_dict=False, sanitize_control_tokens=True)
+                    return [int(number) for number in ids]
+            return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        as_text = _AS_TEXT if tagged and not self._special_in(self.user_turn(Task("", ""))) else {}
+        plain = list(self.tokenizer(text, add_special_tokens=False, **as_text)["input_ids"])
+        begin = self.tokenizer.bos_token_id
+        ids = _without_end(list(self.tokenizer(text, **as_text)["input_ids"]), plain, self.tokenizer.eos_token_id)
+        if begin is not None and plain[:1] == [begin] and ids[:2] == [begin, begin]:
+            return ids[1:]
+        return ids
 
-    def answer_tokens(self, reference: str) -> list[int]:
+    def answer_tokens(self, reference: str, opened: str = "") -> list[int]:
         """Return the token ids of an answer with the end token, as training teaches it after `tokens(task)`.
+
+        Args:
+            reference: The answer.
+            opened: The thought that the prompt leaves open (`harness.answer.thought_left_open`). It is closed first,
+                unless the reference does so: else what is learnt would be a thought, and no page.
 
         Raises:
             UsageError: the tokenizer names no end token.
         """
         if self.tokenizer.eos_token_id is None:
             raise UsageError("the tokenizer names no end token, so no answer could end", "set its eos_token")
-        ids = self.tokenizer(reference.strip(), add_special_tokens=False)["input_ids"]
-        return [*ids, self.tokenizer.eos_token_id]
+        end = thought_end(opened)
+        text = reference.strip().removeprefix(opened.strip())
+        closing = [] if end in text else self.tokenizer(f"{end}\n\n", add_special_tokens=False)["input_ids"]
+        as_text = _AS_TEXT if self._tags_in(text) and not opened else {}
+        ids = self.tokenizer(text, add_special_tokens=False, **as_text)["input_ids"]
+        return [*closing, *ids, self.tokenizer.eos_token_id]
+
+    def _special_in(self, text: str) -> bool:
+        return any(token in text for token in self._special)
+
+    def _tags_in(self, text: str) -> bool:
+        """Return whether the tokenizer would read a tag in a text as a special token; an end tag alone is none."""
+        tags = {token: match[1] for token in self._special if (match := _TAG.fullmatch(token))}
+        return any(token in text and re.search(rf"<{name}[\s>]", text) for token, name in tags.items())
+
+    @functools.cached_property
+    def _special(self) -> tuple[str, ...]:
+        added = getattr(self.tokenizer, "added_tokens_decoder", {}).values()
+        return tuple(str(token) for token in added if token.special and str(token).strip("</>") not in THOUGHTS)
+
+
+def _without_clock(template: str) -> str:
+    """Return a chat template whose `strftime_now` says `_TODAY`; a function cannot be handed to it, a macro can."""
+    said = [(f"%-{letter}", _TODAY.strftime(f"%{letter}").lstrip("0")) for letter in "dmHIMSj"]
+    said += [(f"%{letter}", _TODAY.strftime(f"%{letter}")) for letter in _DIRECTIVES]
+    replaced = "".join(f" | replace('{directive}', '{text or 0}')" for directive, text in said)
+    return f"{{%- macro strftime_now(format) -%}}{{{{ format{replaced} }}}}{{%- endmacro %}}\n{template}"
 
 
 def _without_end(ids: list[int], plain: list[int], end: int | None) -> list[int]:
@@ -134,13 +201,14 @@ def few_shot_examples(train: Sequence[Task], count: int) -> tuple[Task, ...]:
     """
     if not train or count == 0:
         return ()
-    answered = [task for task in train if task.reference and not task.input] or list(train)
+    answered = [task for task in train if task.reference and not task.input]
+    answered = answered or [task for task in train if task.reference] or list(train)
     lengths = sorted(len(task.reference) for task in answered)
     median = lengths[len(lengths) // 2]
     by_typicality = sorted(answered, key=lambda task: (abs(len(task.reference) - median), task.prompt_sha))
     chosen: list[Task] = []
     for task in [*_one_of_each_category(by_typicality), *by_typicality]:
-        if task not in chosen:
+        if not any(task.prompt_sha == other.prompt_sha for other in chosen):  # the same row twice shows nothing new
             chosen.append(task)
         if len(chosen) == count:
             break

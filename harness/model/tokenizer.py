@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from harness.model.prompt import PromptRenderer
 from harness.storage.json_file import read_object
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "chat_template.jinja")
 _PAGE = "<html><body>page</body></html>"
@@ -35,10 +36,25 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         written = tokenizer(_PAGE, add_special_tokens=False)["input_ids"]
         if not set(written) - set(tokenizer.all_special_ids):  # made up where the folder has no tokenizer's files
             raise HarnessError(f"{folder} holds no tokenizer that can write HTML", "copy the base model's files to it")
-        if tokenizer.pad_token_id is None:
+        rows = read_object(folder / "config.json").get("vocab_size") if (folder / "config.json").is_file() else None
+        if tokenizer.pad_token_id is None or (isinstance(rows, int) and tokenizer.pad_token_id >= rows):
             spare = tokenizer.unk_token or tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
             tokenizer.pad_token = spare
     return tokenizer
+
+
+def check_known(tokens: Iterable[int], model: PreTrainedModel) -> None:
+    """Refuse tokens that a model has no embeddings for.
+
+    Raises:
+        HarnessError: the tokenizer is of another model, or was given tokens that the model never learnt.
+    """
+    rows, largest = int(model.get_input_embeddings().weight.shape[0]), max(tokens, default=0)
+    if largest >= rows:
+        raise HarnessError(
+            f"the tokenizer writes token {largest}, and the model knows those from 0 to {rows - 1}",
+            "use the tokenizer's files of that very model",
+        )
 
 
 def renderer_for(renderer: PromptRenderer, adapter: Path | None) -> tuple[PromptRenderer, str]:
@@ -66,6 +82,9 @@ def renderer_for(renderer: PromptRenderer, adapter: Path | None) -> tuple[Prompt
         parts.append("chat template")
     if own.eos_token_id != base.eos_token_id:
         parts.append(f"end token {own.eos_token}")
+    read, written = (one(_PAGE, add_special_tokens=not renderer.chat)["input_ids"] for one in (own, base))
+    if not parts and read != written:
+        parts.append("tokenizer, which reads text otherwise than the base's")
     if not parts:
         return renderer, ""
     chat = renderer.chat or "chat template" in parts

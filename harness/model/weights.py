@@ -20,6 +20,8 @@ from harness.storage.variables import folder_variable
 
 CONVERTED_FORM = 1
 """Raised when the conversion of packaged weights changes, so that the cache is made anew."""
+GGUF_FORM = 2
+"""The same for any other GGUF file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ def fetch_weights(weights: Weights) -> LocalWeights:
         folder = Path(str(weights.folder))
         packed = gguf_file(folder)
         if packed is not None:
-            folder = _converted(packed, file_sha256(packed))
+            folder = _converted(packed, file_sha256(packed), GGUF_FORM)
         elif not (folder / "config.json").is_file():
             raise HarnessError(f"{folder} holds no model: config.json is missing", "check the path")
     if not any(folder.glob("*.safetensors")) and any(folder.glob("*.bin")):
@@ -100,7 +102,7 @@ def _packaged_places(gguf: PackagedGguf) -> Iterator[Path]:
 
 def _convert_packaged(gguf: PackagedGguf) -> Path:
     """A model loaded from GGUF can be neither trained nor quantised nor saved: it is rebuilt as float32 once."""
-    return _converted(packaged_file(gguf), gguf.sha256)
+    return _converted(packaged_file(gguf), gguf.sha256, CONVERTED_FORM)
 
 
 def gguf_file(path: Path) -> Path | None:
@@ -119,8 +121,8 @@ def gguf_file(path: Path) -> Path | None:
     return files[0] if files else None
 
 
-def _converted(source: Path, sha256: str) -> Path:
-    folder = cache_folder("weights") / f"{sha256[:16]}-{CONVERTED_FORM}"
+def _converted(source: Path, sha256: str, form: int) -> Path:
+    folder = cache_folder("weights") / f"{sha256[:16]}-{form}"
     if folder.is_dir():
         return folder
     with one_at_a_time(folder.with_name(f"{folder.name}.lock")):
@@ -148,16 +150,26 @@ def _read_once() -> Iterator[None]:
 
 
 def _convert(source: Path, folder: Path) -> None:
+    import gguf
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from harness.model.checkpoint import one_line
+    from harness.model.checkpoint import one_line, some
+    from harness.model.gguf_unread import HINT, UnreadError, check_taken, set_rotary_scaling
 
     broken = one_line(f"{source} cannot be converted", "it is damaged, or transformers does not know its architecture")
     with disk_faults_named(folder.parent), broken, _read_once(), finished_folder(folder) as target:
         place = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
-        loaded = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
+        loaded, info = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32, output_loading_info=True)
+        if info["missing_keys"]:
+            raise HarnessError(f"{source} lacks weights: {some(info['missing_keys'])}", "fetch a file that is whole")
+        reader = gguf.GGUFReader(source)
         config = loaded.config
+        try:
+            set_rotary_scaling(config, reader)
+            check_taken(loaded, reader)
+        except UnreadError as error:
+            raise HarnessError(f"{source} cannot be converted: {error}", HINT) from None
         del config.quantization_config
         with torch.device("meta"):  # where no weights are drawn that are overwritten at once
             plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32)

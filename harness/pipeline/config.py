@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -199,6 +200,8 @@ def resolve_given(config: RunConfig, answers: Path) -> RunPlan:
 
 
 def _check(config: RunConfig) -> None:
+    if not math.isfinite(config.temperature):
+        raise UsageError(f"--temperature {config.temperature} is no temperature", "0 is greedy; try 0.7")
     if config.samples > 1 and config.temperature == 0:
         raise UsageError("--samples needs --temperature above 0", "greedy samples would all be equal: try 0.7")
     if config.limit is not None and config.limit < 2:

@@ -11,6 +11,7 @@ from harness.generate.settings import GenerationSettings
 from harness.generate.transformers.decoding import TransformersDecoding
 from harness.generate.transformers.generator import Generator
 from harness.generate.vllm_engine import EngineDecoding
+from harness.model.adapters import named_base
 from harness.model.identity import adapter_hashes
 from harness.model.load import LoadedModel, Precision, choose_precision, load_model, why_slow
 from harness.model.profile import ModelSpec, base_weights
@@ -128,11 +129,15 @@ def _models_under_test(
     reporter: ProgressReporter,
 ) -> list[PlannedModel]:
     file, config, learnt_from = spec.profile.file, plan.config, plan.learns_from.get(spec.name)
+    weights = base_weights(spec.profile)
     examples = _examples(spec, learnt_from)
     adapter = Path(spec.file.adapter) if spec.file.adapter else None
     renderer, its_own = renderer_for(PromptRenderer(file.prompt, file.chat, loaded.tokenizer), adapter)
     if its_own:
         reporter.say(f"{spec.name} is asked with what its adapter brings: {its_own}")
+    named = named_base(adapter, weights, loaded.weights.folder) if adapter else ""
+    if named:
+        reporter.say(f"the adapter of {spec.name} names {named} as its base, and is put on {weights}")
     generator = Generator(
         name=spec.name,
         loaded=loaded,

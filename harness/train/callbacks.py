@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from harness import processes
 from harness.errors import HarnessError
+from harness.model.base_state import checksums
 from harness.storage.atomic import write_atomically
 
 if TYPE_CHECKING:
@@ -61,8 +62,18 @@ def check_finite(model: PreTrainedModel, step: int) -> None:
             raise HarnessError(f"after step {step} of the training {name} is not finite", _LESS)
 
 
-def refuse_useless(model: PreTrainedModel, steps: int) -> None:
-    """Refuse what is no fine-tuned model: a training that made no step, or whose weights are not finite.
+def trainable_sums(model: PreTrainedModel) -> list[list[int]]:
+    """Return a checksum of each tensor that is trained."""
+    return [checksums(parameter).tolist() for parameter in model.parameters() if parameter.requires_grad]
+
+
+def refuse_useless(model: PreTrainedModel, steps: int, untrained: list[list[int]]) -> None:
+    """Refuse what is no fine-tuned model: a training that made no step, or whose weights are not finite or the first.
+
+    Args:
+        model: After its training.
+        steps: That were made.
+        untrained: Its `trainable_sums` from before.
 
     Raises:
         HarnessError: it is one of these.
@@ -70,6 +81,10 @@ def refuse_useless(model: PreTrainedModel, steps: int) -> None:
     if steps < 1:
         raise HarnessError("the training made no step", "look at train.sft.max_steps, num_train_epochs and the rows")
     check_finite(model, steps)
+    if trainable_sums(model) == untrained:  # in float16 a step whose gradients overflow is left out
+        raise HarnessError(
+            f"{steps} steps of the training changed no weight", "look at train.sft.learning_rate, or take another dtype"
+        )
 
 
 def recorder(on_progress: Callable[[Progress], None] | None, folder: Path) -> TrainerCallback:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.answer import thought_left_open
 from harness.errors import UsageError
 from harness.model.prompt import PromptRenderer
 from harness.types import Task, sha256
@@ -47,6 +48,20 @@ class DataReport:
         ]
 
 
+def check_context(rows: Sequence[TrainingRow], context: int | None) -> None:
+    """Refuse rows that are longer than any sequence that the model was made for.
+
+    Raises:
+        UsageError: the first of them.
+    """
+    for row in rows:
+        if context is not None and len(row.input_ids) > context:
+            raise UsageError(
+                f"training row {row.task} has {len(row.input_ids)} tokens, the model's context {context}",
+                f"set train.sft.max_length to {context} or less",
+            )
+
+
 def training_rows(
     tasks: Sequence[Task], renderer: PromptRenderer, max_length: int | None
 ) -> tuple[list[TrainingRow], DataReport]:
@@ -67,7 +82,8 @@ def training_rows(
             duplicates.append(task.id)
             continue
         seen.add(content)
-        prompt, answer = renderer.tokens(task), renderer.answer_tokens(task.reference)
+        prompt = renderer.tokens(task)
+        answer = renderer.answer_tokens(task.reference, thought_left_open(renderer.text(task)))
         if max_length is not None and len(prompt) >= max_length:
             crowded_out.append(task.id)
             continue

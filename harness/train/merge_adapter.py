@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
 from harness.model.adapters import attach
-from harness.model.checkpoint import one_line
+from harness.model.checkpoint import first_line, one_line
 from harness.model.load import Precision, load_model
 from harness.model.profile import MERGED_RECORD
 from harness.model.profile_schema import Weights
 from harness.storage.atomic import disk_faults_named, write_atomically
 from harness.storage.outputs import check_folder, output_folder
+from harness.train.initial import TOLERANCE
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+_INSTEAD = "serve base and adapter instead"
 
 
 def export_merged(weights: Weights, precision: Precision, adapter: Path, adapter_sha256: str, out: Path) -> None:
@@ -23,7 +31,7 @@ def export_merged(weights: Weights, precision: Precision, adapter: Path, adapter
 
     Raises:
         UsageError: `out` holds something else.
-        HarnessError: the memory does not suffice for the 16-bit weights.
+        HarnessError: the memory does not suffice for the 16-bit weights, or the sum is not what base and adapter are.
     """
     import torch
 
@@ -34,15 +42,35 @@ def export_merged(weights: Weights, precision: Precision, adapter: Path, adapter
         model = base.model
         if precision.quantization != "none":
             model = model.dequantize()
-        with one_line(f"the adapter in {adapter} cannot be merged", "serve base and adapter instead"):
-            merged = attach(model, adapter).merge_and_unload(safe_merge=True).to(dtype)
+        with one_line(f"the adapter in {adapter} cannot be merged", _INSTEAD):
+            adapted = attach(model, adapter)
+            before = _said(adapted)
+            merged = adapted.merge_and_unload(safe_merge=True)
+            moved = float((_said(merged) - before).std() / before.std())
+            merged = merged.to(dtype)
     except torch.OutOfMemoryError as error:
         raise HarnessError(
             "the GPU's memory does not suffice to merge in 16 bit", "merge on a larger GPU, or serve base and adapter"
         ) from error
+    if moved > TOLERANCE[precision.dtype]:  # a head that is tied to embeddings gets what an adapter adds to these
+        raise HarnessError(f"the adapter in {adapter} cannot be merged: the sum is another model", _INSTEAD)
     merged.config.use_cache = True
     record = {"base": str(weights), "quantization": precision.quantization, "adapter_sha256": adapter_sha256}
     with disk_faults_named(out.parent), output_folder(out) as target:
-        merged.save_pretrained(target)
+        try:
+            merged.save_pretrained(target)
+        except RuntimeError as error:  # layers that share their weights
+            raise HarnessError(f"the adapter in {adapter} cannot be merged: {first_line(error)}", _INSTEAD) from error
         base.tokenizer.save_pretrained(target)
         write_atomically(target / MERGED_RECORD, json.dumps(record | {"dtype": str(dtype).partition(".")[2]}, indent=1))
+
+
+def _said(model: PreTrainedModel) -> torch.Tensor:
+    """Return the logits behind a few tokens."""
+    import torch
+
+    rows = model.get_input_embeddings().weight.shape[0]
+    ids = torch.arange(1, 65, device=model.device)[None] * 7919 % rows
+    with torch.inference_mode():
+        logits: torch.Tensor = model(input_ids=ids, use_cache=False).logits.float()
+    return logits

@@ -121,8 +121,11 @@ def lora_config(lora: dict[str, Any]) -> LoraConfig:
 
 
 @contextlib.contextmanager
-def library_refusals() -> Iterator[None]:
-    """Turn what trl and PEFT raise over settings, while they set a training up, into one line.
+def library_refusals(kinds: tuple[type[Exception], ...] = (Exception,)) -> Iterator[None]:
+    """Turn what trl and PEFT raise over settings into one line.
+
+    Args:
+        kinds: Of errors: all, while a training is set up.
 
     Raises:
         UsageError: the first line of the reason.
@@ -133,7 +136,7 @@ def library_refusals() -> Iterator[None]:
         yield
     except (HarnessError, torch.OutOfMemoryError):
         raise
-    except Exception as error:
+    except kinds as error:
         raise UsageError(
             f"trl and peft do not take these settings of the training: {first_line(error)}",
             "see train.sft and train.lora in the model file",

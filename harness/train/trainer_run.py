@@ -11,23 +11,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness import processes
+from harness.model.context import context_length
 from harness.model.load import LoadedModel
 from harness.model.profile_schema import Training
+from harness.model.tokenizer import check_known
 from harness.runs.schema import JsonObject
 from harness.train.batch_layout import BatchPlan, laid_out
-from harness.train.callbacks import Progress, last_checkpoint, recorder, refuse_useless
+from harness.train.callbacks import Progress, last_checkpoint, recorder, refuse_useless, trainable_sums
 from harness.train.cpu_plan import ATTEND_PLAINLY, planned_on_cpu
-from harness.train.data import TrainingRow
+from harness.train.data import TrainingRow, check_context
 from harness.train.evaluation import LAST, curve, evaluation_callback, keep_best, refuse_shards
 from harness.train.initial import InitialAdapter
 from harness.train.job import TrainingJob
+from harness.train.loss_check import check_loss
 from harness.train.model_card import write_card
+from harness.train.rows_apart import check_rows_apart
 from harness.train.settings import library_refusals, lora_config, sft_config
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import Trainer
     from trl import SFTConfig
+
+
+_OF_SETTINGS = (AttributeError, ImportError, IndexError, NotImplementedError, TypeError, ValueError)
+"""What libraries raise in a step over settings that do not go together with each other or with the model."""
 
 
 def attempt(
@@ -50,6 +58,8 @@ def attempt(
     clock = recorder(on_progress, checkpoints)
     evaluating = [evaluation_callback(evaluation, checkpoints)] if evaluation else []
     with loaded.lent() as base:
+        check_known((token for row in rows for token in row.input_ids), base)
+        check_context(rows, context_length(base.config))
         base.config.use_cache = False  # with a cache, packed rows see each other under sdpa
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
@@ -66,6 +76,7 @@ def attempt(
                     peft_config=lora_config(training.lora),
                     callbacks=[clock, *evaluating],
                 )
+            _begin_without_warm_up(trainer)
             loaded.model = trainer.model
             initial.keep(trainer.model)
             trainer.remove_callback(PrinterCallback)  # it prints every line of the log
@@ -73,11 +84,18 @@ def attempt(
                 refuse_shards(trainer)
                 callback.log = trainer.log
             _keep_trainable_parameters_in_float32(trainer.model)
+            if not processes.sharded():
+                with library_refusals():
+                    check_rows_apart(trainer, rows, loaded.precision.dtype)
+                    if not _fitted(loaded, training):
+                        check_loss(trainer.model, rows[0], loaded.precision.dtype)
+            untrained = trainable_sums(trainer.model)
             started = time.monotonic()
             last = last_checkpoint(checkpoints)
-            with _fused(trainer.model, loaded, training, layout), _checkpoints_without_cards(trainer):
+            fused, cards = _fused(trainer.model, loaded, training, layout), _checkpoints_without_cards(trainer)
+            with library_refusals(_OF_SETTINGS), fused, cards:
                 trainer.train(resume_from_checkpoint=str(last) if last else None)
-            refuse_useless(trainer.model, trainer.state.global_step)
+            refuse_useless(trainer.model, trainer.state.global_step, untrained)
             kept = keep_best(trainer, folder, checkpoints)
             seconds = clock.seconds_before + time.monotonic() - started
             _save(trainer, folder)
@@ -92,6 +110,18 @@ def attempt(
             "watch": kept if evaluation else None,
             "peak_memory_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
         }
+
+
+def _begin_without_warm_up(trainer: Trainer) -> None:
+    """Take the warm-up out of a training of one step: the learning rate would be 0 in it, and nothing be learnt."""
+    make = trainer.create_scheduler
+
+    def create_scheduler(num_training_steps: int, *more: object, **named: object) -> object:
+        if num_training_steps == 1:
+            trainer.args.warmup_steps = 0
+        return make(num_training_steps, *more, **named)
+
+    trainer.create_scheduler = create_scheduler
 
 
 def _save(trainer: Trainer, folder: Path) -> None:

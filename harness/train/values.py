@@ -40,6 +40,11 @@ _NEUTRAL: Mapping[str, tuple[bool | str | None, str]] = {
     "push_to_hub": (False, "use `python -m harness train MODEL --push REPO`"),
     "resume_from_checkpoint": (None, "a training goes on from its own last checkpoint by itself"),
     "model_init_kwargs": (None, "the profile says how the weights are loaded"),
+    "chat_template_path": (None, "the prompt is the profile's, through the tokenizer's own chat template"),
+    "eos_token": (None, "rows end with the tokenizer's own end token"),
+    "truncation_mode": ("keep_start", "rows that are too long are cut at their end"),
+    "save_only_model": (False, "a killed training could not go on as if it had not been"),
+    "ignore_data_skip": (False, "a killed training could not go on as if it had not been"),
     "inference_mode": (False, "it would train nothing"),
 }
 """Fields that may only say what they say by themselves, because the harness does that part otherwise."""

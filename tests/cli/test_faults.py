@@ -50,6 +50,7 @@ def one_line(error: str) -> str:
             "(use .yaml, .yml, .json, .jsonl, .ndjson, .csv, .tsv, .parquet, .arrow, .feather, or a folder of pairs)",
         ),
         (["--limit", "1"], "--limit must be at least 2 (a comparison needs more than one task)"),
+        (["--temperature", "inf"], "--temperature inf is no temperature (0 is greedy; try 0.7)"),
         (["--samples", "2"], "--samples needs --temperature above 0 (greedy samples would all be equal: try 0.7)"),
         (["--name", "../x"], "'../x' cannot be the name of a run (use letters, digits, '.', '_' and '-')"),
     ],

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.answer import thought_left_open
+from harness.answer import find_page, thought_end, thought_left_open
 from harness.generate.stopping import (
     LOOP_PERIODS,
     LOOP_REPEATS,
@@ -66,7 +66,7 @@ class Letters:
     def get_vocab(self) -> dict[str, int]:
         return {word: number for number, word in enumerate(self.words)}
 
-    def decode(self, tokens: list[int], skip_special_tokens: bool) -> str:
+    def decode(self, tokens: list[int], skip_special_tokens: bool, **_: bool) -> str:
         return "".join(self.words[token] for token in tokens if self.words[token] != "<eos>")
 
     def tokens(self, text: str) -> list[int]:
@@ -131,7 +131,7 @@ class Characters:
     def get_vocab(self) -> dict[str, int]:
         return {word: number for number, word in enumerate(self.words)}
 
-    def decode(self, tokens: list[int], skip_special_tokens: bool) -> str:
+    def decode(self, tokens: list[int], skip_special_tokens: bool, **_: bool) -> str:
         words = [self.words[token] for token in tokens]
         return "".join(word for word in words if not (skip_special_tokens and word in self.special))
 
@@ -166,13 +166,22 @@ def test_only_the_end_of_the_page_ends_an_answer(before: str) -> None:
     assert first_stop(stop, [*tokens, *characters.tokens("\nmore </html>")]) == (len(tokens), "stop")
 
 
-def test_a_thought_that_the_prompt_opened_is_thought_through() -> None:
+@pytest.mark.parametrize(
+    "opened",
+    [
+        *("<think>\n", "<thinking>", "<thought>", "<reasoning>", "<seed:think>", "[THINK]"),
+        *("<|channel|>analysis<|message|>", "<|begin_of_thought|>", "<|START_THINKING|>", "<|think_start|>"),
+        *("<|inner_prefix|>", "<|channel>thought\n"),
+    ],
+)
+def test_a_thought_that_the_prompt_opened_is_thought_through(opened: str) -> None:
     characters = Characters()
     ends = frozenset({characters.get_vocab()["<eos>"]})
-    tokens = characters.tokens(f"first {PAGE} then</think>\n{PAGE}")
-    thinking = StopRule(characters, ends, 1000, at_end_tag=True, cut_loops=False, thinking=True)
+    tokens = characters.tokens(f"first {PAGE} then{thought_end(opened)}\n{PAGE}")
+    thinking = StopRule(characters, ends, 1000, at_end_tag=True, cut_loops=False, thought=opened)
     assert first_stop(thinking, [*tokens, *characters.tokens("more")]) == (len(tokens), "stop")
-    assert thought_left_open("<|im_start|>assistant\n<think>\n") == "<think>\n"
+    assert thought_left_open(f"<|im_start|>assistant\n{opened}") == opened
+    assert find_page(f"{opened}{thought_end(opened)}\n\n{PAGE}").html == PAGE
     assert thought_left_open("<think>\n</think>\n") == ""
 
 
@@ -190,7 +199,7 @@ def test_tokens_are_appended_up_to_the_end_and_each_is_looked_at_once(monkeypatc
         def get_vocab(self) -> dict[str, int]:
             return {chr(number): number for number in range(128)}
 
-        def decode(self, tokens: Sequence[int], skip_special_tokens: bool = True) -> str:
+        def decode(self, tokens: Sequence[int], skip_special_tokens: bool = True, **_: bool) -> str:
             return "".join(map(chr, tokens))
 
     rule = StopRule(Ascii(), frozenset({0}), 10_000, at_end_tag=True, cut_loops=False)
@@ -213,3 +222,15 @@ def test_tokens_are_appended_up_to_the_end_and_each_is_looked_at_once(monkeypatc
     assert rule.extend(long, [65] * 10_000) == "length"
     assert len(seen) == 10_000
     assert set(seen) == {id(long)}
+
+
+def test_spaces_are_left_as_they_were_written() -> None:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    css = ["▁.nav", "▁.item", "▁{", "▁}"]
+    model = Tokenizer(models.Unigram([(word, -1.0) for word in ["<unk>", *css]], unk_id=0))
+    model.pre_tokenizer, model.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=model, unk_token="<unk>", clean_up_tokenization_spaces=True)
+    tokens = tokenizer(".nav .item { }")["input_ids"]
+    assert answer_text(tokenizer, tokens, frozenset()) == ".nav .item { }"

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM
 from harness.errors import HarnessError, UsageError
 from harness.generate.settings import GenerationSettings
 from harness.generate.transformers.generator import Generator
+from harness.model.adapters import named_base
 from harness.model.identity import adapter_hashes
 from harness.model.load import LoadedModel, Precision, load_model
 from harness.model.profile_schema import Weights
@@ -241,3 +242,46 @@ def test_an_adapter_with_more_tokens_brings_its_embeddings_and_its_tokenizer(
     assert renderer_for(plain, None) == (plain, "")
     with pytest.raises(UsageError, match="holds no adapter"), loaded.adapter(tmp_path, "nothing"):
         pass
+
+
+def test_a_tokenizer_beside_an_adapter_that_only_begins_otherwise_is_used(base_folder: Path, tmp_path: Path) -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    base = load(base_folder).tokenizer
+    plain = PromptRenderer("{{ prompt }}", False, base)
+    base.save_pretrained(tmp_path)
+    assert renderer_for(plain, tmp_path) == (plain, "")
+    own = load(base_folder).tokenizer
+    own._tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    own.save_pretrained(tmp_path)
+    renderer, words = renderer_for(plain, tmp_path)
+    assert words == "tokenizer, which reads text otherwise than the base's"
+    assert renderer.tokens(TASKS[0]) == [1, *plain.tokens(TASKS[0])]
+    chat = replace(plain, chat=True)
+    assert renderer_for(chat, tmp_path) == (chat, "")  # a chat template brings its own
+
+
+def test_an_adapter_that_changes_nothing_is_not_the_base_under_another_name(
+    loaded: LoadedModel, base_folder: Path, tmp_path: Path
+) -> None:
+    fresh = AutoModelForCausalLM.from_pretrained(base_folder, dtype=torch.float32)
+    peft.get_peft_model(fresh, KINDS["lora"]()).save_pretrained(str(tmp_path))
+    with pytest.raises(HarnessError, match="changes nothing: all its lora_B are zero"), loaded.adapter(tmp_path, "0"):
+        pass
+    assert answers(asked(loaded, None))
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("/elsewhere/{name}", ""),
+        ("OWNER/{name}", ""),
+        ("OWNER/Llama-2-7b-chat-hf", "OWNER/Llama-2-7b-chat-hf"),
+        ("", ""),
+        (None, ""),
+    ],
+)
+def test_an_adapter_for_another_base_is_told(base_folder: Path, tmp_path: Path, written: str | None, said: str) -> None:
+    named = None if written is None else written.format(name=base_folder.name)
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": named}))
+    assert named_base(tmp_path, Weights(folder=str(base_folder)), base_folder) == said

@@ -103,7 +103,12 @@ def test_what_is_missing_left_over_or_of_another_shape_is_named(folder: Path) ->
     change(folder, lambda tensors: tensors.update({"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)}))
     assert len(answer(folder)) == len(right)
     change(folder, lambda tensors: tensors.update({MLP: torch.full((64, 32), float("nan"))}))
-    assert "computes numbers that are not finite in float32" in refused(folder)
+    assert "weights that are not finite in float32" in refused(folder)
+
+
+def test_weights_that_are_there_twice_are_refused(folder: Path) -> None:
+    (folder / "model.safetensors.index.json").write_text("{}")
+    assert "holds the weights twice: in model.safetensors and as model.safetensors.index.json" in refused(folder)
 
 
 def test_tied_weights_are_not_missing(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -10,8 +12,13 @@ from harness.errors import UsageError
 from harness.model.load import LoadedModel
 from harness.model.profile import Profile, load_profile
 from harness.model.prompt import PromptRenderer, few_shot_examples
+from harness.model.tokenizer import load_tokenizer
 from harness.types import Task
 from tests.conftest import ROOT
+from tests.model.kinds import write_base
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 TASK = Task("t", " A page about <b>bread</b> & salt ", input="", reference=" <p>Bread</p>\n")
 EXAMPLES = (Task("e1", "A list", reference="<ul></ul>"), Task("e2", "A form", input="<p>", reference="<form></form>"))
@@ -108,3 +115,52 @@ def test_tasks_without_an_answer_are_no_examples_while_there_are_others() -> Non
     mixed = [Task("none", "p"), Task("edit", "p", "<p>", "<p>"), Task("good", "p", reference="<p>")]
     assert [task.id for task in few_shot_examples(mixed, 1)] == ["good"]
     assert few_shot_examples([], 2) == ()
+    no_answers = [Task("none", "p", "<p>"), Task("edit", "p", "<p>", "<p>new</p>")]
+    assert [task.id for task in few_shot_examples(no_answers, 2)] == ["edit"]
+
+
+@pytest.fixture
+def llama_like(tmp_path: Path) -> PreTrainedTokenizerBase:
+    """A tokenizer whose begin and end tokens are `<s>` and `</s>`, the first put before every text."""
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = load_tokenizer(write_base(tmp_path / "model"))
+    tokenizer._tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return tokenizer
+
+
+STRUCK = Task("struck", "Show <s>9</s> 5", reference="<p><s>9</s> 5</p>")
+
+
+def test_a_tag_of_html_is_no_special_token(llama_like: PreTrainedTokenizerBase) -> None:
+    plain = PromptRenderer("Write: {{ prompt }}", False, llama_like)
+    begin, end = llama_like.bos_token_id, llama_like.eos_token_id
+    answer = plain.answer_tokens(STRUCK.reference)
+    assert (answer.count(begin), answer.count(end), answer[-1]) == (0, 1, end)
+    assert llama_like.decode(answer[:-1]) == STRUCK.reference
+    few_shot = plain.tokens(Task("t", "A list"), [STRUCK])
+    for tokens in (plain.tokens(STRUCK), few_shot):
+        assert (tokens.count(begin), tokens.count(end), tokens[0]) == (1, 0, begin)
+    llama_like.chat_template = "{% for m in messages %}<s>{{ m.content }}</s>{% endfor %}"
+    asked = replace(plain, chat=True).tokens(STRUCK)
+    assert (asked.count(begin), asked.count(end)) == (1, 1)
+    assert llama_like.decode(asked) == "<s>Write: Show <s>9</s> 5</s>"
+
+
+def test_an_end_token_left_in_an_answer_is_none_of_its_tags(llama_like: PreTrainedTokenizerBase) -> None:
+    plain = PromptRenderer("{{ prompt }}", False, llama_like)
+    assert plain.answer_tokens("<p>5</p></s>")[-2:] == [llama_like.eos_token_id] * 2
+
+
+def test_a_begin_token_of_the_profile_takes_the_place_of_the_tokenizer_s(llama_like: PreTrainedTokenizerBase) -> None:
+    asked = PromptRenderer("<s>[INST] {{ prompt }} [/INST]", False, llama_like).tokens(Task("t", "A list"))
+    assert asked == llama_like("[INST] A list [/INST]")["input_ids"]
+
+
+def test_a_template_with_a_clock_says_the_same_every_day(llama_like: PreTrainedTokenizerBase) -> None:
+    llama_like.chat_template = (
+        "{% set today = strftime_now('%d %b %Y') %}\n{{ today }}, {{ strftime_now('%A, %-d.%-m.%y, %H:%M') }}\n"
+        "{% for m in messages %}{{ m.content }}{% endfor %}"
+    )
+    asked = PromptRenderer("{{ prompt }}", True, llama_like).text(Task("t", "A list"))
+    assert asked == "26 Jul 2024, Friday, 26.7.24, 00:00\nA list"

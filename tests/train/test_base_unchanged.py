@@ -177,6 +177,6 @@ def test_a_4_bit_base_that_has_answered_can_still_be_trained(own_cache: Path, ba
 def test_settings_that_change_the_tokenizer_change_that_of_the_training_alone(
     own_cache: Path, loaded: LoadedModel
 ) -> None:
-    before = loaded.tokenizer.eos_token, loaded.model.generation_config.eos_token_id
-    train(loaded, {}, eos_token="<pad>")
-    assert (loaded.tokenizer.eos_token, loaded.model.generation_config.eos_token_id) == before
+    before = loaded.tokenizer.pad_token, loaded.model.generation_config.pad_token_id
+    train(loaded, {}, pad_token="</s>")
+    assert (loaded.tokenizer.pad_token, loaded.model.generation_config.pad_token_id) == before

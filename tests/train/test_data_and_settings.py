@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
 
+from harness.answer import find_page
 from harness.errors import UsageError
 from harness.model.load import LoadedModel, Precision
 from harness.model.profile import Profile
@@ -109,3 +111,18 @@ def test_either_name_of_checkpointing_is_honoured(tmp_path: Any, name: str, want
     assert layout.checkpointing is wanted
     config = sft_config(laid_out({name: wanted}, layout), Precision("none", "float32", "cpu"), 0, str(tmp_path))
     assert config.gradient_checkpointing is wanted
+
+
+def test_a_thought_that_the_prompt_opens_is_closed_before_the_answer(renderer: PromptRenderer) -> None:
+    tokenizer = copy.deepcopy(renderer.tokenizer)
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}\n{% endfor %}Answer: <think>\n"
+    thinking = PromptRenderer("{{ prompt }}", True, tokenizer)
+    tasks = [
+        Task("plain", "A list", reference="<p>one</p>"),
+        Task("thought", "A form", reference="<think>hm</think><p>two</p>"),
+    ]
+    rows, _ = training_rows(tasks, thinking, None)
+    learnt = [tokenizer.decode([token for token in row.labels if token != IGNORED_LABEL][:-1]) for row in rows]
+    assert learnt == ["</think>\n\n<p>one</p>", "hm</think><p>two</p>"]
+    for row in rows:
+        assert find_page(tokenizer.decode(row.input_ids[:-1]).partition("Answer: ")[2]).html.startswith("<p>")

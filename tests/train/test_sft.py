@@ -20,6 +20,7 @@ from harness.model.identity import ADAPTER_FILE
 from harness.model.load import LoadedModel
 from harness.model.profile_schema import Training
 from harness.model.prompt import PromptRenderer
+from harness.model.tokenizer import load_tokenizer
 from harness.train import sft
 from harness.train.adapter_key import adapter_key
 from harness.train.callbacks import COMPLETE, Progress
@@ -28,6 +29,8 @@ from harness.train.sft import TrainedAdapter, train_adapter
 from harness.train.trainer_run import _checkpoints_without_cards
 from harness.types import Task
 from tests.conftest import SUBJECTS, load_fp32
+from tests.generate.transformers.architectures import ARCHITECTURES, make
+from tests.model.kinds import write_base
 
 TASKS = [Task(name, f"Show {what}", reference=f"<html>{body}</html>") for name, what, body in SUBJECTS[:8]]
 SFT = {
@@ -251,3 +254,62 @@ def test_a_trainer_whose_model_is_wrapped_meanwhile_gets_its_cards_back() -> Non
         trainer.model = SimpleNamespace(module=model)
     assert not hasattr(trainer, "create_model_card")
     assert not hasattr(model, "create_or_update_model_card")
+
+
+def test_a_training_that_changes_nothing_is_refused(own_cache: Path, tiny: LoadedModel) -> None:
+    """As one in float16 whose gradients overflow at each step."""
+    with pytest.raises(HarnessError, match=r"6 steps of the training changed no weight \(look at train\.sft\.learning"):
+        train(tiny, TRAINING.model_copy(update={"sft": SFT | {"learning_rate": 0.0}}))
+    assert not list(own_cache.rglob("training.json"))
+
+
+@pytest.mark.parametrize("sft", [{"packing": True, "max_length": 512}, {"padding_free": True, "max_length": None}])
+def test_rows_that_would_see_each_other_are_refused(own_cache: Path, tmp_path: Path, sft: dict[str, Any]) -> None:
+    loaded = load_fp32(make(ARCHITECTURES["Bloom"], tmp_path / "model"))
+    with pytest.raises(UsageError, match=r"rows without padding see each other in this model \(bloom\)"):
+        train(loaded, Training(sft=SFT | sft, lora={"r": 4, "target_modules": "all-linear"}))
+
+
+def test_a_library_that_is_missing_is_one_line(
+    own_cache: Path, tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transformers.integrations.liger.is_liger_kernel_available", lambda: False)
+    with pytest.raises(UsageError, match=r"do not take these settings of the training: .*liger"):
+        train(tiny, TRAINING.model_copy(update={"sft": SFT | {"use_liger_kernel": True}}))
+
+
+def test_tokens_that_the_model_does_not_know(own_cache: Path, tmp_path: Path) -> None:
+    folder = write_base(tmp_path / "model")
+    tokenizer = load_tokenizer(folder)
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    tokenizer.save_pretrained(folder)
+    padded = load_fp32(folder)
+    assert padded.tokenizer.pad_token_id < len(tokenizer) - 1
+    assert train(padded).steps == 6  # padding alone is no reason
+    tokenizer.add_tokens(["Show"])
+    tokenizer.save_pretrained(folder)
+    strange = load_fp32(folder)
+    for work in (train, answers):
+        with pytest.raises(HarnessError, match="writes token 260, and the model knows those from 0 to 258"):
+            work(strange)
+
+
+def test_rows_longer_than_the_context_are_refused(own_cache: Path, tmp_path: Path) -> None:
+    loaded = load_fp32(write_base(tmp_path / "model", max_position_embeddings=32))
+    with pytest.raises(UsageError, match=r"has \d+ tokens, the model's context 32 \(set train\.sft\.max_length to 32"):
+        train(loaded)
+
+
+def test_scores_that_trl_works_out_otherwise_than_the_model_are_refused(own_cache: Path, tmp_path: Path) -> None:
+    capped = ARCHITECTURES["RecurrentGemma"]
+    loaded = load_fp32(make(replace(capped, more=capped.more | {"logits_soft_cap": 3.0}), tmp_path / "model"))
+    with pytest.raises(UsageError, match=r"trl learns from other scores than this model \(recurrent_gemma\) says"):
+        train(loaded, Training(sft=SFT, lora={"r": 4, "target_modules": "all-linear"}))
+
+
+def test_one_step_alone_has_no_warm_up(own_cache: Path, tiny: LoadedModel) -> None:
+    """As of a few rows with the settings of a large training: its learning rate would be 0."""
+    before = answers(tiny)
+    trained = train(tiny, TRAINING.model_copy(update={"sft": SFT | {"max_steps": 1, "warmup_steps": 0.03}}))
+    assert trained.steps == 1
+    assert answers(tiny, trained) != before

@@ -32,6 +32,11 @@ eval_strategy: steps            | eval_strategy is not for the model file: got '
 do_eval: true                   | use `evaluation:`
 load_best_model_at_end: true    | use `evaluation:`
 push_to_hub: true               | --push REPO
+eos_token: </s>                 | rows end with the tokenizer's own end token
+chat_template_path: chat.jinja  | the prompt is the profile's
+truncation_mode: keep_end       | rows that are too long are cut at their end
+save_only_model: true           | a killed training could not go on
+ignore_data_skip: true          | a killed training could not go on
 warmup_steps: -3                | warmup_steps must not be negative
 adam_beta1: 1.0                 | adam_beta1 must be from 0 to below 1
 weight_decay: -0.1              | weight_decay must not be negative

@@ -13,6 +13,7 @@ from torch.nn import functional
 from harness.generate.llama import torch_ops
 from harness.generate.llama.torch_ops import add_low_rank as add_low_rank
 from harness.generate.llama.torch_ops import attend_prompts as attend_prompts
+from harness.generate.sampling import check_finite
 
 _ROWS = 32
 """oneDNN chooses the layout of packed weights for so many rows; the product takes any number."""
@@ -95,7 +96,10 @@ def choose(logits: torch.Tensor, temperature: float, seeds: torch.Tensor, positi
     """As `torch_ops.choose`."""
     rows, tokens = logits.shape
     if temperature or tokens % _BLOCK:
-        return torch_ops.choose(logits, temperature, seeds, positions)
-    blocks = logits.view(rows, -1, _BLOCK)
-    best = blocks.amax(-1).argmax(-1)
-    return best * _BLOCK + blocks[torch.arange(rows), best].argmax(-1)
+        chosen = torch_ops.choose(logits, temperature, seeds, positions)
+    else:
+        blocks = logits.view(rows, -1, _BLOCK)
+        best = blocks.amax(-1).argmax(-1)
+        chosen = best * _BLOCK + blocks[torch.arange(rows), best].argmax(-1)
+    check_finite(logits, chosen)
+    return chosen

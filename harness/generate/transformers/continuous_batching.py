@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from harness.generate.sampling import drawn_by
+from harness.generate.sampling import check_finite, drawn_by
 from harness.generate.stopping import StopRule
 from harness.generate.transformers.adapter_kinds import unwrapped
 from harness.generate.transformers.kv_cache import SlotCache, slot_attention_on
@@ -172,9 +172,12 @@ class _Run:
         if self.settings.observe is not None:
             self.settings.observe([row.prompt.key for row in rows], logits)
         if self.settings.temperature == 0:
-            return logits.argmax(dim=-1)
-        places = [(row.prompt.seed, len(row.prompt.tokens) + len(row.tokens) - 1) for row in rows]
-        return drawn_by(logits, self.settings.temperature, places)
+            chosen = logits.argmax(dim=-1)
+        else:
+            places = [(row.prompt.seed, len(row.prompt.tokens) + len(row.tokens) - 1) for row in rows]
+            chosen = drawn_by(logits, self.settings.temperature, places)
+        check_finite(logits, chosen)
+        return chosen
 
 
 def of_similar_length(prompts: Sequence[Prompt]) -> Iterator[list[Prompt]]:

@@ -134,7 +134,7 @@ class DecoderCheck:
         try:
             for _ in decoder.decode(self.prompts):
                 pass
-        except torch.OutOfMemoryError:
+        except (HarnessError, torch.OutOfMemoryError):
             raise
         except Exception as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]

@@ -12,6 +12,7 @@ from harness.generate.transformers.adapter_kinds import virtual_tokens
 from harness.generate.transformers.continuous_batching import Decoded, Prompt
 from harness.generate.transformers.strategy import JointAnswers, TokenRequests, beyond_context, opened_thought
 from harness.model.context import context_length
+from harness.model.tokenizer import check_known
 from harness.types import Answer
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class DecodingQueue:
         context = context_length(weights.config)
         if context is not None:
             context -= virtual_tokens(weights)
+        check_known((token for tokens, _ in wanted.values() for token in tokens), weights)
         thought = opened_thought(tokenizer, wanted)
         stop = StopRule(
             tokenizer,
@@ -61,7 +63,7 @@ class DecodingQueue:
             settings.max_new_tokens,
             at_end_tag=True,
             cut_loops=settings.cut_loops,
-            thinking=bool(thought),
+            thought=thought,
         )
         for place, (tokens, seed) in wanted.items():
             if context is not None and len(tokens) + 1 > context:

@@ -15,9 +15,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
+from transformers import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+    StopStringCriteria,
+)
 
-from harness.generate.sampling import drawn_by
+from harness.generate.sampling import check_finite, drawn_by
 from harness.generate.stopping import StopRule
 from harness.generate.transformers.continuous_batching import Decoded, Prompt
 from harness.types import FinishReason
@@ -28,8 +34,9 @@ if TYPE_CHECKING:
 _OURS = (
     *("temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff"),
     *("num_return_sequences", "max_length", "max_time", "penalty_alpha", "dola_layers", "prompt_lookup_num_tokens"),
-    *("use_mtp", "num_beam_groups", "diversity_penalty", "constraints", "force_words_ids", "prefill_chunk_size"),
-    *("token_healing", "output_attentions", "output_hidden_states", "output_scores", "output_logits"),
+    *("use_mtp", "assistant_early_exit", "speculation_type", "num_beam_groups", "diversity_penalty", "constraints"),
+    *("force_words_ids", "prefill_chunk_size", "token_healing"),
+    *("output_attentions", "output_hidden_states", "output_scores", "output_logits"),
 )
 """Fields of a generation config that the harness sets itself or leaves out: one row, no beams, no search."""
 
@@ -92,8 +99,7 @@ class ReferenceDecoder:
         padded = [[config.pad_token_id] * (width - len(prompt.tokens)) + [*prompt.tokens] for prompt in prompts]
         mask = [[0] * (width - len(prompt.tokens)) + [1] * len(prompt.tokens) for prompt in prompts]
         choice = _Choice(self, prompts, width)
-        ends = _Ends(self.stop, prompts)
-        more = {"tokenizer": self.stop.tokenizer} if config.stop_strings else {}
+        ends = _Ends(self.stop, prompts, self._strings())
         with _generating_by(self.model, config):
             self.model.generate(
                 input_ids=torch.tensor(padded, device=device),
@@ -101,7 +107,6 @@ class ReferenceDecoder:
                 generation_config=config,
                 logits_processor=LogitsProcessorList([choice]),
                 stopping_criteria=StoppingCriteriaList([ends]),
-                **more,
             )
         return [ends.decoded(number) for number in range(len(prompts))]
 
@@ -114,10 +119,20 @@ class ReferenceDecoder:
         config.do_sample, config.num_beams, config.return_dict_in_generate = False, 1, False
         config.max_new_tokens = max(_limit(prompt, self.stop) for prompt in prompts)
         config.eos_token_id = sorted(self.stop.end_tokens) or None
+        if config.eos_token_id is None:  # a proof, which ends nothing, and this raises the end token's score
+            config.exponential_decay_length_penalty = None
+        config.stop_strings = None  # `_Ends` looks for them: behind a row that `generate` itself ended it writes on
         pads = (config.pad_token_id, getattr(self.stop.tokenizer, "pad_token_id", None), *sorted(self.stop.end_tokens))
         rows = self.model.get_input_embeddings().weight.shape[0]
         config.pad_token_id = next((number for number in pads if number is not None and 0 <= number < rows), 0)
         return config
+
+    def _strings(self) -> StopStringCriteria | None:
+        """Return what finds the makers' stop strings; None without any, and in a proof, which compares all steps."""
+        found = self.model.generation_config.stop_strings
+        if not found or self.observe is not None:
+            return None
+        return StopStringCriteria(self.stop.tokenizer, [found] if isinstance(found, str) else list(found))
 
 
 @contextlib.contextmanager
@@ -144,6 +159,7 @@ class _Choice(LogitsProcessor):  # type: ignore[misc]  # transformers ships no t
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         settings = self.settings
+        check_finite(scores, scores.argmax(dim=-1))
         if settings.observe is not None:
             settings.observe([prompt.key for prompt in self.prompts], scores)
         step = input_ids.shape[1] - self.width
@@ -161,8 +177,10 @@ class _Choice(LogitsProcessor):  # type: ignore[misc]  # transformers ships no t
 class _Ends(StoppingCriteria):  # type: ignore[misc]  # transformers ships no types for it
     """Ends each row by the harness's own rule, and keeps what it wrote until then."""
 
-    def __init__(self, stop: StopRule, prompts: Sequence[Prompt]) -> None:
-        self.stop, self.prompts = stop, prompts
+    def __init__(self, stop: StopRule, prompts: Sequence[Prompt], strings: StopStringCriteria | None) -> None:
+        self.stop, self.prompts, self.strings = stop, prompts, strings
+        self.by_string: set[int] = set()
+        """Rows that a stop string of the makers' ended."""
         self.tokens: list[list[int]] = [[] for _ in prompts]
         self.reasons: list[FinishReason | None] = [None for _ in prompts]
         self.seconds = [0.0 for _ in prompts]
@@ -174,14 +192,18 @@ class _Ends(StoppingCriteria):  # type: ignore[misc]  # transformers ships no ty
         share = (now - self.before) / max(1, len(going))
         self.before = now
         written = input_ids[:, -1].tolist()
+        stopped = [] if self.strings is None else self.strings(input_ids, scores).tolist()
         for number in going:
             self.tokens[number].append(written[number])
             self.seconds[number] += share
             self.reasons[number] = self.prompts[number].ended(self.stop, self.tokens[number])
+            if self.reasons[number] is None and stopped and stopped[number]:
+                self.reasons[number] = "eos"
+                self.by_string.add(number)
         return torch.tensor([reason is not None for reason in self.reasons], device=input_ids.device)
 
     def decoded(self, number: int) -> Decoded:
-        """Return what a row wrote; one that `generate` ended itself (a stop string of the makers') ended there."""
+        """Return what a row wrote; one that `generate` ended itself ended there."""
         reason, tokens = self.reasons[number] or "eos", self.tokens[number]
-        kept = tokens[:-1] if self.reasons[number] == "eos" else tokens
+        kept = tokens[:-1] if self.reasons[number] == "eos" and number not in self.by_string else tokens
         return Decoded(self.prompts[number].key, kept, reason, self.seconds[number])

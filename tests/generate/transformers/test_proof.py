@@ -29,6 +29,7 @@ from harness.model.prompt import PromptRenderer
 from harness.types import Task
 from tests.conftest import load_fp32
 from tests.generate.transformers.architectures import ARCHITECTURES, Architecture, make
+from tests.model.kinds import write_base
 
 TASKS = [Task("short", "Salt."), Task("long", "Write a page about bread, rivers, clouds, poems and engines. " * 3)]
 
@@ -200,6 +201,73 @@ def test_what_the_makers_let_generate_do_is_done(
         out = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=24)
         assert done.text == loaded.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
     assert next(iter(setting)) in asked.decoder().why
+
+
+@pytest.mark.parametrize(
+    ("setting", "padded"),
+    [
+        ({"min_length": 60}, False),
+        ({"stop_strings": ["a", "e"]}, True),
+        ({"exponential_decay_length_penalty": [5, 1.2]}, True),
+        ({"assistant_early_exit": 1}, None),
+    ],
+)
+def test_what_ends_answers_does_so_in_each_row_of_a_batch(
+    own_cache: Path, tmp_path: Path, setting: dict[str, Any], padded: bool | None
+) -> None:
+    from safetensors.torch import load_file, save_file
+    from transformers import AutoModelForCausalLM
+
+    folder = write_base(tmp_path / "model")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["lm_head.weight"][2] *= 3  # the end token is often likely
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    path = folder / "generation_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | setting))
+    loaded = load_fp32(folder)
+    tasks = [Task(str(n), ("Salt, bread and rivers "[: 3 + n] * (1 + n)) + "x") for n in range(8)]
+    asked = replace(generator(loaded), settings=GenerationSettings(40, batch_size=4, cut_loops=False))
+    said = asked.complete(tasks)
+    verdict = asked.decoder()
+    assert (verdict.kind, verdict.padded) == (("generate", padded) if padded is not None else ("slots", False))
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    model.generation_config.assistant_early_exit = None
+    more = {"tokenizer": loaded.tokenizer} if "stop_strings" in setting else {}
+    for task, done in zip(tasks, said, strict=True):
+        ids = torch.tensor([asked.prompt(task)])
+        how = {"attention_mask": torch.ones_like(ids), "do_sample": False, "max_new_tokens": 40, **more}
+        written = model.generate(input_ids=ids, **how)[0, ids.shape[1] :].tolist()
+        ended = written[-1] == 2 or len(written) < 40
+        assert done.text == loaded.tokenizer.decode(written, skip_special_tokens=True)
+        assert (done.finish_reason, done.completion_tokens) == (
+            ("eos" if ended else "length"),
+            len(written) - (written[-1] == 2),
+        )
+
+
+@pytest.mark.parametrize("bias", [False, True], ids=["fused", "slots"])
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_scores_that_are_no_numbers_choose_no_token(
+    own_cache: Path, tmp_path: Path, bias: bool, temperature: float
+) -> None:
+    loaded = load_fp32(write_base(tmp_path / "model", attention_bias=bias))
+    settings = GenerationSettings(6, batch_size=2, temperature=temperature)
+    asked = replace(generator(loaded), settings=settings)
+    assert asked.decoder().kind == ("slots" if bias else "fused")
+    with torch.no_grad():
+        loaded.model.get_input_embeddings().weight[loaded.tokenizer("Z")["input_ids"][0]] = float("nan")
+    loaded.fused = None
+    assert len(asked.complete([Task("a", "ok")])) == 1
+    with pytest.raises(HarnessError, match="the model's scores are not finite in float32"):
+        asked.complete([Task("b", "a Z b")])
+
+
+def test_a_model_without_numbers_proves_nothing(own_cache: Path, made: Callable[..., LoadedModel]) -> None:
+    loaded = made()
+    with torch.no_grad():
+        loaded.model.get_output_embeddings().weight.fill_(float("nan"))
+    with pytest.raises(HarnessError, match="the model's scores are not finite in float32"):
+        generator(loaded).decoder()
 
 
 def test_what_only_narrows_sampling_is_the_harness_own_to_set() -> None:
