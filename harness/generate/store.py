@@ -15,7 +15,7 @@ from harness.storage.cache import cache_folder, content_key
 from harness.storage.jsonl import append_lines, read_lines
 from harness.types import Answer
 
-FORM = 2
+FORM = 3
 """Raised when the same identity can get another text, because answers are ended, cut or read in another way."""
 
 

@@ -11,7 +11,7 @@ from harness.errors import UsageError
 from harness.train.initial import TOLERANCE
 
 if TYPE_CHECKING:
-    from peft import PeftModel
+    from trl import SFTTrainer
 
     from harness.train.data import TrainingRow
 
@@ -19,11 +19,11 @@ _LOOKED_AT = 64
 """Tokens of a row."""
 
 
-def check_loss(model: PeftModel, row: TrainingRow, dtype: str) -> None:
+def check_loss(trainer: SFTTrainer, row: TrainingRow, dtype: str) -> None:
     """Compare the log-probabilities that trl learns from with those of the model's own scores.
 
     Args:
-        model: As trl prepared it.
+        trainer: Before its training.
         row: A training row.
         dtype: What computes, as torch spells it.
 
@@ -32,10 +32,11 @@ def check_loss(model: PeftModel, row: TrainingRow, dtype: str) -> None:
     """
     import torch
 
+    model = trainer.model
     ids = torch.tensor([row.input_ids[:_LOOKED_AT]], device=model.device)
     training = model.training
     model.eval()
-    with torch.no_grad():
+    with torch.no_grad(), trainer.accelerator.autocast():
         learnt = getattr(model(input_ids=ids, labels=ids, fused_lm_head=True), "log_probs", None)
         said = model(input_ids=ids, use_cache=False).logits[:, :-1].float().log_softmax(-1)
     model.train(training)

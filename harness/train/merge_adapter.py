@@ -14,13 +14,15 @@ from harness.model.profile import MERGED_RECORD
 from harness.model.profile_schema import Weights
 from harness.storage.atomic import disk_faults_named, write_atomically
 from harness.storage.outputs import check_folder, output_folder
-from harness.train.initial import TOLERANCE
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
 _INSTEAD = "serve base and adapter instead"
+_ANOTHER_MODEL = {"float32": 1e-3, "bfloat16": 0.3, "float16": 0.1}
+"""How far the logits of the sum may lie from those of base and adapter, relative to their spread: its weights are
+rounded, and in 16 bit that goes all the way up."""
 
 
 def export_merged(weights: Weights, precision: Precision, adapter: Path, adapter_sha256: str, out: Path) -> None:
@@ -52,7 +54,7 @@ def export_merged(weights: Weights, precision: Precision, adapter: Path, adapter
         raise HarnessError(
             "the GPU's memory does not suffice to merge in 16 bit", "merge on a larger GPU, or serve base and adapter"
         ) from error
-    if moved > TOLERANCE[precision.dtype]:  # a head that is tied to embeddings gets what an adapter adds to these
+    if moved > _ANOTHER_MODEL[precision.dtype]:  # a head that is tied to embeddings gets what an adapter adds to these
         raise HarnessError(f"the adapter in {adapter} cannot be merged: the sum is another model", _INSTEAD)
     merged.config.use_cache = True
     record = {"base": str(weights), "quantization": precision.quantization, "adapter_sha256": adapter_sha256}

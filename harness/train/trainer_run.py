@@ -88,7 +88,7 @@ def attempt(
                 with library_refusals():
                     check_rows_apart(trainer, rows, loaded.precision.dtype)
                     if not _fitted(loaded, training):
-                        check_loss(trainer.model, rows[0], loaded.precision.dtype)
+                        check_loss(trainer, rows[0], loaded.precision.dtype)
             untrained = trainable_sums(trainer.model)
             started = time.monotonic()
             last = last_checkpoint(checkpoints)
