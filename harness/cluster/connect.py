@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TypeVar
 
 from harness.errors import HarnessError, UsageError
+from harness.storage.variables import without_tilde
 
 Found = TypeVar("Found")
 INSTALL = 'pip install "html-harness[ray]"'
@@ -66,7 +67,7 @@ def joined(address: str | None) -> Iterator[ModuleType]:
 
 def _hint() -> str:
     """Ray's head asks for a token wherever one lies, while nothing that joins it sends one unasked (seen in 2.60)."""
-    kept = os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token"
+    kept = os.environ.get("RAY_AUTH_TOKEN_PATH") or without_tilde("~") / ".ray" / "auth_token"
     if "RAY_AUTH_MODE" not in os.environ and ("RAY_AUTH_TOKEN" in os.environ or Path(kept).is_file()):
         return "where it runs and asks for Ray's token: export RAY_AUTH_MODE=token here and on all nodes"
     return "start one with `ray start --head`, or leave --address out"

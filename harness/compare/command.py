@@ -105,8 +105,10 @@ def _say_all(lines: Sequence[str], say: Say) -> None:
 def run_freeze_command(name: str, target: Path | None = None, *, places: RunPlaces | None = None) -> Path:
     """Write the scores of the run called `name` to `target` (baselines/scores/NAME.json); return the file."""
     places = places or RunPlaces()
-    run = load_run(places.find(name))
-    return freeze(run, target or places.frozen / f"{run.name}.json")
+    found = places.find(name)
+    # by the name that it is called by from now on: a copied or renamed folder's manifest still has the old one
+    own = found.resolve().name if found.is_dir() else found.stem
+    return freeze(load_run(found), target or places.frozen / f"{own}.json")
 
 
 def _sides(left: str, right: str | None, places: RunPlaces) -> tuple[Run, Run, Pair]:

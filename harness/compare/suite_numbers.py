@@ -88,6 +88,9 @@ class SuiteNumbers:
         """Return means and paired differences, with what the missing answers could do to them at worst."""
         means: list[tuple[str, str, Quantity]] = []
         differences: list[tuple[Pair, str, Quantity]] = []
+        for metric in self.primary:
+            for pair in self.pairs:
+                table.fill(metric, pair)
         for metric, scorer in self.scorers.items():
             scale, function = scorer.scale, self.functions.get(metric)
             for model in table.models:

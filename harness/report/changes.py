@@ -171,6 +171,8 @@ class VotesOnPair:
         given = self.given
         people = f"{given.voters} voter{'' if given.voters == 1 else 's'}"
         aside = f"{given.ties} tie{'' if given.ties == 1 else 's'}, {given.both_bad} both bad, {people}"
+        if given.outdated:
+            aside += f"; {given.outdated} more on pages that this run no longer holds are not counted"
         if not given.decided:
             return f"People did not decide between {self.second} and {self.first}: {aside}."
         rate, interval = numbers.mean(given.win_rate, "share"), numbers.interval(given, "share")
@@ -227,7 +229,7 @@ def regressions(run: Run, suite: str, limit: int = 5) -> list[Regression]:
         named = row.model if row.model in pair else family(row.model)
         if row.suite == suite and named in pair:
             scores.setdefault(row.task, {}).setdefault(named, []).append(row)
-    prompts = {key.task: one_line(task.prompt) for key, task in run.tasks.items()}
+    prompts = {key.task: one_line(task.prompt) for key, task in run.tasks.items() if key.suite == suite}
     lost = []
     for task, by_model in scores.items():
         differences = []

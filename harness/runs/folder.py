@@ -28,6 +28,9 @@ SAMPLES_FILE = "samples.jsonl"
 SUMMARY_FILE = "summary.json"
 VOTES_FILE = "votes.jsonl"
 AGREEMENT_FILE = "agreement.json"
+JOURNAL_FILE = "journal.jsonl"
+_OF_ROWS = (SUMMARY_FILE, AGREEMENT_FILE, SAMPLES_FILE, TASKS_FILE, JOURNAL_FILE)
+"""What follows from a run's rows; the journal last: while it is there, the run of before can still go on."""
 LOCK_FILE = ".lock"
 LOCK_MARK = "html-harness\n"
 """Stands in the lock of each run: a folder without it, and without a run's manifest, is somebody's own."""
@@ -98,19 +101,19 @@ class RunFolder:
     @property
     def journal(self) -> Path:
         """The append-only file of finished rows."""
-        return self.path / "journal.jsonl"
+        return self.path / JOURNAL_FILE
 
     def begin(self, manifest: Manifest, deciding: Mapping[str, object]) -> tuple[Manifest, list[SampleRecord]]:
         """Write the manifest; return it as it was written, and the rows that are already finished.
 
         Rows of a run with the same name whose numbers were decided by something else (other weights, scorers, tools or
-        data) are not mixed in: their journal is kept beside the new one under a number.
+        data) are not mixed in: their files are kept beside the new ones under a number. Left where they are, they would
+        be read as the answer of the new manifest, should this run be stopped before it writes its own.
         """
         manifest = manifest.with_(deciding=content_key(deciding))
         before = self.read_manifest()
-        if before is not None and before.deciding != manifest.deciding and self.journal.exists():
-            kept = (self.path / f"journal-{number}.jsonl" for number in itertools.count(1))
-            self.journal.replace(next(path for path in kept if not os.path.lexists(path)))
+        if before is not None and before.deciding != manifest.deciding:
+            self._put_aside()
         elif before is not None:
             manifest = manifest.with_(started=before.started)
         self.write(MANIFEST_FILE, manifest)
@@ -118,6 +121,17 @@ class RunFolder:
         return manifest, [
             parsed(SampleRecord, upgraded(row, self.journal), journal) for row in read_lines(self.journal)
         ]
+
+    def _put_aside(self) -> None:
+        """Give the files of other rows a number that none of their kind has."""
+        held = [path for name in _OF_ROWS if (path := self.path / name).exists()]
+
+        def numbered(number: int) -> list[Path]:
+            return [path.with_name(f"{path.stem}-{number}{path.suffix}") for path in held]
+
+        free = (kept for number in itertools.count(1) if not any(map(os.path.lexists, kept := numbered(number))))
+        for path, kept in zip(held, next(free), strict=True):
+            path.replace(kept)
 
     def append(self, rows: Sequence[SampleRecord]) -> None:
         """Append finished rows to the journal; they are on disk when this returns."""

@@ -164,15 +164,22 @@ def _lines(path: Path, kind: type[RecordT]) -> Iterator[tuple[str, RecordT]]:
         return
     shown = one_path(path)
     # Only "\n" ends a row: str.splitlines would also cut at U+2028 inside a string.
-    with path.open(encoding="utf-8", errors="surrogatepass", newline="\n") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
+    with path.open("rb") as lines:
+        for number, raw in enumerate(lines, 1):
+            if line := _text(path, raw, number).strip():
                 content = upgraded(_object(path, line, number), Path(shown))
                 yield f"{shown} line {number}", parsed(kind, content, f"{shown} line {number}")
 
 
+def _text(path: Path, raw: bytes, line: int) -> str:
+    try:
+        return raw.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError as error:
+        raise HarnessError(f"{one_path(path)} is damaged at line {line}: {error}", _AGAIN) from None
+
+
 def _frozen(path: Path) -> Run:
-    frozen = upgraded(_object(path, path.read_text("utf-8")), path)
+    frozen = upgraded(_object(path, _text(path, path.read_bytes(), 1)), path)
     content = frozen.get("manifest")
     if not isinstance(content, dict):
         raise HarnessError(f"{path} holds no frozen scores: it has no manifest", _FREEZE)
@@ -196,7 +203,7 @@ def _members(path: Path, frozen: JsonObject, key: str, kind: type[RecordT]) -> I
 def _object(path: Path, text: str, line: int = 1) -> JsonObject:
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise HarnessError(f"{one_path(path)} is damaged at line {line}: {error}", _AGAIN) from None
     if not isinstance(value, dict):
         raise HarnessError(f"{one_path(path)} is damaged at line {line}: no JSON object", _AGAIN)

@@ -15,6 +15,7 @@ from harness.errors import EXIT_DONE, EXIT_GATE, HarnessError, UsageError
 from harness.runs.read import find_run, load_run
 from harness.runs.summary import Summary
 from tests.compare.compare_data import SCORERS, gate, make_rows, scorers_of
+from tests.conftest import CommandLine
 
 WriteRun = Callable[..., Path]
 
@@ -208,12 +209,12 @@ def test_rules_are_read_from_text_and_yaml(tmp_path: Path) -> None:
     file.write_text("rules:\n  - no primary worse\n  - conforming low > -0.05\n", "utf-8")
     assert read_rules(str(file)) == ("no primary worse", "conforming low > -0.05")
     file.write_text("rules: [", "utf-8")
-    with pytest.raises(UsageError, match="no YAML"):
+    with pytest.raises(UsageError, match="is not valid YAML"):
         read_rules(str(file))
     file.write_text("rules: {}", "utf-8")
     with pytest.raises(UsageError, match="no list of rules"):
         read_rules(str(file))
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(UsageError, match="there is no file"):
         read_rules(str(tmp_path / "none.yaml"))
 
 
@@ -253,3 +254,70 @@ def test_one_run_alone_is_held_against_itself_as_its_verdict_does(write_run: Wri
     run_compare_command("r", places=RunPlaces(tmp_path / "reports"), replicates=99, say=lines.append)
     assert "a-tuned-one" in lines[0].partition(" plain")[0]
     assert any("One training" in line for line in lines)
+
+
+def test_frozen_scores_have_the_name_that_was_typed(write_run: WriteRun, tmp_path: Path) -> None:
+    folder = write_run("pr", make_rows(10))
+    folder.rename(folder.with_name("main"))  # its manifest still says pr
+    places = RunPlaces(tmp_path / "reports", tmp_path / "frozen")
+    assert run_freeze_command("main", places=places) == tmp_path / "frozen" / "main.json"
+    assert [path.name for path in (tmp_path / "frozen").iterdir()] == ["main.json"]
+
+
+def test_a_difference_that_only_rounding_keeps_from_the_limit_is_at_the_limit(write_run: WriteRun) -> None:
+    rows = make_rows(30)
+    for row in rows:
+        row["scores"]["checks_must"] = 0.3 if row["model"] == "tuned" else 0.2
+    summary = compare_runs(run := load_run(write_run("r", rows)), "base", run, "tuned", replicates=99).summary
+    held = {
+        rule: gate(summary.as_json(), [rule])[0].passed
+        for rule in ("checks_must difference >= 0.1", "checks_must difference > 0.1", "checks_must difference == 0.1")
+    }
+    assert list(held.values()) == [True, False, True]
+    assert not gate(summary.as_json(), ["checks_must difference >= 0.1000001"])[0].passed
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"rules:\n  - no primary worse\nrules:\n  - no chrf worse\n", "line 3 .*the key 'rules' stands there twice"),
+        ("- no primary worse\n".encode("utf-16"), "is not UTF-8 text"),
+    ],
+)
+def test_a_file_of_rules_is_read_whole_or_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "gate.yaml").write_bytes(content)
+    with pytest.raises(UsageError, match=message):
+        read_rules(str(tmp_path / "gate.yaml"))
+
+
+def test_bytes_that_are_no_text_are_one_line(write_run: WriteRun, tmp_path: Path) -> None:
+    folder = write_run("r", make_rows(2))
+    with (folder / "samples.jsonl").open("ab") as stream:
+        stream.write(b'{"suite": "\xff"}\n')
+    with pytest.raises(HarnessError, match=r"samples\.jsonl is damaged at line 5: .*invalid start byte"):
+        load_run(folder)
+    (tmp_path / "picture").write_bytes(b"\x89PNG\r\n")
+    with pytest.raises(HarnessError, match=r"picture is damaged at line 1"):
+        load_run(tmp_path / "picture")
+
+
+def test_words_that_would_be_lost_beside_freeze_are_refused(
+    write_run: WriteRun, command_line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_run("r", make_rows(64, gain=0.4))
+    monkeypatch.chdir(tmp_path)
+    for words in (["--gate"], ["r"], ["--rules", "verdict is better"], ["--junit", "gate.xml"], ["--markdown", "x.md"]):
+        code, out, error = command_line("compare", "r", "--freeze", *words)
+        assert (code, out) == (2, "")
+        assert error.startswith("error: --freeze keeps the scores of one run and compares nothing")
+    assert not (tmp_path / "baselines").exists()
+
+
+def test_a_gates_file_holds_the_gate_also_without_the_word(
+    write_run: WriteRun, command_line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_run("r", make_rows(64, gain=0.45))
+    monkeypatch.chdir(tmp_path)
+    code, _, _ = command_line("compare", "r:tuned", "r:base", "--junit", "gate.xml")
+    assert code == EXIT_GATE
+    assert ElementTree.parse(tmp_path / "gate.xml").getroot().attrib["failures"] != "0"

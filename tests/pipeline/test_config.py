@@ -204,3 +204,16 @@ def test_rows_of_html_alpacas_shape_are_learnt_from_and_measured_without_another
     assert [task.prompt for task in part.suite.train] == [row["instruction"] for row in rows[:500]]
     assert [task.prompt for task in part.tasks] == [row["instruction"] for row in rows[500:]]
     assert "636 other rows" in part.suite.known_rows or part.suite.known_rows.startswith("other")
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (RunConfig(profile="tiny", limit=4, full=True), "--limit and --full both say"),
+        (RunConfig(profile="tiny", samples=2, temperature=float("nan")), "--temperature nan is no temperature"),
+        (RunConfig(profile="tiny", name="big.shard-1-of-2"), r"what a shard's folder is called \(add --shard I/N"),
+    ],
+)
+def test_words_of_which_one_would_be_lost_are_refused(tiny_workplace: Path, asked: RunConfig, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        resolve(asked)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from harness.report import write_index
+from harness.report.changes import regressions
 from harness.report.terminal import show
 from harness.report.view import measured, unequal, verdict
 from harness.runs.read import read_run
@@ -82,3 +84,14 @@ def test_of_several_weights_each_tuned_model_gets_its_sentence(write_run: WriteR
     show(folder, Console(file=stream, width=100))
     heads = [" ".join(line.split()) for line in stream.getvalue().splitlines() if "small-llama/ " in line]
     assert heads[0].startswith("small-llama/ small-llama/")
+
+
+def test_a_loss_shows_its_own_suites_prompt_where_two_suites_number_their_tasks_alike(write_run: WriteRun) -> None:
+    rows = make_rows(6, gain=-0.3) + make_rows(6, gain=-0.3, suite="other")
+    for row in rows:
+        row["task"] = row["task"][-4:]
+    run = read_run(finished(write_run("r", rows), rows))
+    tasks = {key: task.model_copy(update={"prompt": f"of {key.suite}"}) for key, task in run.tasks.items()}
+    run = replace(run, tasks=tasks)
+    for suite in ("starter", "other"):
+        assert {item.prompt for item in regressions(run, suite)} == {f"of {suite}"}

@@ -386,3 +386,25 @@ def test_the_second_model_of_a_vote_is_the_second_of_the_verdict() -> None:
     assert found == "tuned-looking:notebook"
     (reversed_pair,) = agreement([{**vote, "chosen": "notebook"}], rows, pairs=[("notebook", "tuned-looking")])
     assert reversed_pair == "notebook:tuned-looking"
+
+
+def test_votes_on_pages_that_are_gone_do_not_count_for_the_new_ones(run_dir: Path) -> None:
+    with make_server(run_dir, voter="ann", seed=1) as server:
+        for name in list(server.ballots)[:3]:
+            server.record(name, "left")
+    assert agreement(read_votes(run_dir), make_rows())["base:tuned"]["votes"] == 3
+    rows = make_rows()
+    (voted, *_) = read_votes(run_dir)
+    for row in rows:
+        row["page"] += "<p>anew" if row["task"] == voted.task and row["model"] == "tuned" else ""
+    found = agreement(read_votes(run_dir), rows)["base:tuned"]
+    assert (found["votes"], found["outdated"]) == (2, 1)
+    without = [row for row in rows if row["model"] == "base"]
+    assert agreement(read_votes(run_dir), without)["base:tuned"]["outdated"] == 3
+    (run_dir / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    with make_server(run_dir, voter="ann", seed=1) as server:
+        assert len(server.judged) == 2  # the changed pair is asked for again
+        (again,) = [name for name, ballot in server.ballots.items() if ballot.task == voted.task]
+        server.record(again, "tie")
+    found = agreement(read_votes(run_dir), rows)["base:tuned"]
+    assert (found["votes"], found["outdated"], found["ties"]) == (3, 0, 1)
