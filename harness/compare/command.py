@@ -14,7 +14,7 @@ from harness.compare.runs import AcrossRuns, choose_model, compare_runs, freeze,
 from harness.compare.verdict import points
 from harness.compare.wording import in_points
 from harness.compare.writers import WRITTEN, junit, markdown
-from harness.errors import EXIT_DONE, EXIT_GATE
+from harness.errors import EXIT_DONE, EXIT_GATE, UsageError
 from harness.runs.manifest import ScorerEntry
 from harness.runs.pairs import Pair
 from harness.runs.read import find_run, load_run
@@ -75,6 +75,8 @@ def run_compare_command(
     asked = asked or Asked()
     for file in filter(None, (asked.junit, asked.markdown)):
         check_output(file, WRITTEN)
+    if asked.junit is not None and asked.markdown is not None and asked.junit.resolve() == asked.markdown.resolve():
+        raise UsageError(f"{asked.junit} cannot hold both JUnit and Markdown", "name two files")
     rules = None if asked.gate_rules is None else read_rules(asked.gate_rules)
     first, second, models = _sides(left, right, places or RunPlaces())
     result = compare_runs(first, models.first, second, models.second, replicates=replicates)

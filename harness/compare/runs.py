@@ -12,12 +12,13 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from harness.compare.summary import Described, summarise
+from harness.compare.table import Tasks
 from harness.errors import HarnessError, UsageError, did_you_mean
 from harness.runs.manifest import CONTROL, TUNED, ScorerEntry
 from harness.runs.model_name import family
 from harness.runs.pairs import Pair, kinds_of
 from harness.runs.run import Run
-from harness.runs.samples import SampleRecord
+from harness.runs.samples import SampleRecord, TaskKey, TaskRecord
 from harness.runs.schema import SCHEMA
 from harness.runs.summary import Summary
 from harness.storage.outputs import write_output
@@ -47,6 +48,8 @@ def choose_model(run: Run, wanted: str) -> str:
         if wanted not in run.families:
             raise UsageError(f"the run {run.name} has no model '{wanted}'", did_you_mean(wanted, run.families))
         return wanted
+    if not run.families:
+        raise UsageError(f"the run {run.name} holds no answers", "call `run` again to measure it")
     if "tuned" in run.families:
         return "tuned"
     kinds = {name: entry.kind for name, entry in run.about_families.items()}
@@ -130,7 +133,7 @@ def compare_runs(left: Run, left_model: str, right: Run, right_model: str, *, re
     summary = summarise(
         rows,
         scorers,
-        tasks={**left.tasks, **right.tasks},
+        tasks=_grouped(left.tasks, right.tasks),
         pairs=[pair],
         replicates=replicates,
         about=Described(models, right.manifest.suites, leaked),
@@ -147,6 +150,12 @@ def compare_runs(left: Run, left_model: str, right: Run, right_model: str, *, re
         left_out_primary=tuple(metric for metric in left_out if metric in marked),
         left_out_by_suite=Counter(key.suite for key in sorted(unshared)),
     )
+
+
+def _grouped(left: Tasks, right: Tasks) -> dict[TaskKey, TaskRecord]:
+    """Return the tasks of both; those whose near-duplicates only the left run was written with keep them."""
+    unknown = {key: task.with_(group=left[key].group) for key, task in right.items() if not task.group and key in left}
+    return {**left, **right, **unknown}
 
 
 def _relabelled(row: SampleRecord, model: str, scorers: Mapping[str, ScorerEntry]) -> SampleRecord:

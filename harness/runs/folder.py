@@ -130,8 +130,8 @@ class RunFolder:
             return [path.with_name(f"{path.stem}-{number}{path.suffix}") for path in held]
 
         free = (kept for number in itertools.count(1) if not any(map(os.path.lexists, kept := numbered(number))))
-        for path, kept in zip(held, next(free), strict=True):
-            path.replace(kept)
+        for path, aside in zip(held, next(free), strict=True):
+            path.replace(aside)
 
     def append(self, rows: Sequence[SampleRecord]) -> None:
         """Append finished rows to the journal; they are on disk when this returns."""

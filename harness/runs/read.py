@@ -22,6 +22,8 @@ from harness.storage.jsonl import read_lines
 _HIGHEST = {"binary": 1.0, "share": 1.0, "percent": 100.0}
 _SLACK = 1e-6
 """How far a score may lie outside its range: sacrebleu's 100 is 100.00000000000004."""
+_BLEU_COUNTS = 10
+"""Two lengths, and for each of four orders the matches and the n-grams."""
 _AGAIN = "call `run` again to write it anew"
 _FREEZE = "freeze the run anew"
 
@@ -119,7 +121,7 @@ def checked_rows(rows: Iterable[tuple[str, SampleRecord]], scorers: Mapping[str,
         HarnessError: a score is out of its metric's range, counts differ in length, or a row stands there twice.
     """
     places: dict[RecordKey, str] = {}
-    lengths: dict[str, int] = {}
+    lengths = dict.fromkeys(("bleu", "bleu_dom"), _BLEU_COUNTS)
     found = []
     for place, row in rows:
         for metric, score in row.scores.items():
@@ -127,7 +129,7 @@ def checked_rows(rows: Iterable[tuple[str, SampleRecord]], scorers: Mapping[str,
                 _check_score(place, metric, score, scorers[metric])
         for metric, numbers in row.counts.items():
             if numbers is not None and lengths.setdefault(metric, len(numbers)) != len(numbers):
-                wanted = f"{lengths[metric]} numbers as in the rows before"
+                wanted = f"{lengths[metric]} numbers"
                 raise unfit(place, f"counts.{metric}", list(numbers), wanted)
         if row.key in places:
             said = f"sample {row.sample} of {row.model} on task {row.task} stands at {places[row.key]} already"

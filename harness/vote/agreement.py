@@ -41,6 +41,8 @@ def agreement(
     old: dict[tuple[str, ...], Vote] = {}
     first = first_samples(rows)
     for vote in votes:
+        if vote.left == vote.right:
+            continue  # says nothing of two models
         held = old if outdated(vote, first) else last
         held[vote.voter, *vote.of_task, *sorted(_named(vote).values())] = vote
     by_pair: dict[Pair, tuple[list[Vote], list[Vote]]] = {}

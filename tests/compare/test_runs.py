@@ -282,6 +282,7 @@ def test_a_difference_that_only_rounding_keeps_from_the_limit_is_at_the_limit(wr
     [
         (b"rules:\n  - no primary worse\nrules:\n  - no chrf worse\n", "line 3 .*the key 'rules' stands there twice"),
         ("- no primary worse\n".encode("utf-16"), "is not UTF-8 text"),
+        (b"rules:\n  - no primary worse\nrule:\n  - no chrf worse\n", "has the key 'rule', which holds no rules"),
     ],
 )
 def test_a_file_of_rules_is_read_whole_or_refused(tmp_path: Path, content: bytes, message: str) -> None:
@@ -321,3 +322,13 @@ def test_a_gates_file_holds_the_gate_also_without_the_word(
     code, _, _ = command_line("compare", "r:tuned", "r:base", "--junit", "gate.xml")
     assert code == EXIT_GATE
     assert ElementTree.parse(tmp_path / "gate.xml").getroot().attrib["failures"] != "0"
+
+
+def test_a_run_without_rows_and_two_files_of_one_name_are_one_line(write_run: WriteRun, tmp_path: Path) -> None:
+    write_run("empty", [], models={"tuned": {"kind": "tuned"}})
+    write_run("r", make_rows(10))
+    places = RunPlaces(tmp_path / "reports")
+    with pytest.raises(UsageError, match="the run empty holds no answers"):
+        run_compare_command("empty", "r", places=places)
+    with pytest.raises(UsageError, match="cannot hold both JUnit and Markdown"):
+        run_compare_command("r", asked=Asked("", tmp_path / "x", tmp_path / "." / "x"), places=places)

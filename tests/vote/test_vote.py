@@ -248,6 +248,11 @@ def test_several_voters_on_one_task_are_not_several_tasks() -> None:
     assert many["high"] - many["low"] > 0.8 * (alone["high"] - alone["low"])
 
 
+def test_a_vote_of_a_model_against_itself_says_nothing() -> None:
+    itself = {"voter": "ann", "suite": "starter", "task": "t1", "left": "base", "right": "base", "chosen": "base"}
+    assert agreement([itself], make_rows()) == {}
+
+
 def test_no_votes_are_no_agreement() -> None:
     assert agreement([], make_rows()) == {}
 
