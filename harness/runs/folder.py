@@ -29,8 +29,8 @@ SUMMARY_FILE = "summary.json"
 VOTES_FILE = "votes.jsonl"
 AGREEMENT_FILE = "agreement.json"
 JOURNAL_FILE = "journal.jsonl"
-_OF_ROWS = (SUMMARY_FILE, AGREEMENT_FILE, SAMPLES_FILE, TASKS_FILE, JOURNAL_FILE)
-"""What follows from a run's rows; the journal last: while it is there, the run of before can still go on."""
+_ANSWER = (SUMMARY_FILE, AGREEMENT_FILE, SAMPLES_FILE, TASKS_FILE)
+"""What is written at a run's end."""
 LOCK_FILE = ".lock"
 LOCK_MARK = "html-harness\n"
 """Stands in the lock of each run: a folder without it, and without a run's manifest, is somebody's own."""
@@ -62,6 +62,11 @@ def check_run_folder(folder: Path) -> None:
     held = [path.name for path in folder.iterdir()]
     if held and not marked and not is_run_folder(folder):
         raise UsageError(f"{folder} holds {min(held)} and no run", "give the run another --name")
+
+
+def _asked(manifest: Manifest) -> tuple[object, object]:
+    """What an answer is to, beside what decides each of its rows: limits, and files of answers."""
+    return manifest.arguments, {name: entry.file for name, entry in manifest.models.items()}
 
 
 class RunFolder:
@@ -107,24 +112,27 @@ class RunFolder:
         """Write the manifest; return it as it was written, and the rows that are already finished.
 
         Rows of a run with the same name whose numbers were decided by something else (other weights, scorers, tools or
-        data) are not mixed in: their files are kept beside the new ones under a number. Left where they are, they would
-        be read as the answer of the new manifest, should this run be stopped before it writes its own.
+        data) are not mixed in: their journal is kept beside the new one under a number. So is the answer of other rows
+        or other arguments: left where it is, it would be read as that of the new manifest, should this run be stopped
+        before it writes its own.
         """
         manifest = manifest.with_(deciding=content_key(deciding))
         before = self.read_manifest()
         if before is not None and before.deciding != manifest.deciding:
-            self._put_aside()
+            self._put_aside(*_ANSWER, JOURNAL_FILE)
         elif before is not None:
             manifest = manifest.with_(started=before.started)
+            if _asked(before) != _asked(manifest):
+                self._put_aside(*_ANSWER)
         self.write(MANIFEST_FILE, manifest)
         journal = str(self.journal)
         return manifest, [
             parsed(SampleRecord, upgraded(row, self.journal), journal) for row in read_lines(self.journal)
         ]
 
-    def _put_aside(self) -> None:
-        """Give the files of other rows a number that none of their kind has."""
-        held = [path for name in _OF_ROWS if (path := self.path / name).exists()]
+    def _put_aside(self, *names: str) -> None:
+        """Give these files a number that none of their kind has."""
+        held = [path for name in names if (path := self.path / name).exists()]
 
         def numbered(number: int) -> list[Path]:
             return [path.with_name(f"{path.stem}-{number}{path.suffix}") for path in held]

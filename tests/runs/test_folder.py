@@ -202,7 +202,12 @@ def test_the_answer_of_other_rows_is_put_aside_with_them(tmp_path: Path) -> None
         begin(folder, "a")
         assert all((folder.path / name).is_file() for name in answer)
     with RunFolder("r", tmp_path) as folder:
-        begin(folder, "b")  # and is stopped here
+        assert begin(folder, "a", manifest(arguments={"limit": 8})) == [row("one")]  # and is stopped here
+    assert {path.name for path in folder.path.glob("*-1.*")} == {name.replace(".", "-1.") for name in answer}
+    for name in answer:
+        (folder.path / name.replace(".", "-1.")).rename(folder.path / name)
+    with RunFolder("r", tmp_path) as folder:
+        begin(folder, "b")
     names = {path.name for path in folder.path.iterdir()} - {".lock"}
     kept = {"summary-1.json", "samples-1.jsonl", "tasks-1.jsonl", "agreement-1.json", "journal-1.jsonl"}
     assert names == {"manifest.json", "votes.jsonl"} | kept
