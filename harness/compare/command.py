@@ -174,7 +174,9 @@ def describe(result: AcrossRuns, scorers: Mapping[str, ScorerEntry], checks: Seq
         lines += [*_another_of_that_name(result), *_in_another_dtype(result)]
     lines += [f"Left out, {why}: {metric}" for metric, why in result.left_out_metrics.items()]
     if result.left_out_tasks:
-        lines.append(f"Left out: {result.left_out_tasks} tasks that only one side answered, or with another prompt")
+        lines.append(
+            f"Left out: {result.left_out_tasks} tasks that only one side answered, or with another prompt or reference"
+        )
     verdict = result.summary.verdicts[result.pair]
     lines += [verdict.sentence, verdict.gains, *verdict.warnings]
     for suite, content in result.summary.suites.items():

@@ -169,7 +169,11 @@ def _apply(
     verdict = match.re is _VERDICT
     metric, suite = ("verdict", match[1]) if verdict else (match[1], match[2])
     if suite in left_out_tasks and suite not in summary.suites:
-        return [Check(rule, suite, metric, False, "left out: only one side measured it, or with other prompts")]
+        return [
+            Check(
+                rule, suite, metric, False, "left out: only one side measured it, or with other prompts or references"
+            )
+        ]
     if metric in absent:
         return [Check(rule, suite or "", metric, False, f"left out: {absent[metric]}")]
     if verdict:

@@ -27,7 +27,7 @@ _NOT_DECIDING = {"schema", "run", "started", "finished", "command", "arguments",
 """Keys of a manifest that name a run or its time and decide no number."""
 _NOT_DECIDING_OF_MODELS = {"cost", "curve", "seconds"}
 _KEPT_OF_ROWS = {"version", "suite", "task", "model", "sample", "prompt_sha", "scores", "counts"}
-_KEPT_OF_TASKS = {"version", "suite", "task", "category", "difficulty", "group", "prompt_sha"}
+_KEPT_OF_TASKS = {"version", "suite", "task", "category", "difficulty", "group", "prompt_sha", "reference_sha"}
 
 
 def split_reference(text: str) -> tuple[str, str]:
@@ -87,7 +87,7 @@ class AcrossRuns:
 
 
 def compare_runs(left: Run, left_model: str, right: Run, right_model: str, *, replicates: int = 10_000) -> AcrossRuns:
-    """Compare right's model with left's, only over tasks with the same prompt and scorers of the same version.
+    """Compare right's model with left's, only over tasks with the same prompt and reference, by scorers of one version.
 
     Raises:
         UsageError: nothing is left to compare.
@@ -103,12 +103,13 @@ def compare_runs(left: Run, left_model: str, right: Run, right_model: str, *, re
         if lacking is not None and not same_run:
             raise HarnessError(f"{run.path}: the rows of task {lacking} have no prompt_sha", "call `run` again")
     shared = {key for key in asked[0].keys() & asked[1].keys() if asked[0][key] == asked[1][key]}
+    shared -= _other_references(left.tasks, right.tasks)
     answered = [
         {row.of_task for row in run.rows if family(row.model) == model}
         for run, model in ((left, left_model), (right, right_model))
     ]
     if not shared & answered[0] & answered[1] or not scorers:
-        what = "task with the same prompt" if scorers else "scorer of the same version"
+        what = "task with the same prompt and reference" if scorers else "scorer of the same version"
         raise UsageError(f"{left.name}:{left_model} and {right.name}:{right_model} share no {what}")
     pair = Pair(left_model, right_model)
     if not same_run:
@@ -196,11 +197,21 @@ def freeze(run: Run, target: Path) -> Path:
     content = {
         "schema": SCHEMA,
         "manifest": run.manifest.as_json(),
-        "tasks": [task.model_dump(include=_KEPT_OF_TASKS) for task in run.tasks.values()],
+        "tasks": [_frozen_task(task) for task in run.tasks.values()],
         "rows": [row.model_dump(include=_KEPT_OF_ROWS) for row in run.rows],
     }
     write_output(target, json.dumps(content, ensure_ascii=False) + "\n", _FROZEN)
     return target
+
+
+def _frozen_task(task: TaskRecord) -> dict[str, JsonValue]:
+    return task.with_(reference_sha=task.known_reference).model_dump(include=_KEPT_OF_TASKS)
+
+
+def _other_references(left: Tasks, right: Tasks) -> set[TaskKey]:
+    """Return the tasks that are known to have been scored against another reference on each side."""
+    both = ((key, task.known_reference, right[key].known_reference) for key, task in left.items() if key in right)
+    return {key for key, ours, theirs in both if ours and theirs and ours != theirs}
 
 
 def _common_scorers(left: Run, right: Run) -> tuple[dict[str, ScorerEntry], dict[str, str]]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from harness.compare.command import Asked, RunPlaces, describe, run_compare_command, run_freeze_command
-from harness.compare.gate import AS_MANY, DEFAULT_RULES, read_rules
+from harness.compare.gate import AS_MANY, DEFAULT_RULES, MOST_TASKS, gate_runs, read_rules
 from harness.compare.runs import ManifestDifference, choose_model, compare_runs, split_reference
 from harness.compare.writers import cell, junit, markdown, printable
 from harness.errors import EXIT_DONE, EXIT_GATE, HarnessError, UsageError
@@ -332,3 +333,19 @@ def test_a_run_without_rows_and_two_files_of_one_name_are_one_line(write_run: Wr
         run_compare_command("empty", "r", places=places)
     with pytest.raises(UsageError, match="cannot hold both JUnit and Markdown"):
         run_compare_command("r", asked=Asked("", tmp_path / "x", tmp_path / "." / "x"), places=places)
+
+
+def test_tasks_with_another_reference_are_left_out_and_fail_the_gate(write_run: WriteRun, tmp_path: Path) -> None:
+    folders = [write_run(name, make_rows(64)) for name in ("old", "new")]
+    for folder, changed in zip(folders, (0, 10), strict=True):
+        tasks = [json.loads(line) for line in (folder / "tasks.jsonl").read_text("utf-8").splitlines()]
+        tasks = [task | {"reference": f"<p>{number < changed}"} for number, task in enumerate(tasks)]
+        (folder / "tasks.jsonl").write_text("".join(json.dumps(task) + "\n" for task in tasks), "utf-8")
+    frozen = run_freeze_command("old", places=RunPlaces(tmp_path / "reports", tmp_path / "scores"))
+    assert "<p>" not in frozen.read_text("utf-8")
+    new = load_run(folders[1])
+    for old in (load_run(folders[0]), load_run(frozen)):
+        result = compare_runs(old, "tuned", new, "tuned", replicates=99)
+        assert (result.left_out_tasks, result.summary.suites["starter"].tasks) == (10, 54)
+        failed = {(check.rule, check.detail) for check in gate_runs(result) if not check.passed}
+        assert failed == {(MOST_TASKS, "54 of 64 tasks")}
