@@ -263,5 +263,5 @@ def against_fewshot(verdicts: Mapping[Pair, Verdict], second: str, kinds: Mappin
     name, said = shot
     text = f"Against {name}, which a user gets without training: {said.sentence}"
     if plain_base is not None and plain_base[1].word == BETTER and said.word != BETTER:
-        text += " So the gain over base is not shown to be more than two examples in the prompt give."
+        text += " So the gain over base is not shown to be more than examples in the prompt give."
     return text
