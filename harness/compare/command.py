@@ -53,6 +53,15 @@ class RunPlaces:
         """
         return find_run(name, self.reports, self.frozen)
 
+    def doubles(self, references: Sequence[str]) -> list[str]:
+        """Return a line for each of `RUN[:MODEL]` that frozen scores are called by too, which are not those taken."""
+        lines = []
+        for name in dict.fromkeys(split_reference(reference)[0] for reference in references):
+            found, frozen = self.find(name), self.frozen / f"{name}.json"
+            if frozen.is_file() and found.resolve() != frozen.resolve():
+                lines.append(f"{name} is {found}; for the frozen scores of that name write {frozen}")
+        return lines
+
 
 def run_compare_command(
     left: str,
@@ -88,7 +97,8 @@ def run_compare_command(
     if asked.markdown is not None:
         text = markdown(result.summary, scorers, result.pair, checks, result.manifest_differences)
         write_output(asked.markdown, text, WRITTEN)
-    _say_all(describe(result, scorers, checks), say)
+    doubles = (places or RunPlaces()).doubles([left] if right is None else [left, right])
+    _say_all([*doubles, *describe(result, scorers, checks)], say)
     return EXIT_DONE if all(check.passed for check in checks) else EXIT_GATE
 
 

@@ -265,6 +265,22 @@ def test_frozen_scores_have_the_name_that_was_typed(write_run: WriteRun, tmp_pat
     assert [path.name for path in (tmp_path / "frozen").iterdir()] == ["main.json"]
 
 
+def test_a_run_and_frozen_scores_of_one_name_are_told_apart(write_run: WriteRun, tmp_path: Path) -> None:
+    for name in ("main", "pr"):
+        write_run(name, make_rows(10))
+    places = RunPlaces(tmp_path / "reports", tmp_path / "frozen")
+    said: list[str] = []
+    run_compare_command("main", "pr", places=places, replicates=99, say=said.append)
+    assert not said[0].startswith("main is ")
+    frozen = run_freeze_command("main", places=places)
+    said.clear()
+    run_compare_command("main:base", "pr", places=places, replicates=99, say=said.append)
+    assert said[0] == f"main is {tmp_path / 'reports' / 'main'}; for the frozen scores of that name write {frozen}"
+    said.clear()
+    run_compare_command(str(frozen), "pr", places=places, replicates=99, say=said.append)
+    assert not said[0].startswith("main is ")
+
+
 def test_a_difference_that_only_rounding_keeps_from_the_limit_is_at_the_limit(write_run: WriteRun) -> None:
     rows = make_rows(30)
     for row in rows:
