@@ -20,6 +20,7 @@ from harness.pipeline.models import (
     training_locations,
     with_rows_to_learn,
 )
+from harness.runs.folder import REPORTS_FOLDER, is_unfinished
 from harness.runs.shard import Shard, is_shard_folder
 from harness.storage.cache import content_key, file_sha256
 from harness.suite.load import SuiteLocation, find_suite, load_suite
@@ -195,7 +196,7 @@ def resolve_given(config: RunConfig, answers: Path) -> RunPlan:
         controls=CONTROL_NAMES,
         measured=(MeasuredSuite(suite, _measured_part(suite, config)),),
         learns_from={},
-        run_name=config.name or f"{datetime.now(UTC):%Y-%m-%d}-{content_key(deciding)[:8]}",
+        run_name=config.name or _dated(deciding),
     )
 
 
@@ -268,4 +269,11 @@ def _run_name(config: RunConfig, profile: Profile) -> str:
 
 def _default_name(config: RunConfig, profile: Profile) -> str:
     deciding = {**config.cache_key_fields(), "profile": profile.name}
-    return f"{datetime.now(UTC):%Y-%m-%d}-{content_key(deciding)[:8]}"
+    return _dated(deciding)
+
+
+def _dated(deciding: Mapping[str, object]) -> str:
+    """Return the date and a hash of what decides; the date of a run of these words that was stopped on another day."""
+    key = content_key(deciding)[:8]
+    stopped = [folder.name for folder in REPORTS_FOLDER.glob(f"[0-9]*-{key}") if is_unfinished(folder)]
+    return max(stopped, default=f"{datetime.now(UTC):%Y-%m-%d}-{key}")

@@ -47,6 +47,21 @@ def is_run_folder(folder: Path) -> bool:
     return isinstance(content.get("schema"), int) or ("schema" not in content and "models" in content)
 
 
+def is_unfinished(folder: Path) -> bool:
+    """Return whether a run was begun here and did not come to its end: stopped, or still at it."""
+    if not _is_marked(folder):
+        return False
+    try:
+        return not read_object(folder / MANIFEST_FILE).get("finished")
+    except UsageError:  # stopped before its manifest was written
+        return True
+
+
+def _is_marked(folder: Path) -> bool:
+    lock = folder / LOCK_FILE
+    return lock.is_file() and lock.read_bytes() == LOCK_MARK.encode()
+
+
 def check_run_folder(folder: Path) -> None:
     """Refuse a folder for a run that holds something else.
 
@@ -57,10 +72,9 @@ def check_run_folder(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise UsageError(f"{folder} is there already and is no folder", "give the run another --name")
-    lock = folder / LOCK_FILE
-    marked = lock.is_file() and lock.read_bytes() == LOCK_MARK.encode()  # a broken manifest does not stop its own run
     held = [path.name for path in folder.iterdir()]
-    if held and not marked and not is_run_folder(folder):
+    # a broken manifest does not stop its own run
+    if held and not _is_marked(folder) and not is_run_folder(folder):
         raise UsageError(f"{folder} holds {min(held)} and no run", "give the run another --name")
 
 

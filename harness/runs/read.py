@@ -68,6 +68,8 @@ def load_run(path: Path) -> Run:
         raise UsageError(
             f"the run {path.name} is not finished: it has no {SAMPLES_FILE}", "call `run` again to finish it"
         )
+    if not (path / TASKS_FILE).is_file():  # which tasks are near-duplicates: without it each would count by itself
+        raise HarnessError(f"the run {path.name} lacks its {TASKS_FILE}", "copy the whole folder")
     tasks = {task.key: task for _, task in _lines(path / TASKS_FILE, TaskRecord)}
     return Run(path, manifest, checked_rows(_lines(path / SAMPLES_FILE, SampleRecord), manifest.scorers), tasks)
 

@@ -365,3 +365,10 @@ def test_tasks_with_another_reference_are_left_out_and_fail_the_gate(write_run: 
         assert (result.left_out_tasks, result.summary.suites["starter"].tasks) == (10, 54)
         failed = {(check.rule, check.detail) for check in gate_runs(result) if not check.passed}
         assert failed == {(MOST_TASKS, "54 of 64 tasks")}
+
+
+def test_a_run_that_was_copied_without_its_tasks_is_refused(write_run: WriteRun) -> None:
+    folder = write_run("r", make_rows(10))
+    (folder / "tasks.jsonl").unlink()
+    with pytest.raises(HarnessError, match=r"the run r lacks its tasks\.jsonl \(copy the whole folder\)"):
+        load_run(folder)

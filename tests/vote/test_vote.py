@@ -374,6 +374,7 @@ def test_the_question_is_about_the_pair_of_the_verdict(tmp_path: Path) -> None:
     }
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     (tmp_path / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "tasks.jsonl").touch()
     summary = summarise(rows, manifest["scorers"], models=manifest["models"], replicates=99)
     with make_server(tmp_path) as server:
         asked = {side.model for ballot in server.ballots.values() for side in (ballot.left, ballot.right)}
