@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +16,7 @@ from harness.storage.variables import without_tilde
 
 Found = TypeVar("Found")
 INSTALL = 'pip install "html-harness[ray]"'
+_ANSWER_SECONDS = 20.0
 _STORE_BYTES = 500_000_000
 """Object store of a cluster that is started here: what is under way at one time is small."""
 
@@ -54,8 +56,9 @@ def joined(address: str | None) -> Iterator[ModuleType]:
     else:
         options["address"] = address
     try:
+        _answers(address or "")
         ray.init(**options)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except (ConnectionError, RuntimeError, ValueError, OSError, OverflowError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise HarnessError(f"there is no Ray cluster at {address or 'this machine'}: {reason:.160}", _hint()) from error
     _hush()
@@ -63,6 +66,13 @@ def joined(address: str | None) -> Iterator[ModuleType]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _answers(address: str) -> None:
+    """Raise OSError where nobody listens at HOST:PORT, which Ray takes minutes to say; other addresses are Ray's own."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdecimal() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), _ANSWER_SECONDS).close()
 
 
 def _hint() -> str:
