@@ -69,7 +69,7 @@ def joined(address: str | None) -> Iterator[ModuleType]:
 
 
 def _answers(address: str) -> None:
-    """Raise OSError where nobody listens at HOST:PORT, which Ray takes minutes to say; other addresses are Ray's own."""
+    """Raise OSError where nobody listens at HOST:PORT, which Ray takes minutes to say; other addresses are its own."""
     host, colon, port = address.rpartition(":")
     if colon and port.isdecimal() and "/" not in host:
         socket.create_connection((host.strip("[]"), int(port)), _ANSWER_SECONDS).close()

@@ -223,9 +223,16 @@ def _common_scorers(left: Run, right: Run) -> tuple[dict[str, ScorerEntry], dict
             left_out[metric] = f"only {left.name if metric in ours else right.name} has it"
         elif ours[metric].version != theirs[metric].version:
             left_out[metric] = f"version {ours[metric].version} against {theirs[metric].version}"
+        elif (ours[metric].scale, ours[metric].corpus) != (theirs[metric].scale, theirs[metric].corpus):
+            left_out[metric] = f"{_measure(ours[metric])} against {_measure(theirs[metric])}"
         else:
-            common[metric] = theirs[metric]
+            # a run that no longer calls it primary does not take it from the verdict
+            common[metric] = theirs[metric].with_(primary=ours[metric].primary or theirs[metric].primary)
     return common, left_out
+
+
+def _measure(scorer: ScorerEntry) -> str:
+    return f"{scorer.scale}{' of the corpus' if scorer.corpus else ''}"
 
 
 def _leaves(value: JsonValue, path: str = "") -> Iterator[tuple[str, JsonValue]]:

@@ -372,3 +372,17 @@ def test_a_run_that_was_copied_without_its_tasks_is_refused(write_run: WriteRun)
     (folder / "tasks.jsonl").unlink()
     with pytest.raises(HarnessError, match=r"the run r lacks its tasks\.jsonl \(copy the whole folder\)"):
         load_run(folder)
+
+
+def test_a_run_does_not_decide_alone_what_the_gate_rests_on(write_run: WriteRun) -> None:
+    worse = {**SCORERS, "checks_must": {**SCORERS["checks_must"], "primary": False}}
+    rows = make_rows(64)
+    for row in rows:
+        row["scores"]["checks_must"] = 0.0
+    first = load_run(write_run("a", make_rows(64)))
+    result = compare_runs(first, "tuned", load_run(write_run("b", rows, scorers=worse)), "tuned", replicates=99)
+    assert {check.metric for check in gate_runs(result) if not check.passed} == {"checks_must"}
+    other = {**SCORERS, "checks_must": {**SCORERS["checks_must"], "scale": "percent"}}
+    result = compare_runs(first, "tuned", load_run(write_run("c", rows, scorers=other)), "tuned", replicates=99)
+    assert result.left_out_metrics == {"checks_must": "share against percent"}
+    assert result.left_out_primary == ("checks_must",)
