@@ -25,6 +25,8 @@ from harness.storage.outputs import write_output
 
 _NOT_DECIDING = {"schema", "run", "started", "finished", "command", "arguments", "models"}
 """Keys of a manifest that name a run or its time and decide no number."""
+_SAID_LAST = {"executor", "git", "hardware", "packages", "scorers", "self_test"}
+"""Keys of which many differ at once: models, suites and tools are not to be lost behind them."""
 _NOT_DECIDING_OF_MODELS = {"cost", "curve", "seconds"}
 _KEPT_OF_ROWS = {"version", "suite", "task", "model", "sample", "prompt_sha", "scores", "counts"}
 _KEPT_OF_TASKS = {"version", "suite", "task", "category", "difficulty", "group", "prompt_sha", "reference_sha"}
@@ -176,7 +178,7 @@ def manifest_differences(
         return dict(_leaves({**manifest, "model": about}))
 
     sides = flat(left, left_model), flat(right, right_model)
-    keys = sorted(sides[0].keys() | sides[1].keys())
+    keys = sorted(sides[0].keys() | sides[1].keys(), key=lambda key: (key.partition(".")[0] in _SAID_LAST, key))
     pairs = ((key, sides[0].get(key), sides[1].get(key)) for key in keys)
     return [ManifestDifference(key, ours, theirs) for key, ours, theirs in pairs if ours != theirs]
 

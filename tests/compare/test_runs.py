@@ -386,3 +386,13 @@ def test_a_run_does_not_decide_alone_what_the_gate_rests_on(write_run: WriteRun)
     result = compare_runs(first, "tuned", load_run(write_run("c", rows, scorers=other)), "tuned", replicates=99)
     assert result.left_out_metrics == {"checks_must": "share against percent"}
     assert result.left_out_primary == ("checks_must",)
+
+
+def test_many_other_packages_do_not_hide_another_suite(write_run: WriteRun) -> None:
+    def about(version: str) -> dict[str, Any]:
+        packages = {f"package{number}": version for number in range(60)}
+        return {"packages": packages, "suites": {"starter": {"revision": version}}, "tools": {"browser": version}}
+
+    runs = [load_run(write_run(name, make_rows(10), **about(name))) for name in ("1", "2")]
+    lines = describe(compare_runs(runs[0], "tuned", runs[1], "tuned", replicates=99), scorers_of(SCORERS))
+    assert lines[1:3] == ["  suites.starter.revision: 1 → 2", "  tools.browser: 1 → 2"]
