@@ -238,7 +238,7 @@ def regressions(run: Run, suite: str, limit: int = 5) -> list[Regression]:
             if before is not None and after is not None:
                 differences.append((after - before) * numbers.factor(run.metrics[name].scale))
         total = sum(differences) / len(differences) if differences else 0.0
-        if total < 0:
+        if total < -1e-9:
             lost.append(Regression(task, total, prompts.get(task, "")))
     return sorted(lost, key=lambda item: (item.loss, item.task))[:limit]
 

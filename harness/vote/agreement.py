@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -103,7 +104,7 @@ def _of_metric(metric: str, decided: Sequence[Vote], rows: Rows, seed: int) -> M
     agreed, spoken = [], []
     for vote in decided:
         left, right = (_scores(rows, vote, model).get(metric) for model in (vote.left, vote.right))
-        if left is None or right is None or left == right:
+        if left is None or right is None or math.isclose(left, right, abs_tol=1e-9):
             continue
         spoken.append(vote)
         agreed.append(float((vote.right if right > left else vote.left) == vote.chosen))

@@ -248,6 +248,13 @@ def test_several_voters_on_one_task_are_not_several_tasks() -> None:
     assert many["high"] - many["low"] > 0.8 * (alone["high"] - alone["low"])
 
 
+def test_a_score_that_only_rounding_raises_agrees_with_nobody() -> None:
+    rows = [{**row, "scores": {"bleu": 100.0 if row["model"] == "base" else 100.00000000000004}} for row in make_rows()]
+    vote = {"voter": "ann", "suite": "starter", "task": "t1", "left": "base", "right": "tuned", "chosen": "tuned"}
+    (found,) = agreement([vote], rows)["base:tuned"]["metrics"].values()
+    assert (found["n"], found["silent"]) == (0, 1)
+
+
 def test_a_vote_of_a_model_against_itself_says_nothing() -> None:
     itself = {"voter": "ann", "suite": "starter", "task": "t1", "left": "base", "right": "base", "chosen": "base"}
     assert agreement([itself], make_rows()) == {}
