@@ -12,7 +12,7 @@ import numpy as np
 from harness.compare.paired import wilson
 from harness.compare.resample import Resampler, mean_pivots
 from harness.errors import cannot_write
-from harness.runs.folder import AGREEMENT_FILE
+from harness.runs.folder import AGREEMENT_FILE, SAMPLES_FILE
 from harness.runs.model_name import family
 from harness.runs.pairs import Pair
 from harness.runs.read import load_run, read_votes
@@ -130,7 +130,7 @@ def _rate(votes: Sequence[Vote], values: Sequence[float], seed: int) -> tuple[fl
 
 
 def write_agreement(run_dir: Path) -> Path | None:
-    """Write what the votes of a run say to its `agreement.json` and return that path; None for a run without votes.
+    """Write what the votes of a run say to its `agreement.json` and return that path; None without votes or answers.
 
     It is a file of its own: votes come after the run, and `summary.json` follows from the run's rows alone.
 
@@ -139,7 +139,7 @@ def write_agreement(run_dir: Path) -> Path | None:
         HarnessError: one of its files is damaged, or the file cannot be written.
     """
     votes = read_votes(run_dir)
-    if not votes:
+    if not votes or not (run_dir / SAMPLES_FILE).is_file():  # it is measured anew, and was stopped
         return None
     run = load_run(run_dir)
     path = run_dir / AGREEMENT_FILE

@@ -415,6 +415,9 @@ def test_votes_on_pages_that_are_gone_do_not_count_for_the_new_ones(run_dir: Pat
     without = [row for row in rows if row["model"] == "base"]
     assert agreement(read_votes(run_dir), without)["base:tuned"]["outdated"] == 3
     (run_dir / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    (run_dir / "samples.jsonl").rename(run_dir / "aside")
+    assert write_agreement(run_dir) is None
+    (run_dir / "aside").rename(run_dir / "samples.jsonl")
     with make_server(run_dir, voter="ann", seed=1) as server:
         assert len(server.judged) == 2  # the changed pair is asked for again
         (again,) = [name for name, ballot in server.ballots.items() if ballot.task == voted.task]
