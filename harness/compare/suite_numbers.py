@@ -233,5 +233,5 @@ def _difference(
         sides=quantity.sides,
         missing=MissingEntry(asked=missing.asked, first=missing.first, second=missing.second, notable=missing.notable),
         worst_case=worst_case,
-        seeds=spread(quantity.by_seed[-1]) if quantity.by_seed else None,
+        seeds=None if quantity.by_training is None else spread(quantity.by_training),
     )
