@@ -11,7 +11,7 @@ from harness.report import numbers
 from harness.runs.model_name import family
 from harness.runs.run import Run
 from harness.runs.samples import SampleRecord
-from harness.runs.summary import Effect, FlipCount, Section
+from harness.runs.summary import DifferenceEntry, Effect, FlipCount, Section
 from harness.runs.votes import PairVotes
 from harness.safe_text import one_line
 
@@ -103,7 +103,7 @@ class Power:
     """Of one primary metric: effect size, smallest detectable difference, spread of trainings."""
 
     label: str
-    n: int
+    tasks: str
     effect: str
     detectable: str
     trainings: list[str]
@@ -119,7 +119,7 @@ def powers(run: Run, suite: str) -> list[Power]:
             found.append(
                 Power(
                     label=one_line(metric.label, 40),
-                    n=entry.n,
+                    tasks=tasks_of(entry),
                     effect=effect(entry.effect),
                     detectable=numbers.mean(entry.detectable, metric.scale),
                     trainings=[numbers.signed(v, metric.scale) for v in entry.seeds.values] if entry.seeds else [],
@@ -133,6 +133,12 @@ def powers_line(run: Run, suite: str) -> str:
     """The same as one line of text for the exports; empty without a pair."""
     said = [f"{row.label} {row.detectable} (effect size {row.effect})" for row in powers(run, suite)]
     return f"Smallest difference found with 80 % power: {'; '.join(said)}." if said else ""
+
+
+def tasks_of(entry: DifferenceEntry) -> str:
+    """On how many tasks a difference rests, and in how many groups where near-duplicates count as one."""
+    tasks = entry.n if entry.tasks is None else entry.tasks
+    return str(tasks) if tasks <= entry.n else f"{tasks} in {entry.n} groups"
 
 
 def effect(value: Effect | None) -> str:

@@ -194,7 +194,7 @@ class Change:
     interval: str
     p: str
     p_adjusted: str
-    n: int
+    tasks: str
     dropped: int
     effect: str
     detectable: str
@@ -268,7 +268,7 @@ def change(difference: DifferenceEntry | None, metric: ScorerEntry) -> Change | 
         interval=numbers.interval(difference, metric.scale, sign=True),
         p=numbers.p_value(difference.p),
         p_adjusted=numbers.p_value(difference.p_adjusted),
-        n=difference.n,
+        tasks=changes.tasks_of(difference),
         dropped=difference.dropped,
         effect=changes.effect(difference.effect),
         detectable=numbers.mean(difference.detectable, metric.scale),

@@ -12,9 +12,9 @@ from typing import Any
 from rich.console import Console
 
 from harness.report import write_index
-from harness.report.changes import regressions
+from harness.report.changes import powers, regressions
 from harness.report.terminal import show
-from harness.report.view import measured, unequal, verdict
+from harness.report.view import measured, table, unequal, verdict
 from harness.runs.read import read_run
 from tests.compare.compare_data import SCORERS, make_rows, make_tasks, summarise
 from tests.compare.conftest import write_run as write_run
@@ -95,3 +95,17 @@ def test_a_loss_shows_its_own_suites_prompt_where_two_suites_number_their_tasks_
     run = replace(run, tasks=tasks)
     for suite in ("starter", "other"):
         assert {item.prompt for item in regressions(run, suite)} == {f"of {suite}"}
+
+
+def test_groups_of_near_duplicates_are_not_called_tasks(write_run: WriteRun) -> None:
+    rows = make_rows(40)
+    tasks = {key: {**task, "group": f"starter-{int(key[1][-4:]) // 4:04d}"} for key, task in make_tasks(rows).items()}
+    folder = write_run("r", rows)
+    (folder / "summary.json").write_text(json.dumps(summarise(rows, SCORERS, tasks=tasks, replicates=99)))
+    run = read_run(folder)
+    assert {row.tasks for row in powers(run, "starter")} == {"40 in 10 groups"}
+    assert {row.change.tasks for group in table(run, "starter") for row in group.rows if row.change} == {
+        "40 in 10 groups"
+    }
+    even = read_run(finished(write_run("even", rows), rows))
+    assert {row.tasks for row in powers(even, "starter")} == {"40"}
