@@ -244,7 +244,7 @@ def _number(rule: str, match: re.Match[str], summary: Summary, pair: Pair) -> li
 
 
 def _snapped(value: float, limit: float, field: str) -> float:
-    """Return the limit itself where only the rounding of sums keeps a value from it: 0.3 − 0.2 is 0.1 to a reader."""
+    """Return the limit itself where only the rounding of sums keeps a value from it: 0.8 − 0.7 is 0.1 to a reader."""
     tiny = 0.0 if field in {"p", "p_adjusted"} else _ROUNDING
     return limit if math.isclose(value, limit, rel_tol=_ROUNDING, abs_tol=tiny) else value
 

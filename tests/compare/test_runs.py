@@ -284,7 +284,7 @@ def test_a_run_and_frozen_scores_of_one_name_are_told_apart(write_run: WriteRun,
 def test_a_difference_that_only_rounding_keeps_from_the_limit_is_at_the_limit(write_run: WriteRun) -> None:
     rows = make_rows(30)
     for row in rows:
-        row["scores"]["checks_must"] = 0.3 if row["model"] == "tuned" else 0.2
+        row["scores"]["checks_must"] = 0.8 if row["model"] == "tuned" else 0.7
     summary = compare_runs(run := load_run(write_run("r", rows)), "base", run, "tuned", replicates=99).summary
     held = {
         rule: gate(summary.as_json(), [rule])[0].passed
