@@ -583,3 +583,13 @@ def test_raising_asks_for_the_oldest_python(
     assert "raise: gone 1 -> gone" in said and "raise: torch new -> 2." in said
     assert raising.main() == 0
     assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_a_home_that_is_not_there_is_one_line() -> None:
+    command = [sys.executable, str(ROOT / "tools/setup.py"), "--clean"]
+    named = os.environ | {"HARNESS_VENV": "~nobody-of-this-name/venv"}
+    done = subprocess.run(command, env=named, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "setup: HARNESS_VENV=~nobody-of-this-name/venv names a home folder that is not there: give the whole path\n"
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 VARIABLE = "HARNESS_VENV"
@@ -31,9 +32,16 @@ def venv_folder(root: Path) -> Path:
     """Return where the environment is, or is to be: what `HARNESS_VENV` names, links followed, else `root`/.venv.
 
     A variable that is empty or white space counts as unset, as in harness/storage/variables.py.
+
+    Raises:
+        SystemExit: it names the home of somebody whom this machine does not know; said on stderr in one line.
     """
     value = os.environ.get(VARIABLE, "")
-    folder = Path(value).expanduser() if value.strip() else root / ".venv"
+    try:
+        folder = Path(value).expanduser() if value.strip() else root / ".venv"
+    except RuntimeError:
+        sys.stderr.write(f"setup: {VARIABLE}={value} names a home folder that is not there: give the whole path\n")
+        raise SystemExit(2) from None
     return Path(os.path.realpath(folder))
 
 

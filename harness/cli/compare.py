@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from harness.errors import UsageError
+
 _GATE = "As a gate"
 
 
@@ -30,18 +32,23 @@ def compare(
             help="Rules of the gate, or a file of them. Default: no primary metric is worse.",
         ),
     ] = None,
-    junit: Annotated[Path | None, typer.Option(rich_help_panel=_GATE, help="Write the gate as JUnit XML.")] = None,
+    junit: Annotated[
+        Path | None, typer.Option(rich_help_panel=_GATE, help="Hold the gate and write it as JUnit XML.")
+    ] = None,
 ) -> None:
     """Compare two models task by task, within a run or across runs."""
     from harness.compare.command import Asked, run_compare_command, run_freeze_command
 
     if freeze:
+        if gate or right is not None or any(option is not None for option in (rules, junit, markdown)):
+            raise UsageError("--freeze keeps the scores of one run and compares nothing", "leave the other words out")
         typer.echo(f"written to {run_freeze_command(left)}")
         return
     code = run_compare_command(
         left,
         right,
-        Asked((rules or "") if gate or rules is not None else None, junit, markdown),
+        # a file of a gate that was not held would be green with nothing in it
+        Asked((rules or "") if gate or rules is not None or junit is not None else None, junit, markdown),
         say=typer.echo,
     )
     raise typer.Exit(code)

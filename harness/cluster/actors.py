@@ -69,7 +69,7 @@ def parse_actors(words: str) -> Actors:
         except ValueError:
             found[name] = -1
         least = 0 if name in ("gpus", "cpus") else 1
-        if not equals or found[name] < least:
+        if not equals or not least <= found[name] < float("inf"):
             raise UsageError(f"--actors {word} is no number", "for example --actors models=4,gpus=0.5,scorers=16")
     return TypeAdapter(Actors).validate_python(found)
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
 from harness.errors import HarnessError, UsageError
+from harness.storage.variables import without_tilde
 
 Found = TypeVar("Found")
 INSTALL = 'pip install "html-harness[ray]"'
+_ANSWER_SECONDS = 20.0
 _STORE_BYTES = 500_000_000
 """Object store of a cluster that is started here: what is under way at one time is small."""
 
@@ -53,8 +56,9 @@ def joined(address: str | None) -> Iterator[ModuleType]:
     else:
         options["address"] = address
     try:
+        _answers(address or "")
         ray.init(**options)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except (ConnectionError, RuntimeError, ValueError, OSError, OverflowError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise HarnessError(f"there is no Ray cluster at {address or 'this machine'}: {reason:.160}", _hint()) from error
     _hush()
@@ -64,9 +68,16 @@ def joined(address: str | None) -> Iterator[ModuleType]:
         ray.shutdown()
 
 
+def _answers(address: str) -> None:
+    """Raise OSError where nobody listens at HOST:PORT, which Ray takes minutes to say; other addresses are its own."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdecimal() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), _ANSWER_SECONDS).close()
+
+
 def _hint() -> str:
     """Ray's head asks for a token wherever one lies, while nothing that joins it sends one unasked (seen in 2.60)."""
-    kept = os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token"
+    kept = os.environ.get("RAY_AUTH_TOKEN_PATH") or without_tilde("~") / ".ray" / "auth_token"
     if "RAY_AUTH_MODE" not in os.environ and ("RAY_AUTH_TOKEN" in os.environ or Path(kept).is_file()):
         return "where it runs and asks for Ray's token: export RAY_AUTH_MODE=token here and on all nodes"
     return "start one with `ray start --head`, or leave --address out"

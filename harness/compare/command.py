@@ -14,7 +14,7 @@ from harness.compare.runs import AcrossRuns, choose_model, compare_runs, freeze,
 from harness.compare.verdict import points
 from harness.compare.wording import in_points
 from harness.compare.writers import WRITTEN, junit, markdown
-from harness.errors import EXIT_DONE, EXIT_GATE
+from harness.errors import EXIT_DONE, EXIT_GATE, UsageError
 from harness.runs.manifest import ScorerEntry
 from harness.runs.pairs import Pair
 from harness.runs.read import find_run, load_run
@@ -53,6 +53,15 @@ class RunPlaces:
         """
         return find_run(name, self.reports, self.frozen)
 
+    def doubles(self, references: Sequence[str]) -> list[str]:
+        """Return a line for each of `RUN[:MODEL]` that frozen scores are called by too, which are not those taken."""
+        lines = []
+        for name in dict.fromkeys(split_reference(reference)[0] for reference in references):
+            found, frozen = self.find(name), self.frozen / f"{name}.json"
+            if frozen.is_file() and found.resolve() != frozen.resolve():
+                lines.append(f"{name} is {found}; for the frozen scores of that name write {frozen}")
+        return lines
+
 
 def run_compare_command(
     left: str,
@@ -75,6 +84,8 @@ def run_compare_command(
     asked = asked or Asked()
     for file in filter(None, (asked.junit, asked.markdown)):
         check_output(file, WRITTEN)
+    if asked.junit is not None and asked.markdown is not None and asked.junit.resolve() == asked.markdown.resolve():
+        raise UsageError(f"{asked.junit} cannot hold both JUnit and Markdown", "name two files")
     rules = None if asked.gate_rules is None else read_rules(asked.gate_rules)
     first, second, models = _sides(left, right, places or RunPlaces())
     result = compare_runs(first, models.first, second, models.second, replicates=replicates)
@@ -86,7 +97,8 @@ def run_compare_command(
     if asked.markdown is not None:
         text = markdown(result.summary, scorers, result.pair, checks, result.manifest_differences)
         write_output(asked.markdown, text, WRITTEN)
-    _say_all(describe(result, scorers, checks), say)
+    doubles = (places or RunPlaces()).doubles([left] if right is None else [left, right])
+    _say_all([*doubles, *describe(result, scorers, checks)], say)
     return EXIT_DONE if all(check.passed for check in checks) else EXIT_GATE
 
 
@@ -105,8 +117,10 @@ def _say_all(lines: Sequence[str], say: Say) -> None:
 def run_freeze_command(name: str, target: Path | None = None, *, places: RunPlaces | None = None) -> Path:
     """Write the scores of the run called `name` to `target` (baselines/scores/NAME.json); return the file."""
     places = places or RunPlaces()
-    run = load_run(places.find(name))
-    return freeze(run, target or places.frozen / f"{run.name}.json")
+    found = places.find(name)
+    # by the name that it is called by from now on: a copied or renamed folder's manifest still has the old one
+    own = found.resolve().name if found.is_dir() else found.stem
+    return freeze(load_run(found), target or places.frozen / f"{own}.json")
 
 
 def _sides(left: str, right: str | None, places: RunPlaces) -> tuple[Run, Run, Pair]:
@@ -170,7 +184,9 @@ def describe(result: AcrossRuns, scorers: Mapping[str, ScorerEntry], checks: Seq
         lines += [*_another_of_that_name(result), *_in_another_dtype(result)]
     lines += [f"Left out, {why}: {metric}" for metric, why in result.left_out_metrics.items()]
     if result.left_out_tasks:
-        lines.append(f"Left out: {result.left_out_tasks} tasks that only one side answered, or with another prompt")
+        lines.append(
+            f"Left out: {result.left_out_tasks} tasks that only one side answered, or with another prompt or reference"
+        )
     verdict = result.summary.verdicts[result.pair]
     lines += [verdict.sentence, verdict.gains, *verdict.warnings]
     for suite, content in result.summary.suites.items():

@@ -49,6 +49,9 @@ class Quantity:
     """How many tasks the units hold."""
     sides: tuple[float, float] | None = None
     """Of a difference: both sides' estimates over the same units."""
+    by_training: Floats | None = None
+    """Of a difference in which a side was trained several times: of each training (of the second side's, where both
+    were) to the other side's estimate."""
 
     @property
     def grouped(self) -> bool:
@@ -101,7 +104,7 @@ def difference_of(
         keep = keep & only
     left, right = (by_unit(side.values[keep], unit[keep]) for side in (first, second))
     terms, by_seed = _corpus_terms([(-1.0, first), (1.0, second)], keep, function, unit)
-    sides = None
+    sides = by_training = None
     if len(left):
         if not terms:
             by_seed = tuple(side.mean(axis=0) for side in (left, right) if side.shape[1] > 1)
@@ -110,11 +113,13 @@ def difference_of(
             assert function is not None
             lower, upper = ([term for term in terms if np.sign(term[0]) == sign] for sign in (-1, 1))
             sides = -corpus_value(lower, function), corpus_value(upper, function)
+        if by_seed:
+            by_training = by_seed[-1] - sides[0] if right.shape[1] > 1 else sides[1] - by_seed[-1]
     span = 100.0 if scale == "percent" else 1.0
     yes_no = scale == "binary" and first.single and second.single
     values = right.mean(axis=1) - left.mean(axis=1)
     used = function if terms else None
-    return Quantity(values, -span, span, yes_no, True, by_seed, terms, used, int(keep.sum()), sides)
+    return Quantity(values, -span, span, yes_no, True, by_seed, terms, used, int(keep.sum()), sides, by_training)
 
 
 def _corpus_terms(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from harness.compare.verdict import BETTER, MIXED, NO_DIFFERENCE, TOO_FEW, WORSE
 from harness.errors import UsageError, did_you_mean
 from harness.runs.pairs import Pair
 from harness.runs.summary import DifferenceEntry, MeanEntry, SuiteSummary, Summary
-from harness.storage.yaml import load_yaml
+from harness.storage.yaml import read_yaml
 from harness.types import SUITE_NAME
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
     "==": operator.eq,
 }
+_ROUNDING = 1e-12
 _OF_MEAN = {"mean", "mean_low", "mean_high", "unscored"}
 _OF_PAIR = {"difference", "low", "high", "p", "p_adjusted", "n", "dropped"}
 _NO_WORSE = re.compile(rf"no (\w+)(?:@({SUITE_NAME}))? worse")
@@ -68,15 +70,13 @@ def read_rules(text: str | None) -> tuple[str, ...]:
 
 
 def _rules_of_file(path: Path) -> tuple[str, ...]:
-    import yaml
-
-    try:
-        content = load_yaml(path.read_text("utf-8"))
-    except OSError as error:
-        raise UsageError(f"the rules {path} cannot be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
-    rules = content.get("rules") if isinstance(content, Mapping) else content
+    content = read_yaml(path)
+    if isinstance(content, Mapping):
+        other = next((str(key) for key in content if key != "rules"), None)
+        if other is not None:
+            raise UsageError(f"{path} has the key '{other}', which holds no rules", did_you_mean(other, ["rules"]))
+        content = content.get("rules")
+    rules = content
     if not isinstance(rules, list) or not rules or not all(isinstance(rule, str) for rule in rules):
         raise UsageError(f"{path} holds no list of rules", "write a list, one rule a line: - no primary worse")
     return tuple(rules)
@@ -169,7 +169,11 @@ def _apply(
     verdict = match.re is _VERDICT
     metric, suite = ("verdict", match[1]) if verdict else (match[1], match[2])
     if suite in left_out_tasks and suite not in summary.suites:
-        return [Check(rule, suite, metric, False, "left out: only one side measured it, or with other prompts")]
+        return [
+            Check(
+                rule, suite, metric, False, "left out: only one side measured it, or with other prompts or references"
+            )
+        ]
     if metric in absent:
         return [Check(rule, suite or "", metric, False, f"left out: {absent[metric]}")]
     if verdict:
@@ -234,9 +238,15 @@ def _number(rule: str, match: re.Match[str], summary: Summary, pair: Pair) -> li
         if entry is None:
             continue
         value: float | None = getattr(entry, field.removeprefix("mean_"))
-        held = value is not None and _OPERATORS[sign](value, limit)
+        held = value is not None and _OPERATORS[sign](_snapped(value, limit, field), limit)
         checks.append(Check(rule, name, metric, held, f"{field} {'not measured' if value is None else f'{value:.4g}'}"))
     return checks or [Check(rule, suite or "", metric, False, "not measured")]
+
+
+def _snapped(value: float, limit: float, field: str) -> float:
+    """Return the limit itself where only the rounding of sums keeps a value from it: 0.8 − 0.7 is 0.1 to a reader."""
+    tiny = 0.0 if field in {"p", "p_adjusted"} else _ROUNDING
+    return limit if math.isclose(value, limit, rel_tol=_ROUNDING, abs_tol=tiny) else value
 
 
 def _words(entry: DifferenceEntry, p: float) -> str:

@@ -12,21 +12,24 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from harness.compare.summary import Described, summarise
+from harness.compare.table import Tasks
 from harness.errors import HarnessError, UsageError, did_you_mean
 from harness.runs.manifest import CONTROL, TUNED, ScorerEntry
 from harness.runs.model_name import family
 from harness.runs.pairs import Pair, kinds_of
 from harness.runs.run import Run
-from harness.runs.samples import SampleRecord
+from harness.runs.samples import SampleRecord, TaskKey, TaskRecord
 from harness.runs.schema import SCHEMA
 from harness.runs.summary import Summary
 from harness.storage.outputs import write_output
 
 _NOT_DECIDING = {"schema", "run", "started", "finished", "command", "arguments", "models"}
 """Keys of a manifest that name a run or its time and decide no number."""
+_SAID_LAST = {"executor", "git", "hardware", "packages", "scorers", "self_test"}
+"""Keys of which many differ at once: models, suites and tools are not to be lost behind them."""
 _NOT_DECIDING_OF_MODELS = {"cost", "curve", "seconds"}
 _KEPT_OF_ROWS = {"version", "suite", "task", "model", "sample", "prompt_sha", "scores", "counts"}
-_KEPT_OF_TASKS = {"version", "suite", "task", "category", "difficulty", "group", "prompt_sha"}
+_KEPT_OF_TASKS = {"version", "suite", "task", "category", "difficulty", "group", "prompt_sha", "reference_sha"}
 
 
 def split_reference(text: str) -> tuple[str, str]:
@@ -47,6 +50,8 @@ def choose_model(run: Run, wanted: str) -> str:
         if wanted not in run.families:
             raise UsageError(f"the run {run.name} has no model '{wanted}'", did_you_mean(wanted, run.families))
         return wanted
+    if not run.families:
+        raise UsageError(f"the run {run.name} holds no answers", "call `run` again to measure it")
     if "tuned" in run.families:
         return "tuned"
     kinds = {name: entry.kind for name, entry in run.about_families.items()}
@@ -84,7 +89,7 @@ class AcrossRuns:
 
 
 def compare_runs(left: Run, left_model: str, right: Run, right_model: str, *, replicates: int = 10_000) -> AcrossRuns:
-    """Compare right's model with left's, only over tasks with the same prompt and scorers of the same version.
+    """Compare right's model with left's, only over tasks with the same prompt and reference, by scorers of one version.
 
     Raises:
         UsageError: nothing is left to compare.
@@ -100,12 +105,13 @@ def compare_runs(left: Run, left_model: str, right: Run, right_model: str, *, re
         if lacking is not None and not same_run:
             raise HarnessError(f"{run.path}: the rows of task {lacking} have no prompt_sha", "call `run` again")
     shared = {key for key in asked[0].keys() & asked[1].keys() if asked[0][key] == asked[1][key]}
+    shared -= _other_references(left.tasks, right.tasks)
     answered = [
         {row.of_task for row in run.rows if family(row.model) == model}
         for run, model in ((left, left_model), (right, right_model))
     ]
     if not shared & answered[0] & answered[1] or not scorers:
-        what = "task with the same prompt" if scorers else "scorer of the same version"
+        what = "task with the same prompt and reference" if scorers else "scorer of the same version"
         raise UsageError(f"{left.name}:{left_model} and {right.name}:{right_model} share no {what}")
     pair = Pair(left_model, right_model)
     if not same_run:
@@ -130,7 +136,7 @@ def compare_runs(left: Run, left_model: str, right: Run, right_model: str, *, re
     summary = summarise(
         rows,
         scorers,
-        tasks={**left.tasks, **right.tasks},
+        tasks=_grouped(left.tasks, right.tasks),
         pairs=[pair],
         replicates=replicates,
         about=Described(models, right.manifest.suites, leaked),
@@ -147,6 +153,12 @@ def compare_runs(left: Run, left_model: str, right: Run, right_model: str, *, re
         left_out_primary=tuple(metric for metric in left_out if metric in marked),
         left_out_by_suite=Counter(key.suite for key in sorted(unshared)),
     )
+
+
+def _grouped(left: Tasks, right: Tasks) -> dict[TaskKey, TaskRecord]:
+    """Return the tasks of both; those whose near-duplicates only the left run was written with keep them."""
+    unknown = {key: task.with_(group=left[key].group) for key, task in right.items() if not task.group and key in left}
+    return {**left, **right, **unknown}
 
 
 def _relabelled(row: SampleRecord, model: str, scorers: Mapping[str, ScorerEntry]) -> SampleRecord:
@@ -166,7 +178,7 @@ def manifest_differences(
         return dict(_leaves({**manifest, "model": about}))
 
     sides = flat(left, left_model), flat(right, right_model)
-    keys = sorted(sides[0].keys() | sides[1].keys())
+    keys = sorted(sides[0].keys() | sides[1].keys(), key=lambda key: (key.partition(".")[0] in _SAID_LAST, key))
     pairs = ((key, sides[0].get(key), sides[1].get(key)) for key in keys)
     return [ManifestDifference(key, ours, theirs) for key, ours, theirs in pairs if ours != theirs]
 
@@ -187,11 +199,21 @@ def freeze(run: Run, target: Path) -> Path:
     content = {
         "schema": SCHEMA,
         "manifest": run.manifest.as_json(),
-        "tasks": [task.model_dump(include=_KEPT_OF_TASKS) for task in run.tasks.values()],
+        "tasks": [_frozen_task(task) for task in run.tasks.values()],
         "rows": [row.model_dump(include=_KEPT_OF_ROWS) for row in run.rows],
     }
     write_output(target, json.dumps(content, ensure_ascii=False) + "\n", _FROZEN)
     return target
+
+
+def _frozen_task(task: TaskRecord) -> dict[str, JsonValue]:
+    return task.with_(reference_sha=task.known_reference).model_dump(include=_KEPT_OF_TASKS)
+
+
+def _other_references(left: Tasks, right: Tasks) -> set[TaskKey]:
+    """Return the tasks that are known to have been scored against another reference on each side."""
+    both = ((key, task.known_reference, right[key].known_reference) for key, task in left.items() if key in right)
+    return {key for key, ours, theirs in both if ours and theirs and ours != theirs}
 
 
 def _common_scorers(left: Run, right: Run) -> tuple[dict[str, ScorerEntry], dict[str, str]]:
@@ -203,9 +225,16 @@ def _common_scorers(left: Run, right: Run) -> tuple[dict[str, ScorerEntry], dict
             left_out[metric] = f"only {left.name if metric in ours else right.name} has it"
         elif ours[metric].version != theirs[metric].version:
             left_out[metric] = f"version {ours[metric].version} against {theirs[metric].version}"
+        elif (ours[metric].scale, ours[metric].corpus) != (theirs[metric].scale, theirs[metric].corpus):
+            left_out[metric] = f"{_measure(ours[metric])} against {_measure(theirs[metric])}"
         else:
-            common[metric] = theirs[metric]
+            # a run that no longer calls it primary does not take it from the verdict
+            common[metric] = theirs[metric].with_(primary=ours[metric].primary or theirs[metric].primary)
     return common, left_out
+
+
+def _measure(scorer: ScorerEntry) -> str:
+    return f"{scorer.scale}{' of the corpus' if scorer.corpus else ''}"
 
 
 def _leaves(value: JsonValue, path: str = "") -> Iterator[tuple[str, JsonValue]]:

@@ -88,6 +88,9 @@ class SuiteNumbers:
         """Return means and paired differences, with what the missing answers could do to them at worst."""
         means: list[tuple[str, str, Quantity]] = []
         differences: list[tuple[Pair, str, Quantity]] = []
+        for metric in self.primary:
+            for pair in self.pairs:
+                table.fill(metric, pair)
         for metric, scorer in self.scorers.items():
             scale, function = scorer.scale, self.functions.get(metric)
             for model in table.models:
@@ -230,5 +233,5 @@ def _difference(
         sides=quantity.sides,
         missing=MissingEntry(asked=missing.asked, first=missing.first, second=missing.second, notable=missing.notable),
         worst_case=worst_case,
-        seeds=spread(quantity.by_seed[-1]) if quantity.by_seed else None,
+        seeds=None if quantity.by_training is None else spread(quantity.by_training),
     )

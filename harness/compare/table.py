@@ -88,6 +88,18 @@ class Table:
         """How many independent units the tasks are."""
         return len(np.unique(self.unit))
 
+    def fill(self, metric: str, models: Sequence[str]) -> None:
+        """Give each of these models cells of a metric that another of them has: there it is missing, not inapplicable.
+
+        Across runs one side may have been measured before the suite asked for it, or after it no longer did.
+        """
+        if not any((model, metric) in self.cells for model in models):
+            return
+        for model in models:
+            if model in self.trainings and (model, metric) not in self.cells:
+                shape = (len(self.tasks), len(self.trainings[model]))
+                self.cells[model, metric] = _no_cells(shape)
+
     def asked(self, metric: str, models: Sequence[str]) -> Mask:
         """Return the tasks on which the metric was to measure these models.
 
@@ -101,6 +113,11 @@ class Table:
         silent = _any([np.asarray(rows.any(axis=1)) for rows in lacking], len(self.tasks))
         unknown = ~_any([np.asarray((rows > 0).any(axis=1)) for rows in self.measured.values()], len(self.tasks))
         return np.asarray(own | (silent & (anybody | (unknown & anybody.any()))), dtype=bool)
+
+
+def _no_cells(shape: tuple[int, int]) -> Cells:
+    totals, trials, nulls, overran = (np.zeros(shape) for _ in range(4))
+    return Cells(np.zeros(shape[0], dtype=bool), totals, trials, nulls, overran)
 
 
 def _any(masks: Sequence[Mask], length: int) -> Mask:
@@ -139,9 +156,7 @@ def build_table(
                 continue
             cells = table.cells.get((model, metric))
             if cells is None:
-                totals, trials, nulls, overran = (np.zeros(shape) for _ in range(4))
-                cells = Cells(np.zeros(len(tasks), dtype=bool), totals, trials, nulls, overran)
-                table.cells[model, metric] = cells
+                cells = table.cells[model, metric] = _no_cells(shape)
             counts = row.counts.get(metric) if metric in corpus else None
             number = None if metric in corpus and counts is None else score
             cells.unscored += number is None

@@ -80,7 +80,7 @@ def figures(word: str, findings: Sequence[Finding], setting: Setting) -> str:
         text += f"; no difference shown in {_numbers(rest, several)}"
     text += f"; {_tasks(findings)}"
     if word in {NO_DIFFERENCE, TOO_FEW}:
-        text += _reach(findings)
+        text += _reach(findings, several)
     return f"{text}.{worse_at}"
 
 
@@ -157,14 +157,20 @@ def _tasks(findings: Sequence[Finding]) -> str:
     return ", ".join(f"{suite} {' or '.join(said)}" for suite, said in by_suite.items())
 
 
-def _reach(findings: Sequence[Finding]) -> str:
-    n = max(finding.n for finding in findings)
-    reaches = [f.detectable for f in findings if f.detectable is not None]
-    if n < MIN_TASKS:
+def _reach(findings: Sequence[Finding], with_suite: bool) -> str:
+    """Say which differences would have been found, each metric's own: those of one say nothing of another."""
+    if max(finding.n for finding in findings) < MIN_TASKS:
         return f", and nothing is claimed below {MIN_TASKS}"
-    if not reaches:
+    known = [f for f in findings if f.detectable is not None and f.n >= MIN_TASKS]
+    if not known:
         return ", too few for any difference to be found reliably"
-    return f", which find a difference of {plain(min(reaches))} points or more 4 times of 5"
+    sizes = [plain(f.detectable or 0.0) for f in known]
+    if len(known) == len(findings) and len(set(sizes)) == 1:
+        return f", which find a difference of {sizes[0]} points or more 4 times of 5"
+    places = [f"{f.label} on {f.suite}" if with_suite else f.label for f in known]
+    sizes[0] += " points or more"
+    words = [f"{size} in {place}" for size, place in zip(sizes, places, strict=True)]
+    return f", which find a difference of {joined(words)} 4 times of 5"
 
 
 def gains(second: str, form: Sequence[Finding], content: Sequence[Finding]) -> str:
@@ -257,5 +263,5 @@ def against_fewshot(verdicts: Mapping[Pair, Verdict], second: str, kinds: Mappin
     name, said = shot
     text = f"Against {name}, which a user gets without training: {said.sentence}"
     if plain_base is not None and plain_base[1].word == BETTER and said.word != BETTER:
-        text += " So the gain over base is not shown to be more than two examples in the prompt give."
+        text += " So the gain over base is not shown to be more than examples in the prompt give."
     return text

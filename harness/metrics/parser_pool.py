@@ -120,7 +120,8 @@ class _Worker:
         root = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH", "")) if p)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "harness.metrics._worker"],
+            # -P: the folder one stands in may hold somebody's own `harness/` or `html.py`
+            [sys.executable, "-P", "-m", "harness.metrics._worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -17,6 +17,7 @@ from harness.model.gpu_memory import GIB, NF4_BYTES, Card, linear_sizes
 from harness.model.profile_schema import HubWeights, Shape, Weights
 from harness.model.weights import fetch_settings, gguf_file, hub_card
 from harness.storage.json_file import read_object
+from harness.storage.variables import without_tilde
 from harness.types import Quantization
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def weights_named(word: str) -> Weights:
     Raises:
         UsageError: it names nothing of these.
     """
-    path = Path(word).expanduser()
+    path = without_tilde(word)
     packed = gguf_file(path)
     if packed is not None:
         return Weights(folder=str(packed.resolve()))

@@ -20,7 +20,8 @@ from harness.pipeline.models import (
     training_locations,
     with_rows_to_learn,
 )
-from harness.runs.shard import Shard
+from harness.runs.folder import REPORTS_FOLDER, is_unfinished
+from harness.runs.shard import Shard, is_shard_folder
 from harness.storage.cache import content_key, file_sha256
 from harness.suite.load import SuiteLocation, find_suite, load_suite
 from harness.suite.rows import data_sha256
@@ -195,23 +196,27 @@ def resolve_given(config: RunConfig, answers: Path) -> RunPlan:
         controls=CONTROL_NAMES,
         measured=(MeasuredSuite(suite, _measured_part(suite, config)),),
         learns_from={},
-        run_name=config.name or f"{datetime.now(UTC):%Y-%m-%d}-{content_key(deciding)[:8]}",
+        run_name=config.name or _dated(deciding),
     )
 
 
 def _check(config: RunConfig) -> None:
     if not math.isfinite(config.temperature):
-        raise UsageError(f"--temperature {config.temperature} is no temperature", "0 is greedy; try 0.7")
+        raise UsageError(f"--temperature {config.temperature} is no temperature", "0 is greedy; 0.7 is usual")
     if config.samples > 1 and config.temperature == 0:
         raise UsageError("--samples needs --temperature above 0", "greedy samples would all be equal: try 0.7")
     if config.limit is not None and config.limit < 2:
         raise UsageError("--limit must be at least 2", "a comparison needs more than one task")
+    if config.limit is not None and config.full:
+        raise UsageError("--limit and --full both say how many tasks are measured", "leave one of them out")
     if config.executor == "local" and (config.address is not None or config.actors != Actors()):
         raise UsageError("--address and --actors are for --executor ray", "add it, or leave them out")
     if config.weights and config.profile is not None:
         raise UsageError("--weights and --profile both say which models there are", "leave one of them out")
     if config.name is not None and not _is_folder_name(config.name):
         raise UsageError(f"'{config.name}' cannot be the name of a run", "use letters, digits, '.', '_' and '-'")
+    if config.name is not None and is_shard_folder(Path(config.name)):
+        raise UsageError(f"'{config.name}' is what a shard's folder is called", "add --shard I/N or use another --name")
 
 
 def _is_folder_name(name: str) -> bool:
@@ -264,4 +269,11 @@ def _run_name(config: RunConfig, profile: Profile) -> str:
 
 def _default_name(config: RunConfig, profile: Profile) -> str:
     deciding = {**config.cache_key_fields(), "profile": profile.name}
-    return f"{datetime.now(UTC):%Y-%m-%d}-{content_key(deciding)[:8]}"
+    return _dated(deciding)
+
+
+def _dated(deciding: Mapping[str, object]) -> str:
+    """Return the date and a hash of what decides; the date of a run of these words that was stopped on another day."""
+    key = content_key(deciding)[:8]
+    stopped = [folder.name for folder in REPORTS_FOLDER.glob(f"[0-9]*-{key}") if is_unfinished(folder)]
+    return max(stopped, default=f"{datetime.now(UTC):%Y-%m-%d}-{key}")

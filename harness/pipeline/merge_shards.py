@@ -21,13 +21,20 @@ def merge_shards(name: str, reports: Path = REPORTS_FOLDER) -> Path | None:
     """Make one run of its parts and return its folder; None where there are no parts of such a run.
 
     Raises:
-        UsageError: a part is missing, unfinished, or was measured with other models, data or tools than the rest.
+        UsageError: a part is missing, unfinished, or was measured with other models, data or tools than the rest; or
+            the run's folder holds rows that are not those of parts.
     """
     if Path(name).name != name:
         name, reports = Path(name).name, Path(name).parent
     folders = shard_folders(name, reports)
     if not folders:
         return None
+    there = RunFolder(name, reports).read_manifest()
+    if there is not None and not there.shards:
+        raise UsageError(
+            f"{reports / name} is a run of its own, and shards of a run {name} lie beside it",
+            f"remove or rename {name}.shard-*, or that run's folder to put the shards together",
+        )
     _complete(name, folders)
     _of_one_run(name, {shard: _manifest(shard, folder) for shard, folder in folders.items()})
     runs = {shard: read_run(folder) for shard, folder in folders.items()}

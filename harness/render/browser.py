@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import HarnessError
-from harness.storage.variables import folder_variable, variable
+from harness.storage.variables import folder_variable, variable, without_tilde
 
 INSTALL_HINT = (
     "install one with `html-harness setup`, or by hand with `apt-get install chromium-headless-shell` or "
@@ -110,10 +110,10 @@ def _downloads_folder(driver: Path) -> Path:
     if chosen:
         return Path(chosen)
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "ms-playwright"
+        return without_tilde("~") / "Library" / "Caches" / "ms-playwright"
     if sys.platform == "win32":
-        return (folder_variable("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "ms-playwright"
-    return (folder_variable("XDG_CACHE_HOME") or Path.home() / ".cache") / "ms-playwright"
+        return (folder_variable("LOCALAPPDATA") or without_tilde("~") / "AppData" / "Local") / "ms-playwright"
+    return (folder_variable("XDG_CACHE_HOME") or without_tilde("~") / ".cache") / "ms-playwright"
 
 
 @functools.cache

@@ -11,7 +11,7 @@ from harness.report import numbers
 from harness.runs.model_name import family
 from harness.runs.run import Run
 from harness.runs.samples import SampleRecord
-from harness.runs.summary import Effect, FlipCount, Section
+from harness.runs.summary import DifferenceEntry, Effect, FlipCount, Section
 from harness.runs.votes import PairVotes
 from harness.safe_text import one_line
 
@@ -103,7 +103,7 @@ class Power:
     """Of one primary metric: effect size, smallest detectable difference, spread of trainings."""
 
     label: str
-    n: int
+    tasks: str
     effect: str
     detectable: str
     trainings: list[str]
@@ -119,7 +119,7 @@ def powers(run: Run, suite: str) -> list[Power]:
             found.append(
                 Power(
                     label=one_line(metric.label, 40),
-                    n=entry.n,
+                    tasks=tasks_of(entry),
                     effect=effect(entry.effect),
                     detectable=numbers.mean(entry.detectable, metric.scale),
                     trainings=[numbers.signed(v, metric.scale) for v in entry.seeds.values] if entry.seeds else [],
@@ -133,6 +133,12 @@ def powers_line(run: Run, suite: str) -> str:
     """The same as one line of text for the exports; empty without a pair."""
     said = [f"{row.label} {row.detectable} (effect size {row.effect})" for row in powers(run, suite)]
     return f"Smallest difference found with 80 % power: {'; '.join(said)}." if said else ""
+
+
+def tasks_of(entry: DifferenceEntry) -> str:
+    """On how many tasks a difference rests, and in how many groups where near-duplicates count as one."""
+    tasks = entry.n if entry.tasks is None else entry.tasks
+    return str(tasks) if tasks <= entry.n else f"{tasks} in {entry.n} groups"
 
 
 def effect(value: Effect | None) -> str:
@@ -171,6 +177,8 @@ class VotesOnPair:
         given = self.given
         people = f"{given.voters} voter{'' if given.voters == 1 else 's'}"
         aside = f"{given.ties} tie{'' if given.ties == 1 else 's'}, {given.both_bad} both bad, {people}"
+        if given.outdated:
+            aside += f"; {given.outdated} more on pages that this run no longer holds are not counted"
         if not given.decided:
             return f"People did not decide between {self.second} and {self.first}: {aside}."
         rate, interval = numbers.mean(given.win_rate, "share"), numbers.interval(given, "share")
@@ -227,7 +235,7 @@ def regressions(run: Run, suite: str, limit: int = 5) -> list[Regression]:
         named = row.model if row.model in pair else family(row.model)
         if row.suite == suite and named in pair:
             scores.setdefault(row.task, {}).setdefault(named, []).append(row)
-    prompts = {key.task: one_line(task.prompt) for key, task in run.tasks.items()}
+    prompts = {key.task: one_line(task.prompt) for key, task in run.tasks.items() if key.suite == suite}
     lost = []
     for task, by_model in scores.items():
         differences = []
@@ -236,7 +244,7 @@ def regressions(run: Run, suite: str, limit: int = 5) -> list[Regression]:
             if before is not None and after is not None:
                 differences.append((after - before) * numbers.factor(run.metrics[name].scale))
         total = sum(differences) / len(differences) if differences else 0.0
-        if total < 0:
+        if total < -1e-9:
             lost.append(Regression(task, total, prompts.get(task, "")))
     return sorted(lost, key=lambda item: (item.loss, item.task))[:limit]
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from harness.errors import UsageError, did_you_mean
 from harness.report import attempts, changes, numbers, tables_latex, view
 from harness.runs.manifest import TUNED
+from harness.runs.model_name import family_of
 from harness.runs.read import read_run
 from harness.runs.run import Run
 from harness.runs.samples import SampleRecord, TaskRecord
@@ -180,7 +181,8 @@ def _model_card(run: Run) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     entries = run.manifest.models
-    tuned = next((name for name in run.models if name in entries and entries[name].kind == TUNED), "")
+    known = (name for name in run.models if name in entries and entries[name].kind == TUNED)
+    tuned = next((family_of(name, entries[name].family) for name in known), "")  # numbers stand under the family's name
     tuned = tuned or next((pair.second for pair in map(run.pair, run.suites) if pair), "")
     results = []
     for suite in run.suites:

@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from harness.report import attempts, changes, overview, view
+from harness.report import attempts, changes, numbers, overview, view
 from harness.runs.read import one_path, read_run
 from harness.runs.run import Run
 from harness.safe_text import encodable, one_line
@@ -84,7 +84,7 @@ def _suite(console: Console, run: Run, suite: str, *, several: bool) -> None:
         grid.add_column(no_wrap=True, overflow="crop", ratio=1)
         room = max(20, console.width - 11 - max(len(one_line(item.task, 24)) for item in lost))
         for item in lost:
-            loss = f"{item.loss:+.1f}".replace("-", "−")
+            loss = numbers.signed(item.loss, "percent")
             grid.add_row(
                 _text(console, one_line(item.task, 24)),
                 _text(console, loss),

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from harness.report import changes, numbers
+from harness.runs.folder import SUMMARY_FILE
 from harness.runs.manifest import TUNED, ScorerEntry, SuiteEntry
 from harness.runs.model_name import family
 from harness.runs.pairs import Pair
@@ -90,8 +91,9 @@ def _plain_words(run: Run, suites: list[str]) -> tuple[str, str]:
 
 
 def finished(run: Run) -> bool:
-    """Whether the run came to its end."""
-    return bool(run.manifest.finished)
+    """Whether the run came to its end: a whole one with its comparison, which is written last."""
+    whole = run.manifest.shard is None
+    return bool(run.manifest.finished) and (not whole or (run.path / SUMMARY_FILE).is_file())
 
 
 def about_suite(run: Run, suite: str) -> SuiteEntry:
@@ -192,7 +194,7 @@ class Change:
     interval: str
     p: str
     p_adjusted: str
-    n: int
+    tasks: str
     dropped: int
     effect: str
     detectable: str
@@ -266,7 +268,7 @@ def change(difference: DifferenceEntry | None, metric: ScorerEntry) -> Change | 
         interval=numbers.interval(difference, metric.scale, sign=True),
         p=numbers.p_value(difference.p),
         p_adjusted=numbers.p_value(difference.p_adjusted),
-        n=difference.n,
+        tasks=changes.tasks_of(difference),
         dropped=difference.dropped,
         effect=changes.effect(difference.effect),
         detectable=numbers.mean(difference.detectable, metric.scale),

@@ -28,6 +28,9 @@ SAMPLES_FILE = "samples.jsonl"
 SUMMARY_FILE = "summary.json"
 VOTES_FILE = "votes.jsonl"
 AGREEMENT_FILE = "agreement.json"
+JOURNAL_FILE = "journal.jsonl"
+_ANSWER = (SUMMARY_FILE, AGREEMENT_FILE, SAMPLES_FILE, TASKS_FILE)
+"""What is written at a run's end."""
 LOCK_FILE = ".lock"
 LOCK_MARK = "html-harness\n"
 """Stands in the lock of each run: a folder without it, and without a run's manifest, is somebody's own."""
@@ -44,6 +47,21 @@ def is_run_folder(folder: Path) -> bool:
     return isinstance(content.get("schema"), int) or ("schema" not in content and "models" in content)
 
 
+def is_unfinished(folder: Path) -> bool:
+    """Return whether a run was begun here and did not come to its end: stopped, or still at it."""
+    if not _is_marked(folder):
+        return False
+    try:
+        return not read_object(folder / MANIFEST_FILE).get("finished")
+    except UsageError:  # stopped before its manifest was written
+        return True
+
+
+def _is_marked(folder: Path) -> bool:
+    lock = folder / LOCK_FILE
+    return lock.is_file() and lock.read_bytes() == LOCK_MARK.encode()
+
+
 def check_run_folder(folder: Path) -> None:
     """Refuse a folder for a run that holds something else.
 
@@ -54,11 +72,15 @@ def check_run_folder(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise UsageError(f"{folder} is there already and is no folder", "give the run another --name")
-    lock = folder / LOCK_FILE
-    marked = lock.is_file() and lock.read_bytes() == LOCK_MARK.encode()  # a broken manifest does not stop its own run
     held = [path.name for path in folder.iterdir()]
-    if held and not marked and not is_run_folder(folder):
+    # a broken manifest does not stop its own run
+    if held and not _is_marked(folder) and not is_run_folder(folder):
         raise UsageError(f"{folder} holds {min(held)} and no run", "give the run another --name")
+
+
+def _asked(manifest: Manifest) -> tuple[object, object]:
+    """What an answer is to, beside what decides each of its rows: limits, and files of answers."""
+    return manifest.arguments, {name: entry.file for name, entry in manifest.models.items()}
 
 
 class RunFolder:
@@ -98,26 +120,40 @@ class RunFolder:
     @property
     def journal(self) -> Path:
         """The append-only file of finished rows."""
-        return self.path / "journal.jsonl"
+        return self.path / JOURNAL_FILE
 
     def begin(self, manifest: Manifest, deciding: Mapping[str, object]) -> tuple[Manifest, list[SampleRecord]]:
         """Write the manifest; return it as it was written, and the rows that are already finished.
 
         Rows of a run with the same name whose numbers were decided by something else (other weights, scorers, tools or
-        data) are not mixed in: their journal is kept beside the new one under a number.
+        data) are not mixed in: their journal is kept beside the new one under a number. So is the answer of other rows
+        or other arguments: left where it is, it would be read as that of the new manifest, should this run be stopped
+        before it writes its own.
         """
         manifest = manifest.with_(deciding=content_key(deciding))
         before = self.read_manifest()
-        if before is not None and before.deciding != manifest.deciding and self.journal.exists():
-            kept = (self.path / f"journal-{number}.jsonl" for number in itertools.count(1))
-            self.journal.replace(next(path for path in kept if not os.path.lexists(path)))
+        if before is not None and before.deciding != manifest.deciding:
+            self._put_aside(*_ANSWER, JOURNAL_FILE)
         elif before is not None:
             manifest = manifest.with_(started=before.started)
+            if _asked(before) != _asked(manifest):
+                self._put_aside(*_ANSWER)
         self.write(MANIFEST_FILE, manifest)
         journal = str(self.journal)
         return manifest, [
             parsed(SampleRecord, upgraded(row, self.journal), journal) for row in read_lines(self.journal)
         ]
+
+    def _put_aside(self, *names: str) -> None:
+        """Give these files a number that none of their kind has."""
+        held = [path for name in names if (path := self.path / name).exists()]
+
+        def numbered(number: int) -> list[Path]:
+            return [path.with_name(f"{path.stem}-{number}{path.suffix}") for path in held]
+
+        free = (kept for number in itertools.count(1) if not any(map(os.path.lexists, kept := numbered(number))))
+        for path, aside in zip(held, next(free), strict=True):
+            path.replace(aside)
 
     def append(self, rows: Sequence[SampleRecord]) -> None:
         """Append finished rows to the journal; they are on disk when this returns."""

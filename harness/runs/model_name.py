@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-MARK = "#seed"
+import re
+
+_SEED = re.compile(r"#seed-?\d+\Z")
 """`tuned#seed1` is the training of `tuned` with seed 1."""
 
 
 def family(model: str) -> str:
     """Return the name under which the trainings of one model are compared: `tuned` for `tuned#seed1`."""
-    return model.partition(MARK)[0]
+    return _SEED.sub("", model)
 
 
 def family_of(model: str, written: str | None) -> str:

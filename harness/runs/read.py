@@ -22,6 +22,8 @@ from harness.storage.jsonl import read_lines
 _HIGHEST = {"binary": 1.0, "share": 1.0, "percent": 100.0}
 _SLACK = 1e-6
 """How far a score may lie outside its range: sacrebleu's 100 is 100.00000000000004."""
+_BLEU_COUNTS = 10
+"""Two lengths, and for each of four orders the matches and the n-grams."""
 _AGAIN = "call `run` again to write it anew"
 _FREEZE = "freeze the run anew"
 
@@ -66,6 +68,8 @@ def load_run(path: Path) -> Run:
         raise UsageError(
             f"the run {path.name} is not finished: it has no {SAMPLES_FILE}", "call `run` again to finish it"
         )
+    if not (path / TASKS_FILE).is_file():  # which tasks are near-duplicates: without it each would count by itself
+        raise HarnessError(f"the run {path.name} lacks its {TASKS_FILE}", "copy the whole folder")
     tasks = {task.key: task for _, task in _lines(path / TASKS_FILE, TaskRecord)}
     return Run(path, manifest, checked_rows(_lines(path / SAMPLES_FILE, SampleRecord), manifest.scorers), tasks)
 
@@ -119,7 +123,7 @@ def checked_rows(rows: Iterable[tuple[str, SampleRecord]], scorers: Mapping[str,
         HarnessError: a score is out of its metric's range, counts differ in length, or a row stands there twice.
     """
     places: dict[RecordKey, str] = {}
-    lengths: dict[str, int] = {}
+    lengths = dict.fromkeys(("bleu", "bleu_dom"), _BLEU_COUNTS)
     found = []
     for place, row in rows:
         for metric, score in row.scores.items():
@@ -127,7 +131,7 @@ def checked_rows(rows: Iterable[tuple[str, SampleRecord]], scorers: Mapping[str,
                 _check_score(place, metric, score, scorers[metric])
         for metric, numbers in row.counts.items():
             if numbers is not None and lengths.setdefault(metric, len(numbers)) != len(numbers):
-                wanted = f"{lengths[metric]} numbers as in the rows before"
+                wanted = f"{lengths[metric]} numbers"
                 raise unfit(place, f"counts.{metric}", list(numbers), wanted)
         if row.key in places:
             said = f"sample {row.sample} of {row.model} on task {row.task} stands at {places[row.key]} already"
@@ -164,15 +168,22 @@ def _lines(path: Path, kind: type[RecordT]) -> Iterator[tuple[str, RecordT]]:
         return
     shown = one_path(path)
     # Only "\n" ends a row: str.splitlines would also cut at U+2028 inside a string.
-    with path.open(encoding="utf-8", errors="surrogatepass", newline="\n") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
+    with path.open("rb") as lines:
+        for number, raw in enumerate(lines, 1):
+            if line := _text(path, raw, number).strip():
                 content = upgraded(_object(path, line, number), Path(shown))
                 yield f"{shown} line {number}", parsed(kind, content, f"{shown} line {number}")
 
 
+def _text(path: Path, raw: bytes, line: int) -> str:
+    try:
+        return raw.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError as error:
+        raise HarnessError(f"{one_path(path)} is damaged at line {line}: {error}", _AGAIN) from None
+
+
 def _frozen(path: Path) -> Run:
-    frozen = upgraded(_object(path, path.read_text("utf-8")), path)
+    frozen = upgraded(_object(path, _text(path, path.read_bytes(), 1)), path)
     content = frozen.get("manifest")
     if not isinstance(content, dict):
         raise HarnessError(f"{path} holds no frozen scores: it has no manifest", _FREEZE)
@@ -196,7 +207,7 @@ def _members(path: Path, frozen: JsonObject, key: str, kind: type[RecordT]) -> I
 def _object(path: Path, text: str, line: int = 1) -> JsonObject:
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise HarnessError(f"{one_path(path)} is damaged at line {line}: {error}", _AGAIN) from None
     if not isinstance(value, dict):
         raise HarnessError(f"{one_path(path)} is damaged at line {line}: no JSON object", _AGAIN)

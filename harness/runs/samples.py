@@ -7,7 +7,8 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import ConfigDict, Field, field_serializer, field_validator
 
-from harness.runs.record import VERSION, Count, FreeJson, Name, Number, Record, Text
+from harness.runs.record import ABSENT, VERSION, Count, FreeJson, Name, Number, Record, Text
+from harness.types import sha256
 
 Statistic = Annotated[Number, Field(ge=0)]
 
@@ -44,11 +45,18 @@ class TaskRecord(Record):
     scope: Text = "document"
     ignore: tuple[Text, ...] = ()
     prompt_sha: Text = ""
+    reference_sha: Text | None = ABSENT
+    """Of the reference in frozen scores, which do not hold it."""
 
     @property
     def key(self) -> TaskKey:
         """Suite and task."""
         return TaskKey(self.suite, self.task)
+
+    @property
+    def known_reference(self) -> str | None:
+        """The SHA-256 of its reference; None where it has none, or frozen scores of before do not tell."""
+        return sha256(self.reference) if self.reference else self.reference_sha
 
     def section(self, name: str) -> str:
         """Return the task's `category` or `difficulty`; empty where it has none."""

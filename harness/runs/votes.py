@@ -19,6 +19,9 @@ class Vote(Record):
     left: Text
     right: Text
     chosen: Text
+    left_page: Text = ""
+    """SHA-256 of the page that stood left; empty in votes from before it was written down."""
+    right_page: Text = ""
 
     @property
     def of_task(self) -> TaskKey:
@@ -42,6 +45,8 @@ class PairVotes(Interval):
     ties: Count = 0
     both_bad: Count = 0
     voters: Count = 0
+    outdated: Count = 0
+    """Votes on pages that the run no longer holds, which count for nothing else."""
     win_rate: Number | None = None
     metrics: dict[Text, MetricAgreement] = {}
 

@@ -50,9 +50,16 @@ def cache_folder(*parts: str) -> Path:
 
 def _user_cache() -> Path:
     """Return the user's cache folder as the platform has it; on a Mac the one of before where only that is there."""
-    found = platformdirs.user_cache_path(_NAME, appauthor=False, opinion=False)
-    before = Path.home() / ".cache" / _NAME
-    return before if sys.platform == "darwin" and before.is_dir() and not found.is_dir() else found
+    try:
+        found = platformdirs.user_cache_path(_NAME, appauthor=False, opinion=False)
+    except RuntimeError:  # so newer platformdirs; older ones leave the tilde in
+        found = Path("~")
+    if found.parts[0] == "~":  # a user whom the machine does not know, as in a container, has no home
+        raise HarnessError("this user has no home folder for the cache", "set HARNESS_CACHE to a folder")
+    if sys.platform == "darwin" and not found.is_dir():
+        before = Path.home() / ".cache" / _NAME
+        return before if before.is_dir() else found
+    return found
 
 
 def _is_cache(folder: Path) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from harness.errors import UsageError
+
 
 def variable(name: str) -> str | None:
     """Return the value of an environment variable; None where it is unset, empty or white space.
@@ -17,6 +19,21 @@ def variable(name: str) -> str | None:
 
 
 def folder_variable(name: str) -> Path | None:
-    """Return the path that a variable names, `~` being the user's home; None where it does not count as set."""
+    """Return the path that a variable names, `~` being the user's home; None where it does not count as set.
+
+    Raises:
+        UsageError: it names the home of somebody whom this machine does not know.
+    """
     value = variable(name)
-    return None if value is None else Path(value).expanduser()
+    try:
+        return None if value is None else Path(value).expanduser()
+    except RuntimeError:
+        raise UsageError(f"{name}={value} names a home folder that is not there", "give the whole path") from None
+
+
+def without_tilde(path: str) -> Path:
+    """Return a path with `~` being the home of a user; as it is where this machine knows none of that name."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)

@@ -8,6 +8,7 @@ zeros, which are names more often than amounts, stay the text they are.
 from __future__ import annotations
 
 import re
+from collections.abc import Hashable
 from pathlib import Path
 from typing import IO, Annotated, TypeVar, get_args, get_origin
 
@@ -28,8 +29,22 @@ _FLOAT = re.compile(
 )
 
 
+_MERGED = "tag:yaml.org,2002:merge"
+
+
 class _Loader(_Base):
-    """The safe loader with other numbers."""
+    """The safe loader with other numbers, and no key twice: YAML forbids it, and the first would be lost in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
+        places: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != _MERGED:
+                if key.value in places:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key '{key.value}' stands there twice", key.start_mark
+                    )
+                places.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 _Loader.yaml_implicit_resolvers = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,15 +12,16 @@ import numpy as np
 from harness.compare.paired import wilson
 from harness.compare.resample import Resampler, mean_pivots
 from harness.errors import cannot_write
-from harness.runs.folder import AGREEMENT_FILE
+from harness.runs.folder import AGREEMENT_FILE, SAMPLES_FILE
 from harness.runs.model_name import family
 from harness.runs.pairs import Pair
 from harness.runs.read import load_run, read_votes
 from harness.runs.samples import SampleRecord, TaskKey
 from harness.runs.votes import Agreement, MetricAgreement, PairVotes, Vote
 from harness.storage.atomic import write_atomically
+from harness.vote.ballots import first_samples, outdated
 
-Scores = Mapping[tuple[TaskKey, str], Mapping[str, float | None]]
+Rows = Mapping[tuple[TaskKey, str], SampleRecord]
 """By task and model."""
 
 
@@ -28,26 +30,34 @@ def agreement(
 ) -> dict[Pair, PairVotes]:
     """Return for each pair the win rate of the second model and each metric's agreement.
 
-    A voter's last vote on a task counts, earlier ones stay in the file. The win rate is over decided votes (ties and
-    "both bad" are counted beside it), with Wilson's interval; where several people voted on one task, tasks are the
-    unit and the interval is the bootstrap's over tasks. A metric agrees where it is higher for the chosen page; tasks
-    on which it is equal or not measured are counted as `silent`. Trainings of one model count under its family's name,
-    each vote against the scores of the training that it was given on. `pairs` says which model of a pair is the second:
-    those of the run's verdicts.
+    A voter's last vote on a task counts, earlier ones stay in the file; votes on pages that the run no longer holds
+    are counted as `outdated` and nowhere else. The win rate is over decided votes (ties and "both bad" are counted
+    beside it), with Wilson's interval; where several people voted on one task, tasks are the unit and the interval is
+    the bootstrap's over tasks. A metric agrees where it is higher for the chosen page; tasks on which it is equal or
+    not measured are counted as `silent`. Trainings of one model count under its family's name, each vote against the
+    scores of the training that it was given on. `pairs` says which model of a pair is the second: those of the run's
+    verdicts.
     """
     last: dict[tuple[str, ...], Vote] = {}
+    old: dict[tuple[str, ...], Vote] = {}
+    first = first_samples(rows)
     for vote in votes:
-        last[vote.voter, *vote.of_task, *sorted(_named(vote).values())] = vote
-    scores = {(row.of_task, row.model): row.scores for row in rows if row.sample == 0}
-    by_pair: dict[Pair, list[Vote]] = {}
+        if vote.left == vote.right:
+            continue  # says nothing of two models
+        held = old if outdated(vote, first) else last
+        held[vote.voter, *vote.of_task, *sorted(_named(vote).values())] = vote
+    by_pair: dict[Pair, tuple[list[Vote], list[Vote]]] = {}
     known = {frozenset(pair): pair for pair in pairs}
     order = {model: place for place, model in enumerate(dict.fromkeys(_rank(rows)))}
-    for vote in last.values():
+    for key, vote in (last | {key: vote for key, vote in old.items() if key not in last}).items():
         models = _named(vote).values()
         ranked = sorted(models, key=lambda m: (order.get(m, len(order)), m))
         pair = known.get(frozenset(models), Pair(ranked[0], ranked[1]))
-        by_pair.setdefault(pair, []).append(vote)
-    return {pair: _of_pair(pair.second, given, scores, seed) for pair, given in sorted(by_pair.items())}
+        by_pair.setdefault(pair, ([], []))[key not in last].append(vote)
+    return {
+        pair: _of_pair(pair.second, given, first, seed).with_(outdated=len(gone))
+        for pair, (given, gone) in sorted(by_pair.items())
+    }
 
 
 def _named(vote: Vote) -> dict[str, str]:
@@ -63,7 +73,7 @@ def _rank(rows: Sequence[SampleRecord]) -> list[str]:
     return sorted(names, key=lambda name: (name != "base", name.startswith("tuned"), name))
 
 
-def _of_pair(second: str, votes: Sequence[Vote], scores: Scores, seed: int) -> PairVotes:
+def _of_pair(second: str, votes: Sequence[Vote], rows: Rows, seed: int) -> PairVotes:
     decided = [vote for vote in votes if vote.chosen in _named(vote)]
     found = PairVotes(
         votes=len(votes),
@@ -77,19 +87,24 @@ def _of_pair(second: str, votes: Sequence[Vote], scores: Scores, seed: int) -> P
     if not decided:
         return found
     rate, low, high = _rate(decided, [float(_named(vote)[vote.chosen] == second) for vote in decided], seed)
-    known = (scores.get((vote.of_task, model), {}) for vote in decided for model in (vote.left, vote.right))
+    known = (_scores(rows, vote, model) for vote in decided for model in (vote.left, vote.right))
     metrics = {
-        metric: _of_metric(metric, decided, scores, seed)
+        metric: _of_metric(metric, decided, rows, seed)
         for metric in dict.fromkeys(metric for scored in known for metric in scored)
     }
     return found.with_(win_rate=rate, low=low, high=high, metrics=metrics)
 
 
-def _of_metric(metric: str, decided: Sequence[Vote], scores: Scores, seed: int) -> MetricAgreement:
+def _scores(rows: Rows, vote: Vote, model: str) -> Mapping[str, float | None]:
+    row = rows.get((vote.of_task, model))
+    return row.scores if row else {}
+
+
+def _of_metric(metric: str, decided: Sequence[Vote], rows: Rows, seed: int) -> MetricAgreement:
     agreed, spoken = [], []
     for vote in decided:
-        left, right = (scores.get((vote.of_task, model), {}).get(metric) for model in (vote.left, vote.right))
-        if left is None or right is None or left == right:
+        left, right = (_scores(rows, vote, model).get(metric) for model in (vote.left, vote.right))
+        if left is None or right is None or math.isclose(left, right, abs_tol=1e-9):
             continue
         spoken.append(vote)
         agreed.append(float((vote.right if right > left else vote.left) == vote.chosen))
@@ -115,7 +130,7 @@ def _rate(votes: Sequence[Vote], values: Sequence[float], seed: int) -> tuple[fl
 
 
 def write_agreement(run_dir: Path) -> Path | None:
-    """Write what the votes of a run say to its `agreement.json` and return that path; None for a run without votes.
+    """Write what the votes of a run say to its `agreement.json` and return that path; None without votes or answers.
 
     It is a file of its own: votes come after the run, and `summary.json` follows from the run's rows alone.
 
@@ -124,7 +139,7 @@ def write_agreement(run_dir: Path) -> Path | None:
         HarnessError: one of its files is damaged, or the file cannot be written.
     """
     votes = read_votes(run_dir)
-    if not votes:
+    if not votes or not (run_dir / SAMPLES_FILE).is_file():  # it is measured anew, and was stopped
         return None
     run = load_run(run_dir)
     path = run_dir / AGREEMENT_FILE

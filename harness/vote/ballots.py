@@ -13,6 +13,7 @@ from harness.runs.pairs import Pair
 from harness.runs.samples import SampleRecord, TaskKey, TaskRecord
 from harness.runs.votes import Vote
 from harness.storage.jsonl import append_lines
+from harness.types import sha256
 
 Choice = Literal["left", "right", "tie", "both-bad"]
 CHOICES: tuple[Choice, ...] = ("left", "right", "tie", "both-bad")
@@ -87,7 +88,24 @@ def vote_of(ballot: Ballot, choice: Choice, voter: str, time: str) -> Vote:
         left=ballot.left.model,
         right=ballot.right.model,
         chosen=chosen,
+        left_page=sha256(ballot.left.page),
+        right_page=sha256(ballot.right.page),
     )
+
+
+def outdated(vote: Vote, rows: Mapping[tuple[TaskKey, str], SampleRecord]) -> bool:
+    """Whether a vote was given on another page than its models have now: the run was measured anew since.
+
+    `rows` are the first samples by task and model.
+    """
+    sides = ((vote.left, vote.left_page), (vote.right, vote.right_page))
+    now = ((rows.get((vote.of_task, model)), sha) for model, sha in sides if sha)
+    return any(row is None or sha256(row.page) != sha for row, sha in now)
+
+
+def first_samples(rows: Sequence[SampleRecord]) -> dict[tuple[TaskKey, str], SampleRecord]:
+    """Return the rows that a vote is given on, by task and model."""
+    return {(row.of_task, row.model): row for row in rows if row.sample == 0}
 
 
 def append_vote(path: Path, vote: Vote) -> None:

@@ -8,7 +8,7 @@ import json
 import secrets
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,9 +20,9 @@ from harness.errors import HarnessError, UsageError
 from harness.runs.folder import VOTES_FILE
 from harness.runs.pairs import Pair
 from harness.runs.read import load_run, read_votes
-from harness.runs.samples import SampleRecord
+from harness.runs.samples import SampleRecord, TaskKey
 from harness.runs.schema import JsonObject
-from harness.vote.ballots import CHOICES, Ballot, append_vote, ballots_of, stands_for, vote_of
+from harness.vote.ballots import CHOICES, Ballot, append_vote, ballots_of, first_samples, outdated, stands_for, vote_of
 from harness.vote.page import page
 
 HOST = "127.0.0.1"
@@ -35,17 +35,12 @@ class VoteServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, run_dir: Path, ballots: list[Ballot], pair: Pair, voter: str, port: int) -> None:
+    def __init__(self, run_dir: Path, ballots: list[Ballot], given: Collection[TaskKey], voter: str, port: int) -> None:
         self.run_dir = run_dir.resolve()
         self.ballots = {secrets.token_hex(8): ballot for ballot in ballots}
         self.voter = voter
         self.token = secrets.token_urlsafe(24)
         self.lock = threading.Lock()
-        given = {
-            vote.of_task
-            for vote in read_votes(run_dir)
-            if vote.voter == voter and _on_pair(pair, vote.left, vote.right)
-        }
         self.judged = {name for name, ballot in self.ballots.items() if ballot.key in given}
         super().__init__((HOST, port), _Handler)
 
@@ -228,8 +223,14 @@ def make_server(
     ballots = ballots_of(run.rows, run.tasks, chosen, seed=order, suite=suite)
     if not ballots:
         raise UsageError(f"{chosen.first} and {chosen.second} have no task on which their pages differ")
+    rows = first_samples(run.rows)
+    given = {
+        vote.of_task
+        for vote in read_votes(run_dir)
+        if vote.voter == voter and _on_pair(chosen, vote.left, vote.right) and not outdated(vote, rows)
+    }
     try:
-        return VoteServer(run_dir, ballots, chosen, voter, port)
+        return VoteServer(run_dir, ballots, given, voter, port)
     except OSError as error:
         raise UsageError(
             f"port {port} cannot be used: {error.strerror}", "leave --port out to take a free one"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.cluster.actors import Actors, WorkerCounts, parse_actors, plan_workers
-from harness.cluster.connect import _hint
+from harness.cluster.connect import _hint, joined
 from harness.cluster.facts import differences, node_facts, refuse_strangers
 from harness.cluster.source import Shares, StreamedBatches
 from harness.errors import HarnessError, UsageError
@@ -29,7 +30,7 @@ def test_actors_are_words_with_numbers() -> None:
     assert parse_actors("models=4, gpus=0.5,scorers=16") == Actors(models=4, gpus=0.5, scorers=16)
     with pytest.raises(UsageError, match="did you mean 'models'"):
         parse_actors("model=4")
-    for wrong in ("models", "models=", "models=x", "models=0", "gpus=-1"):
+    for wrong in ("models", "models=", "models=x", "models=0", "gpus=-1", "gpus=nan", "cpus=inf"):
         with pytest.raises(UsageError, match="is no number"):
             parse_actors(wrong)
 
@@ -177,6 +178,16 @@ def test_a_cluster_that_may_want_a_token_is_named_as_such(tmp_path: Path, monkey
     assert "export RAY_AUTH_MODE=token" in _hint()
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     assert "ray start --head" in _hint()
+
+
+@pytest.mark.parametrize("port", [0, 70_000])
+def test_an_address_where_nobody_listens_is_one_line_at_once(port: int) -> None:
+    pytest.importorskip("ray")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{port or free.getsockname()[1]}"
+    with pytest.raises(HarnessError, match=f"there is no Ray cluster at {address}: "), joined(address):
+        pass
 
 
 def test_the_cluster_options_are_for_ray(tiny_workplace: Any, command_line: CommandLine) -> None:

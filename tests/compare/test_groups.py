@@ -98,3 +98,13 @@ def test_groups_are_read_from_a_run_and_kept_in_frozen_scores(write_run: Callabl
         result = compare_runs(one, "base", one, "tuned", replicates=99)
         assert result.summary.suites["starter"].pairs[result.pair]["conforming"].n == 25
         assert any(line.startswith("starter, 50 tasks in 25 groups") for line in describe(result, scorers_of(SCORERS)))
+
+
+def test_near_duplicates_count_once_whichever_run_was_written_with_them(write_run: Callable[..., Path]) -> None:
+    folder = write_run("grouped", make_rows(40, gain=0.3))
+    records = [json.loads(line) for line in (folder / "tasks.jsonl").read_text("utf-8").splitlines()]
+    records = [record | {"group": records[number // 4 * 4]["task"]} for number, record in enumerate(records)]
+    (folder / "tasks.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records), "utf-8")
+    with_groups, older = load_run(folder), load_run(write_run("older", make_rows(40)))
+    for left, right in ((with_groups, older), (older, with_groups)):
+        assert compare_runs(left, "tuned", right, "tuned", replicates=99).summary.suites["starter"].units == 10

@@ -265,3 +265,16 @@ def test_answers_that_never_came_stay_missing_where_other_pages_count_as_failure
     (said,) = [warning for warning in warnings if "Counted as failures" in warning]
     assert "beats" not in said
     assert "better" not in said.partition("Counted as failures")[2].partition(":")[0]
+
+
+def test_a_primary_metric_that_one_run_no_longer_asks_for_never_passes(write_run: WriteRun) -> None:
+    later = make_rows(64, gain=0.4)
+    for row in later:
+        del row["scores"]["checks_must"]  # the suite's checks were taken out, its prompts stayed
+    first, second = load_run(write_run("a", make_rows(64))), load_run(write_run("b", later))
+    for left, right in ((first, second), (second, first)):
+        result = compare_runs(left, "tuned", right, "tuned", replicates=99)
+        verdict = result.summary.verdicts[result.pair]
+        assert verdict.warnings[0] == "Not measured: Checks, on which the verdict was to rest."
+        assert ("no primary worse", "checks_must") in failing(gate_runs(result))
+        assert (MOST_TASKS, "checks_must") in failing(gate_runs(result))

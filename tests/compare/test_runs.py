@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,14 @@ from xml.etree import ElementTree
 import pytest
 
 from harness.compare.command import Asked, RunPlaces, describe, run_compare_command, run_freeze_command
-from harness.compare.gate import AS_MANY, DEFAULT_RULES, read_rules
+from harness.compare.gate import AS_MANY, DEFAULT_RULES, MOST_TASKS, gate_runs, read_rules
 from harness.compare.runs import ManifestDifference, choose_model, compare_runs, split_reference
 from harness.compare.writers import cell, junit, markdown, printable
 from harness.errors import EXIT_DONE, EXIT_GATE, HarnessError, UsageError
 from harness.runs.read import find_run, load_run
 from harness.runs.summary import Summary
 from tests.compare.compare_data import SCORERS, gate, make_rows, scorers_of
+from tests.conftest import CommandLine
 
 WriteRun = Callable[..., Path]
 
@@ -208,12 +210,12 @@ def test_rules_are_read_from_text_and_yaml(tmp_path: Path) -> None:
     file.write_text("rules:\n  - no primary worse\n  - conforming low > -0.05\n", "utf-8")
     assert read_rules(str(file)) == ("no primary worse", "conforming low > -0.05")
     file.write_text("rules: [", "utf-8")
-    with pytest.raises(UsageError, match="no YAML"):
+    with pytest.raises(UsageError, match="is not valid YAML"):
         read_rules(str(file))
     file.write_text("rules: {}", "utf-8")
     with pytest.raises(UsageError, match="no list of rules"):
         read_rules(str(file))
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(UsageError, match="there is no file"):
         read_rules(str(tmp_path / "none.yaml"))
 
 
@@ -253,3 +255,144 @@ def test_one_run_alone_is_held_against_itself_as_its_verdict_does(write_run: Wri
     run_compare_command("r", places=RunPlaces(tmp_path / "reports"), replicates=99, say=lines.append)
     assert "a-tuned-one" in lines[0].partition(" plain")[0]
     assert any("One training" in line for line in lines)
+
+
+def test_frozen_scores_have_the_name_that_was_typed(write_run: WriteRun, tmp_path: Path) -> None:
+    folder = write_run("pr", make_rows(10))
+    folder.rename(folder.with_name("main"))  # its manifest still says pr
+    places = RunPlaces(tmp_path / "reports", tmp_path / "frozen")
+    assert run_freeze_command("main", places=places) == tmp_path / "frozen" / "main.json"
+    assert [path.name for path in (tmp_path / "frozen").iterdir()] == ["main.json"]
+
+
+def test_a_run_and_frozen_scores_of_one_name_are_told_apart(write_run: WriteRun, tmp_path: Path) -> None:
+    for name in ("main", "pr"):
+        write_run(name, make_rows(10))
+    places = RunPlaces(tmp_path / "reports", tmp_path / "frozen")
+    said: list[str] = []
+    run_compare_command("main", "pr", places=places, replicates=99, say=said.append)
+    assert not said[0].startswith("main is ")
+    frozen = run_freeze_command("main", places=places)
+    said.clear()
+    run_compare_command("main:base", "pr", places=places, replicates=99, say=said.append)
+    assert said[0] == f"main is {tmp_path / 'reports' / 'main'}; for the frozen scores of that name write {frozen}"
+    said.clear()
+    run_compare_command(str(frozen), "pr", places=places, replicates=99, say=said.append)
+    assert not said[0].startswith("main is ")
+
+
+def test_a_difference_that_only_rounding_keeps_from_the_limit_is_at_the_limit(write_run: WriteRun) -> None:
+    rows = make_rows(30)
+    for row in rows:
+        row["scores"]["checks_must"] = 0.8 if row["model"] == "tuned" else 0.7
+    summary = compare_runs(run := load_run(write_run("r", rows)), "base", run, "tuned", replicates=99).summary
+    held = {
+        rule: gate(summary.as_json(), [rule])[0].passed
+        for rule in ("checks_must difference >= 0.1", "checks_must difference > 0.1", "checks_must difference == 0.1")
+    }
+    assert list(held.values()) == [True, False, True]
+    assert not gate(summary.as_json(), ["checks_must difference >= 0.1000001"])[0].passed
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"rules:\n  - no primary worse\nrules:\n  - no chrf worse\n", "line 3 .*the key 'rules' stands there twice"),
+        ("- no primary worse\n".encode("utf-16"), "is not UTF-8 text"),
+        (b"rules:\n  - no primary worse\nrule:\n  - no chrf worse\n", "has the key 'rule', which holds no rules"),
+    ],
+)
+def test_a_file_of_rules_is_read_whole_or_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "gate.yaml").write_bytes(content)
+    with pytest.raises(UsageError, match=message):
+        read_rules(str(tmp_path / "gate.yaml"))
+
+
+def test_bytes_that_are_no_text_are_one_line(write_run: WriteRun, tmp_path: Path) -> None:
+    folder = write_run("r", make_rows(2))
+    with (folder / "samples.jsonl").open("ab") as stream:
+        stream.write(b'{"suite": "\xff"}\n')
+    with pytest.raises(HarnessError, match=r"samples\.jsonl is damaged at line 5: .*invalid start byte"):
+        load_run(folder)
+    (tmp_path / "picture").write_bytes(b"\x89PNG\r\n")
+    with pytest.raises(HarnessError, match=r"picture is damaged at line 1"):
+        load_run(tmp_path / "picture")
+
+
+def test_words_that_would_be_lost_beside_freeze_are_refused(
+    write_run: WriteRun, command_line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_run("r", make_rows(64, gain=0.4))
+    monkeypatch.chdir(tmp_path)
+    for words in (["--gate"], ["r"], ["--rules", "verdict is better"], ["--junit", "gate.xml"], ["--markdown", "x.md"]):
+        code, out, error = command_line("compare", "r", "--freeze", *words)
+        assert (code, out) == (2, "")
+        assert error.startswith("error: --freeze keeps the scores of one run and compares nothing")
+    assert not (tmp_path / "baselines").exists()
+
+
+def test_a_gates_file_holds_the_gate_also_without_the_word(
+    write_run: WriteRun, command_line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_run("r", make_rows(64, gain=0.45))
+    monkeypatch.chdir(tmp_path)
+    code, _, _ = command_line("compare", "r:tuned", "r:base", "--junit", "gate.xml")
+    assert code == EXIT_GATE
+    assert ElementTree.parse(tmp_path / "gate.xml").getroot().attrib["failures"] != "0"
+
+
+def test_a_run_without_rows_and_two_files_of_one_name_are_one_line(write_run: WriteRun, tmp_path: Path) -> None:
+    write_run("empty", [], models={"tuned": {"kind": "tuned"}})
+    write_run("r", make_rows(10))
+    places = RunPlaces(tmp_path / "reports")
+    with pytest.raises(UsageError, match="the run empty holds no answers"):
+        run_compare_command("empty", "r", places=places)
+    with pytest.raises(UsageError, match="cannot hold both JUnit and Markdown"):
+        run_compare_command("r", asked=Asked("", tmp_path / "x", tmp_path / "." / "x"), places=places)
+
+
+def test_tasks_with_another_reference_are_left_out_and_fail_the_gate(write_run: WriteRun, tmp_path: Path) -> None:
+    folders = [write_run(name, make_rows(64)) for name in ("old", "new")]
+    for folder, changed in zip(folders, (0, 10), strict=True):
+        tasks = [json.loads(line) for line in (folder / "tasks.jsonl").read_text("utf-8").splitlines()]
+        tasks = [task | {"reference": f"<p>{number < changed}"} for number, task in enumerate(tasks)]
+        (folder / "tasks.jsonl").write_text("".join(json.dumps(task) + "\n" for task in tasks), "utf-8")
+    frozen = run_freeze_command("old", places=RunPlaces(tmp_path / "reports", tmp_path / "scores"))
+    assert "<p>" not in frozen.read_text("utf-8")
+    new = load_run(folders[1])
+    for old in (load_run(folders[0]), load_run(frozen)):
+        result = compare_runs(old, "tuned", new, "tuned", replicates=99)
+        assert (result.left_out_tasks, result.summary.suites["starter"].tasks) == (10, 54)
+        failed = {(check.rule, check.detail) for check in gate_runs(result) if not check.passed}
+        assert failed == {(MOST_TASKS, "54 of 64 tasks")}
+
+
+def test_a_run_that_was_copied_without_its_tasks_is_refused(write_run: WriteRun) -> None:
+    folder = write_run("r", make_rows(10))
+    (folder / "tasks.jsonl").unlink()
+    with pytest.raises(HarnessError, match=r"the run r lacks its tasks\.jsonl \(copy the whole folder\)"):
+        load_run(folder)
+
+
+def test_a_run_does_not_decide_alone_what_the_gate_rests_on(write_run: WriteRun) -> None:
+    worse = {**SCORERS, "checks_must": {**SCORERS["checks_must"], "primary": False}}
+    rows = make_rows(64)
+    for row in rows:
+        row["scores"]["checks_must"] = 0.0
+    first = load_run(write_run("a", make_rows(64)))
+    result = compare_runs(first, "tuned", load_run(write_run("b", rows, scorers=worse)), "tuned", replicates=99)
+    assert {check.metric for check in gate_runs(result) if not check.passed} == {"checks_must"}
+    other = {**SCORERS, "checks_must": {**SCORERS["checks_must"], "scale": "percent"}}
+    result = compare_runs(first, "tuned", load_run(write_run("c", rows, scorers=other)), "tuned", replicates=99)
+    assert result.left_out_metrics == {"checks_must": "share against percent"}
+    assert result.left_out_primary == ("checks_must",)
+
+
+def test_many_other_packages_do_not_hide_another_suite(write_run: WriteRun) -> None:
+    def about(version: str) -> dict[str, Any]:
+        packages = {f"package{number}": version for number in range(60)}
+        return {"packages": packages, "suites": {"starter": {"revision": version}}, "tools": {"browser": version}}
+
+    runs = [load_run(write_run(name, make_rows(10), **about(name))) for name in ("1", "2")]
+    lines = describe(compare_runs(runs[0], "tuned", runs[1], "tuned", replicates=99), scorers_of(SCORERS))
+    assert lines[1:3] == ["  suites.starter.revision: 1 → 2", "  tools.browser: 1 → 2"]

@@ -136,6 +136,17 @@ def test_trainings_are_grouped_and_widen_the_interval() -> None:
     assert any("this adapter" in warning for warning in alone["verdict"]["warnings"])
 
 
+@pytest.mark.parametrize("pair", [("base", "tuned"), ("tuned", "base"), ("tuned", "other")])
+def test_each_trainings_difference_is_one_and_not_its_mean(pair: tuple[str, str]) -> None:
+    names = ("base", "tuned#seed0", "tuned#seed1", "other#seed0", "other#seed1", "other#seed2")
+    summary = summary_of(make_rows(60, names, gain=0.3), pairs=[pair])
+    entries = summary["suites"]["starter"]["pairs"][":".join(pair)]
+    for metric, entry in entries.items():
+        values = entry["seeds"]["values"]
+        assert np.mean(values) == pytest.approx(entry["difference"]), metric
+        assert len(values) == (3 if pair[1] == "other" else 2)
+
+
 def test_holm_runs_over_the_primary_metrics_of_all_suites() -> None:
     rows = make_rows(40, gain=0.15) + make_rows(40, gain=0.15, suite="other", seed=5)
     suites = summary_of(rows)["suites"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -70,6 +71,23 @@ def test_the_sentence_holds_the_numbers() -> None:
         "Conforming +11 points (95 % interval 6 to 16); "
         "no difference shown in Checks +2 points (95 % interval −3 to 7); 100 tasks."
     )
+
+
+@pytest.mark.parametrize(
+    ("reaches", "said"),
+    [
+        ((12, 12), "100 tasks, which find a difference of 12 points or more 4 times of 5."),
+        ((40, 1.1), "a difference of 40 points or more in Conforming and 1.1 in Checks 4 times of 5."),
+        ((None, 1.1), "which find a difference of 1.1 points or more in Checks 4 times of 5."),
+        ((None, None), "100 tasks, too few for any difference to be found reliably."),
+    ],
+)
+def test_what_one_metric_could_have_shown_is_not_said_of_another(
+    reaches: tuple[float | None, float | None], said: str
+) -> None:
+    form, content = (finding(2, 0.4, detectable=reach) for reach in reaches)
+    content = replace(content, kind="content", metric="checks_must", label="Checks")
+    assert verdict(PAIR, [form, content]).sentence.endswith(said)
 
 
 CONTENT_UP, CONTENT_DOWN = (finding(d, 0.01, kind="content", label="Checks") for d in (11, -11))
@@ -176,7 +194,7 @@ def test_a_fewshot_base_that_does_as_well_is_said() -> None:
     }
     said = against_fewshot(verdicts, "tuned", kinds)
     assert said is not None
-    assert "not shown to be more than two examples in the prompt give" in said
+    assert "not shown to be more than examples in the prompt give" in said
     assert against_fewshot({PAIR: verdicts[PAIR]}, "tuned", kinds) is None
 
 

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psutil
 import pytest
@@ -17,6 +20,7 @@ from harness.metrics.extract import extract
 from harness.metrics.metric import Evidence
 from harness.metrics.registry import METRICS, messages, score_page
 from harness.types import OVERRAN, Task
+from tests.conftest import ROOT
 from tests.metrics.hostile_pages import HOSTILE
 
 if sys.platform != "win32":
@@ -191,3 +195,15 @@ def test_any_text_gets_a_score_or_a_named_null(completion: str, reference: str, 
     known = [tier for tier in tiers if tier is not None]
     assert known == sorted(known, reverse=True), "the tiers are cumulative"
     messages(evidence)
+
+
+def test_a_folder_with_somebodys_own_harness_and_html_does_not_stop_the_parsers(tmp_path: Path) -> None:
+    (tmp_path / "harness").mkdir()
+    for name in ("harness/__init__.py", "html.py"):
+        (tmp_path / name).write_text("raise SystemExit('somebody else')\n")
+    code = "from harness.metrics import parser_pool; print(parser_pool.tree_errors('<p>Hi', True, 1))"
+    # as the installed command is started, which does not look where one stands
+    command = [sys.executable, "-P", "-c", code]
+    path = {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | path, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("[]\n", "")

@@ -10,7 +10,8 @@ import pytest
 from harness.errors import UsageError
 from harness.model.profile import weights_source
 from harness.pipeline.config import RunConfig, resolve
-from harness.runs.manifest import ModelEntry
+from harness.runs.folder import RunFolder
+from harness.runs.manifest import Manifest, ModelEntry
 from harness.runs.pairs import pairs_to_compare
 from harness.types import CONTROL_NAMES
 from tests.generate.transformers.architectures import ARCHITECTURES, make
@@ -87,6 +88,21 @@ def test_the_default_name_follows_what_decides_and_nothing_else(tiny_workplace: 
     assert resolve(replace(config, data={"small": copy}, limit=2)).run_name != name
     copy.write_text(copy.read_text().replace("<p>wolves", "<p>wolf"))
     assert resolve(replace(config, data={"small": copy})).run_name != name
+
+
+def test_a_run_that_was_stopped_yesterday_goes_on_under_its_name(tiny_workplace: Path) -> None:
+    unnamed = replace(TINY, name=None)
+    today = resolve(unnamed).run_name
+    yesterday = f"2020-01-01-{today[11:]}"
+    with RunFolder(yesterday) as folder:
+        assert resolve(unnamed).run_name == yesterday  # stopped in its training
+        folder.write("manifest.json", Manifest(run=yesterday))
+        assert resolve(unnamed).run_name == yesterday
+        folder.write("manifest.json", Manifest(run=yesterday, finished="2020-01-01T00:00:00+00:00"))
+    assert resolve(unnamed).run_name == today
+    (folder.path / ".lock").unlink()
+    (folder.path / "manifest.json").unlink()
+    assert resolve(unnamed).run_name == today  # a folder of somebody's own
 
 
 def test_quantization_of_the_command_line_goes_before_the_profiles(tiny_workplace: Path) -> None:
@@ -204,3 +220,16 @@ def test_rows_of_html_alpacas_shape_are_learnt_from_and_measured_without_another
     assert [task.prompt for task in part.suite.train] == [row["instruction"] for row in rows[:500]]
     assert [task.prompt for task in part.tasks] == [row["instruction"] for row in rows[500:]]
     assert "636 other rows" in part.suite.known_rows or part.suite.known_rows.startswith("other")
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (RunConfig(profile="tiny", limit=4, full=True), "--limit and --full both say"),
+        (RunConfig(profile="tiny", samples=2, temperature=float("nan")), "--temperature nan is no temperature"),
+        (RunConfig(profile="tiny", name="big.shard-1-of-2"), r"what a shard's folder is called \(add --shard I/N"),
+    ],
+)
+def test_words_of_which_one_would_be_lost_are_refused(tiny_workplace: Path, asked: RunConfig, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        resolve(asked)

@@ -12,6 +12,8 @@ import pytest
 from harness.errors import UsageError
 from harness.pipeline.config import RunConfig
 from harness.pipeline.merge_shards import merge_shards
+from harness.runs.folder import RunFolder
+from harness.runs.manifest import Manifest
 from harness.runs.shard import Shard, parse_shard, shard_folders
 from tests.pipeline.test_run import check_contract, do, read, without_times
 
@@ -82,3 +84,11 @@ def test_shards_put_together_are_the_run(tiny_workplace: Path, own_answers: Path
     shutil.copytree(parts[0], whole.parent / "cut.shard-3-of-3")
     with pytest.raises(UsageError, match="parts of 2 and of 3"):
         merge_shards("cut")
+
+
+def test_old_shards_do_not_take_the_place_of_a_run_of_that_name(tmp_path: Path) -> None:
+    (tmp_path / "big.shard-1-of-1").mkdir()
+    with RunFolder("big", tmp_path) as folder:
+        folder.write("manifest.json", Manifest(run="big"))
+    with pytest.raises(UsageError, match="big is a run of its own, and shards of a run big lie beside it"):
+        merge_shards("big", tmp_path)

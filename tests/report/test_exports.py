@@ -80,6 +80,18 @@ def test_pass_at_k_is_in_the_tables_and_on_the_card(tmp_path: Path) -> None:
     assert results["conforming_pass_at_4"] == pytest.approx(100 * shares["tuned"]["pass_at"]["4"], abs=1e-3)
 
 
+def test_a_model_of_several_trainings_has_a_card(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    entry = manifest["models"].pop("tuned")
+    manifest["models"] |= {f"tuned#seed{seed}": {**entry, "family": "tuned"} for seed in range(2)}
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    (card,) = export(copy, ["model-card"], tmp_path / "out")
+    (one,) = export(run, ["model-card"], tmp_path / "one")
+    assert card.read_text() == one.read_text()
+
+
 def test_an_unknown_format_says_what_to_type(run: Path) -> None:
     with pytest.raises(UsageError, match="did you mean 'parquet'"):
         export(run, ["parket"])

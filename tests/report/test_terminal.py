@@ -68,6 +68,10 @@ def test_an_unfinished_run_says_so_in_the_terminal_as_on_its_page(tmp_path: Path
     (run / "manifest.json").write_text(json.dumps(manifest | {"finished": None}))
     assert printed(run).startswith("This run is not finished")
     assert ">This run is not finished" in write_report(run).read_text()
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    (run / "summary.json").unlink()  # killed while it compared
+    assert printed(run).startswith("This run is not finished")
+    assert ">This run is not finished" in write_report(run).read_text()
 
 
 @pytest.mark.parametrize("width", [0, 1, 24, 40, 60, 69])

@@ -5,14 +5,16 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from harness.report import write_index
+from harness.report.changes import powers, regressions
 from harness.report.terminal import show
-from harness.report.view import measured, unequal, verdict
+from harness.report.view import measured, table, unequal, verdict
 from harness.runs.read import read_run
 from tests.compare.compare_data import SCORERS, make_rows, make_tasks, summarise
 from tests.compare.conftest import write_run as write_run
@@ -82,3 +84,28 @@ def test_of_several_weights_each_tuned_model_gets_its_sentence(write_run: WriteR
     show(folder, Console(file=stream, width=100))
     heads = [" ".join(line.split()) for line in stream.getvalue().splitlines() if "small-llama/ " in line]
     assert heads[0].startswith("small-llama/ small-llama/")
+
+
+def test_a_loss_shows_its_own_suites_prompt_where_two_suites_number_their_tasks_alike(write_run: WriteRun) -> None:
+    rows = make_rows(6, gain=-0.3) + make_rows(6, gain=-0.3, suite="other")
+    for row in rows:
+        row["task"] = row["task"][-4:]
+    run = read_run(finished(write_run("r", rows), rows))
+    tasks = {key: task.model_copy(update={"prompt": f"of {key.suite}"}) for key, task in run.tasks.items()}
+    run = replace(run, tasks=tasks)
+    for suite in ("starter", "other"):
+        assert {item.prompt for item in regressions(run, suite)} == {f"of {suite}"}
+
+
+def test_groups_of_near_duplicates_are_not_called_tasks(write_run: WriteRun) -> None:
+    rows = make_rows(40)
+    tasks = {key: {**task, "group": f"starter-{int(key[1][-4:]) // 4:04d}"} for key, task in make_tasks(rows).items()}
+    folder = write_run("r", rows)
+    (folder / "summary.json").write_text(json.dumps(summarise(rows, SCORERS, tasks=tasks, replicates=99)))
+    run = read_run(folder)
+    assert {row.tasks for row in powers(run, "starter")} == {"40 in 10 groups"}
+    assert {row.change.tasks for group in table(run, "starter") for row in group.rows if row.change} == {
+        "40 in 10 groups"
+    }
+    even = read_run(finished(write_run("even", rows), rows))
+    assert {row.tasks for row in powers(even, "starter")} == {"40"}

@@ -188,3 +188,27 @@ def test_a_picture_is_written_once(tmp_path: Path) -> None:
 def test_rows_are_ordered_by_number_not_by_its_letters(sample: int) -> None:
     assert row("a", sample=sample).key < row("a", sample=sample + 1).key
     assert row("a", sample=9).key < row("a", sample=10).key
+
+
+def test_the_answer_of_other_rows_is_put_aside_with_them(tmp_path: Path) -> None:
+    answer = ("summary.json", "samples.jsonl", "tasks.jsonl", "agreement.json")
+    with RunFolder("r", tmp_path) as folder:
+        begin(folder, "a")
+        folder.append([row("one")])
+        for name in answer:
+            (folder.path / name).write_text("of a")
+    (folder.path / "votes.jsonl").write_text("of people")
+    with RunFolder("r", tmp_path) as folder:
+        begin(folder, "a")
+        assert all((folder.path / name).is_file() for name in answer)
+    with RunFolder("r", tmp_path) as folder:
+        assert begin(folder, "a", manifest(arguments={"limit": 8})) == [row("one")]  # and is stopped here
+    assert {path.name for path in folder.path.glob("*-1.*")} == {name.replace(".", "-1.") for name in answer}
+    for name in answer:
+        (folder.path / name.replace(".", "-1.")).rename(folder.path / name)
+    with RunFolder("r", tmp_path) as folder:
+        begin(folder, "b")
+    names = {path.name for path in folder.path.iterdir()} - {".lock"}
+    kept = {"summary-1.json", "samples-1.jsonl", "tasks-1.jsonl", "agreement-1.json", "journal-1.jsonl"}
+    assert names == {"manifest.json", "votes.jsonl"} | kept
+    assert (folder.path / "samples-1.jsonl").read_text() == "of a"

@@ -156,3 +156,19 @@ def test_a_folder_that_failed_vanishes_and_the_old_one_stays(tmp_path: Path) -> 
         raise KeyboardInterrupt
     assert [path.name for path in tmp_path.iterdir()] == ["abc"]
     assert [path.name for path in target.iterdir()] == ["old"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="users have numbers")
+def test_a_user_without_a_home_is_one_line_and_no_folder_called_tilde(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("HARNESS_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)  # as `docker run --user 54321`
+    with pytest.raises(HarnessError, match=r"no home folder for the cache \(set HARNESS_CACHE to a folder\)"):
+        cache_folder()
+    monkeypatch.setenv("HARNESS_CACHE", "~nobody-of-this-name/cache")
+    with pytest.raises(HarnessError, match=r"HARNESS_CACHE=~nobody-of-this-name/cache names a home folder"):
+        cache_folder()
+    assert list(tmp_path.iterdir()) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
@@ -86,3 +87,9 @@ def test_a_truth_value_is_no_number(text: str) -> None:
 def test_what_is_one_or_may_be_a_truth_value_stays() -> None:
     found = validate(Outer, load_yaml("{inner: {count: 3, share: 1, shown: true}, level: 1, mixed: true}"), "x.yaml")
     assert (found.inner.count, found.inner.share, found.inner.shown, found.mixed) == (3, 1.0, True, True)
+
+
+def test_a_key_that_stands_twice_is_refused_and_a_merged_one_may_be_changed() -> None:
+    with pytest.raises(yaml.YAMLError, match="the key 'a' stands there twice"):
+        load_yaml("b:\n  a: 1\n  c: 2\n  a: 3\n")
+    assert load_yaml("x: &x {a: 1, b: 2}\ny:\n  <<: *x\n  a: 3\n") == {"x": {"a": 1, "b": 2}, "y": {"a": 3, "b": 2}}

@@ -248,6 +248,18 @@ def test_several_voters_on_one_task_are_not_several_tasks() -> None:
     assert many["high"] - many["low"] > 0.8 * (alone["high"] - alone["low"])
 
 
+def test_a_score_that_only_rounding_raises_agrees_with_nobody() -> None:
+    rows = [{**row, "scores": {"bleu": 100.0 if row["model"] == "base" else 100.00000000000004}} for row in make_rows()]
+    vote = {"voter": "ann", "suite": "starter", "task": "t1", "left": "base", "right": "tuned", "chosen": "tuned"}
+    (found,) = agreement([vote], rows)["base:tuned"]["metrics"].values()
+    assert (found["n"], found["silent"]) == (0, 1)
+
+
+def test_a_vote_of_a_model_against_itself_says_nothing() -> None:
+    itself = {"voter": "ann", "suite": "starter", "task": "t1", "left": "base", "right": "base", "chosen": "base"}
+    assert agreement([itself], make_rows()) == {}
+
+
 def test_no_votes_are_no_agreement() -> None:
     assert agreement([], make_rows()) == {}
 
@@ -369,6 +381,7 @@ def test_the_question_is_about_the_pair_of_the_verdict(tmp_path: Path) -> None:
     }
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     (tmp_path / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "tasks.jsonl").touch()
     summary = summarise(rows, manifest["scorers"], models=manifest["models"], replicates=99)
     with make_server(tmp_path) as server:
         asked = {side.model for ballot in server.ballots.values() for side in (ballot.left, ballot.right)}
@@ -386,3 +399,28 @@ def test_the_second_model_of_a_vote_is_the_second_of_the_verdict() -> None:
     assert found == "tuned-looking:notebook"
     (reversed_pair,) = agreement([{**vote, "chosen": "notebook"}], rows, pairs=[("notebook", "tuned-looking")])
     assert reversed_pair == "notebook:tuned-looking"
+
+
+def test_votes_on_pages_that_are_gone_do_not_count_for_the_new_ones(run_dir: Path) -> None:
+    with make_server(run_dir, voter="ann", seed=1) as server:
+        for name in list(server.ballots)[:3]:
+            server.record(name, "left")
+    assert agreement(read_votes(run_dir), make_rows())["base:tuned"]["votes"] == 3
+    rows = make_rows()
+    (voted, *_) = read_votes(run_dir)
+    for row in rows:
+        row["page"] += "<p>anew" if row["task"] == voted.task and row["model"] == "tuned" else ""
+    found = agreement(read_votes(run_dir), rows)["base:tuned"]
+    assert (found["votes"], found["outdated"]) == (2, 1)
+    without = [row for row in rows if row["model"] == "base"]
+    assert agreement(read_votes(run_dir), without)["base:tuned"]["outdated"] == 3
+    (run_dir / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    (run_dir / "samples.jsonl").rename(run_dir / "aside")
+    assert write_agreement(run_dir) is None
+    (run_dir / "aside").rename(run_dir / "samples.jsonl")
+    with make_server(run_dir, voter="ann", seed=1) as server:
+        assert len(server.judged) == 2  # the changed pair is asked for again
+        (again,) = [name for name, ballot in server.ballots.items() if ballot.task == voted.task]
+        server.record(again, "tie")
+    found = agreement(read_votes(run_dir), rows)["base:tuned"]
+    assert (found["votes"], found["outdated"], found["ties"]) == (3, 0, 1)
