@@ -17,8 +17,10 @@ THOUGHTS = words("""think thinking thought thoughts reasoning reason reflection 
 
 WRAPPERS = words("""answer final_answer final response solution result html_code artifact antartifact boltartifact
     boltaction lov-code lov-write dyad-write codeproject file files file_content create_file write_file write_to_file
-    content assistant""")
-"""Elements that hold the answer or a file of it. A tag of any name directly before a doctype or `<html>` is one too."""
+    content assistant tool_call tool_calls tool_use function_calls function_call function invoke parameter
+    antml:function_calls antml:invoke antml:parameter""")
+"""Elements that hold the answer or a file of it, or the call of a tool that writes one, also as `<parameter=content>`.
+A tag of any name directly before a doctype or `<html>` is one too."""
 
 ANY_TAG = re.compile(r"<(/?)([a-z][^\s<>/`]*)(?=[\s/>]|\Z)", re.IGNORECASE)
 SPECIAL_TOKEN = re.compile(r"<[|\uff5c]([^\s<>|\uff5c`]{1,40})[|\uff5c]?>|<([a-z_]{1,30})[|\uff5c]>", re.IGNORECASE)
