@@ -17,7 +17,10 @@ STATISTICS = 2 + 2 * ORDER
 
 
 def corpus_bleu(sums: Floats) -> Floats:
-    """Return BLEU (0 to 100) for `sums` of shape (..., 10); 0 where nothing matched. Orders without n-grams are left out."""
+    """Return BLEU (0 to 100) for `sums` of shape (..., 10); 0 where nothing matched.
+
+    Orders without n-grams are left out.
+    """
     system, reference = sums[..., 0], sums[..., 1]
     correct, total = sums[..., 2 : 2 + ORDER], sums[..., 2 + ORDER : STATISTICS]
     there = _there(total)

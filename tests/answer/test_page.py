@@ -84,7 +84,7 @@ OF_DOCUMENTS = {
     "json behind prose": f"Here is your page:\n{json.dumps({'title': 'a <b> tag', 'html': D})}\nOpen it.",
     "call of a tool": f"<tool_call>\n{json.dumps({'name': 'write', 'arguments': {'html': D}})}\n</tool_call>",
     "call behind a mark": f"[TOOL_CALLS]{json.dumps([{'name': 'write', 'arguments': {'html': D}}])}",
-    "call in tags": f'<function_calls><invoke name="w"><parameter name="html">{D}</parameter></invoke></function_calls>',
+    "call in tags": f'<function_calls><invoke name="w"><parameter name="h">{D}</parameter></invoke></function_calls>',
     "call in other tags": f"<tool_call>\n<function=w>\n<parameter=html>\n{D}\n</parameter>\n</function>\n</tool_call>",
     "cdata": f"<page><![CDATA[\n{D}\n]]></page>",
     "plain quotes": f'"{D}"',

@@ -1,4 +1,4 @@
-"""Pages whose parts move, are drawn by components, or scroll otherwise than usual: what a reader is left with counts."""
+"""Pages whose parts move, are drawn by components, or scroll otherwise: what a reader is left with counts."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ MOVING = {
     "paused": f"<style>{FADE}h1{{animation:fade 2s paused both}}</style>{WORDS}",
     "by a script": f"{WORDS}<script>document.body.animate([{{opacity: 0}}, {{opacity: 1}}], 2000)</script>",
     "revealed when seen": f"<style>h1{{opacity:0;transition:opacity 1s}}h1.on{{opacity:1}}</style>{WORDS}<script>new "
-    "IntersectionObserver(all => all.forEach(one => one.target.classList.add('on'))).observe(document.querySelector('h1'))"
-    "</script>",
-    "a cover that goes": "<style>@keyframes go{to{opacity:0}}#c{position:fixed;inset:0;background:navy;animation:go 1s 1s "
-    f"forwards}}</style><div id=c>Loading</div>{WORDS}<script>c.onanimationend = () => c.remove()</script>",
-    "in a component": "<x-a></x-a><script>customElements.define('x-a', class extends HTMLElement { connectedCallback() { "
-    f"this.attachShadow({{mode: 'open'}}).innerHTML = '<style>{FADE}h1{{animation:fade 2s}}</style>{WORDS}' }} }})</script>",
+    "IntersectionObserver(all => all.forEach(one => one.target.classList.add('on')))"
+    ".observe(document.querySelector('h1'))</script>",
+    "a cover that goes": "<style>@keyframes go{to{opacity:0}}#c{position:fixed;inset:0;background:navy;animation:go 1s "
+    f"1s forwards}}</style><div id=c>Loading</div>{WORDS}<script>c.onanimationend = () => c.remove()</script>",
+    "in a component": "<x-a></x-a><script>customElements.define('x-a', class extends HTMLElement { connectedCallback() "
+    "{ this.attachShadow({mode: 'open'}).innerHTML = "
+    f"'<style>{FADE}h1{{animation:fade 2s}}</style>{WORDS}' }} }})</script>",
 }  # fmt: skip
 
 
