@@ -160,7 +160,7 @@ class _Walk:
             elif isinstance(child, turbohtml.Element):
                 stack.append(self._element(child, seen))
             elif isinstance(child, turbohtml.DocumentFragment):  # what a <template> holds
-                stack.append(("", iter(child.children), False, raw))
+                stack.append(("", iter(child.children), seen, raw))
 
     def _text(self, data: str, seen: bool, raw: bool) -> None:
         # Code is cut at punctuation, so that its layout does not count; prose is cut at white space alone.
@@ -184,7 +184,8 @@ class _Walk:
             self.families.add((name, *family))
         if name == "title" and element.namespace == turbohtml.Namespace.HTML and element.text.strip():
             self.title = True
-        hidden = name in UNSEEN_ELEMENTS or "hidden" in attributes
+        shadow = name == "template" and "shadowrootmode" in attributes  # whose content stands in its host's place
+        hidden = (name in UNSEEN_ELEMENTS and not shadow) or "hidden" in attributes
         return name, iter(children), seen and not hidden, name in ("script", "style")
 
 

@@ -94,6 +94,12 @@ def test_tags_that_a_page_shows_as_text_are_no_tags(shown: str, meant: str) -> N
     assert similarity.bleu_tokens(tokens[0], tokens[0]).value == 100
 
 
+def test_a_declared_shadow_tree_is_seen_and_another_template_is_not() -> None:
+    shadow = "<x-a><template shadowrootmode=open><p>bread</p><template>rye</template></template></x-a>"
+    assert page_facts(shadow, "document").words == ("bread",)
+    assert page_facts(shadow.replace(" shadowrootmode=open", ""), "document").words == ()
+
+
 def pages(count: int) -> list[str]:
     choose = random.Random(7)
     words = ["bread", "day", "<p>", "</p>", "<b>", "</b>", "&amp;", "x=1", "1,000.5", "é", "\n"]
