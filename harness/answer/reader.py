@@ -198,7 +198,7 @@ class AnswerReader:
             cdata = _CDATA.match(text, end)
             following = text[cdata.end() if cdata else end : end + 400].lstrip()
             wrapper = name.partition("=")[0]
-            wraps = wrapper in WRAPPERS or re.match(r"<!doctype\b|<html\b", following, re.IGNORECASE)
+            wraps = wrapper in WRAPPERS or re.match(r"<!doctype\b|<html\b", following, re.IGNORECASE) is not None
             wraps = wraps or (cdata is not None and name not in RAW_TEXT)
             sentence = name == "s" and self._fresh(start) and (wraps or following.startswith(("```", "<think")))
             if (wraps and name not in ("head", "body")) or sentence:
