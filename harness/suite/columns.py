@@ -159,7 +159,7 @@ def _prompt(names: Sequence[str], values: Mapping[str, Sequence[str]]) -> str | 
 def _input(
     names: Sequence[str], values: Mapping[str, Sequence[str]], prompt: str, rows: Sequence[Mapping[str, JsonValue]]
 ) -> str | None:
-    """The column named so, or of pages in part; where every row has one prompt, else the prose that tells them apart."""
+    """The column named so, of pages also in part; where all rows have one prompt, the prose that tells them apart."""
     if named := _named(names, INPUTS):
         return named
     pages = [name for name in names if _GIVEN & _words(name) and _mostly(_PAGE.match, values[name])]
