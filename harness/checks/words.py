@@ -230,9 +230,9 @@ class Style(Compared):
             raise ValueError("style needs is, matches, at_least or at_most")
         if re.search(r"[A-Z]", self.property) and not self.property.startswith("--"):
             raise ValueError(f"'{self.property}' is written with hyphens in CSS")
-        if isinstance(self.is_, str) and _COLOUR.fullmatch(self.property):
-            if re.fullmatch(r"#[0-9a-fA-F]+|[a-zA-Z]+|rgba?\([^ ]*\)", self.is_):
-                raise ValueError(f"a browser never computes the colour {self.is_!r}: write it as rgb(255, 0, 0)")
+        colour = isinstance(self.is_, str) and _COLOUR.fullmatch(self.property) is not None
+        if colour and re.fullmatch(r"#[0-9a-fA-F]+|[a-zA-Z]+|rgba?\([^ ]*\)", str(self.is_)):
+            raise ValueError(f"a browser never computes the colour {self.is_!r}: write it as rgb(255, 0, 0)")
         return self
 
 
