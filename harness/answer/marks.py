@@ -36,6 +36,8 @@ _ENDS = re.compile(
 )
 TEXT_ENDS = frozenset({"end_of_turn", "eos", "endoftext", "pad", "end_of_utterance"})
 """End tokens that look like start tags, as `<end_of_turn>`; `</s>` is one where no `<s>` is open."""
+TEXT_BEGINS = re.compile(r"<(?:bos>|start_of_turn>(?:model|assistant)?[ \t]*\r?\n?)", re.IGNORECASE)
+"""Tokens before an answer that look like start tags; `<s>` is one where a page, a code block or a thought follows."""
 _THOUGHT = re.compile(r"think|thought|reasoning|inner_prefix|inner_suffix")
 _CLOSES = re.compile(r"end|stop|/|suffix")
 _USER = re.compile(r"user|human|system|prompter")
@@ -76,7 +78,7 @@ _ECHOES = (
     (r"<start_of_turn>user", r"<start_of_turn>model"),
 )
 ECHOES = tuple(
-    (re.compile(rf"\s*{opening}", re.IGNORECASE), re.compile(answer, re.IGNORECASE | re.MULTILINE))
+    (re.compile(rf"\s*(?:<(?:bos|s|\|begin_of_text\|)>\s*)?{opening}", re.IGNORECASE), re.compile(answer, re.IGNORECASE | re.MULTILINE))
     for opening, answer in _ECHOES
 )
 """How an answer begins that repeats its prompt, and the heading behind which the answer proper stands."""

@@ -15,6 +15,7 @@ from harness.answer.marks import (
     ECHOES,
     NEXT_TURN,
     SPECIAL_TOKEN,
+    TEXT_BEGINS,
     TEXT_ENDS,
     THOUGHTS,
     WRAPPERS,
@@ -179,6 +180,9 @@ class AnswerReader:
             return self._token(start, token)
         if text.startswith(("<!", "<?"), start):
             return self._declaration(start)
+        begins = TEXT_BEGINS.match(text, start)
+        if begins is not None and self._fresh(start):
+            return self._skip(start, begins.end())
         tag = ANY_TAG.match(text, start)
         if tag is None:
             return start + 1

@@ -55,6 +55,8 @@ OF_DOCUMENTS = {
     "thought tokens": f"<|begin_of_thought|>{OLD}<|end_of_thought|>\n<|begin_of_solution|>\n{D}\n<|end_of_solution|>",
     "next turn": f"{D}<|im_end|>\n<|im_start|>user\nMore {OLD}",
     "next request": f"{D}\n\n### Instruction:\nAnother\n{OLD}",
+    "turn of a model": f"<start_of_turn>model\n{D}<end_of_turn>",
+    "turns of user and model": f"<bos><start_of_turn>user\nMend {OLD}<end_of_turn>\n<start_of_turn>model\n{D}",
     "begin and end": f"<s> {D}</s>",
     "artifact": f'Here:\n<artifact identifier="x" type="text/html">\n{D}\n</artifact>\nEnjoy!',
     "actions": f'<boltArtifact id="a"><boltAction type="shell">npm i</boltAction>\n'
