@@ -66,19 +66,32 @@ def token_role(text: str, match: re.Match[str]) -> str:
     return "user" if opens and _USER.match(text, match.end()) else ""
 
 
-_ANSWER = r"^#{1,4} *(?:response|output|answer|assistant)\b:?"
-_USER_TOKEN = r"<\|(?:user|im_start\|>user|start_header_id\|>user)"
-_ASSISTANT_TOKEN = r"<\|(?:assistant\|>|im_start\|>assistant|start_header_id\|>assistant<\|end_header_id\|>)"
+_ANSWER = r"^#{1,4} *(?:response|output|answer|assistant|solution)\b:?"
+_BEGIN = (
+    r"\s*+(?:<(?:bos|s)>|<[|\uff5c](?:begin_of_text|startoftext|endoftext|begin\u2581of\u2581sentence)[|\uff5c]>)?+\s*+"
+)
+_USER_TOKEN = (
+    r"<\|(?:user|system)\|>|<\|(?:im_start|start|start_of_role|start_header_id)\|>(?:user|system|developer)"
+    r"|<\|START_OF_TURN_TOKEN\|><\|(?:USER|SYSTEM)_TOKEN\|>|<\uff5cUser\uff5c>"
+)
+_ASSISTANT_TOKEN = (
+    r"<\|assistant\|>|<\|im_start\|>assistant|<\|start_header_id\|>assistant<\|end_header_id\|>"
+    r"|<\|start_of_role\|>assistant<\|end_of_role\|>|<\|start\|>assistant(?:<\|channel\|>final)?<\|message\|>"
+    r"|<\|CHATBOT_TOKEN\|>|<\uff5cAssistant\uff5c>"
+)
+_ASSISTANT_LINE = r"^(?:assistant|model)[ \t]*+$|assistant[ \t]*+\n\s*+(?=<!doctype|<html|```|<think)"
 _ECHOES = (
     (r"(?:below is an instruction|#{1,4} *(?:instruction|input|question|prompt|task|human|user)\b)", _ANSWER),
     (r"\[INST\]", r"\[/INST\]"),
-    (r"(?:human|user) *:", r"^(?:assistant|model|ai) *:"),
-    (r"(?:instruction|question) *:", r"^(?:response|output|answer) *:"),
+    (r"(?:human|user) *:", r"^(?:assistant|model|ai|falcon) *:"),
+    (r"a chat between a (?:curious )?(?:human|user)", r"\bassistant *:"),
+    (r"(?:instruction|question|q) *:", r"^(?:response|output|answer|a) *:"),
     (_USER_TOKEN, _ASSISTANT_TOKEN),
+    (r"(?:system|user)[ \t]*\n", _ASSISTANT_LINE),
     (r"<start_of_turn>user", r"<start_of_turn>model"),
 )
 ECHOES = tuple(
-    (re.compile(rf"\s*(?:<(?:bos|s|\|begin_of_text\|)>\s*)?{opening}", re.IGNORECASE), re.compile(answer, re.IGNORECASE | re.MULTILINE))
+    (re.compile(rf"{_BEGIN}(?:{opening})", re.IGNORECASE), re.compile(answer, re.IGNORECASE | re.MULTILINE))
     for opening, answer in _ECHOES
 )
 """How an answer begins that repeats its prompt, and the heading behind which the answer proper stands."""

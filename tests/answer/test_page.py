@@ -97,6 +97,30 @@ OF_DOCUMENTS = {
 }
 
 
+PROMPT = f"Mend {OLD}"
+ECHOES = {
+    "ChatML": "<|im_start|>system\nWrite <b>HTML</b>.<|im_end|>\n<|im_start|>user\n%s<|im_end|>\n"
+    "<|im_start|>assistant\n",
+    "Llama 3": "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nWrite.<|eot_id|><|start_header_id|>user"
+    "<|end_header_id|>\n\n%s<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+    "Llama 2": "<s>[INST] <<SYS>>\nWrite.\n<</SYS>>\n\n%s [/INST] ",
+    "Zephyr": "<|system|>\nWrite.</s>\n<|user|>\n%s</s>\n<|assistant|>\n",
+    "Vicuna": "A chat between a curious user and an assistant. USER: %s ASSISTANT: ",
+    "gpt-oss": "<|start|>user<|message|>%s<|end|><|start|>assistant<|channel|>final<|message|>",
+    "DeepSeek": "<\uff5cbegin\u2581of\u2581sentence\uff5c><\uff5cUser\uff5c>%s<\uff5cAssistant\uff5c>",
+    "Command R": "<|START_OF_TURN_TOKEN|><|USER_TOKEN|>%s<|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>",
+    "Granite": "<|start_of_role|>user<|end_of_role|>%s<|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>",
+    "without tokens": "system\nYou are a helpful assistant.\nuser\n%s\nassistant\n",
+    "without tokens, glued": "user\n\n%sassistant\n\n",
+    "a question": "Q: %s\nA: ",
+}
+
+
+@pytest.mark.parametrize("template", ECHOES)
+def test_a_prompt_that_is_repeated_is_no_answer(template: str) -> None:
+    assert extract(ECHOES[template] % PROMPT + D, "eos").html == D
+
+
 @pytest.mark.parametrize("how", OF_DOCUMENTS)
 def test_a_document_is_cut_free(how: str) -> None:
     for reason in ("eos", "stop", "length"):
@@ -352,10 +376,16 @@ UNITS += [
     "\n \n",
     "</title>",
     "`",
+    "assistant\n",
+    '{"a": ',
+    '"<',
+    "\n> ",
+    "<![CDATA[",
+    "<parameter=a>",
 ]
 
 
-@pytest.mark.parametrize("start", ["", "Hello ", "```html\n", "<html>", "```\n", '{"a": "<'])
+@pytest.mark.parametrize("start", ["", "Hello ", "user\n", "> ```html\n> ", "```html\n", "<html>", "```\n", '{"a": "<'])
 def test_time_grows_with_the_length_and_no_faster(start: str) -> None:
     def cost(answer: str) -> float:
         """Seconds of this thread."""
