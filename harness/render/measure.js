@@ -22,6 +22,10 @@
   const nameOf = get(Element.prototype, "localName");
   const shadowOf = get(Element.prototype, "shadowRoot");
 
+  const all = Document.prototype.getElementsByTagName.call(document, "*");
+  const lengthOf = get(HTMLCollection.prototype, "length");
+  const count = () => lengthOf(all);
+
   // The document and the open shadow trees in it, each behind the one that holds its host.
   const trees = () => {
     const found = [document];
@@ -33,12 +37,17 @@
   // Animations and transitions are brought to their end, those without one taken off: a picture in their midst would
   // show another moment each time, and widths that no reader is left with. Whether there were any.
   const endAnimations = () => {
+    // The browser puts them in order first, in a time that grows with the square of their number.
+    if (count() > limits.texts) return false;
     const running = trees().flatMap((tree) => tree === document
       ? Document.prototype.getAnimations.call(tree) : ShadowRoot.prototype.getAnimations.call(tree));
-    for (const animation of running.slice(0, limits.texts)) {
-      if (!(animation.timeline instanceof DocumentTimeline) || !animation.effect) continue;
+    // All are asked before the first is ended: each question after that would compute the styles anew.
+    const ends = running.slice(0, limits.texts)
+      .filter((animation) => animation.timeline instanceof DocumentTimeline && animation.effect)
+      .map((animation) => [animation, animation.effect.getComputedTiming().endTime]);
+    for (const [animation, end] of ends) {
       try {
-        if (animation.effect.getComputedTiming().endTime === Infinity) animation.cancel();
+        if (end === Infinity) animation.cancel();
         else animation.finish();
       } catch { /* paused for good: a rate of 0 has no end */ }
     }
@@ -60,9 +69,6 @@
     return geometry();
   }
 
-  const all = Document.prototype.getElementsByTagName.call(document, "*");
-  const lengthOf = get(HTMLCollection.prototype, "length");
-  const count = () => lengthOf(all);
   if (part === "ready" || part === "whole") {
     const state = get(Document.prototype, "readyState");
     // One that a script writes anew after that never completes, unless the script closes it.
@@ -87,7 +93,7 @@
     return Promise.race([Promise.all([frames, get(Document.prototype, "fonts")(document).ready]), late]);
   };
   await settle();
-  if (count() <= limits.elements && endAnimations()) {
+  if (endAnimations()) {
     await settle(); // what a script does at their end
     endAnimations();
   }
