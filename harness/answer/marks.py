@@ -17,8 +17,10 @@ THOUGHTS = words("""think thinking thought thoughts reasoning reason reflection 
 
 WRAPPERS = words("""answer final_answer final response solution result html_code artifact antartifact boltartifact
     boltaction lov-code lov-write dyad-write codeproject file files file_content create_file write_file write_to_file
-    content assistant""")
-"""Elements that hold the answer or a file of it. A tag of any name directly before a doctype or `<html>` is one too."""
+    content assistant tool_call tool_calls tool_use function_calls function_call function invoke parameter
+    antml:function_calls antml:invoke antml:parameter""")
+"""Elements that hold the answer or a file of it, or the call of a tool that writes one, also as `<parameter=content>`.
+A tag of any name directly before a doctype or `<html>` is one too."""
 
 ANY_TAG = re.compile(r"<(/?)([a-z][^\s<>/`]*)(?=[\s/>]|\Z)", re.IGNORECASE)
 SPECIAL_TOKEN = re.compile(r"<[|\uff5c]([^\s<>|\uff5c`]{1,40})[|\uff5c]?>|<([a-z_]{1,30})[|\uff5c]>", re.IGNORECASE)
@@ -34,6 +36,8 @@ _ENDS = re.compile(
 )
 TEXT_ENDS = frozenset({"end_of_turn", "eos", "endoftext", "pad", "end_of_utterance"})
 """End tokens that look like start tags, as `<end_of_turn>`; `</s>` is one where no `<s>` is open."""
+TEXT_BEGINS = re.compile(r"<(?:bos>|start_of_turn>(?:model|assistant)?[ \t]*\r?\n?)", re.IGNORECASE)
+"""Tokens before an answer that look like start tags; `<s>` is one where a page, a code block or a thought follows."""
 _THOUGHT = re.compile(r"think|thought|reasoning|inner_prefix|inner_suffix")
 _CLOSES = re.compile(r"end|stop|/|suffix")
 _USER = re.compile(r"user|human|system|prompter")
@@ -62,19 +66,32 @@ def token_role(text: str, match: re.Match[str]) -> str:
     return "user" if opens and _USER.match(text, match.end()) else ""
 
 
-_ANSWER = r"^#{1,4} *(?:response|output|answer|assistant)\b:?"
-_USER_TOKEN = r"<\|(?:user|im_start\|>user|start_header_id\|>user)"
-_ASSISTANT_TOKEN = r"<\|(?:assistant\|>|im_start\|>assistant|start_header_id\|>assistant<\|end_header_id\|>)"
+_ANSWER = r"^#{1,4} *(?:response|output|answer|assistant|solution)\b:?"
+_BEGIN = (
+    r"\s*+(?:<(?:bos|s)>|<[|\uff5c](?:begin_of_text|startoftext|endoftext|begin\u2581of\u2581sentence)[|\uff5c]>)?+\s*+"
+)
+_USER_TOKEN = (
+    r"<\|(?:user|system)\|>|<\|(?:im_start|start|start_of_role|start_header_id)\|>(?:user|system|developer)"
+    r"|<\|START_OF_TURN_TOKEN\|><\|(?:USER|SYSTEM)_TOKEN\|>|<\uff5cUser\uff5c>"
+)
+_ASSISTANT_TOKEN = (
+    r"<\|assistant\|>|<\|im_start\|>assistant|<\|start_header_id\|>assistant<\|end_header_id\|>"
+    r"|<\|start_of_role\|>assistant<\|end_of_role\|>|<\|start\|>assistant(?:<\|channel\|>final)?<\|message\|>"
+    r"|<\|CHATBOT_TOKEN\|>|<\uff5cAssistant\uff5c>"
+)
+_ASSISTANT_LINE = r"^(?:assistant|model)[ \t]*+$|assistant[ \t]*+\n\s*+(?=<!doctype|<html|```|<think)"
 _ECHOES = (
     (r"(?:below is an instruction|#{1,4} *(?:instruction|input|question|prompt|task|human|user)\b)", _ANSWER),
     (r"\[INST\]", r"\[/INST\]"),
-    (r"(?:human|user) *:", r"^(?:assistant|model|ai) *:"),
-    (r"(?:instruction|question) *:", r"^(?:response|output|answer) *:"),
+    (r"(?:human|user) *:", r"^(?:assistant|model|ai|falcon) *:"),
+    (r"a chat between a (?:curious )?(?:human|user)", r"\bassistant *:"),
+    (r"(?:instruction|question|q) *:", r"^(?:response|output|answer|a) *:"),
     (_USER_TOKEN, _ASSISTANT_TOKEN),
+    (r"(?:system|user)[ \t]*\n", _ASSISTANT_LINE),
     (r"<start_of_turn>user", r"<start_of_turn>model"),
 )
 ECHOES = tuple(
-    (re.compile(rf"\s*{opening}", re.IGNORECASE), re.compile(answer, re.IGNORECASE | re.MULTILINE))
+    (re.compile(rf"{_BEGIN}(?:{opening})", re.IGNORECASE), re.compile(answer, re.IGNORECASE | re.MULTILINE))
     for opening, answer in _ECHOES
 )
 """How an answer begins that repeats its prompt, and the heading behind which the answer proper stands."""

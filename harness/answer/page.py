@@ -26,6 +26,12 @@ _SCRIPTS = frozenset({"js", "javascript", "mjs", "ts", "typescript", "css", "scs
 _RETURNED = re.compile(r"(?:\breturn\s*\(?|=>\s*\(?)\Z")
 _LINE_WITH_TAG = re.compile(r"^[ \t]*<[a-z]", re.IGNORECASE | re.MULTILINE)
 _JSON = re.compile(r"[{\[]\s*[\"{\[]|\"\s*<")
+_JSON_BEHIND_PROSE = re.compile(r"[{\[]\s*(?:\"[^\"\n]{1,60}\"\s*:|[{\[]\s*\")")
+_BEHIND_STRING = re.compile(r"\s*(?:[,:}\]]|\Z)")
+_QUOTE = re.compile(r"\\.|\"", re.DOTALL)
+_CDATA = "<![CDATA["
+_STRING_ENDS = re.compile(r"\"[\s}\])]*+\Z")
+_QUOTED_LINE = re.compile(r"^[ \t]*> ?", re.MULTILINE)
 _STRING = re.compile(r"\"((?:[^\"\\]|\\.)*+)(\"|\Z)", re.DOTALL)
 _LAST_ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{0,3})?\Z")
 _THOUGHT_OPENED = re.compile(
@@ -70,6 +76,8 @@ def find_page(text: str, *, fragment: bool = False, cut: bool = False) -> Found:
     cut = cut and not answer.ended
     whole = text[answer.began :].strip(BLANK)
     candidates = [] if _JSON.match(whole) is None else list(_in_json(whole, fragment, cut))
+    if not candidates and (start := _json_around(answer)) is not None:
+        candidates = list(_in_json(text[start:], fragment, cut))
     if not candidates:
         candidates = [one for region in answer.regions for one in _candidates(answer, region, fragment, cut)]
     pages = [one for one in candidates if not one.found.code]
@@ -111,10 +119,17 @@ def thought_end(opened: str) -> str:
 def _candidates(answer: AnswerReader, region: Region, fragment: bool, cut: bool) -> Iterator[_Candidate]:
     text = answer.text
     html = text[region.start : region.end].strip(BLANK)
+    if html[:1] == ">" and all(line.lstrip(" \t")[:1] == ">" for line in html.split("\n")):
+        html = _QUOTED_LINE.sub("", html).strip(BLANK)  # a code block in a block quote
     if not html:
         return
     document = is_document(html)
     if region.kind == "open":
+        before = text[max(0, region.start - 100) : region.start].rstrip(BLANK)
+        if before.endswith(_CDATA):
+            html = html.removesuffix("]]>").rstrip(BLANK)
+        elif before.endswith('"'):
+            html = _STRING_ENDS.sub("", html).rstrip(BLANK)
         code = _code_around(text[max(answer.began, region.start - 4000) : region.start].rstrip(), html, document)
         alone = region.alone and answer.began == 0 and not text[: region.start].strip(BLANK)
         raw = alone and not text[region.end :].strip(BLANK)
@@ -170,12 +185,24 @@ def _code_around(before: str, html: str, document: bool) -> str:
     return code_kind(html, "", document=document)
 
 
+def _json_around(answer: AnswerReader) -> int | None:
+    """Where a JSON text begins, behind prose or a mark, in a string of which the first HTML in the open stands."""
+    first = answer.regions[0] if answer.regions else None
+    if first is None or first.kind != "open":
+        return None
+    json_text = _JSON_BEHIND_PROSE.search(answer.text, answer.began, first.start)
+    if json_text is None:
+        return None
+    quotes = _QUOTE.findall(answer.text[json_text.start() : first.start])
+    return json_text.start() if quotes.count('"') % 2 else None
+
+
 def _in_json(text: str, fragment: bool, cut: bool) -> Iterator[_Candidate]:
     """The pages in the strings of a JSON text."""
     for number, match in enumerate(_STRING.finditer(text)):
         if number > 2000:
             return
-        if "<" not in match[1]:
+        if "<" not in match[1] or _BEHIND_STRING.match(text, match.end()) is None:
             continue
         inside = _LAST_ESCAPE.sub("", match[1]) if not match[2] else match[1]
         try:

@@ -15,12 +15,13 @@ from harness.answer.marks import (
     ECHOES,
     NEXT_TURN,
     SPECIAL_TOKEN,
+    TEXT_BEGINS,
     TEXT_ENDS,
     THOUGHTS,
     WRAPPERS,
     token_role,
 )
-from harness.answer.markup import Markup
+from harness.answer.markup import RAW_TEXT, Markup
 from harness.answer.mentions import Mentions, behind_tags, line_start
 from harness.answer.regions import BLANK, PAGE_FOLLOWS, Region, html_block, open_page, other_block
 
@@ -28,6 +29,7 @@ _EVENT = re.compile(r"<|`+|~{3,}|\[/?THINK\]|\u25c1", re.IGNORECASE)
 _LABEL = re.compile(r"[ \t]*+([^\s`<]*+)([^\n`<]*+)(?:\n|\Z)")
 _SHORT_LABEL = re.compile(r"[ \t]*+([\w.+-]*+)[ \t]*+(?=<)")
 _SAID = re.compile(r"[^\ufeff\s]")
+_CDATA = re.compile(r"\s*<!\[CDATA\[\s*")
 _SPAN_LIMIT = 500
 """Longest code span within a line, in characters."""
 
@@ -173,6 +175,9 @@ class AnswerReader:
             return self._token(start, token)
         if text.startswith(("<!", "<?"), start):
             return self._declaration(start)
+        begins = TEXT_BEGINS.match(text, start)
+        if begins is not None and self._fresh(start):
+            return self._skip(start, begins.end())
         tag = ANY_TAG.match(text, start)
         if tag is None:
             return start + 1
@@ -189,11 +194,14 @@ class AnswerReader:
                 return self._thought(start, end, rf"</{re.escape(name)}\s*>")
             return end
         if end is not None and name != "html":
-            following = text[end : end + 400].lstrip()
-            wraps = name in WRAPPERS or re.match(r"<!doctype\b|<html\b", following, re.IGNORECASE)
+            cdata = _CDATA.match(text, end)
+            following = text[cdata.end() if cdata else end : end + 400].lstrip()
+            wrapper = name.partition("=")[0]
+            wraps = wrapper in WRAPPERS or re.match(r"<!doctype\b|<html\b", following, re.IGNORECASE) is not None
+            wraps = wraps or (cdata is not None and name not in RAW_TEXT)
             sentence = name == "s" and self._fresh(start) and (wraps or following.startswith(("```", "<think")))
             if (wraps and name not in ("head", "body")) or sentence:
-                self._wrappers.add(name)
+                self._wrappers.add(wrapper)
                 return self._skip(start, end)
         if not self.mentions.begins_a_page(start, end, name, fresh=self._fresh(start), cut=self.cut):
             return end or start + 1
@@ -205,6 +213,8 @@ class AnswerReader:
                 return self._page(start)
             match = self.markup.next("--!?>", start) if self.text.startswith("<!--", start) else None
             return match.end() if match else start + 2
+        if self.text.startswith("<![CDATA[", start):
+            return self._skip(start, start + 9)
         if re.compile(r"<!doctype\b", re.IGNORECASE).match(self.text, start) and (
             self._fresh(start) or self.mentions.document(start, "!doctype")
         ):

@@ -26,6 +26,7 @@ from harness.checks.words import (
     Value,
     Words,
     compiled,
+    for_browsers,
 )
 from harness.errors import did_you_mean
 
@@ -136,6 +137,7 @@ def _aria_nodes(nodes: object) -> None:
                 raise ValueError(f"aria: unknown role '{named}': {did_you_mean(named, ROLES)}")
             for source in re.findall(r"(?<=\s)/((?:[^/\\]|\\.)+)/(?=$|[\s\[])", text):
                 compiled(source)
+                for_browsers(source)
             if isinstance(inside, list):
                 _aria_nodes(inside)
 

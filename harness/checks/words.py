@@ -34,6 +34,19 @@ ROLES: Final = frozenset(
 # fmt: on
 """The ARIA roles that Playwright's `get_by_role` knows."""
 
+_KEY_NAMES = "|".join(
+    (
+        r"F(?:[1-9]|1[0-2])", r"Digit\d", "Key[A-Z]", r"Numpad(?:\d|Add|Decimal|Divide|Enter|Multiply|Subtract)",
+        "(?:Alt|Control|Meta|Shift)(?:Left|Right)?", "ControlOrMeta", "AltGraph", "Arrow(?:Down|Left|Right|Up)",
+        "Page(?:Down|Up)", "Bracket(?:Left|Right)", "Enter", "Escape", "Tab", "Space", "Backspace", "Delete", "Insert",
+        "Home", "End", "Backquote", "Backslash", "Comma", "Equal", "Minus", "Period", "Quote", "Semicolon", "Slash",
+        "CapsLock", "NumLock", "ScrollLock", "ContextMenu", "Pause", "PrintScreen",
+    )
+)  # fmt: skip
+_KEY = re.compile(rf"(?:(?:{_KEY_NAMES})\+)*(?:{_KEY_NAMES}|[ -~])")
+"""What Playwright's `press` knows."""
+_PYTHON_ALONE = re.compile(r"\\[AZ]|\(\?(?:P|[aiLmsux]+\)|#|>|\()|[*+?}]\+|\[\^?\]")
+_COLOUR = re.compile(r"(?:.+-)?(?<!accent-)(?<!caret-)(?<!scrollbar-)color")
 _DELIMITED = re.compile(r"/(.*)/([a-z]*)", re.DOTALL)
 Scalar = str | int | float | bool
 Level = Literal["must", "should"]
@@ -69,6 +82,19 @@ def compiled(source: str, flags: re.RegexFlag = re.NOFLAG) -> re.Pattern[str]:
         return re.compile(source, flags)
     except re.error as error:
         raise ValueError(f"the regular expression {source!r} is wrong: {error}") from None
+
+
+def for_browsers(source: str) -> None:
+    """Refuse a pattern that Python reads otherwise than the browser, which searches names and texts with it.
+
+    Raises:
+        ValueError: something in it would make the browser never find anything.
+    """
+    bare = re.sub(r"\[(?!\^?\])(?:\\.|[^\]\\])*\]|\\[^AZ]", "_", source)
+    found = _PYTHON_ALONE.search(bare)
+    if found is not None:
+        hint = "use ^, $ and the flag i" if re.match(r"\\|\(\?[a-zL]+\)", found[0]) else "write it without"
+        raise ValueError(f"the regular expression {source!r} has {found[0]}, which browsers do not know: {hint}")
 
 
 class Words(YamlModel):
@@ -122,6 +148,8 @@ class Locator(Words):
                 pattern = as_pattern(text)
                 if self.exact and not isinstance(pattern, str):
                     raise ValueError(f"'exact' has no meaning for the regular expression {text}")
+                if not isinstance(pattern, str):
+                    for_browsers(pattern.pattern)
         if self.css is not None:
             _css(self.css)
         return self
@@ -202,6 +230,9 @@ class Style(Compared):
             raise ValueError("style needs is, matches, at_least or at_most")
         if re.search(r"[A-Z]", self.property) and not self.property.startswith("--"):
             raise ValueError(f"'{self.property}' is written with hyphens in CSS")
+        colour = isinstance(self.is_, str) and _COLOUR.fullmatch(self.property) is not None
+        if colour and re.fullmatch(r"#[0-9a-fA-F]+|[a-zA-Z]+|rgba?\([^ ]*\)", str(self.is_)):
+            raise ValueError(f"a browser never computes the colour {self.is_!r}: write it as rgb(255, 0, 0)")
         return self
 
 
@@ -225,6 +256,12 @@ class Key(Locator):
     """An element and the key to press on it, in Playwright's names: Enter, ArrowDown, Control+a."""
 
     key: Annotated[str, Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _on_a_keyboard(self) -> Key:
+        if _KEY.fullmatch(self.key) is None:
+            raise ValueError(f"unknown key {self.key!r}: for example Enter, ArrowDown, a, Control+a")
+        return self
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ class PageFacts:
     content: bool
     """Whether there is more than empty elements: any text, or an element that says something without text."""
     doctype: bool
-    """A doctype that puts browsers in standards mode stands before any content."""
+    """The doctype of the present standard (`<!DOCTYPE html>`) stands before any content."""
     title: bool
     closed: bool
     """The page's own end tag is there."""
@@ -160,13 +160,13 @@ class _Walk:
             elif isinstance(child, turbohtml.Element):
                 stack.append(self._element(child, seen))
             elif isinstance(child, turbohtml.DocumentFragment):  # what a <template> holds
-                stack.append(("", iter(child.children), False, raw))
+                stack.append(("", iter(child.children), seen, raw))
 
     def _text(self, data: str, seen: bool, raw: bool) -> None:
         # Code is cut at punctuation, so that its layout does not count; prose is cut at white space alone.
         words = tokens(data, _CODE_TOKEN.findall if raw else str.split)
         self.text = self.text or bool(words)
-        self.tokens.extend(words)
+        self.tokens.extend(map(_text_token, words))
         if seen:
             self.words.extend(words)
 
@@ -184,8 +184,14 @@ class _Walk:
             self.families.add((name, *family))
         if name == "title" and element.namespace == turbohtml.Namespace.HTML and element.text.strip():
             self.title = True
-        hidden = name in UNSEEN_ELEMENTS or "hidden" in attributes
+        shadow = name == "template" and "shadowrootmode" in attributes  # whose content stands in its host's place
+        hidden = (name in UNSEEN_ELEMENTS and not shadow) or "hidden" in attributes
         return name, iter(children), seen and not hidden, name in ("script", "style")
+
+
+def _text_token(word: str) -> str:
+    """A word of text as a token that is no tag's nor attribute's: a page that shows `&lt;b&gt;` has no `<b>`."""
+    return f"\\{word}" if len(word) > 1 and word[0] in "<@\\" else word
 
 
 def _attribute_tokens(name: str, value: str | list[str] | None) -> list[str]:

@@ -77,7 +77,7 @@ def lxml_clean(evidence: Evidence) -> Score:
 
 
 def doctype(evidence: Evidence) -> Score | None:
-    """1 where a doctype that puts browsers in standards mode stands before any content; documents only."""
+    """1 where the doctype of the present standard stands before any content; documents only."""
     if evidence.task.scope != "document":
         return None
     return _score(evidence.page.found and parsed.page_facts(evidence).doctype)

@@ -73,7 +73,7 @@ METRICS: tuple[Metric, ...] = (
         version=2,
     ),
     Metric("lxml_clean", "lxml clean", "form", "binary", form.lxml_clean, "libxml2's error log is empty", version=2),
-    Metric("doctype", "Doctype", "form", "binary", form.doctype, "a standards-mode doctype comes first", version=2),
+    Metric("doctype", "Doctype", "form", "binary", form.doctype, "today's doctype comes first", version=2),
     Metric("titled", "Title", "form", "binary", form.titled, "the document has a title with text", version=2),
     Metric("closed", "Closed", "form", "binary", form.closed, "the page's end tag </html> is there", version=2),
     Metric(

@@ -40,14 +40,24 @@ def bleu_tokens(prediction: Sequence[str], reference: Sequence[str]) -> Score:
 
 
 def corpus_bleu(sums: Sequence[float]) -> float:
-    """BLEU of a corpus from the column sums of its rows' counts: equal to sacrebleu's `corpus_score`."""
+    """BLEU of a corpus from the column sums of its rows' counts: equal to sacrebleu's `corpus_score`.
+
+    But where no page has four tokens: orders without n-grams are left out then, as in a row, and equal pages have 100.
+    """
     from sacrebleu.metrics.bleu import BLEU
 
     numbers = [round(value) for value in sums]
     correct, total = numbers[2 : 2 + _BLEU_ORDER], numbers[2 + _BLEU_ORDER :]
     if not any(total):
         return 0.0
-    score = BLEU.compute_bleu(correct=correct, total=total, sys_len=numbers[0], ref_len=numbers[1], smooth_method="exp")
+    score = BLEU.compute_bleu(
+        correct=correct,
+        total=total,
+        sys_len=numbers[0],
+        ref_len=numbers[1],
+        smooth_method="exp",
+        effective_order=True,
+    )
     return min(100.0, float(score.score))  # rounding may carry equal pages past it
 
 

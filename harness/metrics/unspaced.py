@@ -29,6 +29,8 @@ def tokens(text: str, words: Callable[[str], list[str]]) -> list[str]:
 
     Text of other scripts is left to `words` as a whole. Canonically equal characters (NFC) become equal.
     """
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text)
     if not has_unspaced(text):
         return words(text)
     found: list[str] = []

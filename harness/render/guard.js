@@ -33,6 +33,21 @@
     }
   };
   guard(START);
+  // What every desktop browser has and the headless shell has not: here without permission, and without a voice.
+  const missing = (name, value) => name in globalThis ||
+    Object.defineProperty(globalThis, name, { value, writable: true, configurable: true });
+  missing("Notification", class Notification extends EventTarget {
+    static permission = "denied";
+    static async requestPermission(done) { done?.("denied"); return "denied"; }
+    close() {}
+  });
+  missing("SpeechSynthesisUtterance", class SpeechSynthesisUtterance extends EventTarget {
+    constructor(text = "") { super(); Object.assign(this, { text, lang: "", voice: null, volume: 1, rate: 1, pitch: 1 }); }
+  });
+  missing("speechSynthesis", Object.assign(new EventTarget(), { speaking: false, pending: false, paused: false,
+    onvoiceschanged: null, getVoices: () => [], speak() {}, cancel() {}, pause() {}, resume() {} }));
+  // A page that has the focus may copy: it is told that it did, and nothing is copied.
+  for (const name of globalThis.Clipboard ? ["writeText", "write"] : []) Clipboard.prototype[name] = async () => {};
   if (globalThis.ServiceWorkerContainer) ServiceWorkerContainer.prototype.register = async () => {};
   if (!globalThis.Worker) return;
   // Only blob: and data: workers can start at all without a network; theirs is a world of its own, guarded likewise.

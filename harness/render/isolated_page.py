@@ -241,7 +241,7 @@ class IsolatedPage:
         page = self._page if reuse else None
         if page is not None:
             try:
-                await answer(self.measurer.resize(DESKTOP_WIDTH), self._limits.measure, "resizing")
+                await answer(self.measurer.restore(), self._limits.measure, "resizing")
             except Exception as error:
                 self._page_is_to_blame(error)
                 page = None

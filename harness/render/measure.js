@@ -7,34 +7,76 @@
   };
   const rootOf = get(Document.prototype, "documentElement");
   let root = rootOf(document);
-  const parentOf = get(Node.prototype, "parentElement");
+  const parentInTree = get(Node.prototype, "parentElement");
+  const parentNodeOf = get(Node.prototype, "parentNode");
+  const hostOf = get(ShadowRoot.prototype, "host");
+  const parentOf = (node) => {
+    const parent = parentNodeOf(node);
+    return parent instanceof ShadowRoot ? hostOf(parent) : parentInTree(node);
+  };
   const dataOf = get(CharacterData.prototype, "data");
   const scrollWidth = get(Element.prototype, "scrollWidth");
   const scrollHeight = get(Element.prototype, "scrollHeight");
   const clientWidth = get(Element.prototype, "clientWidth");
   const boxOf = (element) => Element.prototype.getBoundingClientRect.call(element);
   const nameOf = get(Element.prototype, "localName");
-
-  const geometry = () => {
-    if (!root) return { url: location.href, overflow: 0, height: 0 };
-    // An element in quirks mode or in standards mode: the viewport's width is innerWidth, scrollbars are hidden.
-    return {
-      url: location.href,
-      overflow: Math.max(0, scrollWidth(root) - window.innerWidth),
-      height: Math.ceil(Math.max(scrollHeight(root), boxOf(root).bottom + window.scrollY)),
-    };
-  };
-  if (part === "geometry") return geometry();
+  const shadowOf = get(Element.prototype, "shadowRoot");
 
   const all = Document.prototype.getElementsByTagName.call(document, "*");
   const lengthOf = get(HTMLCollection.prototype, "length");
   const count = () => lengthOf(all);
+
+  // The document and the open shadow trees in it, each behind the one that holds its host.
+  const trees = () => {
+    const found = [document];
+    for (const tree of found)
+      for (const element of (tree === document ? Document : DocumentFragment).prototype.querySelectorAll.call(tree, "*"))
+        if (shadowOf(element)) found.push(shadowOf(element));
+    return found;
+  };
+  // Animations and transitions are brought to their end, those without one taken off: a picture in their midst would
+  // show another moment each time, and widths that no reader is left with. Whether there were any.
+  const endAnimations = () => {
+    // The browser puts them in order first, in a time that grows with the square of their number.
+    if (count() > limits.texts) return false;
+    const running = trees().flatMap((tree) => tree === document
+      ? Document.prototype.getAnimations.call(tree) : ShadowRoot.prototype.getAnimations.call(tree));
+    // All are asked before the first is ended: each question after that would compute the styles anew.
+    const ends = running.slice(0, limits.texts)
+      .filter((animation) => animation.timeline instanceof DocumentTimeline && animation.effect)
+      .map((animation) => [animation, animation.effect.getComputedTiming().endTime]);
+    for (const [animation, end] of ends) {
+      try {
+        if (end === Infinity) animation.cancel();
+        else animation.finish();
+      } catch { /* paused for good: a rate of 0 has no end */ }
+    }
+    return running.length > 0;
+  };
+
+  const geometry = () => {
+    if (!root) return { url: location.href, overflow: 0, height: 0 };
+    // What scrolls the window: the root, in quirks mode the body. The window's width is innerWidth, scrollbars are hidden.
+    const scroller = get(Document.prototype, "scrollingElement")(document) || root;
+    return {
+      url: location.href,
+      overflow: Math.max(0, scrollWidth(scroller) - window.innerWidth),
+      height: Math.ceil(Math.max(scrollHeight(scroller), boxOf(root).bottom + window.scrollY)),
+    };
+  };
+  if (part === "geometry") {
+    endAnimations();
+    return geometry();
+  }
+
   if (part === "ready" || part === "whole") {
     const state = get(Document.prototype, "readyState");
+    // One that a script writes anew after that never completes, unless the script closes it.
+    const wasLoaded = () => get(Performance.prototype, "timing")(performance).loadEventEnd > 0;
     const loaded = new Promise((done) => {
       addEventListener("load", done, { once: true });
       // A document that is too large is not waited for.
-      const look = () => state(document) === "complete" || count() > limits.elements ? done() : setTimeout(look, 50);
+      const look = () => state(document) === "complete" || wasLoaded() || count() > limits.elements ? done() : setTimeout(look, 50);
       look();
     });
     await loaded;
@@ -45,10 +87,15 @@
   if (count() > limits.elements) return { url: location.href, overflow: 0, height: 0, elements: count(), text: "", faults: {}, blocks: [] };
 
   // Settle: two frames and the fonts, but never longer than the limit, for a page can starve frames and timers.
-  {
-    const frames = new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+  const settle = () => {
+    const frames = new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done))));
     const late = new Promise((done) => setTimeout(done, limits.settle));
-    await Promise.race([Promise.all([frames, get(Document.prototype, "fonts")(document).ready]), late]);
+    return Promise.race([Promise.all([frames, get(Document.prototype, "fonts")(document).ready]), late]);
+  };
+  await settle();
+  if (endAnimations()) {
+    await settle(); // what a script does at their end
+    endAnimations();
   }
   root = rootOf(document); // a page may have put another one in its place
   if (part === "still") return { ...geometry(), elements: count(), text: "", faults: {}, blocks: [] };
@@ -150,14 +197,21 @@
     }
   };
   const faulty = { clipped: new Set(), zero_size: new Set(), invisible: new Set() };
-  const walker = Document.prototype.createTreeWalker.call(document, body || root, NodeFilter.SHOW_TEXT);
-  const nextNode = () => TreeWalker.prototype.nextNode.call(walker);
+  const roots = trees();
+  const texts = function* () {
+    for (const tree of roots) {
+      const top = tree === document ? body || root : tree;
+      const walker = Document.prototype.createTreeWalker.call(document, top, NodeFilter.SHOW_TEXT);
+      for (let node; (node = TreeWalker.prototype.nextNode.call(walker)); ) yield node;
+    }
+  };
   const range = Document.prototype.createRange.call(document);
   const skip = new Set(["script", "style", "noscript", "template", "title", "textarea", "option", "optgroup", "select",
     "meter", "progress", "video", "audio", "canvas", "object", "iframe", "datalist"]);
-  for (let node = nextNode(), seen = 0; node && seen < limits.texts; node = nextNode()) {
+  let seen = 0;
+  for (const node of texts()) {
     if (!/\S/.test(dataOf(node))) continue;
-    seen += 1;
+    if ((seen += 1) > limits.texts) break;
     const element = parentOf(node);
     if (!element || !(element instanceof HTMLElement) || skip.has(nameOf(element))) continue;
     if (!Element.prototype.checkVisibility.call(element, { visibilityProperty: true })) continue;
@@ -173,7 +227,7 @@
   for (const kind of Object.keys(faulty)) result.faults[kind] = faulty[kind].size;
   for (const run of runs.values()) placed("text", run.text, run.left, run.top, run.right, run.bottom);
 
-  const graphics = new Set(["img", "svg", "canvas", "video", "audio", "iframe", "object", "embed", "meter", "progress"]);
+  const graphics = new Set(["img", "svg", "math", "canvas", "video", "audio", "iframe", "object", "embed", "meter", "progress"]);
   const withText = new Set(["text", "search", "email", "url", "tel", "number", "date", "time", "month", "week",
     "datetime-local", "submit", "reset", "button"]);
   const shown = (element) => {
@@ -193,11 +247,13 @@
     parseFloat(style[`border${side}Width`]) > 0 && !/^(none|hidden)$/.test(style[`border${side}Style`]));
   const painted = (style) => style.backgroundImage !== "none" || !transparent(style.backgroundColor) ||
     bordered(style) || style.boxShadow !== "none";
-  for (let index = 0, number = Math.min(count(), limits.texts); index < number; index += 1) {
-    const element = HTMLCollection.prototype.item.call(all, index);
+  const elements = roots.flatMap((tree) =>
+    [...(tree === document ? Document : DocumentFragment).prototype.querySelectorAll.call(tree, "*")]);
+  for (const element of elements.slice(0, limits.texts)) {
     const name = nameOf(element);
     const control = name === "input" || name === "select" || name === "textarea";
-    if (!(element instanceof HTMLElement) && !(name === "svg" && element instanceof SVGElement)) continue;
+    if (!(element instanceof HTMLElement) && !(name === "svg" && element instanceof SVGElement) &&
+      !(name === "math" && element instanceof MathMLElement)) continue;
     if (element === root || element === body) continue;
     if (!control && !graphics.has(name) && !painted(styleOf(element))) continue;
     if (!Element.prototype.checkVisibility.call(element, { visibilityProperty: true, opacityProperty: true })) continue;

@@ -19,6 +19,7 @@ from pydantic import JsonValue
 from harness.render.devtools import Told
 from harness.render.settings import (
     CLOCK,
+    DESKTOP_WIDTH,
     FONTS,
     MAX_ELEMENTS,
     MAX_TEXT,
@@ -108,7 +109,7 @@ class PageMeasurer:
     async def measure(self, part: str) -> Measured:
         """Return what `measure.js` finds: `ready` waits for the load, `settle` measures all, `whole` does both.
 
-        `still` waits like `settle` and measures sizes only, `geometry` does not wait.
+        `still` waits like `settle` and measures sizes only, `geometry` does not wait. All end what is animated first.
 
         Raises:
             MeasureFailed: the script ended without a value.
@@ -134,6 +135,15 @@ class PageMeasurer:
         window = {"width": width, "height": VIEWPORT_HEIGHT, "deviceScaleFactor": 1, "mobile": False}
         screen = {"screenWidth": width, "screenHeight": VIEWPORT_HEIGHT}
         await self._cdp.send("Emulation.setDeviceMetricsOverride", window | screen)
+
+    async def restore(self) -> None:
+        """Set the desktop's width again, and end the transitions that this begins.
+
+        Raises:
+            MeasureFailed: the script ended without a value.
+        """
+        await self.resize(DESKTOP_WIDTH)
+        await self.measure("geometry")
 
     async def shoot(self, width: int, content_height: int) -> str:
         """Return a picture of the whole page, down to 8,000 px, as a base64 PNG."""

@@ -100,7 +100,7 @@ class SharedProcess:
         if not reading:
             return ()
         assert reader is not None
-        await tab.measurer.resize(DESKTOP_WIDTH)  # without axe it is still as wide as a phone
+        await tab.measurer.restore()  # without axe it is still as wide as a phone
         try:
             return await tab.unless_unusual(reader.read(tab.measurer, reading))
         except TooLarge as flood:

@@ -104,7 +104,7 @@ class Visit:
             Stalled: the page did not answer before axe began.
         """
         limits = self._settings.deadlines
-        await answer(tab.measurer.resize(DESKTOP_WIDTH), limits.measure, "resizing")
+        await answer(tab.measurer.restore(), limits.measure, "resizing")
         try:
             async with asyncio.timeout(limits.axe):
                 self._violations = await tab.measurer.accessibility()

@@ -29,7 +29,8 @@ def read_columnar(path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
                 with pa.memory_map(str(path)) as stream:
                     table = pa.ipc.open_stream(stream).read_all()
         rows = table.to_pylist(maps_as_pydicts="lossy")
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise UsageError(f"{path} is not {kind} file: {str(error).splitlines()[0]}", "write it again") from None
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:  # a date that Python does not have
+        fault = str(error).splitlines()[0]
+        raise UsageError(f"{path} cannot be read as {kind} file: {fault}", "write it again") from None
     for number, row in enumerate(rows, 1):
         yield f"{path}, row {number}", row

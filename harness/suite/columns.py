@@ -29,6 +29,10 @@ REFERENCES = (
 _OTHERS = ("id", "category", "difficulty", "checks", "scope", "rejected", "system", "source", "url", "split", "model")
 """What a column of such a name holds is not what is asked, whatever it looks like."""
 
+_REJECTED = frozenset({"rejected", "reject", "dispreferred", "loser", "worse", "worst", "bad", "wrong", "negative"})
+_GIVEN = frozenset({"before", "original", "old", "initial", "input", "given", "source", "broken"})
+"""Words in the names of columns that hold an answer nobody wants; that hold the page to be changed."""
+
 _TAG = re.compile(r"<[a-zA-Z!][^<>]*>")
 _PAGE = re.compile(r"\s*(?:```\w*\s*)?<[a-zA-Z!]|.*</\w+\s*>.*</\w+\s*>", re.DOTALL)
 """HTML, with words around it or without; a request may name a tag or two."""
@@ -127,18 +131,20 @@ def _reference(names: Sequence[str], values: Mapping[str, Sequence[str]]) -> str
     """The column of HTML: the one named so, else the one that holds most; without any, the text that is named so.
 
     HTML that is named as something else is taken unless a column of prose each is named as request and as answer;
-    answers that were rejected never are.
+    answers that were rejected never are, and the page to be changed only where there is no other.
     """
+    names = [name for name in names if not _REJECTED & _words(name)]
     pages = [name for name in names if _mostly(_PAGE.match, values[name])]
     prose = [name for name in names if name not in pages and not _mostly(_IDENTIFIER.fullmatch, values[name])]
     tagged = pages or [name for name in prose if _mostly(_TAG.search, values[name])]
     unnamed = [name for name in tagged if not _is_named(name, (*PROMPTS, *INPUTS, *_OTHERS))]
-    if found := _named(tagged, REFERENCES) or _longest(unnamed, values):
+    changed = [name for name in unnamed if not _GIVEN & _words(name)]
+    if found := _named(tagged, REFERENCES) or _longest(changed or unnamed, values):
         return found
     answered = _named(prose, REFERENCES)
     if not pages or (answered and any(_is_named(name, (*PROMPTS, *VAGUE_PROMPTS)) for name in prose)):
         return answered or _named(tagged, INPUTS)
-    return _longest([name for name in pages if not _is_named(name, ("rejected",))], values)
+    return _longest(pages, values)
 
 
 def _prompt(names: Sequence[str], values: Mapping[str, Sequence[str]]) -> str | None:
@@ -153,9 +159,12 @@ def _prompt(names: Sequence[str], values: Mapping[str, Sequence[str]]) -> str | 
 def _input(
     names: Sequence[str], values: Mapping[str, Sequence[str]], prompt: str, rows: Sequence[Mapping[str, JsonValue]]
 ) -> str | None:
-    """The column named so; where every row has one prompt, else the prose that tells them apart."""
+    """The column named so, of pages also in part; where all rows have one prompt, the prose that tells them apart."""
     if named := _named(names, INPUTS):
         return named
+    pages = [name for name in names if _GIVEN & _words(name) and _mostly(_PAGE.match, values[name])]
+    if len(pages) == 1:
+        return pages[0]
     if len(rows) < 2 or len({str(row.get(prompt)) for row in rows}) > 1:
         return None
     left = [name for name in names if not _is_named(name, _OTHERS) and len(set(values[name])) > 1]
@@ -189,6 +198,11 @@ def _mostly(is_so: Callable[[str], re.Match[str] | None], values: Sequence[str])
 
 def _mean_length(values: Sequence[str]) -> float:
     return sum(map(len, values)) / len(values) if values else 0.0
+
+
+def _words(name: str) -> set[str]:
+    """The words of a column's name: of `answerRejected_2`, answer and rejected."""
+    return {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)}
 
 
 def _plain(name: str) -> str:

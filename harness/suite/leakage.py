@@ -43,6 +43,8 @@ _CANDIDATE_SLACK = 0.15
 """The hashing looks for pairs somewhat less alike than wanted, so that it misses hardly any that are."""
 
 _WORD = re.compile(r"\w+")
+_SENTENCE_ENDS = re.compile(r"[\r\n]+|(?<=[.!?:;])\s+|(?<=[\u3002\uff01\uff1f\uff1a\uff1b])")
+_FEWEST_WORDS = 3
 
 Shingles = frozenset[Hashable]
 
@@ -111,7 +113,7 @@ def output_shingles(task: Task) -> Shingles:
 
 def _pairs(tasks: Sequence[Task], boundary: int | None = None) -> Iterator[tuple[int, int]]:
     """Pairs of similar tasks (lower index first), each once; with `boundary` only pairs from both sides of it."""
-    by_prompt = [prompt_shingles(task) for task in _without_shared_openings(tasks)]
+    by_prompt = [prompt_shingles(task) for task in _without_shared_sentences(tasks)]
     by_output = [output_shingles(task) for task in tasks]
     found = set(_similar(by_output, OUTPUT_JACCARD))
     unspaced = [_mostly_unspaced(task) for task in tasks]
@@ -125,22 +127,27 @@ def _pairs(tasks: Sequence[Task], boundary: int | None = None) -> Iterator[tuple
             yield first, second
 
 
-def _without_shared_openings(tasks: Sequence[Task]) -> Sequence[Task]:
-    """Return the tasks without the paragraphs that most of them begin with, the input after the prompt.
+def _without_shared_sentences(tasks: Sequence[Task]) -> Sequence[Task]:
+    """Return the tasks without the sentences and lines, wherever they stand, that most of them have.
 
-    These are a system turn, a template or one instruction for all inputs, and say nothing about what is asked: with
-    them, all would be near-duplicates.
+    These are a system turn, a template, or one instruction for all inputs, and say nothing about what is asked: with
+    them, all would be near-duplicates. A task that would be left without three words is left as it is.
     """
-    while True:
-        parted = [f"{task.prompt}\n\n{task.input}".strip().partition("\n\n") for task in tasks]
-        openings = Counter(first for first, _, rest in parted if rest)
-        (opening, count), *_ = openings.most_common(1) or [("", 0)]
-        if count < 3 or 2 * count <= len(tasks):
-            return tasks
-        tasks = [
-            replace(task, prompt=rest, input="") if rest and first == opening else task
-            for task, (first, _, rest) in zip(tasks, parted, strict=True)
-        ]
+    parted = [
+        {
+            sentence: tuple(tokens(sentence.lower(), _WORD.findall))
+            for sentence in _SENTENCE_ENDS.split(f"{task.prompt}\n{task.input}")
+        }
+        for task in tasks
+    ]
+    counts = Counter(words for sentences in parted for words in set(sentences.values()))
+    shared = {words for words, count in counts.items() if words and count >= 3 and 2 * count > len(tasks)}
+    found = []
+    for task, sentences in zip(tasks, parted, strict=True):
+        own = {sentence: words for sentence, words in sentences.items() if words not in shared}
+        changed = len(own) < len(sentences) and sum(map(len, own.values())) >= _FEWEST_WORDS
+        found.append(replace(task, prompt="\n".join(own), input="") if changed else task)
+    return found
 
 
 def _mostly_unspaced(task: Task) -> bool:

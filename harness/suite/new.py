@@ -113,7 +113,8 @@ def _from_data(folder: Path, source: Path, told: Mapping[str, str], held_out_onl
         foreign_texts({name: column_value(row, name) for name in (*names, *filter(None, told.values()))}) for row in raw
     ]
     columns = guess_columns(names, rows, str(source), told)
-    scope, ignore = guess_form([str(row[columns["reference"]] or "") for row in rows])
+    references = [str(row[columns["reference"]] or "") for row in rows]
+    scope, ignore = guess_form(references)
     few = len(rows) < SMALL and not held_out_only
     name = source.resolve().name if source.is_dir() else source.name
     name = "rows.yaml" if name == "suite.yaml" else name
@@ -125,7 +126,7 @@ def _from_data(folder: Path, source: Path, told: Mapping[str, str], held_out_onl
         ignore,
         None if held_out_only else 0.5 if few else 0.2,
     )
-    notes = [*data.notes, *_notes(len(rows) if few else 0, scope, ignore)]
+    notes = [*data.notes, *_notes(len(rows) if few else 0, scope, ignore), *_without_html(references)]
     if unread := [name for name in names if name not in (*columns.values(), *OTHER_COLUMNS)]:
         more = f" and {len(unread) - _SHOWN} more" if len(unread) > _SHOWN else ""
         notes.append(f"columns that are not read: {', '.join(unread[:_SHOWN])}{more}")
@@ -150,6 +151,17 @@ def _from_data(folder: Path, source: Path, told: Mapping[str, str], held_out_onl
     except UsageError as error:
         raise UsageError(error.message.replace(copied, str(source)), error.hint) from None
     return MadeSuite(folder, (folder / "suite.yaml", folder / name), columns, tuple(notes), _sample(rows, columns))
+
+
+def _without_html(references: Sequence[str]) -> list[str]:
+    """What is to be said where most references are no pages."""
+    written = [text for text in references if text.strip()]
+    without = [text for text in written if re.search(r"<[a-zA-Z!]", text) is None]
+    if 2 * len(without) <= len(written):
+        return []
+    escaped = any(re.search(r"&lt;[a-zA-Z!]", text) for text in without)
+    why = ", but HTML written as entities (&lt;p&gt;), which is text: decode it first" if escaped else ""
+    return [f"{len(without)} of {len(written)} references hold no HTML{why}"]
 
 
 def _notes(few: int, scope: str, ignore: Sequence[str]) -> list[str]:

@@ -29,6 +29,8 @@ SUFFIXES = (".yaml", ".yml", ".json", *_JSON_LINES, *_TABLES, ".parquet", *_ARRO
 
 _LISTS = ("data", "rows", "train", "examples", "items")
 """Keys under which a JSON file's rows may stand."""
+_OTHER_LISTS = ("test", "validation", "valid", "val", "dev", "eval", "held_out")
+"""Keys under which it may have more rows, of another part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +174,10 @@ def _json(path: Path, text: str) -> Found:
     except RecursionError:
         content = _parse_json(text, str(path))
     if isinstance(content, dict):
-        lists = [content[name] for name in _LISTS if isinstance(content.get(name), list)]
-        content = lists[0] if len(lists) == 1 else content
+        lists = [name for name in (*_LISTS, *_OTHER_LISTS) if isinstance(content.get(name), list)]
+        if len(lists) > 1:
+            raise UsageError(f"{path} holds several lists of rows: {', '.join(lists)}", "make a file of each")
+        content = content[lists[0]] if lists and lists[0] in _LISTS else content
     if not isinstance(content, list):
         raise UsageError(f"{path} must be a JSON list of objects", "for one object a line use the ending .jsonl")
     yield from _items(path, content)

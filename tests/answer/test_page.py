@@ -55,6 +55,8 @@ OF_DOCUMENTS = {
     "thought tokens": f"<|begin_of_thought|>{OLD}<|end_of_thought|>\n<|begin_of_solution|>\n{D}\n<|end_of_solution|>",
     "next turn": f"{D}<|im_end|>\n<|im_start|>user\nMore {OLD}",
     "next request": f"{D}\n\n### Instruction:\nAnother\n{OLD}",
+    "turn of a model": f"<start_of_turn>model\n{D}<end_of_turn>",
+    "turns of user and model": f"<bos><start_of_turn>user\nMend {OLD}<end_of_turn>\n<start_of_turn>model\n{D}",
     "begin and end": f"<s> {D}</s>",
     "artifact": f'Here:\n<artifact identifier="x" type="text/html">\n{D}\n</artifact>\nEnjoy!',
     "actions": f'<boltArtifact id="a"><boltAction type="shell">npm i</boltAction>\n'
@@ -81,9 +83,42 @@ OF_DOCUMENTS = {
     "file headings": f"**index.html**\n\n{D}\n\n**style.css**\nbody{{}}",
     "json in a fence": "```json\n" + json.dumps({"note": "a <b> tag", "html": D}) + "\n```",
     "json of files": json.dumps({"files": [{"path": "a.css", "content": "p{}"}, {"path": "i.html", "content": D}]}),
+    "json behind prose": f"Here is your page:\n{json.dumps({'title': 'a <b> tag', 'html': D})}\nOpen it.",
+    "call of a tool": f"<tool_call>\n{json.dumps({'name': 'write', 'arguments': {'html': D}})}\n</tool_call>",
+    "call behind a mark": f"[TOOL_CALLS]{json.dumps([{'name': 'write', 'arguments': {'html': D}}])}",
+    "call in tags": f'<function_calls><invoke name="w"><parameter name="h">{D}</parameter></invoke></function_calls>',
+    "call in other tags": f"<tool_call>\n<function=w>\n<parameter=html>\n{D}\n</parameter>\n</function>\n</tool_call>",
+    "cdata": f"<page><![CDATA[\n{D}\n]]></page>",
+    "plain quotes": f'"{D}"',
+    "block quote": "> ```html\n> " + D.replace("\n", "\n> ") + "\n> ```\n\nBye",
+    "braces in prose": f'Set {{"title": "the <title> tag"}} so:\n{D}',
     "user and assistant": f"Human: mend {OLD}\n\nAssistant: {D}",
     "inst": f"[INST] mend {OLD} [/INST]{D}",
 }
+
+
+PROMPT = f"Mend {OLD}"
+ECHOES = {
+    "ChatML": "<|im_start|>system\nWrite <b>HTML</b>.<|im_end|>\n<|im_start|>user\n%s<|im_end|>\n"
+    "<|im_start|>assistant\n",
+    "Llama 3": "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nWrite.<|eot_id|><|start_header_id|>user"
+    "<|end_header_id|>\n\n%s<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+    "Llama 2": "<s>[INST] <<SYS>>\nWrite.\n<</SYS>>\n\n%s [/INST] ",
+    "Zephyr": "<|system|>\nWrite.</s>\n<|user|>\n%s</s>\n<|assistant|>\n",
+    "Vicuna": "A chat between a curious user and an assistant. USER: %s ASSISTANT: ",
+    "gpt-oss": "<|start|>user<|message|>%s<|end|><|start|>assistant<|channel|>final<|message|>",
+    "DeepSeek": "<\uff5cbegin\u2581of\u2581sentence\uff5c><\uff5cUser\uff5c>%s<\uff5cAssistant\uff5c>",
+    "Command R": "<|START_OF_TURN_TOKEN|><|USER_TOKEN|>%s<|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>",
+    "Granite": "<|start_of_role|>user<|end_of_role|>%s<|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>",
+    "without tokens": "system\nYou are a helpful assistant.\nuser\n%s\nassistant\n",
+    "without tokens, glued": "user\n\n%sassistant\n\n",
+    "a question": "Q: %s\nA: ",
+}
+
+
+@pytest.mark.parametrize("template", ECHOES)
+def test_a_prompt_that_is_repeated_is_no_answer(template: str) -> None:
+    assert extract(ECHOES[template] % PROMPT + D, "eos").html == D
 
 
 @pytest.mark.parametrize("how", OF_DOCUMENTS)
@@ -121,6 +156,14 @@ OF_FRAGMENTS = {
     "full-width token": [f"{F}<\uff5cend\u2581of\u2581sentence\uff5c>"],
     "in an unclosed fence": [f"```html\n{F}<|im_end|>", f"```html\n{F}"],
     "wrappers": [f"<answer>{F}</answer>", f'<antArtifact type="text/html">\n{F}\n</antArtifact>', f"`{F}`"],
+    "calls of tools": [
+        f"<tool_call>{json.dumps({'arguments': {'html': F}})}</tool_call>",
+        f"<invoke name='w'><parameter name='html'>{F}</parameter></invoke>",
+        f"<function=w><parameter=html>\n{F}\n</parameter></function>",
+    ],
+    "cdata": [f"<answer><![CDATA[{F}]]></answer>", f"<my_form><![CDATA[\n{F}\n]]></my_form>"],
+    "json": [f"So: {json.dumps({'html': F})}", f'{{"html": "{F}"}}', json.dumps({"html": F})],
+    "block quote": [f"> ```html\n> {F}\n> ```"],
     "a sentence behind": [f"{F}\nThis form has a field.", f"{F}\n\nThe <input> element is the field."],
     "a page to show it in": [f"```html\n{F}\n```\nIn a page:\n```html\n{D}\n```"],
     "a turn behind": [f"{F}\n\n### Instruction:\nWrite\n<form></form>"],
@@ -333,10 +376,16 @@ UNITS += [
     "\n \n",
     "</title>",
     "`",
+    "assistant\n",
+    '{"a": ',
+    '"<',
+    "\n> ",
+    "<![CDATA[",
+    "<parameter=a>",
 ]
 
 
-@pytest.mark.parametrize("start", ["", "Hello ", "```html\n", "<html>", "```\n", '{"a": "<'])
+@pytest.mark.parametrize("start", ["", "Hello ", "user\n", "> ```html\n> ", "```html\n", "<html>", "```\n", '{"a": "<'])
 def test_time_grows_with_the_length_and_no_faster(start: str) -> None:
     def cost(answer: str) -> float:
         """Seconds of this thread."""

@@ -69,6 +69,12 @@ def test_what_is_right_is_kept_whole(kind: dict[str, Any]) -> None:
         (check(see={"text": "/(/"}), "regular expression"),
         (check(see={"text": "/x/g"}), "only i is known"),
         (check(see={"text": "/x/i", "exact": True}), "exact"),
+        (check(see={"text": "/(?i)x/"}), "(?i), which browsers do not know: use ^, $ and the flag i"),
+        (check(see={"role": "button", "name": r"/\ASend/"}), r"\A, which browsers do not know"),
+        (check(see={"css": "p", "has_text": "/(?P<word>x)/i"}), "(?P, which browsers do not know: write it without"),
+        (check(see={"text": "/[]x]/"}), "[], which browsers do not know"),
+        (check(see={"label": "/x*+/"}), "*+, which browsers do not know"),
+        (check(aria=r"- heading /menu\Z/"), r"\Z, which browsers do not know"),
         (check(see={"css": "p["}), "bracket"),
         (check(see={"css": "p > "}), "combinator"),
         (check(see={"css": "a[href='x]"}), "quote"),
@@ -82,7 +88,12 @@ def test_what_is_right_is_kept_whole(kind: dict[str, Any]) -> None:
         (check(attribute={"css": "p", "attribute": "id", "is": "a", "matches": "a"}), "leaves no room"),
         (check(style={"css": "p", "property": "backgroundColor", "is": "x"}), "hyphens"),
         (check(style={"css": "p", "property": "color"}), "style needs"),
+        (check(style={"css": "p", "property": "color", "is": "red"}), "write it as rgb(255, 0, 0)"),
+        (check(style={"css": "p", "property": "background-color", "is": "#F00"}), "write it as rgb(255, 0, 0)"),
+        (check(style={"css": "p", "property": "border-top-color", "is": "rgb(255,0,0)"}), "rgb(255, 0, 0)"),
         (check(value={"css": "input"}), "value needs"),
+        (check(steps=[{"press": {"css": "p", "key": "Ctrl+a"}}, {"see": {"css": "p"}}]), "unknown key 'Ctrl+a'"),
+        (check(steps=[{"press": {"css": "p", "key": "Enterr"}}, {"see": {"css": "p"}}]), "unknown key 'Enterr'"),
         (check(aria="- heading /menu/i"), "flag"),
         (check(aria="heading"), "list"),
         (check(aria="- hedding"), "did you mean 'heading'?"),
@@ -100,6 +111,21 @@ def test_what_is_wrong_is_named_on_one_line(wrong: Any, says: str) -> None:
         parse_check(wrong)
     assert says in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["Enter", "a", "+", "Control++", "Control+Shift+KeyA", "F12", " ", "ControlOrMeta+v"])
+def test_keys_of_a_keyboard_are_known(key: str) -> None:
+    parse_check(check(steps=[{"press": {"css": "p", "key": key}}, {"see": {"css": "p"}}]))
+
+
+@pytest.mark.parametrize("pattern", [r"/[*+]+\++x/", r"/a\\A|[A*+]|(?:x)|(?=y)|(?!z)|a+?/"])
+def test_patterns_of_both_languages_are_kept(pattern: str) -> None:
+    parse_check(check(see={"text": pattern}))
+
+
+@pytest.mark.parametrize(("name", "value"), [("caret-color", "auto"), ("color", "rgba(0, 0, 0, 0.5)"), ("--c", "red")])
+def test_computed_values_are_kept(name: str, value: str) -> None:
+    parse_check(check(style={"css": "p", "property": name, "is": value}))
 
 
 def test_slashes_make_a_pattern() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.significance import PairedTest
 
-from harness.compare.bleu import ORDER, corpus_bleu
+from harness.compare.bleu import ORDER, bleu_gradient, corpus_bleu
 from harness.compare.corpus import corpus_function, corpus_pivot
 from harness.compare.resample import Resampler
 from harness.metrics import similarity
@@ -20,9 +20,27 @@ def test_equals_sacrebleu_for_any_statistics(system: int, reference: int, correc
     total = [c + e for c, e in zip(correct, extra, strict=True)]
     ours = corpus_bleu(np.array([system, reference, *correct, *total], dtype=float))
     theirs = (
-        BLEU().compute_bleu(list(correct), list(total), system, reference, smooth_method="exp").score if system else 0.0
+        BLEU()
+        .compute_bleu(list(correct), list(total), system, reference, smooth_method="exp", effective_order=True)
+        .score
+        if system
+        else 0.0
     )
     assert np.isclose(float(ours), theirs, atol=1e-9)
+
+
+def test_a_corpus_of_pages_too_short_for_four_tokens_has_a_bleu() -> None:
+    equal = similarity.bleu_tokens(["<b>", "x", "</b>"], ["<b>", "x", "</b>"]).counts
+    other = similarity.bleu_tokens(["<b>", "y", "</b>"], ["<b>", "x", "</b>"]).counts
+    sums = np.sum([equal, equal, other], axis=0)
+    assert corpus_bleu(np.array(equal)) == similarity.corpus_bleu(equal or ()) == 100.0
+    assert 0 < float(corpus_bleu(sums)) < 100
+    assert float(corpus_bleu(sums)) == pytest.approx(similarity.corpus_bleu(sums.tolist()))
+    step = np.eye(len(sums)) * 1e-5
+    there = [2, 3, 4, 6, 7, 8]  # but the order without n-grams
+    slopes = (corpus_bleu(sums + step) - corpus_bleu(sums - step)) / 2e-5
+    assert bleu_gradient(sums)[there] == pytest.approx(slopes[there], rel=1e-3)
+    assert bleu_gradient(sums)[[5, 9]].tolist() == [0, 0]
 
 
 def test_many_resamples_equal_one_at_a_time() -> None:

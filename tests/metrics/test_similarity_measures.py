@@ -80,6 +80,26 @@ def test_raw_bleu_does_not_see_what_dom_bleu_sees() -> None:
     assert (dom[0] or 0) > (dom[1] or 0)
 
 
+@pytest.mark.parametrize(
+    ("shown", "meant"),
+    [
+        ("<p>&lt;b&gt; bread &lt;/b&gt; &lt;i&gt; every &lt;/i&gt;</p>", "<p><b>bread</b><i>every</i></p>"),
+        ("<p>@class=big bread</p>", '<p class="big">bread</p>'),
+        ("<p>\\&lt;b&gt; bread</p>", "<p>&lt;b&gt; bread</p>"),
+    ],
+)
+def test_tags_that_a_page_shows_as_text_are_no_tags(shown: str, meant: str) -> None:
+    tokens = [page_facts(page, "document").dom_tokens for page in (shown, meant)]
+    assert (similarity.bleu_tokens(*tokens).value or 0) < 90
+    assert similarity.bleu_tokens(tokens[0], tokens[0]).value == 100
+
+
+def test_a_declared_shadow_tree_is_seen_and_another_template_is_not() -> None:
+    shadow = "<x-a><template shadowrootmode=open><p>bread</p><template>rye</template></template></x-a>"
+    assert page_facts(shadow, "document").words == ("bread",)
+    assert page_facts(shadow.replace(" shadowrootmode=open", ""), "document").words == ()
+
+
 def pages(count: int) -> list[str]:
     choose = random.Random(7)
     words = ["bread", "day", "<p>", "</p>", "<b>", "</b>", "&amp;", "x=1", "1,000.5", "é", "\n"]

@@ -47,7 +47,17 @@ SPACED = st.text(st.characters(exclude_categories=["Cs"], max_codepoint=0x0DFF))
 @given(SPACED)
 def test_text_of_other_scripts_is_cut_as_before(text: str) -> None:
     for words in (str.split, re.compile(r"\w+|[^\w\s]").findall):
-        assert tokens(text, words) == words(text)
+        assert tokens(text, words) == words(unicodedata.normalize("NFC", text))
+
+
+@pytest.mark.parametrize(
+    "text", ["Trường đại học ở Việt Nam là nơi tốt", "웹 페이지를 만들어 주세요", "Crème à Orléans"]
+)
+def test_composed_and_decomposed_letters_are_the_same_words(text: str) -> None:
+    pages = [f"<p>{unicodedata.normalize(form, text)}</p>" for form in ("NFC", "NFD")]
+    assert pages[0] != pages[1]
+    assert page_facts(pages[0], "document").words == page_facts(pages[1], "document").words
+    assert page_facts(pages[0], "document").dom_tokens == page_facts(pages[1], "document").dom_tokens
 
 
 @given(st.text())

@@ -102,6 +102,28 @@ def test_every_page_sees_the_same_place_and_time(measure: Measure) -> None:
     assert page.visible_text == "2025-01-15T12:00 true 5 en-US UTC true true 1280 800 1 false"
 
 
+@pytest.mark.parametrize(
+    "script",
+    [
+        "const say = new SpeechSynthesisUtterance('hi'); say.rate = 2; speechSynthesis.speak(say)",
+        "speechSynthesis.getVoices().forEach(voice => voice.name); speechSynthesis.onvoiceschanged = () => {}",
+        "Notification.requestPermission().then(said => { if (said === 'granted') new Notification('hi') })",
+        "navigator.clipboard.writeText('hi')",
+    ],
+)
+def test_what_desktop_browsers_have_is_no_fault_of_the_page(measure: Measure, script: str) -> None:
+    page = measure(f"{TOP}<p>before<script>{script}; document.body.append(' after')</script>")
+    assert (page.outcome, page.visible_text) == ("ok", "before after")
+
+
+def test_a_page_is_told_that_it_copied(measure: Measure) -> None:
+    copy = "navigator.clipboard.writeText('x').then(() => this.textContent = 'Copied!')"
+    button = f'<button onclick="{copy}">Copy</button>'
+    steps = [{"click": {"role": "button", "name": "Copy"}}, {"see": {"text": "Copied!"}}]
+    (result,) = measure(TOP + button, {"why": "says so", "level": "must", "steps": steps}).checks or ()
+    assert result.passed, result.detail
+
+
 def test_nothing_is_left_for_the_next_page(measure: Measure) -> None:
     leave = (
         "localStorage.k = 1; sessionStorage.k = 1; document.cookie = 'k=1'; window.name = 'k'; history.pushState(1, '')"

@@ -38,7 +38,7 @@ def results(renderer: Renderer, html: str, checks: Sequence[Check]) -> tuple[Che
 def test_every_kind_says_the_same_as_through_the_driver(visits: Visits, lane: Renderer, alone: Renderer) -> None:
     kinds = [kind for kind in [*HOLDS, *(kind for kind, _ in FAILS)] if not kind.keys() & {"aria", "steps"}]
     kinds.remove({"value": {"css": "h1", "is": "x"}})
-    checks = written(*kinds, STEPS, {"style": {"css": "video", "property": "color", "is": "red"}})
+    checks = written(*kinds, STEPS, {"style": {"css": "video", "property": "color", "is": "rgb(255, 0, 0)"}})
     shared = results(lane, PAGE, checks)
     assert [(key, why) for key, why, _ in visits] == [("page", "")]
     assert shared is not None and {result.passed for result in shared} == {True, False}

@@ -56,6 +56,18 @@ MISLEADING: dict[str, tuple[Any, dict[str, str]]] = {
         lambda w: {"response": f"Gladly:\n```html\n{page(w)}\n```", "message": asked(w)},
         {"prompt": "message", "reference": "response"},
     ),
+    "rejected answers are longer, and first": (
+        lambda w: {"ask": asked(w), "response_rejected": page(w) * 3, "response_chosen": page(w)},
+        {"prompt": "ask", "reference": "response_chosen"},
+    ),
+    "rejected answers within": (
+        lambda w: {"ask": asked(w), "rejected": {"html": page(w) * 3}, "chosen": {"html": page(w)}},
+        {"prompt": "ask", "reference": "chosen.html"},
+    ),
+    "the page to be changed is longer": (
+        lambda w: {"task": asked(w), "before_html": page(w) * 3, "after_html": page(w)},
+        {"prompt": "task", "reference": "after_html", "input": "before_html"},
+    ),
     "rejected answers are longer": (
         lambda w: {"ask": asked(w), "good": page(w), "rejected": page(w) * 3},
         {"prompt": "ask", "reference": "good"},

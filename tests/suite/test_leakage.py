@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,6 +53,31 @@ def test_a_system_turn_before_most_prompts_makes_no_near_duplicates() -> None:
     assert found[:2] == [["bread", "same-prompt"], ["other", "alone"]]  # the last two by their page
     two = [replace(task, reference="") for task in tasks[:3:2]]
     assert len(groups(two)) == 1  # of two rows, nobody knows which part is a template
+
+
+RULES = "Use semantic HTML5 and inline CSS only, add no external libraries, and return the code without a word more."
+
+
+@pytest.mark.parametrize(
+    "written", [f"%s. {RULES}", f"%s\n{RULES}", f"%s\r\n\r\n{RULES}", f"{RULES} %s", f"Task: %s.\n{RULES}\nInput:"]
+)
+def test_rules_that_most_prompts_state_make_no_near_duplicates(written: str) -> None:
+    topics = ["the breads of one week", "ten rivers by length", "my cat Bo", "a chess club", "trains to Orléans"]
+    tasks = [Task(f"t{n}", written % f"A page about {topic}") for n, topic in enumerate(topics)]
+    copy = Task("copy", written % "a page about ten rivers, by length")
+    assert [[task.id for task in group] for group in groups([*tasks, copy]) if len(group) > 1] == [["t1", "copy"]]
+
+
+def test_a_request_that_most_rows_repeat_is_no_rule() -> None:
+    tasks = [replace(BREAD, id=f"t{n}", reference="") for n in range(4)]
+    assert len(groups(tasks)) == 1
+    assert len(groups([replace(task, prompt=f"{task.prompt}. {n}") for n, task in enumerate(tasks)])) == 1
+
+
+def test_composed_and_decomposed_letters_ask_the_same() -> None:
+    prompt = "Tạo một trang web giới thiệu trường đại học ở Việt Nam với tiêu đề và danh sách"
+    forms = [Task(form, unicodedata.normalize(form, prompt)) for form in ("NFC", "NFD")]
+    assert flag(forms[:1], forms[1:]) == {"NFD": ["NFC"]}
 
 
 def test_flag_names_the_training_rows() -> None:

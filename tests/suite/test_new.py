@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import html
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -91,6 +93,24 @@ def test_a_csv_becomes_a_suite_that_loads(tmp_path: Path) -> None:
     assert tasks["7"].checks[0].steps == (Step("see", Locator(text="one")),)
     assert (made.folder / "rows.csv").read_bytes() == source.read_bytes()
     assert sorted(path.name for path in made.folder.iterdir()) == ["rows.csv", "suite.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        (lambda page: page, ""),
+        (html.escape, "4 of 4 references hold no HTML, but HTML written as entities"),
+        (lambda page: f"All about {page[-40:-20]!r}".replace("<", ""), "4 of 4 references hold no HTML"),
+    ],
+)
+def test_references_that_are_no_pages_are_said(tmp_path: Path, written: Callable[[str], str], said: str) -> None:
+    topics = ["rivers of the north", "my grandmother's cakes", "chess for two", "trains at night"]
+    rows: list[dict[str, object]] = [
+        {"prompt": f"Write on {topic}", "reference": written(PAGE.format(topic))} for topic in topics
+    ]
+    notes = make_suite("mine", str(_write(tmp_path / "rows.jsonl", rows)), tmp_path).notes
+    found = [note for note in notes if "hold no HTML" in note]
+    assert len(found) == bool(said) and all(note.startswith(said) for note in found)
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:

@@ -82,7 +82,8 @@ def test_a_spreadsheet_with_a_byte_order_mark_keeps_its_first_column(tmp_path: P
         ("a.csv", b'prompt,reference\n"one,two\n', r"a\.csv, line \d is not valid CSV"),
         ("a.csv", b"prompt,reference\na,b,c\n", r"a\.csv, line 2 has more cells than the header"),
         ("a.csv", b"prompt\n\x81\n", r"a\.csv is not UTF-8 text"),
-        ("a.parquet", b"no such thing", r"a\.parquet is not a Parquet file"),
+        ("a.parquet", b"no such thing", r"a\.parquet cannot be read as a Parquet file"),
+        ("a.json", b'{"train": [{}], "test": [{}]}', r"a\.json holds several lists of rows: train, test"),
         ("a.txt", b"x", r"a\.txt is of no known format \(use .*\.parquet"),
     ],
 )
@@ -91,6 +92,16 @@ def test_a_broken_file_is_one_line_with_its_place(tmp_path: Path, name: str, con
     with pytest.raises(UsageError, match=message) as refused:
         read_data(tmp_path / name)
     assert "\n" not in str(refused.value)
+
+
+def test_a_date_that_python_does_not_have_is_one_line(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    dates = pa.array([2**60], pa.timestamp("us"))
+    pq.write_table(pa.table({"prompt": ["a"], "reference": ["<p>b"], "made": dates}), tmp_path / "a.parquet")
+    with pytest.raises(UsageError, match=r"a\.parquet cannot be read as a Parquet file: date value out of range"):
+        read_data(tmp_path / "a.parquet")
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
