@@ -46,7 +46,7 @@ _KEY_NAMES = "|".join(
 _KEY = re.compile(rf"(?:(?:{_KEY_NAMES})\+)*(?:{_KEY_NAMES}|[ -~])")
 """What Playwright's `press` knows."""
 _PYTHON_ALONE = re.compile(r"\\[AZ]|\(\?(?:P|[aiLmsux]+\)|#|>|\()|[*+?}]\+|\[\^?\]")
-_COLOUR = re.compile(r"(?:.+-)?(?<!accent-)(?<!caret-)(?<!scrollbar-)color")
+_COLOUR = re.compile(r"(?!--)(?:.+-)?(?<!accent-)(?<!caret-)(?<!scrollbar-)color")
 _DELIMITED = re.compile(r"/(.*)/([a-z]*)", re.DOTALL)
 Scalar = str | int | float | bool
 Level = Literal["must", "should"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from harness.answer import find_page
 from harness.types import Page, Scope
 
-EXTRACTION_VERSION = "2"
+EXTRACTION_VERSION = "3"
 """Raised whenever the same completion could give another page, and so another number in any metric."""
 _UNFINISHED = frozenset({"length", "loop", "error"})
 

@@ -43,7 +43,7 @@ def _nothing_is_zero(evidence: Evidence, score: Score) -> Score:
 
 
 METRICS: tuple[Metric, ...] = (
-    Metric("extracted", "Page found", "form", "binary", form.extracted, "the completion holds a page", version=2),
+    Metric("extracted", "Page found", "form", "binary", form.extracted, "the completion holds a page", version=3),
     Metric(
         "parses",
         "Parses",
@@ -51,7 +51,7 @@ METRICS: tuple[Metric, ...] = (
         "binary",
         form.parses,
         "lxml finds an element the author wrote, and content",
-        version=2,
+        version=3,
     ),
     Metric(
         "well_formed",
@@ -60,7 +60,7 @@ METRICS: tuple[Metric, ...] = (
         "binary",
         form.well_formed,
         "parses, and neither html5lib nor turbohtml reports a parse error",
-        version=2,
+        version=3,
     ),
     Metric(
         "conforming",
@@ -70,12 +70,12 @@ METRICS: tuple[Metric, ...] = (
         form.conforming,
         "the Nu Html Checker reports no error",
         primary=True,
-        version=2,
+        version=3,
     ),
-    Metric("lxml_clean", "lxml clean", "form", "binary", form.lxml_clean, "libxml2's error log is empty", version=2),
-    Metric("doctype", "Doctype", "form", "binary", form.doctype, "today's doctype comes first", version=2),
-    Metric("titled", "Title", "form", "binary", form.titled, "the document has a title with text", version=2),
-    Metric("closed", "Closed", "form", "binary", form.closed, "the page's end tag </html> is there", version=2),
+    Metric("lxml_clean", "lxml clean", "form", "binary", form.lxml_clean, "libxml2's error log is empty", version=3),
+    Metric("doctype", "Doctype", "form", "binary", form.doctype, "today's doctype comes first", version=3),
+    Metric("titled", "Title", "form", "binary", form.titled, "the document has a title with text", version=3),
+    Metric("closed", "Closed", "form", "binary", form.closed, "the page's end tag </html> is there", version=3),
     Metric(
         "bleu",
         "BLEU",
@@ -84,7 +84,7 @@ METRICS: tuple[Metric, ...] = (
         _of_text(similarity.bleu),
         "corpus BLEU of raw HTML (sacrebleu, 13a)",
         corpus=similarity.corpus_bleu,
-        version=2,
+        version=3,
     ),
     Metric(
         "bleu_dom",
@@ -95,10 +95,10 @@ METRICS: tuple[Metric, ...] = (
         "corpus BLEU over canonical DOM tokens: quotes, attribute order and white space do not count",
         primary=True,
         corpus=similarity.corpus_bleu,
-        version=2,
+        version=3,
     ),
     Metric(
-        "chrf", "chrF", "similarity", "percent", _of_text(similarity.chrf), "chrF2 of raw HTML, mean of rows", version=2
+        "chrf", "chrF", "similarity", "percent", _of_text(similarity.chrf), "chrF2 of raw HTML, mean of rows", version=3
     ),
     Metric(
         "tree_bleu_f1",
@@ -107,7 +107,7 @@ METRICS: tuple[Metric, ...] = (
         "percent",
         _of_facts(lambda page, reference: similarity.tree_bleu_f1(page.families, reference.families)),
         "F1 over parents with their children",
-        version=2,
+        version=3,
     ),
     Metric(
         "text_similarity",
@@ -116,7 +116,7 @@ METRICS: tuple[Metric, ...] = (
         "percent",
         _of_facts(lambda page, reference: similarity.sequence_similarity(page.words, reference.words)),
         "longest common sequence of visible words (of characters in scripts without spaces), relative to both lengths",
-        version=2,
+        version=3,
     ),
     Metric(
         "tag_similarity",
@@ -125,7 +125,7 @@ METRICS: tuple[Metric, ...] = (
         "percent",
         _of_facts(lambda page, reference: similarity.sequence_similarity(page.tags, reference.tags)),
         "longest common sequence of tags, relative to both lengths",
-        version=2,
+        version=3,
     ),
     Metric(
         "visual_similarity",
@@ -134,7 +134,7 @@ METRICS: tuple[Metric, ...] = (
         "percent",
         rendered.visual_similarity,
         "blocks of the page and its reference at 1280 px, matched: text, position, size, colour",
-        version=3,
+        version=4,
     ),
     Metric(
         "renders",
@@ -143,7 +143,7 @@ METRICS: tuple[Metric, ...] = (
         "binary",
         rendered.renders,
         "the browser shows the page without its own fault",
-        version=2,
+        version=3,
     ),
     Metric(
         "accessible",
@@ -152,7 +152,7 @@ METRICS: tuple[Metric, ...] = (
         "binary",
         rendered.accessible,
         "axe-core: nothing serious or critical",
-        version=2,
+        version=3,
     ),
     Metric(
         "overflow_free",
@@ -161,7 +161,7 @@ METRICS: tuple[Metric, ...] = (
         "binary",
         rendered.overflow_free,
         "no sideways scrolling at 1280 and 375 px",
-        version=2,
+        version=3,
     ),
     Metric(
         "checks_must",
@@ -171,10 +171,10 @@ METRICS: tuple[Metric, ...] = (
         rendered.checks_must,
         "share of what the prompt demands that holds in the browser",
         primary=True,
-        version=2,
+        version=3,
     ),
     Metric(
-        "checks_all", "Solved", "content", "binary", rendered.checks_all, "all that the prompt demands holds", version=2
+        "checks_all", "Solved", "content", "binary", rendered.checks_all, "all that the prompt demands holds", version=3
     ),
 )
 

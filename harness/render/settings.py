@@ -8,7 +8,7 @@ from typing import Final
 
 from harness.checks.words import Check
 
-RENDERER_VERSION: Final = 3
+RENDERER_VERSION: Final = 4
 """Raised whenever the same page could come out differently; part of the cache key."""
 
 DESKTOP_WIDTH: Final = 1280
