@@ -123,7 +123,9 @@ def test_patterns_of_both_languages_are_kept(pattern: str) -> None:
     parse_check(check(see={"text": pattern}))
 
 
-@pytest.mark.parametrize(("name", "value"), [("caret-color", "auto"), ("color", "rgba(0, 0, 0, 0.5)"), ("--brand-color", "red")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("caret-color", "auto"), ("color", "rgba(0, 0, 0, 0.5)"), ("--brand-color", "red")]
+)
 def test_computed_values_are_kept(name: str, value: str) -> None:
     parse_check(check(style={"css": "p", "property": name, "is": value}))
 
