@@ -202,7 +202,7 @@ def resolve_given(config: RunConfig, answers: Path) -> RunPlan:
 
 def _check(config: RunConfig) -> None:
     if not math.isfinite(config.temperature):
-        raise UsageError(f"--temperature {config.temperature} is no temperature", "0 is greedy; 0.7 is usual")
+        raise UsageError(f"--temperature {config.temperature} is no temperature", "0 is greedy; try 0.7")
     if config.samples > 1 and config.temperature == 0:
         raise UsageError("--samples needs --temperature above 0", "greedy samples would all be equal: try 0.7")
     if config.limit is not None and config.limit < 2:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from harness import processes
 from harness.errors import HarnessError
-from harness.model.base_state import checksums
 from harness.storage.atomic import write_atomically
 
 if TYPE_CHECKING:
@@ -64,6 +63,8 @@ def check_finite(model: PreTrainedModel, step: int) -> None:
 
 def trainable_sums(model: PreTrainedModel) -> list[list[int]]:
     """Return a checksum of each tensor that is trained."""
+    from harness.model.base_state import checksums
+
     return [checksums(parameter).tolist() for parameter in model.parameters() if parameter.requires_grad]
 
 

@@ -22,6 +22,7 @@ from harness.model.attention import own_attention
 from harness.model.profile_schema import DevEvaluation
 from harness.runs.schema import JsonObject
 from harness.storage.atomic import finished_folder
+from harness.train.callbacks import trainable_sums
 from harness.types import Task, sha256
 
 if TYPE_CHECKING:
@@ -121,12 +122,20 @@ def evaluation_callback(evaluation: TrainingEvaluation, checkpoints: Path) -> Tr
 
     class EvaluationCallback(TrainerCallback):  # type: ignore[misc]  # transformers ships no types for it
         log: Callable[[dict[str, float]], None]
+        untrained: list[list[int]]
+
+        def on_train_begin(
+            self, args: object, state: object, control: object, model: PreTrainedModel, **kwargs: object
+        ) -> None:
+            self.untrained = trainable_sums(model)
 
         def on_step_end(
             self, args: object, state: TrainerState, control: TrainerControl, model: PreTrainedModel, **kwargs: object
         ) -> None:
             step = state.global_step
             if step % evaluation.settings.every and step < state.max_steps:
+                return
+            if trainable_sums(model) == self.untrained:  # warm-up begins at 0: it is still the base that would answer
                 return
             logs_loss = control.should_log
             with as_measured(model):

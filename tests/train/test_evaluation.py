@@ -119,6 +119,15 @@ def test_patience_ends_the_training_and_the_last_step_is_always_evaluated(own_ca
     assert not (odd.folder / "checkpoints").exists()
 
 
+def test_what_is_still_the_base_is_not_evaluated_and_never_the_best(own_cache: Path, tiny: LoadedModel) -> None:
+    """A warm-up begins with a rate of 0: the first of equal scores would be kept, which is the base's."""
+    warming = TRAINING.model_copy(update={"sft": {**SFT, "warmup_steps": 2, "max_steps": 3}})
+    best = train(tiny, evaluated(told(20, 20), every=1), warming)
+    assert {point.step for point in best.curve if point.scores} == {2, 3}
+    assert best.evaluation is not None and best.evaluation["kept_step"] == 2
+    assert any(value.any() for name, value in weights(best.folder).items() if "lora_B" in name)
+
+
 class Killed(Exception):
     pass
 
