@@ -20,7 +20,7 @@ from harness.compare.exact import (
 )
 from harness.compare.paired import bonett_price, group_flips, mcnemar_exact, wilson
 from harness.compare.power import FEWEST, detectable_mcnemar, detectable_mean
-from harness.compare.resample import Floats, Pivot, Resampler, mean_pivots
+from harness.compare.resample import ALPHA, Floats, Pivot, Resampler, mean_pivots
 from harness.compare.seeds import SeededPivot
 from harness.compare.table import Cells, Mask, by_unit
 from harness.runs.summary import Effect
@@ -169,9 +169,12 @@ def _estimate(quantity: Quantity, pivot: Pivot | None, resampler: Resampler) -> 
     unseen = 0.0
     nothing_seen = (few and common_value(spread)[1] == 0) or pivot.se == 0 or bounds[0] == bounds[1]
     if nothing_seen or not np.isfinite(bounds[1]):
-        bounds = _few(quantity, pivot, spread)
+        tailed = not few and pivot.shifts is not None and bool(pivot.shifts.any())
+        bounds = _tailed(quantity, pivot, n) if tailed else _few(quantity, pivot, spread)
         unseen = (bounds[1] - bounds[0]) / 2
         method = "Clopper-Pearson over the tasks that differ at all"
+        if tailed:
+            method = "bootstrap over tasks, Clopper-Pearson over those not seen"
     whole = SeededPivot(pivot, quantity.by_seed) if quantity.by_seed else pivot
     low, high = whole.bounds(of_tasks=bounds) if isinstance(whole, SeededPivot) else bounds
     method += ", t over trainings" if quantity.by_seed else ""
@@ -201,6 +204,21 @@ def _few(quantity: Quantity, pivot: Pivot, spread: Floats) -> tuple[float, float
     return (
         pivot.estimate - (pivot.estimate - quantity.floor) * share,
         pivot.estimate + (quantity.ceiling - pivot.estimate) * share,
+    )
+
+
+def _tailed(quantity: Quantity, pivot: Pivot, n: int) -> tuple[float, float]:
+    """The interval where all units differ, but by so little in many resamples that these have no standard error.
+
+    So the BLEU of a model that writes next to nothing, which its brevity makes some thousandths: what the resamples
+    show, and at least what a kind of unit that none of `n` is could move, were it at the end of the range.
+    """
+    assert pivot.shifts is not None
+    shown = pivot.estimate + np.quantile(pivot.shifts, (ALPHA / 2, 1 - ALPHA / 2))
+    share = few_share(np.zeros(n))
+    return (
+        min(float(shown[0]), pivot.estimate - (pivot.estimate - quantity.floor) * share),
+        max(float(shown[1]), pivot.estimate + (quantity.ceiling - pivot.estimate) * share),
     )
 
 

@@ -140,6 +140,20 @@ def test_p_and_interval_agree_for_corpora(pages: list[tuple[tuple[int, int, int]
     assert found.detectable is None or found.detectable > 0
 
 
+def test_the_bleu_of_next_to_nothing_is_not_said_to_lie_anywhere() -> None:
+    """Its brevity makes it some thousandths, and the smaller the less: most resamples have no standard error."""
+    lengths = np.random.default_rng(0).integers(30, 90, 57)
+    pages = [(40, 45, 30)] * 7 + [(0, int(length), 0) for length in lengths]
+    side = np.array([counts(*page) for page in pages], dtype=float)
+    function, terms = corpus_function("bleu_dom"), ((1.0, side),)
+    quantity = Quantity(np.zeros(64), 0.0, 100.0, terms=terms, function=function, tasks=64)
+    found = estimate_all([quantity], Resampler(0, 999))[0]
+    assert found.value is not None and found.low is not None and found.high is not None
+    assert 0 < found.value < 0.01
+    assert 0 <= found.low <= found.value
+    assert 5 < found.high < 10  # of 64 tasks none is of a kind that up to 5.6 % of all may be
+
+
 def counts(system: int, reference: int, correct: int) -> list[int]:
     totals = [max(0, system - order) for order in range(4)]
     return [system, reference, *(max(0, min(correct - order, total)) for order, total in enumerate(totals)), *totals]
