@@ -141,6 +141,10 @@ def resolve(config: RunConfig, *, models_only: bool = False, measured_later: boo
     specs = resolve_specs(words, profiles, with_few_shot=not models_only)
     locations = _told_apart(find_suite(name) for name in ([] if models_only else wanted_suites))
     learnt = training_locations(specs, config.train_on or wanted_suites[0])
+    if config.train_on is not None and not learnt and not models_only:
+        raise UsageError("--train-on says what is learnt from, and no model here learns", "leave it out, or add one")
+    if config.seeds > 1 and not any(spec.file.train for spec in specs):
+        raise UsageError("--seeds is for models that are fine-tuned, and none here is", "leave it out, or add one")
     used = [*locations.values(), *learnt.values()]
     if measured_later:
         used += [find_suite(name) for name in profile.file.suites]

@@ -239,6 +239,8 @@ def test_rows_of_html_alpacas_shape_are_learnt_from_and_measured_without_another
     ("asked", "message"),
     [
         (RunConfig(profile="tiny", limit=4, full=True), "--limit and --full both say"),
+        (RunConfig(profile="tiny", models=("base",), seeds=2), "--seeds is for models that are fine-tuned"),
+        (RunConfig(profile="tiny", models=("base",), train_on="none"), "--train-on says what is learnt from"),
         (RunConfig(profile="tiny", samples=2, temperature=float("nan")), "--temperature nan is no temperature"),
         (
             RunConfig(profile="tiny", name="big.shard-1-of-2"),
