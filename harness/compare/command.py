@@ -119,7 +119,7 @@ def run_freeze_command(name: str, target: Path | None = None, *, places: RunPlac
     places = places or RunPlaces()
     found = places.find(name)
     # by the name that it is called by from now on: a copied or renamed folder's manifest still has the old one
-    own = found.resolve().name if found.is_dir() else found.stem
+    own = found.stem if found.is_file() else found.name if found.is_symlink() else found.resolve().name
     return freeze(load_run(found), target or places.frozen / f"{own}.json")
 
 
@@ -187,6 +187,8 @@ def describe(result: AcrossRuns, scorers: Mapping[str, ScorerEntry], checks: Seq
         lines.append(
             f"Left out: {result.left_out_tasks} tasks that only one side answered, or with another prompt or reference"
         )
+    if result.otherwise_checked:
+        lines.append(f"Left out: what the checks said of {result.otherwise_checked} tasks, whose checks were others")
     verdict = result.summary.verdicts[result.pair]
     lines += [verdict.sentence, verdict.gains, *verdict.warnings]
     for suite, content in result.summary.suites.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,7 +29,12 @@ _SAID_LAST = {"executor", "git", "hardware", "packages", "scorers", "self_test"}
 """Keys of which many differ at once: models, suites and tools are not to be lost behind them."""
 _NOT_DECIDING_OF_MODELS = {"cost", "curve", "seconds"}
 _KEPT_OF_ROWS = {"version", "suite", "task", "model", "sample", "prompt_sha", "scores", "counts"}
-_KEPT_OF_TASKS = {"version", "suite", "task", "category", "difficulty", "group", "prompt_sha", "reference_sha"}
+_KEPT_OF_TASKS = {
+    *("version", "suite", "task", "category", "difficulty", "group"),
+    *("prompt_sha", "reference_sha", "checks_sha"),
+}
+_OF_CHECKS = ("checks_must", "checks_all")
+"""The metrics that a task's checks decide."""
 
 
 def split_reference(text: str) -> tuple[str, str]:
@@ -86,6 +91,8 @@ class AcrossRuns:
     left_out_primary: tuple[str, ...] = ()
     """Those of the left-out metrics that are primary on a side."""
     left_out_by_suite: Mapping[str, int] = field(default_factory=dict)
+    otherwise_checked: int = 0
+    """Tasks whose checks were others on each side: there the metrics of checks have no number."""
 
 
 def compare_runs(left: Run, left_model: str, right: Run, right_model: str, *, replicates: int = 10_000) -> AcrossRuns:
@@ -105,7 +112,7 @@ def compare_runs(left: Run, left_model: str, right: Run, right_model: str, *, re
         if lacking is not None and not same_run:
             raise HarnessError(f"{run.path}: the rows of task {lacking} have no prompt_sha", "call `run` again")
     shared = {key for key in asked[0].keys() & asked[1].keys() if asked[0][key] == asked[1][key]}
-    shared -= _other_references(left.tasks, right.tasks)
+    shared -= _differing(left.tasks, right.tasks, lambda task: task.known_reference)
     answered = [
         {row.of_task for row in run.rows if family(row.model) == model}
         for run, model in ((left, left_model), (right, right_model))
@@ -122,6 +129,7 @@ def compare_runs(left: Run, left_model: str, right: Run, right_model: str, *, re
     kinds = kinds_of(right.about_families)
     controls = [name for name in right.families if kinds[name] == CONTROL and name not in (*pair, right_model)]
     sides += [(right, name, name) for name in controls]
+    otherwise_checked = _differing(left.tasks, right.tasks, lambda task: task.checks_sha) & shared
     rows = [
         _relabelled(row, label + row.model[len(model) :], scorers)
         for run, model, label in sides
@@ -139,7 +147,7 @@ def compare_runs(left: Run, left_model: str, right: Run, right_model: str, *, re
         tasks=_grouped(left.tasks, right.tasks),
         pairs=[pair],
         replicates=replicates,
-        about=Described(models, right.manifest.suites, leaked),
+        about=Described(models, right.manifest.suites, leaked, dict.fromkeys(otherwise_checked, _OF_CHECKS)),
     )
     unshared = (asked[0].keys() | asked[1].keys()) - shared
     marked = {m for run in (left, right) for m, scorer in run.manifest.scorers.items() if scorer.primary}
@@ -152,6 +160,7 @@ def compare_runs(left: Run, left_model: str, right: Run, right_model: str, *, re
         summary=summary,
         left_out_primary=tuple(metric for metric in left_out if metric in marked),
         left_out_by_suite=Counter(key.suite for key in sorted(unshared)),
+        otherwise_checked=len(otherwise_checked),
     )
 
 
@@ -210,9 +219,9 @@ def _frozen_task(task: TaskRecord) -> dict[str, JsonValue]:
     return task.with_(reference_sha=task.known_reference).model_dump(include=_KEPT_OF_TASKS)
 
 
-def _other_references(left: Tasks, right: Tasks) -> set[TaskKey]:
-    """Return the tasks that are known to have been scored against another reference on each side."""
-    both = ((key, task.known_reference, right[key].known_reference) for key, task in left.items() if key in right)
+def _differing(left: Tasks, right: Tasks, sha: Callable[[TaskRecord], str | None]) -> set[TaskKey]:
+    """Return the tasks of which both sides know a hash, and not the same one."""
+    both = ((key, sha(task), sha(right[key])) for key, task in left.items() if key in right)
     return {key for key, ours, theirs in both if ours and theirs and ours != theirs}
 
 

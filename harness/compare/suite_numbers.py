@@ -88,9 +88,6 @@ class SuiteNumbers:
         """Return means and paired differences, with what the missing answers could do to them at worst."""
         means: list[tuple[str, str, Quantity]] = []
         differences: list[tuple[Pair, str, Quantity]] = []
-        for metric in self.primary:
-            for pair in self.pairs:
-                table.fill(metric, pair)
         for metric, scorer in self.scorers.items():
             scale, function = scorer.scale, self.functions.get(metric)
             for model in table.models:
@@ -98,6 +95,8 @@ class SuiteNumbers:
                 if cells is not None:
                     means.append((metric, model, mean_of(cells, scale, function, table.unit)))
             for pair in self.pairs:
+                if metric in self.primary:  # behind the means: a model that was not asked has none
+                    table.fill(metric, pair)
                 left, right = table.cells.get((pair.first, metric)), table.cells.get((pair.second, metric))
                 if left is not None and right is not None:
                     differences.append((pair, metric, difference_of(left, right, scale, function, table.unit)))

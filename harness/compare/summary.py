@@ -15,7 +15,7 @@ from harness.compare.wording import against_fewshot, caveats_of_suites, joined, 
 from harness.runs.manifest import CONTROL, ModelEntry, SuiteEntry
 from harness.runs.model_name import family
 from harness.runs.pairs import Pair, described, kinds_of, pairs_to_compare
-from harness.runs.samples import SampleRecord
+from harness.runs.samples import SampleRecord, TaskKey
 from harness.runs.summary import (
     CleanNumbers,
     DifferenceEntry,
@@ -42,6 +42,8 @@ class Described:
     """A suite's `shift` and `reach` are said."""
     leaked: Mapping[str, Collection[str]] = field(default_factory=dict)
     """The flagged held-out tasks by suite, for a second computation without them."""
+    void: Mapping[TaskKey, Collection[str]] = field(default_factory=dict)
+    """Metrics whose numbers on a task do not count, since the sides were not measured alike."""
 
 
 def summarise(
@@ -69,7 +71,10 @@ def summarise(
     primary = primary_metrics(rows, scorers)
     functions = {m: corpus_function(m) for m, s in scorers.items() if s.corpus and _has_counts(rows, m)}
     work = SuiteNumbers(scorers, functions, primary, tasks, chosen, Resampler(_SEED, replicates))
-    tables = {suite: build_table(suite, rows, scorers, tasks_file=tasks) for suite in sorted({r.suite for r in rows})}
+    tables = {
+        suite: build_table(suite, rows, scorers, tasks_file=tasks, void=about.void)
+        for suite in sorted({row.suite for row in rows})
+    }
     trainings = dict.fromkeys(names, 1)
     for model, of_model in (item for table in tables.values() for item in table.trainings.items()):
         trainings[model] = max(trainings[model], len(of_model))
@@ -77,7 +82,9 @@ def summarise(
     adjust_for_primaries([differences for _, differences in numbers.values()])
     flagged = {suite: sorted(set(about.leaked.get(suite, ())) & set(table.tasks)) for suite, table in tables.items()}
     clean = {
-        suite: work.numbers(build_table(suite, rows, scorers, without=flagged[suite], tasks_file=tasks))
+        suite: work.numbers(
+            build_table(suite, rows, scorers, without=flagged[suite], tasks_file=tasks, void=about.void)
+        )
         for suite, table in tables.items()
         if 0 < len(flagged[suite]) < len(table.tasks)
     }

@@ -89,11 +89,12 @@ class Table:
         return len(np.unique(self.unit))
 
     def fill(self, metric: str, models: Sequence[str]) -> None:
-        """Give each of these models cells of a metric that another of them has: there it is missing, not inapplicable.
+        """Give each of these models cells of a metric that another of them has: it is missing there, not inapplicable.
 
         Across runs one side may have been measured before the suite asked for it, or after it no longer did.
         """
-        if not any((model, metric) in self.cells for model in models):
+        known = [self.cells[model, metric] for model in models if (model, metric) in self.cells]
+        if not any(cells.applies.any() for cells in known):
             return
         for model in models:
             if model in self.trainings and (model, metric) not in self.cells:
@@ -130,8 +131,12 @@ def build_table(
     scorers: Mapping[str, ScorerEntry],
     without: Collection[str] = (),
     tasks_file: Tasks | None = None,
+    void: Mapping[TaskKey, Collection[str]] | None = None,
 ) -> Table:
-    """Arrange one suite's rows; tasks in `without` are left out. Scores of metrics that `scorers` lacks are ignored."""
+    """Arrange one suite's rows; tasks in `without` are left out. Scores of metrics that `scorers` lacks are ignored.
+
+    Those of metrics that are `void` for a task are missing, by no page's fault.
+    """
     rows = [row for row in rows if row.suite == suite and row.task not in without]
     tasks = sorted({row.task for row in rows})
     names = list(dict.fromkeys(row.model for row in rows))
@@ -157,6 +162,11 @@ def build_table(
             cells = table.cells.get((model, metric))
             if cells is None:
                 cells = table.cells[model, metric] = _no_cells(shape)
+            if metric in (void or {}).get(row.of_task, ()):
+                cells.applies[at[0]] = True
+                cells.nulls[at] += 1
+                cells.unscored += 1
+                continue
             counts = row.counts.get(metric) if metric in corpus else None
             number = None if metric in corpus and counts is None else score
             cells.unscored += number is None

@@ -165,12 +165,11 @@ def _reach(findings: Sequence[Finding], with_suite: bool) -> str:
     if not known:
         return ", too few for any difference to be found reliably"
     sizes = [plain(f.detectable or 0.0) for f in known]
-    if len(known) == len(findings) and len(set(sizes)) == 1:
-        return f", which find a difference of {sizes[0]} points or more 4 times of 5"
-    places = [f"{f.label} on {f.suite}" if with_suite else f.label for f in known]
-    sizes[0] += " points or more"
-    words = [f"{size} in {place}" for size, place in zip(sizes, places, strict=True)]
-    return f", which find a difference of {joined(words)} 4 times of 5"
+    said = f"{sizes[0]} points or more"
+    if len(known) < len(findings) or len(set(sizes)) > 1:
+        places = [f"{f.label} on {f.suite}" if with_suite else f.label for f in known]
+        said = joined([f"{size} in {place}" for size, place in zip([said, *sizes[1:]], places, strict=True)])
+    return f", which 4 times of 5 find a difference of {said}"
 
 
 def gains(second: str, form: Sequence[Finding], content: Sequence[Finding]) -> str:

@@ -141,6 +141,10 @@ def resolve(config: RunConfig, *, models_only: bool = False, measured_later: boo
     specs = resolve_specs(words, profiles, with_few_shot=not models_only)
     locations = _told_apart(find_suite(name) for name in ([] if models_only else wanted_suites))
     learnt = training_locations(specs, config.train_on or wanted_suites[0])
+    if config.train_on is not None and not learnt and not models_only:
+        raise UsageError("--train-on says what is learnt from, and no model here learns", "leave it out, or add one")
+    if config.seeds > 1 and not any(spec.file.train for spec in specs):
+        raise UsageError("--seeds is for models that are fine-tuned, and none here is", "leave it out, or add one")
     used = [*locations.values(), *learnt.values()]
     if measured_later:
         used += [find_suite(name) for name in profile.file.suites]
@@ -216,7 +220,10 @@ def _check(config: RunConfig) -> None:
     if config.name is not None and not _is_folder_name(config.name):
         raise UsageError(f"'{config.name}' cannot be the name of a run", "use letters, digits, '.', '_' and '-'")
     if config.name is not None and is_shard_folder(Path(config.name)):
-        raise UsageError(f"'{config.name}' is what a shard's folder is called", "add --shard I/N or use another --name")
+        raise UsageError(
+            f"'{config.name}' is what a shard's folder is called",
+            "name the run alone and add --shard I/N, or use another --name",
+        )
 
 
 def _is_folder_name(name: str) -> bool:
@@ -263,17 +270,20 @@ def _measured_part(suite: Suite, config: RunConfig) -> tuple[Task, ...]:
 
 
 def _run_name(config: RunConfig, profile: Profile) -> str:
-    name = config.name or _default_name(config, profile)
+    name = config.name or _dated({**config.cache_key_fields(), "profile": profile.name}, config.shard)
     return config.shard.folder_name(name) if config.shard else name
 
 
-def _default_name(config: RunConfig, profile: Profile) -> str:
-    deciding = {**config.cache_key_fields(), "profile": profile.name}
-    return _dated(deciding)
+def _dated(deciding: Mapping[str, object], shard: Shard | None = None) -> str:
+    """Return the date and a hash of what decides.
 
-
-def _dated(deciding: Mapping[str, object]) -> str:
-    """Return the date and a hash of what decides; the date of a run of these words that was stopped on another day."""
+    The date is that of a run of these words that was begun on another day and lacks its end, or this shard's.
+    """
     key = content_key(deciding)[:8]
-    stopped = [folder.name for folder in REPORTS_FOLDER.glob(f"[0-9]*-{key}") if is_unfinished(folder)]
-    return max(stopped, default=f"{datetime.now(UTC):%Y-%m-%d}-{key}")
+    if shard is None:
+        lacking = [folder.name for folder in REPORTS_FOLDER.glob(f"[0-9]*-{key}") if is_unfinished(folder)]
+    else:
+        siblings = REPORTS_FOLDER.glob(f"[0-9]*-{key}.shard-*-of-{shard.count}")
+        own = {name: REPORTS_FOLDER / shard.folder_name(name) for name in (path.stem for path in siblings)}
+        lacking = [name for name, folder in own.items() if not folder.exists() or is_unfinished(folder)]
+    return max(lacking, default=f"{datetime.now(UTC):%Y-%m-%d}-{key}")

@@ -24,10 +24,11 @@ def write_rows(
 def write_answer(
     folder: RunFolder, manifest: Manifest, tasks: Sequence[TaskRecord], rows: Sequence[SampleRecord]
 ) -> Summary:
-    """Compare the rows that `write_rows` has written; write and return the summary, write the report."""
+    """Compare the rows that `write_rows` has written; write and return the summary, write votes' say and report."""
     from harness.compare import Described, summarise
     from harness.report import write_index, write_report
     from harness.runs.pairs import pairs_to_compare
+    from harness.vote import write_agreement
 
     summary = summarise(
         rows,
@@ -37,6 +38,7 @@ def write_answer(
         about=Described(manifest.models, manifest.suites, manifest.flagged),
     )
     folder.write(SUMMARY_FILE, summary)
+    write_agreement(folder.path)  # votes that were given before, as far as they were on these pages
     write_report(folder.path)
     write_index(folder.path.parent)
     return summary

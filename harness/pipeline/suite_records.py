@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
+from harness.checks.words import Locator
 from harness.pipeline.config import MeasuredSuite, RunPlan
 from harness.progress import ProgressReporter
 from harness.runs.manifest import ShiftEntry
 from harness.runs.samples import TaskRecord
+from harness.storage.cache import content_key
 from harness.suite.leakage import first_of_group
 from harness.suite.shift import shift
+from harness.types import Task
 
 
 def compare_parts(plan: RunPlan, reporter: ProgressReporter) -> dict[str, ShiftEntry | None]:
@@ -47,4 +50,16 @@ def task_records(measured: Sequence[MeasuredSuite]) -> Iterator[TaskRecord]:
             scope=task.scope,
             ignore=tuple(sorted(task.ignore)),
             prompt_sha=task.prompt_sha,
+            checks_sha=_checks_sha(task),
         )
+
+
+def _checks_sha(task: Task) -> str | None:
+    """Return a hash of what a task's `must` checks do and ask, not of why."""
+    must = [check for check in task.checks if check.level == "must"]
+    steps = [[(step.kind, _plain(step.words)) for step in check.steps] for check in must]
+    return content_key([[check.acts, done] for check, done in zip(must, steps, strict=True)]) if must else None
+
+
+def _plain(words: Locator | str) -> object:
+    return words if isinstance(words, str) else words.model_dump(mode="json", exclude_defaults=True)

@@ -175,10 +175,14 @@ class VotesOnPair:
     def sentence(self) -> str:
         """The votes in a sentence."""
         given = self.given
+        gone = f"{given.outdated}{' more' if given.votes else ''} on pages that this run no longer holds"
+        gone += " is not counted" if given.outdated == 1 else " are not counted"
+        if given.outdated and not given.votes:
+            return f"Of the votes on {self.second} and {self.first}, {gone}."
         people = f"{given.voters} voter{'' if given.voters == 1 else 's'}"
         aside = f"{given.ties} tie{'' if given.ties == 1 else 's'}, {given.both_bad} both bad, {people}"
         if given.outdated:
-            aside += f"; {given.outdated} more on pages that this run no longer holds are not counted"
+            aside += f"; {gone}"
         if not given.decided:
             return f"People did not decide between {self.second} and {self.first}: {aside}."
         rate, interval = numbers.mean(given.win_rate, "share"), numbers.interval(given, "share")

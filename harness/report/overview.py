@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from harness.errors import HarnessError, UsageError
 from harness.report import markup, numbers, plots, view
+from harness.runs.folder import PAGE_FILE
 from harness.runs.manifest import ScorerEntry
 from harness.runs.read import one_path, read_overview
 from harness.runs.run import Run
@@ -145,7 +146,7 @@ def _run(run: Run, current: Mapping[str, ScorerEntry]) -> _RunLine:
         controls=len(run.models) - len(models),
         suites=suites,
         other_scorers=_other_scorers(run, current),
-        page=(run.path / "index.html").is_file(),
+        page=(run.path / PAGE_FILE).is_file(),
     )
 
 

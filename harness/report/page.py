@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from harness.report import attempts, changes, making, markup, payload, plots, view
 from harness.report.funnel import Funnel, Outcomes, funnel, outcomes
+from harness.runs.folder import PAGE_FILE
 from harness.runs.read import read_run
 from harness.runs.run import Run
 from harness.safe_text import one_line, script_json
@@ -35,7 +36,7 @@ def write(run_dir: Path, *, single_file: bool = False) -> Path:
         chunks=[Markup(chunk) for chunk in packed],
         pictures=Markup(script_json(pictures)) if single_file else None,
     )
-    name = f"{run_dir.resolve().name}.html" if single_file else "index.html"
+    name = f"{run_dir.resolve().name}.html" if single_file else PAGE_FILE
     return markup.write(run_dir / name, text, "report")
 
 

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.report import attempts, changes, numbers, overview, view
+from harness.runs.folder import PAGE_FILE
 from harness.runs.read import one_path, read_run
 from harness.runs.run import Run
 from harness.safe_text import encodable, one_line
@@ -44,7 +45,7 @@ def show(run_dir: Path, console: Console | None = None) -> None:
     for suite in run.suites:
         console.print()
         _suite(console, run, suite, several=len(run.suites) > 1)
-    page = run.path / "index.html"
+    page = run.path / PAGE_FILE
     console.print()
     if overview.is_somebody_elses(run.path.parent):
         _line(console, f"{one_path(run.path.parent / 'index.html')} is no list of runs of the harness: it stays")

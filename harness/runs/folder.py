@@ -29,7 +29,8 @@ SUMMARY_FILE = "summary.json"
 VOTES_FILE = "votes.jsonl"
 AGREEMENT_FILE = "agreement.json"
 JOURNAL_FILE = "journal.jsonl"
-_ANSWER = (SUMMARY_FILE, AGREEMENT_FILE, SAMPLES_FILE, TASKS_FILE)
+PAGE_FILE = "index.html"
+_ANSWER = (PAGE_FILE, SUMMARY_FILE, AGREEMENT_FILE, SAMPLES_FILE, TASKS_FILE)
 """What is written at a run's end."""
 LOCK_FILE = ".lock"
 LOCK_MARK = "html-harness\n"

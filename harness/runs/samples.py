@@ -47,6 +47,8 @@ class TaskRecord(Record):
     prompt_sha: Text = ""
     reference_sha: Text | None = ABSENT
     """Of the reference in frozen scores, which do not hold it."""
+    checks_sha: Text | None = ABSENT
+    """Of its `must` checks; None where it has none, or older files do not tell."""
 
     @property
     def key(self) -> TaskKey:

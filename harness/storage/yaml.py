@@ -8,7 +8,6 @@ zeros, which are names more often than amounts, stay the text they are.
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
 from pathlib import Path
 from typing import IO, Annotated, TypeVar, get_args, get_origin
 
@@ -27,24 +26,46 @@ _INT = re.compile(r"[-+]?(?:0|[1-9][0-9_]*|0o[0-7]+|0x[0-9a-fA-F]+|0b[01]+)")
 _FLOAT = re.compile(
     r"[-+]?(?:(?:0|[1-9][0-9_]*)(?:\.[0-9_]*)?|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
 )
-
-
-_MERGED = "tag:yaml.org,2002:merge"
+_MERGE = "tag:yaml.org,2002:merge"
 
 
 class _Loader(_Base):
     """The safe loader with other numbers, and no key twice: YAML forbids it, and the first would be lost in silence."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
-        places: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != _MERGED:
-                if key.value in places:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"the key '{key.value}' stands there twice", key.start_mark
-                    )
-                places.add(key.value)
-        return super().construct_mapping(node, deep)
+    def __init__(self, stream: str | IO[str]) -> None:
+        super().__init__(stream)
+        self._flat: set[yaml.Node] = set()
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Put the keys of `<<` in its place: those beside it overrule them, and of several mappings the first counts.
+
+        PyYAML's own lets another one count in some versions. Each mapping that merges this one comes by here again.
+        """
+        if node in self._flat:
+            return
+        self._flat.add(node)
+        written: dict[object, tuple[yaml.Node, yaml.Node]] = {}
+        merged: dict[object, tuple[yaml.Node, yaml.Node]] = {}
+        for key, value in node.value:
+            if key.tag == _MERGE:
+                for source in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                    if not isinstance(source, yaml.MappingNode):
+                        raise yaml.constructor.ConstructorError(None, None, "<< wants a mapping", source.start_mark)
+                    self.flatten_mapping(source)
+                    for pair in source.value:
+                        merged.setdefault(_known_by(pair[0]), pair)
+                continue
+            if _known_by(key) in written:
+                problem = f"the key '{key.value}' stands there twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            written[_known_by(key)] = key, value
+        node.value = [*(merged | written).values()]
+        super().flatten_mapping(node)
+
+
+def _known_by(key: yaml.Node) -> object:
+    """What two keys have in common that are one; `1` and `"1"` are not."""
+    return (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else key
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -155,6 +176,8 @@ def read_yaml(path: Path) -> object:
             return load_yaml(stream)
     except FileNotFoundError:
         raise UsageError(f"there is no file {path}") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise UsageError(f"{path} is not UTF-8 text", "save it as UTF-8") from None
     except yaml.YAMLError as error:

@@ -19,7 +19,7 @@ from harness.runs.read import load_run, read_votes
 from harness.runs.samples import SampleRecord, TaskKey
 from harness.runs.votes import Agreement, MetricAgreement, PairVotes, Vote
 from harness.storage.atomic import write_atomically
-from harness.vote.ballots import first_samples, outdated
+from harness.vote.ballots import first_samples, last_votes, named
 
 Rows = Mapping[tuple[TaskKey, str], SampleRecord]
 """By task and model."""
@@ -38,33 +38,20 @@ def agreement(
     scores of the training that it was given on. `pairs` says which model of a pair is the second: those of the run's
     verdicts.
     """
-    last: dict[tuple[str, ...], Vote] = {}
-    old: dict[tuple[str, ...], Vote] = {}
     first = first_samples(rows)
-    for vote in votes:
-        if vote.left == vote.right:
-            continue  # says nothing of two models
-        held = old if outdated(vote, first) else last
-        held[vote.voter, *vote.of_task, *sorted(_named(vote).values())] = vote
     by_pair: dict[Pair, tuple[list[Vote], list[Vote]]] = {}
     known = {frozenset(pair): pair for pair in pairs}
     order = {model: place for place, model in enumerate(dict.fromkeys(_rank(rows)))}
-    for key, vote in (last | {key: vote for key, vote in old.items() if key not in last}).items():
-        models = _named(vote).values()
-        ranked = sorted(models, key=lambda m: (order.get(m, len(order)), m))
-        pair = known.get(frozenset(models), Pair(ranked[0], ranked[1]))
-        by_pair.setdefault(pair, ([], []))[key not in last].append(vote)
+    for place, of_one_sort in enumerate(last_votes(votes, first)):
+        for vote in of_one_sort:
+            models = named(vote).values()
+            ranked = sorted(models, key=lambda m: (order.get(m, len(order)), m))
+            pair = known.get(frozenset(models), Pair(ranked[0], ranked[1]))
+            by_pair.setdefault(pair, ([], []))[place].append(vote)
     return {
-        pair: _of_pair(pair.second, given, first, seed).with_(outdated=len(gone))
-        for pair, (given, gone) in sorted(by_pair.items())
+        pair: _of_pair(pair.second, given, first, seed).with_(outdated=len(outdated))
+        for pair, (given, outdated) in sorted(by_pair.items())
     }
-
-
-def _named(vote: Vote) -> dict[str, str]:
-    """Return under which name each side's model is counted: its family's, unless both are of one family."""
-    if family(vote.left) == family(vote.right):
-        return {vote.left: vote.left, vote.right: vote.right}
-    return {vote.left: family(vote.left), vote.right: family(vote.right)}
 
 
 def _rank(rows: Sequence[SampleRecord]) -> list[str]:
@@ -74,7 +61,7 @@ def _rank(rows: Sequence[SampleRecord]) -> list[str]:
 
 
 def _of_pair(second: str, votes: Sequence[Vote], rows: Rows, seed: int) -> PairVotes:
-    decided = [vote for vote in votes if vote.chosen in _named(vote)]
+    decided = [vote for vote in votes if vote.chosen in named(vote)]
     found = PairVotes(
         votes=len(votes),
         decided=len(decided),
@@ -86,7 +73,7 @@ def _of_pair(second: str, votes: Sequence[Vote], rows: Rows, seed: int) -> PairV
     )
     if not decided:
         return found
-    rate, low, high = _rate(decided, [float(_named(vote)[vote.chosen] == second) for vote in decided], seed)
+    rate, low, high = _rate(decided, [float(named(vote)[vote.chosen] == second) for vote in decided], seed)
     known = (_scores(rows, vote, model) for vote in decided for model in (vote.left, vote.right))
     metrics = {
         metric: _of_metric(metric, decided, rows, seed)

@@ -103,6 +103,35 @@ def outdated(vote: Vote, rows: Mapping[tuple[TaskKey, str], SampleRecord]) -> bo
     return any(row is None or sha256(row.page) != sha for row, sha in now)
 
 
+def last_votes(
+    votes: Sequence[Vote], rows: Mapping[tuple[TaskKey, str], SampleRecord]
+) -> tuple[list[Vote], list[Vote]]:
+    """Return each voter's last vote on each task and pair on pages that are there, and where none is, on pages gone.
+
+    One from before pages were written down counts as long as none was given since. `rows` as of `outdated`.
+    """
+    there: dict[tuple[str, ...], Vote] = {}
+    gone: dict[tuple[str, ...], Vote] = {}
+    for vote in votes:
+        if vote.left == vote.right:
+            continue  # says nothing of two models
+        key = (vote.voter, *vote.of_task, *sorted(named(vote).values()))
+        if not outdated(vote, rows):
+            there[key] = vote
+            continue
+        gone[key] = vote
+        if key in there and not there[key].left_page:
+            del there[key]
+    return [*there.values()], [vote for key, vote in gone.items() if key not in there]
+
+
+def named(vote: Vote) -> dict[str, str]:
+    """Return under which name each side's model is counted: its family's, unless both are of one family."""
+    if family(vote.left) == family(vote.right):
+        return {vote.left: vote.left, vote.right: vote.right}
+    return {vote.left: family(vote.left), vote.right: family(vote.right)}
+
+
 def first_samples(rows: Sequence[SampleRecord]) -> dict[tuple[TaskKey, str], SampleRecord]:
     """Return the rows that a vote is given on, by task and model."""
     return {(row.of_task, row.model): row for row in rows if row.sample == 0}

@@ -22,7 +22,16 @@ from harness.runs.pairs import Pair
 from harness.runs.read import load_run, read_votes
 from harness.runs.samples import SampleRecord, TaskKey
 from harness.runs.schema import JsonObject
-from harness.vote.ballots import CHOICES, Ballot, append_vote, ballots_of, first_samples, outdated, stands_for, vote_of
+from harness.vote.ballots import (
+    CHOICES,
+    Ballot,
+    append_vote,
+    ballots_of,
+    first_samples,
+    last_votes,
+    stands_for,
+    vote_of,
+)
 from harness.vote.page import page
 
 HOST = "127.0.0.1"
@@ -223,12 +232,8 @@ def make_server(
     ballots = ballots_of(run.rows, run.tasks, chosen, seed=order, suite=suite)
     if not ballots:
         raise UsageError(f"{chosen.first} and {chosen.second} have no task on which their pages differ")
-    rows = first_samples(run.rows)
-    given = {
-        vote.of_task
-        for vote in read_votes(run_dir)
-        if vote.voter == voter and _on_pair(chosen, vote.left, vote.right) and not outdated(vote, rows)
-    }
+    counting, _ = last_votes(read_votes(run_dir), first_samples(run.rows))
+    given = {vote.of_task for vote in counting if vote.voter == voter and _on_pair(chosen, vote.left, vote.right)}
     try:
         return VoteServer(run_dir, ballots, given, voter, port)
     except OSError as error:

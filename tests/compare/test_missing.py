@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 
 from harness.compare.command import Asked, RunPlaces, describe, run_compare_command
 from harness.compare.gate import AS_MANY, EVERY_PRIMARY, MOST_TASKS, NO_RULE, gate_runs
-from harness.compare.runs import compare_runs
+from harness.compare.runs import compare_runs, freeze
 from harness.errors import EXIT_DONE, EXIT_GATE
 from harness.runs.read import load_run
 from tests.compare.compare_data import SCORERS, Row, gate, make_rows, scorers_of, summarise
@@ -267,6 +268,30 @@ def test_answers_that_never_came_stay_missing_where_other_pages_count_as_failure
     assert "better" not in said.partition("Counted as failures")[2].partition(":")[0]
 
 
+def test_scores_by_other_checks_are_missing_and_the_rest_of_their_tasks_stays(
+    write_run: WriteRun, tmp_path: Path
+) -> None:
+    folders = [write_run(name, make_rows(64)) for name in ("old", "new")]
+    for folder, changed in zip(folders, (0, 10), strict=True):
+        tasks = [json.loads(line) for line in (folder / "tasks.jsonl").read_text("utf-8").splitlines()]
+        tasks = [task | {"checks_sha": str(number < changed)} for number, task in enumerate(tasks)]
+        (folder / "tasks.jsonl").write_text("".join(json.dumps(task) + "\n" for task in tasks), "utf-8")
+    new = load_run(folders[1])
+    for old in (load_run(folders[0]), load_run(freeze(load_run(folders[0]), tmp_path / "frozen.json"))):
+        result = compare_runs(old, "tuned", new, "tuned", replicates=99)
+        entries = result.summary.suites["starter"].pairs[result.pair]
+        assert {metric: entry.tasks for metric, entry in entries.items() if entry.primary} == {
+            "conforming": 64,
+            "checks_must": 54,
+            "bleu_dom": 64,
+        }
+        assert (MOST_TASKS, "checks_must") in failing(gate_runs(result))
+        assert "Left out: what the checks said of 10 tasks, whose checks were others" in describe(
+            result, scorers_of(SCORERS)
+        )
+    assert compare_runs(new, "base", new, "tuned", replicates=99).otherwise_checked == 0
+
+
 def test_a_primary_metric_that_one_run_no_longer_asks_for_never_passes(write_run: WriteRun) -> None:
     later = make_rows(64, gain=0.4)
     for row in later:
@@ -278,3 +303,6 @@ def test_a_primary_metric_that_one_run_no_longer_asks_for_never_passes(write_run
         assert verdict.warnings[0] == "Not measured: Checks, on which the verdict was to rest."
         assert ("no primary worse", "checks_must") in failing(gate_runs(result))
         assert (MOST_TASKS, "checks_must") in failing(gate_runs(result))
+        rules = ["checks_must unscored == 0", "checks_must mean >= 0"]
+        held = {check.rule for check in gate_runs(result, rules) if check.passed and check.metric == "checks_must"}
+        assert held == (set() if right is second else {*rules})  # of the second model, which was not asked

@@ -217,6 +217,9 @@ def test_rules_are_read_from_text_and_yaml(tmp_path: Path) -> None:
         read_rules(str(file))
     with pytest.raises(UsageError, match="there is no file"):
         read_rules(str(tmp_path / "none.yaml"))
+    (tmp_path / "folder.yaml").mkdir()
+    with pytest.raises(UsageError, match="cannot be read: "):
+        read_rules(str(tmp_path / "folder.yaml"))
 
 
 def test_the_gates_exit_code_and_files(write_run: WriteRun, tmp_path: Path) -> None:
@@ -263,6 +266,8 @@ def test_frozen_scores_have_the_name_that_was_typed(write_run: WriteRun, tmp_pat
     places = RunPlaces(tmp_path / "reports", tmp_path / "frozen")
     assert run_freeze_command("main", places=places) == tmp_path / "frozen" / "main.json"
     assert [path.name for path in (tmp_path / "frozen").iterdir()] == ["main.json"]
+    folder.with_name("latest").symlink_to("main")
+    assert run_freeze_command("latest", places=places) == tmp_path / "frozen" / "latest.json"
 
 
 def test_a_run_and_frozen_scores_of_one_name_are_told_apart(write_run: WriteRun, tmp_path: Path) -> None:

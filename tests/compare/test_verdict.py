@@ -76,9 +76,9 @@ def test_the_sentence_holds_the_numbers() -> None:
 @pytest.mark.parametrize(
     ("reaches", "said"),
     [
-        ((12, 12), "100 tasks, which find a difference of 12 points or more 4 times of 5."),
-        ((40, 1.1), "a difference of 40 points or more in Conforming and 1.1 in Checks 4 times of 5."),
-        ((None, 1.1), "which find a difference of 1.1 points or more in Checks 4 times of 5."),
+        ((12, 12), "100 tasks, which 4 times of 5 find a difference of 12 points or more."),
+        ((40, 1.1), "4 times of 5 find a difference of 40 points or more in Conforming and 1.1 in Checks."),
+        ((None, 1.1), "which 4 times of 5 find a difference of 1.1 points or more in Checks."),
         ((None, None), "100 tasks, too few for any difference to be found reliably."),
     ],
 )

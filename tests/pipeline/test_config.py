@@ -13,6 +13,7 @@ from harness.pipeline.config import RunConfig, resolve
 from harness.runs.folder import RunFolder
 from harness.runs.manifest import Manifest, ModelEntry
 from harness.runs.pairs import pairs_to_compare
+from harness.runs.shard import Shard
 from harness.types import CONTROL_NAMES
 from tests.generate.transformers.architectures import ARCHITECTURES, make
 
@@ -103,6 +104,18 @@ def test_a_run_that_was_stopped_yesterday_goes_on_under_its_name(tiny_workplace:
     (folder.path / ".lock").unlink()
     (folder.path / "manifest.json").unlink()
     assert resolve(unnamed).run_name == today  # a folder of somebody's own
+
+
+def test_shards_that_are_begun_on_two_days_are_of_one_run(tiny_workplace: Path) -> None:
+    first, second, other = (replace(TINY, name=None, shard=Shard(*part)) for part in ((1, 2), (2, 2), (1, 3)))
+    today = resolve(first).run_name
+    yesterday = f"2020-01-01-{today[11:]}"
+    with RunFolder(yesterday) as folder:
+        assert resolve(first).run_name == yesterday  # stopped
+        folder.write("manifest.json", Manifest(run=yesterday, finished="2020-01-01T00:00:00+00:00"))
+    assert resolve(first).run_name == today  # once more
+    assert resolve(second).run_name == yesterday.replace("1-of-2", "2-of-2")
+    assert resolve(other).run_name[:10] == resolve(replace(first, shard=None)).run_name[:10] == today[:10]
 
 
 def test_quantization_of_the_command_line_goes_before_the_profiles(tiny_workplace: Path) -> None:
@@ -226,8 +239,13 @@ def test_rows_of_html_alpacas_shape_are_learnt_from_and_measured_without_another
     ("asked", "message"),
     [
         (RunConfig(profile="tiny", limit=4, full=True), "--limit and --full both say"),
+        (RunConfig(profile="tiny", models=("base",), seeds=2), "--seeds is for models that are fine-tuned"),
+        (RunConfig(profile="tiny", models=("base",), train_on="none"), "--train-on says what is learnt from"),
         (RunConfig(profile="tiny", samples=2, temperature=float("nan")), "--temperature nan is no temperature"),
-        (RunConfig(profile="tiny", name="big.shard-1-of-2"), r"what a shard's folder is called \(add --shard I/N"),
+        (
+            RunConfig(profile="tiny", name="big.shard-1-of-2"),
+            r"what a shard's folder is called \(name the run alone and add",
+        ),
     ],
 )
 def test_words_of_which_one_would_be_lost_are_refused(tiny_workplace: Path, asked: RunConfig, message: str) -> None:

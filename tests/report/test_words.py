@@ -9,13 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from harness.report import write_index
-from harness.report.changes import powers, regressions
+from harness.report.changes import VotesOnPair, powers, regressions
 from harness.report.terminal import show
 from harness.report.view import measured, table, unequal, verdict
 from harness.runs.read import read_run
+from harness.runs.votes import PairVotes
 from tests.compare.compare_data import SCORERS, make_rows, make_tasks, summarise
 from tests.compare.conftest import write_run as write_run
 
@@ -95,6 +97,22 @@ def test_a_loss_shows_its_own_suites_prompt_where_two_suites_number_their_tasks_
     run = replace(run, tasks=tasks)
     for suite in ("starter", "other"):
         assert {item.prompt for item in regressions(run, suite)} == {f"of {suite}"}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"outdated": 3}, "Of the votes on tuned and base, 3 on pages that this run no longer holds are not counted."),
+        ({"outdated": 1}, "Of the votes on tuned and base, 1 on pages that this run no longer holds is not counted."),
+        (
+            {"votes": 1, "ties": 1, "voters": 1, "outdated": 2},
+            "People did not decide between tuned and base: 1 tie, 0 both bad, 1 voter; "
+            "2 more on pages that this run no longer holds are not counted.",
+        ),
+    ],
+)
+def test_votes_on_pages_that_are_gone_are_said(given: dict[str, int], said: str) -> None:
+    assert VotesOnPair("base", "tuned", PairVotes(low=None, high=None, **given), []).sentence == said
 
 
 def test_groups_of_near_duplicates_are_not_called_tasks(write_run: WriteRun) -> None:

@@ -191,7 +191,7 @@ def test_rows_are_ordered_by_number_not_by_its_letters(sample: int) -> None:
 
 
 def test_the_answer_of_other_rows_is_put_aside_with_them(tmp_path: Path) -> None:
-    answer = ("summary.json", "samples.jsonl", "tasks.jsonl", "agreement.json")
+    answer = ("index.html", "summary.json", "samples.jsonl", "tasks.jsonl", "agreement.json")
     with RunFolder("r", tmp_path) as folder:
         begin(folder, "a")
         folder.append([row("one")])
@@ -209,6 +209,6 @@ def test_the_answer_of_other_rows_is_put_aside_with_them(tmp_path: Path) -> None
     with RunFolder("r", tmp_path) as folder:
         begin(folder, "b")
     names = {path.name for path in folder.path.iterdir()} - {".lock"}
-    kept = {"summary-1.json", "samples-1.jsonl", "tasks-1.jsonl", "agreement-1.json", "journal-1.jsonl"}
+    kept = {"index-1.html", "summary-1.json", "samples-1.jsonl", "tasks-1.jsonl", "agreement-1.json", "journal-1.jsonl"}
     assert names == {"manifest.json", "votes.jsonl"} | kept
     assert (folder.path / "samples-1.jsonl").read_text() == "of a"

@@ -93,3 +93,21 @@ def test_a_key_that_stands_twice_is_refused_and_a_merged_one_may_be_changed() ->
     with pytest.raises(yaml.YAMLError, match="the key 'a' stands there twice"):
         load_yaml("b:\n  a: 1\n  c: 2\n  a: 3\n")
     assert load_yaml("x: &x {a: 1, b: 2}\ny:\n  <<: *x\n  a: 3\n") == {"x": {"a": 1, "b": 2}, "y": {"a": 3, "b": 2}}
+    assert load_yaml("{1: a, '1': b}") == {1: "a", "1": "b"}
+
+
+@pytest.mark.parametrize("key", ["a", "learning_rate"])
+def test_of_merged_keys_the_nearest_counts(key: str) -> None:
+    known = f"one: &one {{{key}: 1, b: 1}}\nin: {{it: &two {{<<: *one, {key}: 2}}}}\n"
+    assert load_yaml(known + "three: {<<: *two, c: 3}\nfour: {<<: *two}\n") == {
+        "one": {key: 1, "b": 1},
+        "in": {"it": {key: 2, "b": 1}},
+        "three": {key: 2, "b": 1, "c": 3},
+        "four": {key: 2, "b": 1},
+    }
+    for order, first in (("[*one, *two]", 1), ("[*two, *one]", 2)):
+        found = load_yaml(f"{known}list: {{<<: {order}}}\n")
+        assert isinstance(found, dict) and found["list"] == {key: first, "b": 1}
+    with pytest.raises(yaml.YAMLError, match="<< wants a mapping"):
+        load_yaml("{<<: [1]}")
+    assert load_yaml("&a {<<: *a, b: 1}") == {"b": 1}

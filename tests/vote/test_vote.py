@@ -424,3 +424,16 @@ def test_votes_on_pages_that_are_gone_do_not_count_for_the_new_ones(run_dir: Pat
         server.record(again, "tie")
     found = agreement(read_votes(run_dir), rows)["base:tuned"]
     assert (found["votes"], found["outdated"], found["ties"]) == (3, 0, 1)
+
+
+def test_a_vote_without_its_pages_does_not_come_back_where_it_was_given_again(run_dir: Path) -> None:
+    old = {"voter": "ann", "suite": "starter", "task": "t1", "left": "base", "right": "tuned", "chosen": "base"}
+    later = old | {"chosen": "tuned", "left_page": sha256("gone"), "right_page": sha256("gone too")}
+    assert agreement([old], make_rows())["base:tuned"]["votes"] == 1
+    found = agreement([old, later], make_rows())["base:tuned"]
+    assert (found["votes"], found["outdated"]) == (0, 1)
+    known = old | {"left_page": sha256(f"{HOSTILE}bbb1"), "right_page": sha256(f"{HOSTILE}ttt1")}
+    assert agreement([known, later], make_rows())["base:tuned"]["votes"] == 1
+    (run_dir / "votes.jsonl").write_text("".join(json.dumps(vote) + "\n" for vote in (old, later)), "utf-8")
+    with make_server(run_dir, voter="ann", seed=1) as server:
+        assert not server.judged
