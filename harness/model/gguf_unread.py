@@ -26,7 +26,8 @@ _GLOBAL = "full_attention"
 own."""
 _WINDOW_UNREAD = ("phi3", "starcoder2")
 _NEXT_TOKENS = ".nextn."
-"""Layers that guess further tokens; transformers leaves them out of safetensors, too."""
+"""In the names of layers that guess further tokens, beside an attention of their own; transformers leaves them out of
+safetensors, too."""
 
 
 class UnreadError(Exception):
@@ -111,9 +112,10 @@ def check_taken(model: PreTrainedModel, reader: GGUFReader) -> None:
     Raises:
         UnreadError: such as the biases of layers that have none in transformers.
     """
-    own = [
-        tensor for tensor in reader.tensors if not tensor.name.startswith("rope_") and _NEXT_TOKENS not in tensor.name
-    ]
+    further = tuple(
+        {tensor.name.partition(_NEXT_TOKENS)[0] + "." for tensor in reader.tensors if _NEXT_TOKENS in tensor.name}
+    )
+    own = [tensor for tensor in reader.tensors if not tensor.name.startswith(("rope_", *further))]
     held, head = (
         sum(int(tensor.n_elements) for tensor in part)
         for part in (own, [tensor for tensor in own if tensor.name == "output.weight"])

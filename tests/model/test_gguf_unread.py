@@ -113,6 +113,12 @@ def with_tensor(name: str, values: list[float]) -> More:
     return lambda writer: writer.add_tensor(name, np.array(values, dtype=np.float32))
 
 
+def guessing_further(writer: gguf.GGUFWriter) -> None:
+    """A layer behind the others, as Qwen3.5's and GLM's files hold one."""
+    for name in ("nextn.eh_proj", "attn_norm", "ffn_up"):
+        writer.add_tensor(f"blk.2.{name}.weight", np.ones((4, 4), dtype=np.float32))
+
+
 def llama_3_factors() -> list[float]:
     """As llama.cpp's converter works them out."""
     found = []
@@ -133,6 +139,7 @@ def llama_3_factors() -> list[float]:
     [
         (NOTHING, {}),
         (NOTHING, {"tie_word_embeddings": True}),
+        (guessing_further, {}),
         (with_tensor("rope_freqs.weight", [1.0] * 4), {}),
         (with_tensor("rope_freqs.weight", llama_3_factors()), {"rope_parameters": LLAMA_3}),
         (
@@ -151,7 +158,7 @@ def llama_3_factors() -> list[float]:
             },
         ),
     ],
-    ids=["plain", "tied", "ones", "llama3", "linear", "yarn"],
+    ids=["plain", "tied", "further-tokens", "ones", "llama3", "linear", "yarn"],
 )
 def test_rotary_scaling_is_the_model_s(own_cache: Path, tmp_path: Path, more: More, config: dict[str, Any]) -> None:
     assert difference(tmp_path, more, **config) < 1e-5
