@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
@@ -172,6 +173,7 @@ def open_page(markup: Markup, start: int, wrappers: frozenset[str], *, cut: bool
     walk, text, document = _Walk(markup), markup.text, is_document(markup.text, start)
     first_fence: int | None = None
     depth, prose, last = 0, None, start
+    within: Counter[str] = Counter()  # elements of the page's own that are called as a wrapper is
     for piece in markup.pieces(start):
         if piece.kind == "fence":
             line = walk.own_line(piece, start)
@@ -191,7 +193,9 @@ def open_page(markup: Markup, start: int, wrappers: frozenset[str], *, cut: bool
         if piece.kind == "end":
             if piece.name == "html":
                 return Region("open", start, piece.end, piece.end, html_end=piece.end)
-            if piece.name in wrappers:
+            if within[piece.name]:
+                within[piece.name] -= 1
+            elif piece.name in wrappers:
                 return Region("open", start, first_fence if first_fence is not None else piece.start, piece.end)
         own_line = walk.own_line(piece, start)
         new = piece.start > start and (piece.name == "!doctype" or (piece.name == "html" and not document))
@@ -202,6 +206,7 @@ def open_page(markup: Markup, start: int, wrappers: frozenset[str], *, cut: bool
         last = piece.end
         if piece.kind == "start" and piece.name not in VOID | OPTIONAL_END and text[piece.end - 2] != "/":
             depth += 1
+            within[piece.name] += piece.name in wrappers
         elif piece.kind == "end":
             depth = 0 if piece.name == "body" else max(0, depth - (piece.name not in OPTIONAL_END))
             if depth == 0 and prose is None and piece.name in _BLOCKS and _NEW_LINE_OF_TEXT.match(text, piece.end):

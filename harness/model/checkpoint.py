@@ -81,10 +81,13 @@ def check_folder(folder: Path, quantization: str = "none") -> None:
             f"{folder} holds an adapter beside a model", "name the two by folders of their own: they are two models"
         )
     whole, parts = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if whole.exists() and parts.exists():
-        raise UsageError(
-            f"{folder} holds the weights twice: in {whole.name} and as {parts.name} names them", "keep one"
-        )
+    if whole.exists() and parts.exists():  # some tools write an index of the one file, too
+        places = read_object(parts).get("weight_map")
+        names = set(places.values()) if isinstance(places, dict) else set()
+        if any(isinstance(name, str) and name != whole.name and (folder / name).is_file() for name in names):
+            raise UsageError(
+                f"{folder} holds the weights twice: in {whole.name} and as {parts.name} names them", "keep one"
+            )
     written = config.get("quantization_config")
     if written and quantization != "none":
         kind = written.get("quant_method") if isinstance(written, dict) else written

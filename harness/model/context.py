@@ -16,14 +16,19 @@ def context_length(config: PretrainedConfig) -> int | None:
     """Return the longest sequence in tokens that a model was made for; None where its config names none.
 
     Rotary positions that are scaled by the row's own length have no end: what such a config names is where it begins.
+    YaRN (Peng et al. 2023) makes the context `factor` times the one before it, which is what some configs name.
     """
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    if "'dynamic'" in str(getattr(text, "rope_parameters", None)):
+    rotary = getattr(text, "rope_parameters", None) or {}
+    if "'dynamic'" in str(rotary):
         return None
+    stretched = 0
+    if rotary.get("rope_type") == "yarn":
+        stretched = int((rotary.get("factor") or 1) * (rotary.get("original_max_position_embeddings") or 0))
     for name in CONTEXT_NAMES:
         length = getattr(text, name, None)
         if isinstance(length, int) and not isinstance(length, bool) and length > 0:
-            return length
+            return max(length, stretched)
     return None
 
 

@@ -1,7 +1,7 @@
 """What transformers leaves unread of a GGUF file, though it decides what the model writes.
 
-llama.cpp keeps rotary scaling in the header or, Llama 3's, as a tensor of factors; transformers reads neither, and
-passes over tensors that it has no place for.
+llama.cpp keeps rotary scaling in the header or, Llama 3's, as a tensor of factors; transformers reads neither, of some
+architectures no rotary base and no window, and passes over tensors that it has no place for.
 """
 
 from __future__ import annotations
@@ -21,23 +21,34 @@ _FACTORS = "rope_freqs.weight"
 _BY_LENGTH = ("rope_factors_long.weight", "rope_factors_short.weight")
 _LLAMA_3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 """What all models of Llama 3.1 to 3.3 have in common; their files hold the factors that follow from it."""
+_GLOBAL = "full_attention"
+"""The layers that scaling is for where others see a window: Gemma 3's, whose window's positions have a base of their
+own."""
+_WINDOW_UNREAD = ("phi3", "starcoder2")
 _NEXT_TOKENS = ".nextn."
-"""Layers that guess further tokens; transformers leaves them out of safetensors, too."""
+"""In the names of layers that guess further tokens, beside an attention of their own; transformers leaves them out of
+safetensors, too."""
 
 
 class UnreadError(Exception):
     """A file of which something that decides would be left unread."""
 
 
-def set_rotary_scaling(config: PretrainedConfig, reader: GGUFReader) -> None:
-    """Put a file's rotary scaling into the config that transformers made of the rest.
+def set_rotary(config: PretrainedConfig, reader: GGUFReader) -> None:
+    """Put a file's rotary base and scaling into the config that transformers made of the rest.
 
     Raises:
-        UnreadError: it is of a kind that is not known here.
+        UnreadError: the scaling is of a kind that is not known here.
     """
-    rotary = getattr(config, "rope_parameters", None)
-    if not isinstance(rotary, dict) or rotary.get("rope_type", "default") != "default":
+    parameters = getattr(config, "rope_parameters", None)
+    if not isinstance(parameters, dict):
         return
+    rotary = parameters.get(_GLOBAL, parameters)
+    if rotary.get("rope_type", "default") != "default":
+        return
+    base = _field(reader, "rope.freq_base")
+    if base is not None:  # of some architectures transformers keeps its own
+        rotary = {**rotary, "rope_theta": base}
     tensors = {tensor.name: tensor for tensor in reader.tensors}
     scaling = _in_header(reader)
     if any(name in tensors for name in _BY_LENGTH):
@@ -48,16 +59,28 @@ def set_rotary_scaling(config: PretrainedConfig, reader: GGUFReader) -> None:
             if scaling:
                 raise UnreadError("its rotary positions are scaled twice, which is not read from GGUF")
             scaling = _of_llama_3(found, float(rotary["rope_theta"]))
-    if scaling:
-        config.rope_parameters = {**rotary, **scaling}
+    rotary = {**rotary, **scaling}
+    config.rope_parameters = {**parameters, _GLOBAL: rotary} if _GLOBAL in parameters else rotary
+
+
+def set_window(config: PretrainedConfig, reader: GGUFReader) -> None:
+    """Put into the config how far back a layer sees, where transformers leaves that out of its config."""
+    window = _field(reader, "attention.sliding_window")
+    if config.model_type in _WINDOW_UNREAD and window:
+        config.sliding_window = window
+
+
+def _field(reader: GGUFReader, name: str) -> object:
+    """Return a value of what the header says of its architecture; None without."""
+    architecture = reader.fields["general.architecture"].contents()
+    found = reader.fields.get(f"{architecture}.{name}")
+    return None if found is None else found.contents()
 
 
 def _in_header(reader: GGUFReader) -> dict[str, object]:
     def field(name: str) -> object:
-        found = reader.fields.get(f"{architecture}.rope.{name}")
-        return None if found is None else found.contents()
+        return _field(reader, f"rope.{name}")
 
-    architecture = reader.fields["general.architecture"].contents()
     kind, factor, old = field("scaling.type"), field("scaling.factor"), field("scale_linear")
     if kind is None and old is not None:
         kind, factor = "linear", old
@@ -89,9 +112,10 @@ def check_taken(model: PreTrainedModel, reader: GGUFReader) -> None:
     Raises:
         UnreadError: such as the biases of layers that have none in transformers.
     """
-    own = [
-        tensor for tensor in reader.tensors if not tensor.name.startswith("rope_") and _NEXT_TOKENS not in tensor.name
-    ]
+    further = tuple(
+        {tensor.name.partition(_NEXT_TOKENS)[0] + "." for tensor in reader.tensors if _NEXT_TOKENS in tensor.name}
+    )
+    own = [tensor for tensor in reader.tensors if not tensor.name.startswith(("rope_", *further))]
     held, head = (
         sum(int(tensor.n_elements) for tensor in part)
         for part in (own, [tensor for tensor in own if tensor.name == "output.weight"])

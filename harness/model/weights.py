@@ -155,7 +155,7 @@ def _convert(source: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from harness.model.checkpoint import one_line, some
-    from harness.model.gguf_unread import HINT, UnreadError, check_taken, set_rotary_scaling
+    from harness.model.gguf_unread import HINT, UnreadError, check_taken, set_rotary, set_window
 
     broken = one_line(f"{source} cannot be converted", "it is damaged, or transformers does not know its architecture")
     with disk_faults_named(folder.parent), broken, _read_once(), finished_folder(folder) as target:
@@ -166,7 +166,8 @@ def _convert(source: Path, folder: Path) -> None:
         reader = gguf.GGUFReader(source)
         config = loaded.config
         try:
-            set_rotary_scaling(config, reader)
+            set_rotary(config, reader)
+            set_window(config, reader)
             check_taken(loaded, reader)
         except UnreadError as error:
             raise HarnessError(f"{source} cannot be converted: {error}", HINT) from None

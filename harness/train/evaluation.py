@@ -117,17 +117,15 @@ def is_over(log: Sequence[Mapping[str, float]], patience: int | None) -> bool:
 
 
 def evaluation_callback(evaluation: TrainingEvaluation, checkpoints: Path) -> TrainerCallback:
-    """Build the callback that evaluates the model; its `log` must be set to the trainer's before the training."""
+    """Build the callback that evaluates the model.
+
+    Its `log` must be set to the trainer's before the training, and `untrained` to `trainable_sums` of its model.
+    """
     from transformers import TrainerCallback
 
     class EvaluationCallback(TrainerCallback):  # type: ignore[misc]  # transformers ships no types for it
         log: Callable[[dict[str, float]], None]
         untrained: list[list[int]]
-
-        def on_train_begin(
-            self, args: object, state: object, control: object, model: PreTrainedModel, **kwargs: object
-        ) -> None:
-            self.untrained = trainable_sums(model)
 
         def on_step_end(
             self, args: object, state: TrainerState, control: TrainerControl, model: PreTrainedModel, **kwargs: object

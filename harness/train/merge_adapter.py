@@ -17,6 +17,7 @@ from harness.storage.outputs import check_folder, output_folder
 
 if TYPE_CHECKING:
     import torch
+    from peft import PeftModel
     from transformers import PreTrainedModel
 
 _INSTEAD = "serve base and adapter instead"
@@ -46,6 +47,7 @@ def export_merged(weights: Weights, precision: Precision, adapter: Path, adapter
             model = model.dequantize()
         with one_line(f"the adapter in {adapter} cannot be merged", _INSTEAD):
             adapted = attach(model, adapter)
+            one_of_a_pair = _adapts_one_of_a_tied_pair(adapted)
             before = _said(adapted)
             merged = adapted.merge_and_unload(safe_merge=True)
             moved = float((_said(merged) - before).std() / before.std())
@@ -54,7 +56,7 @@ def export_merged(weights: Weights, precision: Precision, adapter: Path, adapter
         raise HarnessError(
             "the GPU's memory does not suffice to merge in 16 bit", "merge on a larger GPU, or serve base and adapter"
         ) from error
-    if moved > _ANOTHER_MODEL[precision.dtype]:  # a head that is tied to embeddings gets what an adapter adds to these
+    if one_of_a_pair or moved > _ANOTHER_MODEL[precision.dtype]:
         raise HarnessError(f"the adapter in {adapter} cannot be merged: the sum is another model", _INSTEAD)
     merged.config.use_cache = True
     record = {"base": str(weights), "quantization": precision.quantization, "adapter_sha256": adapter_sha256}
@@ -65,6 +67,16 @@ def export_merged(weights: Weights, precision: Precision, adapter: Path, adapter
             raise HarnessError(f"the adapter in {adapter} cannot be merged: {first_line(error)}", _INSTEAD) from error
         base.tokenizer.save_pretrained(target)
         write_atomically(target / MERGED_RECORD, json.dumps(record | {"dtype": str(dtype).partition(".")[2]}, indent=1))
+
+
+def _adapts_one_of_a_tied_pair(adapted: PeftModel) -> bool:
+    """Return whether embeddings or the head tied to them would get what the adapter adds to the other one alone."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    model = adapted.get_base_model()
+    ends = [end for end in (model.get_input_embeddings(), model.get_output_embeddings()) if end is not None]
+    tied = len({end.weight.data_ptr() for end in ends}) < len(ends)
+    return tied and sum(isinstance(end, BaseTunerLayer) for end in ends) == 1
 
 
 def _said(model: PreTrainedModel) -> torch.Tensor:

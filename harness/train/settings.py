@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -122,7 +123,7 @@ def lora_config(lora: dict[str, Any]) -> LoraConfig:
 
 @contextlib.contextmanager
 def library_refusals(kinds: tuple[type[Exception], ...] = (Exception,)) -> Iterator[None]:
-    """Turn what trl and PEFT raise over settings into one line.
+    """Turn what trl and PEFT raise over settings into one line; what is raised within the harness itself is a bug.
 
     Args:
         kinds: Of errors: all, while a training is set up.
@@ -137,10 +138,22 @@ def library_refusals(kinds: tuple[type[Exception], ...] = (Exception,)) -> Itera
     except (HarnessError, torch.OutOfMemoryError):
         raise
     except kinds as error:
+        if _is_ours(error):
+            raise
         raise UsageError(
             f"trl and peft do not take these settings of the training: {first_line(error)}",
             "see train.sft and train.lora in the model file",
         ) from error
+
+
+def _is_ours(error: Exception) -> bool:
+    """Return whether the harness's own code raised an error, or what it calls apart from trl, as to let a model answer.
+
+    Frames of `harness.train` may stand above the libraries' own: theirs are the kernels that layers compute with.
+    """
+    modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    ours = [name for name in modules if name.startswith("harness.")]
+    return modules[-1:] == ours[-1:] or not all(name.startswith("harness.train.") for name in ours)
 
 
 def check_targets(names: Iterable[str], lora: Mapping[str, Any]) -> None:

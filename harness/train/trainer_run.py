@@ -90,6 +90,8 @@ def attempt(
                     if not _fitted(loaded, training):
                         check_loss(trainer, rows[0], loaded.precision.dtype)
             untrained = trainable_sums(trainer.model)
+            for callback in evaluating:
+                callback.untrained = untrained
             started = time.monotonic()
             last = last_checkpoint(checkpoints)
             fused, cards = _fused(trainer.model, loaded, training, layout), _checkpoints_without_cards(trainer)

@@ -11,7 +11,7 @@ import turbohtml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.answer import page_end
+from harness.answer import find_page, page_end
 from harness.answer.markup import Markup
 from harness.metrics.extract import extract
 
@@ -95,6 +95,15 @@ OF_DOCUMENTS = {
     "user and assistant": f"Human: mend {OLD}\n\nAssistant: {D}",
     "inst": f"[INST] mend {OLD} [/INST]{D}",
 }
+
+
+@pytest.mark.parametrize("name", ["s", "content", "my-page"])
+def test_elements_called_as_the_one_around_the_page_are_its_own(name: str) -> None:
+    page = f"<!DOCTYPE html><html><body><p><{name}>9</{name}> 5</p></body></html>"
+    assert find_page(f"<{name}>{page}</{name}>").html == page
+    assert page_end(f"<{name}>{page}</{name}>") == len(f"<{name}>{page}")
+    cut = page.removesuffix("</p></body></html>")
+    assert find_page(f"<{name}>{cut}</{name}> Bye").html == cut
 
 
 PROMPT = f"Mend {OLD}"

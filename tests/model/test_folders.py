@@ -107,7 +107,12 @@ def test_what_is_missing_left_over_or_of_another_shape_is_named(folder: Path) ->
 
 
 def test_weights_that_are_there_twice_are_refused(folder: Path) -> None:
-    (folder / "model.safetensors.index.json").write_text("{}")
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {MLP: "model.safetensors"}}))
+    assert answer(folder)
+    index.write_text(json.dumps({"weight_map": {MLP: "model-00001-of-00002.safetensors"}}))
+    assert answer(folder)  # left behind: the parts are gone
+    shutil.copy(folder / "model.safetensors", folder / "model-00001-of-00002.safetensors")
     assert "holds the weights twice: in model.safetensors and as model.safetensors.index.json" in refused(folder)
 
 

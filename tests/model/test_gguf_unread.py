@@ -11,9 +11,10 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, Gemma3TextConfig, Phi3Config, Starcoder2Config
 
 from harness.errors import HarnessError
+from harness.model.gguf_unread import set_rotary, set_window
 from tests.conftest import load_fp32
 from tests.model.kinds import write_base
 
@@ -112,6 +113,12 @@ def with_tensor(name: str, values: list[float]) -> More:
     return lambda writer: writer.add_tensor(name, np.array(values, dtype=np.float32))
 
 
+def guessing_further(writer: gguf.GGUFWriter) -> None:
+    """A layer behind the others, as Qwen3.5's and GLM's files hold one."""
+    for name in ("nextn.eh_proj", "attn_norm", "ffn_up"):
+        writer.add_tensor(f"blk.2.{name}.weight", np.ones((4, 4), dtype=np.float32))
+
+
 def llama_3_factors() -> list[float]:
     """As llama.cpp's converter works them out."""
     found = []
@@ -132,6 +139,7 @@ def llama_3_factors() -> list[float]:
     [
         (NOTHING, {}),
         (NOTHING, {"tie_word_embeddings": True}),
+        (guessing_further, {}),
         (with_tensor("rope_freqs.weight", [1.0] * 4), {}),
         (with_tensor("rope_freqs.weight", llama_3_factors()), {"rope_parameters": LLAMA_3}),
         (
@@ -150,7 +158,7 @@ def llama_3_factors() -> list[float]:
             },
         ),
     ],
-    ids=["plain", "tied", "ones", "llama3", "linear", "yarn"],
+    ids=["plain", "tied", "further-tokens", "ones", "llama3", "linear", "yarn"],
 )
 def test_rotary_scaling_is_the_model_s(own_cache: Path, tmp_path: Path, more: More, config: dict[str, Any]) -> None:
     assert difference(tmp_path, more, **config) < 1e-5
@@ -173,3 +181,37 @@ def test_what_would_be_left_unread_is_refused(
     with pytest.raises(HarnessError, match=rf"model\.gguf .*{why}"):
         difference(tmp_path, more, left_out, **config)
     assert not [path for path in own_cache.rglob("*") if path.suffix == ".safetensors"]
+
+
+def header(path: Path, architecture: str, more: More) -> gguf.GGUFReader:
+    writer = gguf.GGUFWriter(str(path), architecture)
+    more(writer)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return gguf.GGUFReader(path)
+
+
+def test_gemma_3_scales_the_layers_without_a_window_alone(tmp_path: Path) -> None:
+    """As of its sizes from 4B on, whose config in safetensors says so."""
+    config = Gemma3TextConfig()
+    set_rotary(config, header(tmp_path / "model.gguf", "gemma3", scaled(gguf.RopeScalingType.LINEAR)))
+    assert config.rope_parameters == {
+        "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+        "full_attention": {"rope_type": "linear", "rope_theta": 1000000.0, "factor": 4.0},
+    }
+
+
+def test_a_rotary_base_that_transformers_passes_over_is_read(tmp_path: Path) -> None:
+    config = Starcoder2Config()
+    set_rotary(config, header(tmp_path / "model.gguf", "starcoder2", lambda writer: writer.add_rope_freq_base(1e6)))
+    assert config.rope_parameters == {"rope_type": "default", "rope_theta": 1e6}
+
+
+@pytest.mark.parametrize(("written", "window"), [(2047, 2047), (0, None)])
+def test_a_window_that_transformers_passes_over_is_read(tmp_path: Path, written: int, window: int | None) -> None:
+    """Of Phi-3 mini; Phi-4 has none, which its file says as 0."""
+    config = Phi3Config()
+    set_window(config, header(tmp_path / "model.gguf", "phi3", lambda writer: writer.add_sliding_window(written)))
+    assert config.sliding_window == window

@@ -21,7 +21,7 @@ IDS = torch.tensor([[40, 41, 42, 50, 60, 70]])
 FP32 = Precision("none", "float32", "cpu")
 
 
-def adapter_of(folder: Path, config: Any, out: Path) -> torch.Tensor:
+def adapter_of(folder: Path, config: Any, out: Path, scale: float = 0.1) -> torch.Tensor:
     """Save a random adapter for the model in a folder; return what both say together."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     torch.manual_seed(3)
@@ -29,7 +29,7 @@ def adapter_of(folder: Path, config: Any, out: Path) -> torch.Tensor:
     with torch.no_grad():
         for parameter in adapted.parameters():
             if parameter.requires_grad:
-                parameter.add_(torch.randn_like(parameter) * 0.1)
+                parameter.add_(torch.randn_like(parameter) * scale)
         said: torch.Tensor = adapted(input_ids=IDS).logits
     adapted.save_pretrained(str(out))
     return said
@@ -58,3 +58,13 @@ def test_a_sum_that_says_another_thing_is_refused(tmp_path: Path, config: Any) -
     with pytest.raises(HarnessError, match=r"cannot be merged: .* \(serve base and adapter instead\)"):
         export_merged(Weights(folder=str(base)), FP32, tmp_path / "adapter", "sha", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("end", ["embed_tokens", "lm_head"])
+def test_little_added_to_one_of_a_tied_pair_is_refused_in_16_bit_too(tmp_path: Path, end: str) -> None:
+    """Where rounding moves the sum further than that."""
+    base = write_base(tmp_path / "base", tie_word_embeddings=True)
+    adapter_of(base, lora(target_modules=[end]), tmp_path / "adapter", scale=0.005)
+    half = Precision("none", "bfloat16", "cpu")
+    with pytest.raises(HarnessError, match="the sum is another model"):
+        export_merged(Weights(folder=str(base)), half, tmp_path / "adapter", "sha", tmp_path / "out")

@@ -16,6 +16,7 @@ import torch
 from harness.errors import HarnessError, UsageError
 from harness.generate.settings import GenerationSettings
 from harness.generate.transformers.generator import Generator
+from harness.model.context import context_length
 from harness.model.identity import ADAPTER_FILE
 from harness.model.load import LoadedModel
 from harness.model.profile_schema import Training
@@ -25,6 +26,7 @@ from harness.train import sft
 from harness.train.adapter_key import adapter_key
 from harness.train.callbacks import COMPLETE, Progress
 from harness.train.job import TrainingJob
+from harness.train.settings import library_refusals
 from harness.train.sft import TrainedAdapter, train_adapter
 from harness.train.trainer_run import _checkpoints_without_cards
 from harness.types import Task
@@ -276,6 +278,26 @@ def test_a_library_that_is_missing_is_one_line(
     monkeypatch.setattr("transformers.integrations.liger.is_liger_kernel_available", lambda: False)
     with pytest.raises(UsageError, match=r"do not take these settings of the training: .*liger"):
         train(tiny, TRAINING.model_copy(update={"sft": SFT | {"use_liger_kernel": True}}))
+
+
+@pytest.mark.parametrize("broken", ["callbacks.write_atomically", "callbacks.check_finite", "trainer_run.check_loss"])
+def test_a_fault_of_the_harness_is_no_setting_s(
+    own_cache: Path, tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    monkeypatch.setattr(f"harness.train.{broken}", None)
+    with pytest.raises(TypeError, match="'NoneType' object is not callable"):
+        train(tiny, TRAINING.model_copy(update={"batch_plan": "as-written"}))
+
+
+def test_a_fault_below_what_answers_in_a_training_is_no_setting_s() -> None:
+    def fails() -> None:
+        raise ValueError("of another library")
+
+    with pytest.raises(ValueError, match="of another library"), library_refusals():
+        context_length(SimpleNamespace(get_text_config=fails))
+    refused = pytest.raises(UsageError, match="do not take these settings of the training: of another library")
+    with refused, library_refusals():
+        fails()
 
 
 def test_tokens_that_the_model_does_not_know(own_cache: Path, tmp_path: Path) -> None:

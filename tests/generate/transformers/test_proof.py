@@ -31,6 +31,7 @@ from tests.conftest import load_fp32
 from tests.generate.transformers.architectures import ARCHITECTURES, Architecture, make
 from tests.model.kinds import write_base
 
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
 TASKS = [Task("short", "Salt."), Task("long", "Write a page about bread, rivers, clouds, poems and engines. " * 3)]
 
 
@@ -412,6 +413,9 @@ def test_another_decoder_after_memory_ran_out_has_a_key_of_its_own(
         ({"max_position_embeddings": -1}, None),
         ({}, None),
         ({"max_position_embeddings": 64, "rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}, None),
+        ({"max_position_embeddings": 64, "rope_parameters": YARN}, 256),
+        ({"max_position_embeddings": 256, "rope_parameters": YARN}, 256),
+        ({"max_position_embeddings": 80, "rope_parameters": YARN | {"factor": None}}, 80),
     ],
 )
 def test_the_context_by_its_many_names(config: dict[str, Any], expected: int | None) -> None:
