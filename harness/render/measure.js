@@ -20,7 +20,6 @@
   const dataOf = get(CharacterData.prototype, "data");
   const scrollWidth = get(Element.prototype, "scrollWidth");
   const scrollHeight = get(Element.prototype, "scrollHeight");
-  const clientWidth = get(Element.prototype, "clientWidth");
   const boxOf = (element) => Element.prototype.getBoundingClientRect.call(element);
   const nameOf = get(Element.prototype, "localName");
   const shadowOf = get(Element.prototype, "shadowRoot");

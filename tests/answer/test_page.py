@@ -149,7 +149,15 @@ def test_a_document_is_cut_free(how: str) -> None:
     ],
 )
 @pytest.mark.parametrize(
-    "around", ["{}", "```html\n{}\n```", "Sure:\n{}\nBye", "Question: dark? No.\n{}", "<think>a</think>{}", "<answer>{}</answer>"]
+    "around",
+    [
+        "{}",
+        "```html\n{}\n```",
+        "Sure:\n{}\nBye",
+        "Question: dark? No.\n{}",
+        "<think>a</think>{}",
+        "<answer>{}</answer>",
+    ],
 )
 def test_what_stands_in_the_page_stays_in_it(content: str, around: str) -> None:
     assert extract(around.replace("{}", inside(content)), "eos").html == inside(content)

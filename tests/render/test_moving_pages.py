@@ -50,8 +50,8 @@ def test_what_an_animation_hides_is_hidden(measure: Measure) -> None:
 
 @pytest.mark.parametrize("count", [1, "infinite"])
 def test_what_is_paused_stays_where_it_stands(measure: Measure, count: object) -> None:
-    style = f"@keyframes grow{{from{{width:0}}to{{width:1000px}}}}div{{animation:grow 9s linear -3s {count} paused both}}"
-    page = measure(f"{TOP}<style>{style}</style><div style='background:red;height:50px'></div>")
+    style = f"div{{background:red;height:50px;animation:grow 9s linear -3s {count} paused both}}"
+    page = measure(f"{TOP}<style>@keyframes grow{{from{{width:0}}to{{width:1000px}}}}{style}</style><div></div>")
     assert [round(block.width) for block in page.blocks or ()] == [333]
 
 
