@@ -85,7 +85,7 @@ _ECHOES = (
     (r"\[INST\]", r"\[/INST\]"),
     (r"(?:human|user) *:", r"^(?:assistant|model|ai|falcon) *:"),
     (r"a chat between a (?:curious )?(?:human|user)", r"\bassistant *:"),
-    (r"(?:instruction|question|q) *:", r"^(?:response|output|answer|a) *:"),
+    (r"(?:instruction|question|q) *:", r"^(?:(?:response|output|answer) *:|a:(?![\w:-]))"),
     (_USER_TOKEN, _ASSISTANT_TOKEN),
     (r"(?:system|user)[ \t]*\n", _ASSISTANT_LINE),
     (r"<start_of_turn>user", r"<start_of_turn>model"),

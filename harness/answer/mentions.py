@@ -66,7 +66,7 @@ class Mentions:
         if tag is None:
             return False
         end = tag.end() if isinstance(tag, re.Match) else tag.end
-        following = text[end : end + 2000].lstrip()
+        following = text[end : end + 2000].lstrip(" \t\r\n\f>")  # also in a block quote
         if not following or following[0] in "<{":
             return not following.startswith("</")
         return line_start(text, start) is not None and name == "html" and self._paired(start)

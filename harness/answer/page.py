@@ -21,18 +21,20 @@ _HEAD_ONLY = re.compile(
 _INNER_DOCUMENT = r"(?:(?m:^)[ \t]*|[\"'(`])<(?:!doctype\s+html\b|html\b)"
 _CODE_SPAN = re.compile(r"\s*+`(<[^`]*+)`\s*+")
 """An answer that is one code span and nothing else."""
+_DOCUMENT = 3.0
 _SCRIPTS = frozenset({"js", "javascript", "mjs", "ts", "typescript", "css", "scss", "sass", "less"})
 """HTML in a string of a script is no page; in a shell's or another language's text it is what is to be written."""
 _RETURNED = re.compile(r"(?:\breturn\s*\(?|=>\s*\(?)\Z")
 _LINE_WITH_TAG = re.compile(r"^[ \t]*<[a-z]", re.IGNORECASE | re.MULTILINE)
 _JSON = re.compile(r"[{\[]\s*[\"{\[]|\"\s*<")
 _JSON_BEHIND_PROSE = re.compile(r"[{\[]\s*(?:\"[^\"\n]{1,60}\"\s*:|[{\[]\s*\")")
-_BEHIND_STRING = re.compile(r"\s*(?:[,:}\]]|\Z)")
+_BEHIND_STRING = re.compile(r"\s*+(?:[,:}\]]|\Z)|[ \t]*+\r?\n")
 _QUOTE = re.compile(r"\\.|\"", re.DOTALL)
 _CDATA = "<![CDATA["
 _STRING_ENDS = re.compile(r"\"[\s}\])]*+\Z")
 _QUOTED_LINE = re.compile(r"^[ \t]*> ?", re.MULTILINE)
-_STRING = re.compile(r"\"((?:[^\"\\]|\\.)*+)(\"|\Z)", re.DOTALL)
+_IN_QUOTE = re.compile(r"(?:^|\n)[ \t]*> ?\Z")
+_STRING = re.compile(r"\"((?:[^\"\\]|\\.|\\\Z)*+)(\"|\Z)", re.DOTALL)
 _LAST_ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{0,3})?\Z")
 _THOUGHT_OPENED = re.compile(
     r"(?:<(?:think|thinking|thought|reasoning|seed:think)>|\[THINK\]|\u25c1think\u25b7|<\|channel\|>analysis<\|message\|>"
@@ -78,8 +80,9 @@ def find_page(text: str, *, fragment: bool = False, cut: bool = False) -> Found:
     candidates = [] if _JSON.match(whole) is None else list(_in_json(whole, fragment, cut))
     if not candidates and (start := _json_around(answer)) is not None:
         candidates = list(_in_json(text[start:], fragment, cut))
-    if not candidates:
-        candidates = [one for region in answer.regions for one in _candidates(answer, region, fragment, cut)]
+    outside = [one for region in answer.regions for one in _candidates(answer, region, fragment, cut)]
+    # A document goes before the fragments in the strings of a JSON text beside it.
+    candidates += [one for one in outside if one.strength >= _DOCUMENT] if candidates else outside
     pages = [one for one in candidates if not one.found.code]
     best = max((pages or candidates), key=lambda one: one.strength, default=None)
     return replace(best.found if best else Found(), ended=answer.ended)
@@ -119,8 +122,10 @@ def thought_end(opened: str) -> str:
 def _candidates(answer: AnswerReader, region: Region, fragment: bool, cut: bool) -> Iterator[_Candidate]:
     text = answer.text
     html = text[region.start : region.end].strip(BLANK)
-    if html[:1] == ">" and all(line.lstrip(" \t")[:1] == ">" for line in html.split("\n")):
-        html = _QUOTED_LINE.sub("", html).strip(BLANK)  # a code block in a block quote
+    quoted = region.kind == "fenced" or _IN_QUOTE.search(text[max(0, region.start - 100) : region.start]) is not None
+    lines = html.split("\n")[region.kind == "open" :] if quoted else []  # the first one's mark stands before it
+    if lines and all(not line.strip() or line.lstrip(" \t")[:1] == ">" for line in lines):
+        html = _QUOTED_LINE.sub("", html).strip(BLANK)
     if not html:
         return
     document = is_document(html)
@@ -157,7 +162,7 @@ def _candidates(answer: AnswerReader, region: Region, fragment: bool, cut: bool)
 def _strength(html: str, document: bool, otherwise: float, fragment: bool) -> float:
     """How much a part of an answer is the page: a document most, what belongs into a head least."""
     if document:
-        return otherwise if fragment else 3.0
+        return otherwise if fragment else _DOCUMENT
     return 1.0 if _HEAD_ONLY.fullmatch(html[:20_000]) is not None else otherwise
 
 

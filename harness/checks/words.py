@@ -41,6 +41,7 @@ _KEY_NAMES = "|".join(
         "Page(?:Down|Up)", "Bracket(?:Left|Right)", "Enter", "Escape", "Tab", "Space", "Backspace", "Delete", "Insert",
         "Home", "End", "Backquote", "Backslash", "Comma", "Equal", "Minus", "Period", "Quote", "Semicolon", "Slash",
         "CapsLock", "NumLock", "ScrollLock", "ContextMenu", "Pause", "PrintScreen",
+        "AudioVolume(?:Down|Mute|Up)", "MediaPlayPause", "MediaTrack(?:Next|Previous)",
     )
 )  # fmt: skip
 _KEY = re.compile(rf"(?:(?:{_KEY_NAMES})\+)*(?:{_KEY_NAMES}|[ -~])")

@@ -10,14 +10,16 @@
   const parentInTree = get(Node.prototype, "parentElement");
   const parentNodeOf = get(Node.prototype, "parentNode");
   const hostOf = get(ShadowRoot.prototype, "host");
+  const slotOfText = get(Text.prototype, "assignedSlot");
+  const slotOfElement = get(Element.prototype, "assignedSlot");
+  const slotOf = (node) => (node instanceof Text ? slotOfText : slotOfElement)(node);
   const parentOf = (node) => {
     const parent = parentNodeOf(node);
-    return parent instanceof ShadowRoot ? hostOf(parent) : parentInTree(node);
+    return slotOf(node) || (parent instanceof ShadowRoot ? hostOf(parent) : parentInTree(node));
   };
   const dataOf = get(CharacterData.prototype, "data");
   const scrollWidth = get(Element.prototype, "scrollWidth");
   const scrollHeight = get(Element.prototype, "scrollHeight");
-  const clientWidth = get(Element.prototype, "clientWidth");
   const boxOf = (element) => Element.prototype.getBoundingClientRect.call(element);
   const nameOf = get(Element.prototype, "localName");
   const shadowOf = get(Element.prototype, "shadowRoot");
@@ -34,21 +36,25 @@
         if (shadowOf(element)) found.push(shadowOf(element));
     return found;
   };
-  // Animations and transitions are brought to their end, those without one taken off: a picture in their midst would
-  // show another moment each time, and widths that no reader is left with. Whether there were any.
+  // Animations and transitions are brought to their end, those without one lose their effect: a picture in their midst
+  // would show another moment each time, and widths that no reader is left with. What is paused stands still anyway.
+  // Whether there were any.
   const endAnimations = () => {
     // The browser puts them in order first, in a time that grows with the square of their number.
     if (count() > limits.texts) return false;
     const running = trees().flatMap((tree) => tree === document
-      ? Document.prototype.getAnimations.call(tree) : ShadowRoot.prototype.getAnimations.call(tree));
+      ? Document.prototype.getAnimations.call(tree) : ShadowRoot.prototype.getAnimations.call(tree))
+      .filter((animation) => animation.playState !== "paused");
     // All are asked before the first is ended: each question after that would compute the styles anew.
     const ends = running.slice(0, limits.texts)
       .filter((animation) => animation.timeline instanceof DocumentTimeline && animation.effect)
       .map((animation) => [animation, animation.effect.getComputedTiming().endTime]);
     for (const [animation, end] of ends) {
       try {
-        if (end === Infinity) animation.cancel();
-        else animation.finish();
+        if (end === Infinity) {
+          animation.effect.setKeyframes(null); // to cancel it would fail a script that waits for its end
+          animation.pause();
+        } else animation.finish();
       } catch { /* paused for good: a rate of 0 has no end */ }
     }
     return running.length > 0;
@@ -205,6 +211,12 @@
       for (let node; (node = TreeWalker.prototype.nextNode.call(walker)); ) yield node;
     }
   };
+  // Words of an element that shows its shadow tree instead, and of a slot that shows others.
+  const replaced = (node) => {
+    const parent = parentInTree(node);
+    if (!parent || slotOf(node)) return false;
+    return !!shadowOf(parent) || (parent instanceof HTMLSlotElement && HTMLSlotElement.prototype.assignedNodes.call(parent).length > 0);
+  };
   const range = Document.prototype.createRange.call(document);
   const skip = new Set(["script", "style", "noscript", "template", "title", "textarea", "option", "optgroup", "select",
     "meter", "progress", "video", "audio", "canvas", "object", "iframe", "datalist"]);
@@ -213,8 +225,10 @@
     if (!/\S/.test(dataOf(node))) continue;
     if ((seen += 1) > limits.texts) break;
     const element = parentOf(node);
-    if (!element || !(element instanceof HTMLElement) || skip.has(nameOf(element))) continue;
-    if (!Element.prototype.checkVisibility.call(element, { visibilityProperty: true })) continue;
+    if (!element || !(element instanceof HTMLElement) || skip.has(nameOf(element)) || replaced(node)) continue;
+    let boxed = element;
+    while (boxed && styleOf(boxed).display === "contents") boxed = parentOf(boxed);
+    if (!boxed || !Element.prototype.checkVisibility.call(boxed, { visibilityProperty: true })) continue;
     if (readersOnly(element)) continue;
     range.selectNodeContents(node);
     const box = range.getBoundingClientRect();

@@ -32,6 +32,8 @@ _OTHERS = ("id", "category", "difficulty", "checks", "scope", "rejected", "syste
 _REJECTED = frozenset({"rejected", "reject", "dispreferred", "loser", "worse", "worst", "bad", "wrong", "negative"})
 _GIVEN = frozenset({"before", "original", "old", "initial", "input", "given", "source", "broken"})
 """Words in the names of columns that hold an answer nobody wants; that hold the page to be changed."""
+_ANSWERS = frozenset(REFERENCES) - {"html", "code"}
+"""Words in the names of columns that hold answers: an `original_response` in the prompt would give the answer away."""
 
 _TAG = re.compile(r"<[a-zA-Z!][^<>]*>")
 _PAGE = re.compile(r"\s*(?:```\w*\s*)?<[a-zA-Z!]|.*</\w+\s*>.*</\w+\s*>", re.DOTALL)
@@ -162,7 +164,8 @@ def _input(
     """The column named so, of pages also in part; where all rows have one prompt, the prose that tells them apart."""
     if named := _named(names, INPUTS):
         return named
-    pages = [name for name in names if _GIVEN & _words(name) and _mostly(_PAGE.match, values[name])]
+    given = [name for name in names if _GIVEN & _words(name) and not _ANSWERS & _words(name)]
+    pages = [name for name in given if _mostly(_PAGE.match, values[name])]
     if len(pages) == 1:
         return pages[0]
     if len(rows) < 2 or len({str(row.get(prompt)) for row in rows}) > 1:

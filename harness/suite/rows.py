@@ -174,13 +174,19 @@ def _json(path: Path, text: str) -> Found:
     except RecursionError:
         content = _parse_json(text, str(path))
     if isinstance(content, dict):
-        lists = [name for name in (*_LISTS, *_OTHER_LISTS) if isinstance(content.get(name), list)]
+        lists = [name for name in _LISTS if isinstance(content.get(name), list)]
+        lists += [name for name in _OTHER_LISTS if _holds_rows(content.get(name))]
         if len(lists) > 1:
             raise UsageError(f"{path} holds several lists of rows: {', '.join(lists)}", "make a file of each")
         content = content[lists[0]] if lists and lists[0] in _LISTS else content
     if not isinstance(content, list):
         raise UsageError(f"{path} must be a JSON list of objects", "for one object a line use the ending .jsonl")
     yield from _items(path, content)
+
+
+def _holds_rows(content: JsonValue) -> bool:
+    """Whether this is a list of objects, not such as `"eval": ["accuracy"]` beside the rows."""
+    return isinstance(content, list) and any(isinstance(item, dict) for item in content)
 
 
 def _items(path: Path, content: Sequence[JsonValue]) -> Found:

@@ -90,7 +90,11 @@ OF_DOCUMENTS = {
     "call in other tags": f"<tool_call>\n<function=w>\n<parameter=html>\n{D}\n</parameter>\n</function>\n</tool_call>",
     "cdata": f"<page><![CDATA[\n{D}\n]]></page>",
     "plain quotes": f'"{D}"',
+    "json string before a remark": f"{json.dumps(D)}\n\nOpen it.",
+    "json beside it": f'{{"title": "<b>T</b>"}}\n\n```html\n{D}\n```',
+    "json in the request": f'Of {{"use": "a <ul><li>x</li></ul>", "as": ["<b>y</b>", "z"]}}:\n```html\n{D}\n```',
     "block quote": "> ```html\n> " + D.replace("\n", "\n> ") + "\n> ```\n\nBye",
+    "block quote without a block": "> " + D.replace("\n", "\n> "),
     "braces in prose": f'Set {{"title": "the <title> tag"}} so:\n{D}',
     "user and assistant": f"Human: mend {OLD}\n\nAssistant: {D}",
     "inst": f"[INST] mend {OLD} [/INST]{D}",
@@ -150,10 +154,19 @@ def test_a_document_is_cut_free(how: str) -> None:
         "<p>Say <code></think></code> or <code><|im_end|></code></p>",
         "<p><s>old</s> new</p>",
         "<style>a::after{content:'</html>'}</style>",
+        "<style>\na:hover{color:red}\na::after{}\n</style>",
     ],
 )
 @pytest.mark.parametrize(
-    "around", ["{}", "```html\n{}\n```", "Sure:\n{}\nBye", "<think>a</think>{}", "<answer>{}</answer>"]
+    "around",
+    [
+        "{}",
+        "```html\n{}\n```",
+        "Sure:\n{}\nBye",
+        "Question: dark? No.\n{}",
+        "<think>a</think>{}",
+        "<answer>{}</answer>",
+    ],
 )
 def test_what_stands_in_the_page_stays_in_it(content: str, around: str) -> None:
     assert extract(around.replace("{}", inside(content)), "eos").html == inside(content)
@@ -172,7 +185,7 @@ OF_FRAGMENTS = {
     ],
     "cdata": [f"<answer><![CDATA[{F}]]></answer>", f"<my_form><![CDATA[\n{F}\n]]></my_form>"],
     "json": [f"So: {json.dumps({'html': F})}", f'{{"html": "{F}"}}', json.dumps({"html": F})],
-    "block quote": [f"> ```html\n> {F}\n> ```"],
+    "block quote": [f"> ```html\n> {F}\n> ```", f"> {F}"],
     "a sentence behind": [f"{F}\nThis form has a field.", f"{F}\n\nThe <input> element is the field."],
     "a page to show it in": [f"```html\n{F}\n```\nIn a page:\n```html\n{D}\n```"],
     "a turn behind": [f"{F}\n\n### Instruction:\nWrite\n<form></form>"],
@@ -411,6 +424,6 @@ def test_time_grows_with_the_length_and_no_faster(start: str) -> None:
 
 def test_a_long_answer_takes_seconds() -> None:
     before = time.process_time()
-    for unit in ("<", "```html\n", "<think>", "<p> "):
-        extract(unit * (250_000 // len(unit)), "length")
+    for start, unit in (("", "<"), ("", "```html\n"), ("", "<think>"), ("", "<p> "), ('{"a": "<p>', r"\"")):
+        extract(start + unit * (250_000 // len(unit)) + "\\", "length")
     assert time.process_time() - before < 15

@@ -20,7 +20,10 @@ MOVING = {
     "appears": f"<style>{FADE}body{{animation:fade 2s}}</style>{WORDS}",
     "appears later": f"<style>{FADE}body{{animation:fade 1s 3s both}}</style>{WORDS}",
     "pulses for ever": f"<style>{FADE}body{{animation:fade 2s infinite alternate}}</style>{WORDS}",
-    "paused": f"<style>{FADE}h1{{animation:fade 2s paused both}}</style>{WORDS}",
+    "waited for without end": f"{WORDS}<script>(async () => await document.body.animate([{{opacity: 0}}, "
+    "{opacity: 1}], {duration: 999, iterations: Infinity}).finished)()</script>",
+    "would go at a touch": "<style>@keyframes go{to{opacity:0}}body{animation:go 1s paused forwards}"
+    f"body:hover{{animation-play-state:running}}</style>{WORDS}",
     "by a script": f"{WORDS}<script>document.body.animate([{{opacity: 0}}, {{opacity: 1}}], 2000)</script>",
     "revealed when seen": f"<style>h1{{opacity:0;transition:opacity 1s}}h1.on{{opacity:1}}</style>{WORDS}<script>new "
     "IntersectionObserver(all => all.forEach(one => one.target.classList.add('on')))"
@@ -43,6 +46,13 @@ def test_an_animation_is_seen_at_its_end(measure: Measure, name: str) -> None:
 def test_what_an_animation_hides_is_hidden(measure: Measure) -> None:
     gone = measure(f"{TOP}<style>@keyframes go{{to{{opacity:0}}}}h1{{animation:go 9s forwards}}</style>{WORDS}")
     assert visual_similarity(gone, measure(f"{TOP}<h1 style='opacity:0'>Hello</h1><p>some words here")).value == 100.0
+
+
+@pytest.mark.parametrize("count", [1, "infinite"])
+def test_what_is_paused_stays_where_it_stands(measure: Measure, count: object) -> None:
+    style = f"div{{background:red;height:50px;animation:grow 9s linear -3s {count} paused both}}"
+    page = measure(f"{TOP}<style>@keyframes grow{{from{{width:0}}to{{width:1000px}}}}{style}</style><div></div>")
+    assert [round(block.width) for block in page.blocks or ()] == [333]
 
 
 def test_a_transition_to_the_phones_width_is_no_overflow(measure: Measure) -> None:
@@ -71,6 +81,34 @@ def test_the_words_of_a_component_are_blocks(measure: Measure, component: str) -
     page = measure(TOP + component % WORDS)
     assert visual_similarity(page, plain).value == pytest.approx(100.0)
     assert visual_similarity(page, other).value == 0.0
+
+
+def test_words_in_a_slot_stand_on_what_is_behind_the_slot(measure: Measure) -> None:
+    component = "<div style='color:#fff'><template shadowrootmode=open><p style='background:#000'><slot></slot></p>"
+    page = measure(f"{TOP}{component}</template>white words</div>")
+    assert page.text_faults["invisible"] == 0
+    assert [block.text for block in page.blocks or () if block.kind == "text"] == ["white words"]
+
+
+@pytest.mark.parametrize(
+    ("component", "shown"),
+    [
+        ("<template shadowrootmode=open><b>New!</b></template>New", "Some text New!"),
+        ("<template shadowrootmode=open><slot>nothing</slot></template>New", "Some text New"),
+        ("<template shadowrootmode=open><slot>nothing</slot></template>", "Some text nothing"),
+    ],
+)
+def test_words_that_a_component_does_not_show_are_none(measure: Measure, component: str, shown: str) -> None:
+    page = measure(f"{TOP}<p>Some <span>{component}</span> text")
+    assert page.text_faults["zero_size"] == 0
+    (block,) = page.blocks or ()
+    words = block.text.split()
+    assert sorted(words) == sorted(shown.split()) and block.x == 8
+
+
+def test_words_in_an_element_without_a_box_are_seen(measure: Measure) -> None:
+    page, plain = (measure(f"{TOP}<p style='display:{how}'>Hello</p>") for how in ("contents", "inline"))
+    assert page.blocks == plain.blocks != ()
 
 
 def test_formulas_are_graphics(measure: Measure) -> None:

@@ -56,6 +56,10 @@ MISLEADING: dict[str, tuple[Any, dict[str, str]]] = {
         lambda w: {"response": f"Gladly:\n```html\n{page(w)}\n```", "message": asked(w)},
         {"prompt": "message", "reference": "response"},
     ),
+    "an earlier answer is not given away": (
+        lambda w: {"prompt": asked(w), "response": page(w), "original_response": page(w) * 2},
+        {"prompt": "prompt", "reference": "response"},
+    ),
     "rejected answers are longer, and first": (
         lambda w: {"ask": asked(w), "response_rejected": page(w) * 3, "response_chosen": page(w)},
         {"prompt": "ask", "reference": "response_chosen"},

@@ -94,6 +94,12 @@ def test_a_broken_file_is_one_line_with_its_place(tmp_path: Path, name: str, con
     assert "\n" not in str(refused.value)
 
 
+def test_a_list_of_words_beside_the_rows_holds_no_rows(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{"data": [{"prompt": "a"}], "eval": ["accuracy"], "test": []}')
+    assert [row.values for row in read_data(path).rows] == [{"prompt": "a"}]
+
+
 def test_a_date_that_python_does_not_have_is_one_line(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
