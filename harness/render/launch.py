@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,8 +99,12 @@ class Room:
                     os.environ["TMPDIR"] = before
 
     def clear(self) -> None:
-        """Remove the folder and dismiss the janitor."""
+        """Remove the folder and dismiss the janitor; what a dying process still writes is removed for two seconds."""
+        limit = time.monotonic() + 2
         shutil.rmtree(self.path, ignore_errors=True)
+        while self.path.exists() and time.monotonic() < limit:
+            time.sleep(0.05)
+            shutil.rmtree(self.path, ignore_errors=True)
         if self._janitor is not None:
             # Its own session, so its `cat` is in its group alone.
             with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -108,7 +113,6 @@ class Room:
             if self._janitor.stdin is not None:
                 self._janitor.stdin.close()
             self._janitor = None
-        shutil.rmtree(self.path, ignore_errors=True)
 
 
 def sweep() -> None:

@@ -40,6 +40,7 @@ _STILL_QUICK_S = 2.0
 """So long a machine that was quick is believed to be: each page asks that has a check which waits in vain."""
 _LULL_S = 10.0
 """So long a page waits for the machine to be quick again."""
+_CLOSED = "the renderer is closed"
 _TOO_SLOW = "this machine is too slow now to tell what the page does in time (run again when it is less busy)"
 
 
@@ -50,6 +51,7 @@ class Pool:
         self.settings = settings
         self._choice = choice
         self._room: Room | None = None
+        self._closing = False
         self._program: str | None = None
         self._shared_arguments: list[str] = []
         self._playwright: Playwright | None = None
@@ -100,6 +102,8 @@ class Pool:
     async def start_browser(self) -> tuple[Browser, psutil.Process | None]:
         """Start a browser with all safeguards (see `launch`) and find its process."""
         assert self._playwright is not None
+        if self._closing:
+            raise HarnessError(_CLOSED)
         async with self._starting:
             known = {process.pid for process in self._browsers()}
             browser = await launch(self._playwright, self._program, self.settings)
@@ -112,6 +116,8 @@ class Pool:
         async with self._starting:
             if not self._shared_arguments:
                 self._shared_arguments = await shared_arguments(self._playwright, self._room, self.settings)
+        if self._closing:
+            raise OSError(_CLOSED)
         return await launch_shared(self._program, self._room, self._shared_arguments)
 
     def _is_browser(self, process: psutil.Process, parent: int) -> bool:
@@ -130,7 +136,8 @@ class Pool:
         return self._watch.peak if self._watch else 0
 
     async def close(self) -> None:
-        """Stop everything and leave nothing behind."""
+        """Stop everything and leave nothing behind; pages that are under way get no browser any more."""
+        self._closing = True
         if self._watching is not None:
             self._watching.cancel()
         strays = processes.family(self._driver.pid) if self._driver is not None else []
@@ -139,6 +146,9 @@ class Pool:
         if self._playwright is not None:
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(self._playwright.stop(), 5)
+        if self._room is not None:
+            # one that was just being started for a page under way would write its profile anew
+            strays += await asyncio.to_thread(processes.naming, f"--user-data-dir={self._room.path}")
         await asyncio.to_thread(processes.end, strays, 1)
         if self._room is not None:
             await asyncio.to_thread(self._room.clear)

@@ -17,6 +17,16 @@ def family(pid: int) -> list[psutil.Process]:
     return []
 
 
+def naming(text: str) -> list[psutil.Process]:
+    """Return the descendants of this program on whose command line a text stands."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if any(text in word for word in process.cmdline()):
+                found.append(process)
+    return found
+
+
 def kill(processes: Sequence[psutil.Process]) -> None:
     """Kill processes at once; those that have ended are left alone."""
     for process in processes:
