@@ -22,6 +22,7 @@ WRAPPERS = words("""answer final_answer final response solution result html_code
 """Elements that hold the answer or a file of it, or the call of a tool that writes one, also as `<parameter=content>`.
 A tag of any name directly before a doctype or `<html>` is one too."""
 
+CDATA = "<![CDATA["
 ANY_TAG = re.compile(r"<(/?)([a-z][^\s<>/`]*)(?=[\s/>]|\Z)", re.IGNORECASE)
 SPECIAL_TOKEN = re.compile(r"<[|\uff5c]([^\s<>|\uff5c`]{1,40})[|\uff5c]?>|<([a-z_]{1,30})[|\uff5c]>", re.IGNORECASE)
 """`<|im_end|>` and its like, also `<|channel>` and `<channel|>`."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from harness.answer.code import HTML_LANGUAGES, code_kind
-from harness.answer.marks import ANY_TAG, BRACKETS
+from harness.answer.marks import ANY_TAG, BRACKETS, CDATA
 from harness.answer.markup import Markup
 from harness.answer.reader import AnswerReader
 from harness.answer.regions import BLANK, Region, is_document, open_page
@@ -30,7 +30,6 @@ _JSON = re.compile(r"[{\[]\s*[\"{\[]|\"\s*<")
 _JSON_BEHIND_PROSE = re.compile(r"[{\[]\s*(?:\"[^\"\n]{1,60}\"\s*:|[{\[]\s*\")")
 _BEHIND_STRING = re.compile(r"\s*+(?:[,:}\]]|\Z)|[ \t]*+\r?\n")
 _QUOTE = re.compile(r"\\.|\"", re.DOTALL)
-_CDATA = "<![CDATA["
 _STRING_ENDS = re.compile(r"\"[\s}\])]*+\Z")
 _QUOTED_LINE = re.compile(r"^[ \t]*> ?", re.MULTILINE)
 _IN_QUOTE = re.compile(r"(?:^|\n)[ \t]*> ?\Z")
@@ -122,7 +121,8 @@ def thought_end(opened: str) -> str:
 def _candidates(answer: AnswerReader, region: Region, fragment: bool, cut: bool) -> Iterator[_Candidate]:
     text = answer.text
     html = text[region.start : region.end].strip(BLANK)
-    quoted = region.kind == "fenced" or _IN_QUOTE.search(text[max(0, region.start - 100) : region.start]) is not None
+    before = text[max(0, region.start - 100) : region.start]
+    quoted = region.kind == "fenced" or _IN_QUOTE.search(before) is not None
     lines = html.split("\n")[region.kind == "open" :] if quoted else []  # the first one's mark stands before it
     if lines and all(not line.strip() or line.lstrip(" \t")[:1] == ">" for line in lines):
         html = _QUOTED_LINE.sub("", html).strip(BLANK)
@@ -130,8 +130,8 @@ def _candidates(answer: AnswerReader, region: Region, fragment: bool, cut: bool)
         return
     document = is_document(html)
     if region.kind == "open":
-        before = text[max(0, region.start - 100) : region.start].rstrip(BLANK)
-        if before.endswith(_CDATA):
+        before = before.rstrip(BLANK)
+        if before.endswith(CDATA):
             html = html.removesuffix("]]>").rstrip(BLANK)
         elif before.endswith('"'):
             html = _STRING_ENDS.sub("", html).rstrip(BLANK)

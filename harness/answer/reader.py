@@ -12,6 +12,7 @@ from harness.answer.marks import (
     BARE_FINAL,
     BRACKET,
     BRACKETS,
+    CDATA,
     ECHOES,
     NEXT_TURN,
     SPECIAL_TOKEN,
@@ -29,7 +30,7 @@ _EVENT = re.compile(r"<|`+|~{3,}|\[/?THINK\]|\u25c1", re.IGNORECASE)
 _LABEL = re.compile(r"[ \t]*+([^\s`<]*+)([^\n`<]*+)(?:\n|\Z)")
 _SHORT_LABEL = re.compile(r"[ \t]*+([\w.+-]*+)[ \t]*+(?=<)")
 _SAID = re.compile(r"[^\ufeff\s]")
-_CDATA = re.compile(r"\s*<!\[CDATA\[\s*")
+_CDATA = re.compile(rf"\s*{re.escape(CDATA)}\s*")
 _SPAN_LIMIT = 500
 """Longest code span within a line, in characters."""
 
@@ -213,8 +214,8 @@ class AnswerReader:
                 return self._page(start)
             match = self.markup.next("--!?>", start) if self.text.startswith("<!--", start) else None
             return match.end() if match else start + 2
-        if self.text.startswith("<![CDATA[", start):
-            return self._skip(start, start + 9)
+        if self.text.startswith(CDATA, start):
+            return self._skip(start, start + len(CDATA))
         if re.compile(r"<!doctype\b", re.IGNORECASE).match(self.text, start) and (
             self._fresh(start) or self.mentions.document(start, "!doctype")
         ):

@@ -81,13 +81,13 @@ def run_compare_command(
         UsageError: a run, model or rule does not exist, or nothing can be compared.
         HarnessError: a file is damaged.
     """
-    asked = asked or Asked()
+    asked, places = asked or Asked(), places or RunPlaces()
     for file in filter(None, (asked.junit, asked.markdown)):
         check_output(file, WRITTEN)
     if asked.junit is not None and asked.markdown is not None and asked.junit.resolve() == asked.markdown.resolve():
         raise UsageError(f"{asked.junit} cannot hold both JUnit and Markdown", "name two files")
     rules = None if asked.gate_rules is None else read_rules(asked.gate_rules)
-    first, second, models = _sides(left, right, places or RunPlaces())
+    first, second, models = _sides(left, right, places)
     result = compare_runs(first, models.first, second, models.second, replicates=replicates)
     checks = gate_runs(result, rules) if rules is not None else []
     scorers = second.manifest.scorers
@@ -97,7 +97,7 @@ def run_compare_command(
     if asked.markdown is not None:
         text = markdown(result.summary, scorers, result.pair, checks, result.manifest_differences)
         write_output(asked.markdown, text, WRITTEN)
-    doubles = (places or RunPlaces()).doubles([left] if right is None else [left, right])
+    doubles = places.doubles([left] if right is None else [left, right])
     _say_all([*doubles, *describe(result, scorers, checks)], say)
     return EXIT_DONE if all(check.passed for check in checks) else EXIT_GATE
 

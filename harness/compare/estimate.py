@@ -17,6 +17,7 @@ from harness.compare.exact import (
     hardly_differ,
     rounded,
     sign_flip_p,
+    towards_ends,
 )
 from harness.compare.paired import bonett_price, group_flips, mcnemar_exact, wilson
 from harness.compare.power import FEWEST, detectable_mcnemar, detectable_mean
@@ -169,12 +170,11 @@ def _estimate(quantity: Quantity, pivot: Pivot | None, resampler: Resampler) -> 
     unseen = 0.0
     nothing_seen = (few and common_value(spread)[1] == 0) or pivot.se == 0 or bounds[0] == bounds[1]
     if nothing_seen or not np.isfinite(bounds[1]):
-        tailed = not few and pivot.shifts is not None and bool(pivot.shifts.any())
-        bounds = _tailed(quantity, pivot, n) if tailed else _few(quantity, pivot, spread)
+        if not few and pivot.shifts is not None and pivot.shifts.any():
+            bounds, method = _tailed(quantity, pivot, n), "bootstrap over tasks, Clopper-Pearson over those not seen"
+        else:
+            bounds, method = _few(quantity, pivot, spread), "Clopper-Pearson over the tasks that differ at all"
         unseen = (bounds[1] - bounds[0]) / 2
-        method = "Clopper-Pearson over the tasks that differ at all"
-        if tailed:
-            method = "bootstrap over tasks, Clopper-Pearson over those not seen"
     whole = SeededPivot(pivot, quantity.by_seed) if quantity.by_seed else pivot
     low, high = whole.bounds(of_tasks=bounds) if isinstance(whole, SeededPivot) else bounds
     method += ", t over trainings" if quantity.by_seed else ""
@@ -200,11 +200,7 @@ def _few(quantity: Quantity, pivot: Pivot, spread: Floats) -> tuple[float, float
     """The interval where no spread is known; for a corpus its units weigh alike, to first order."""
     if pivot.influence is None:
         return few_bounds(spread, quantity.floor, quantity.ceiling)
-    share = few_share(spread)
-    return (
-        pivot.estimate - (pivot.estimate - quantity.floor) * share,
-        pivot.estimate + (quantity.ceiling - pivot.estimate) * share,
-    )
+    return towards_ends(pivot.estimate, few_share(spread), quantity.floor, quantity.ceiling)
 
 
 def _tailed(quantity: Quantity, pivot: Pivot, n: int) -> tuple[float, float]:
@@ -215,11 +211,8 @@ def _tailed(quantity: Quantity, pivot: Pivot, n: int) -> tuple[float, float]:
     """
     assert pivot.shifts is not None
     shown = pivot.estimate + np.quantile(pivot.shifts, (ALPHA / 2, 1 - ALPHA / 2))
-    share = few_share(np.zeros(n))
-    return (
-        min(float(shown[0]), pivot.estimate - (pivot.estimate - quantity.floor) * share),
-        max(float(shown[1]), pivot.estimate + (quantity.ceiling - pivot.estimate) * share),
-    )
+    low, high = towards_ends(pivot.estimate, few_share(np.zeros(n)), quantity.floor, quantity.ceiling)
+    return min(float(shown[0]), low), max(float(shown[1]), high)
 
 
 def _exact_p(quantity: Quantity, pivot: Pivot, span: float) -> float | None:

@@ -120,8 +120,12 @@ def few_bounds(values: Floats, floor: float, ceiling: float, alpha: float = ALPH
     At most a share U of all tasks leaves it (Clopper and Pearson's upper limit), each at most to the end of the range:
     wide, but true whatever the rare values are.
     """
-    common, share = common_value(values)[0], few_share(values, alpha)
-    return common - (common - floor) * share, common + (ceiling - common) * share
+    return towards_ends(common_value(values)[0], few_share(values, alpha), floor, ceiling)
+
+
+def towards_ends(value: float, share: float, floor: float, ceiling: float) -> tuple[float, float]:
+    """Return what a mean is at least and at most where a share of what makes it up lies at an end of the range."""
+    return value - (value - floor) * share, value + (ceiling - value) * share
 
 
 def agreeing(estimate: float, low: float, high: float, p: float, alpha: float = ALPHA) -> tuple[float, float]:

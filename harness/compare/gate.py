@@ -70,13 +70,12 @@ def read_rules(text: str | None) -> tuple[str, ...]:
 
 
 def _rules_of_file(path: Path) -> tuple[str, ...]:
-    content = read_yaml(path)
-    if isinstance(content, Mapping):
-        other = next((str(key) for key in content if key != "rules"), None)
+    rules = read_yaml(path)
+    if isinstance(rules, Mapping):
+        other = next((str(key) for key in rules if key != "rules"), None)
         if other is not None:
             raise UsageError(f"{path} has the key '{other}', which holds no rules", did_you_mean(other, ["rules"]))
-        content = content.get("rules")
-    rules = content
+        rules = rules.get("rules")
     if not isinstance(rules, list) or not rules or not all(isinstance(rule, str) for rule in rules):
         raise UsageError(f"{path} holds no list of rules", "write a list, one rule a line: - no primary worse")
     return tuple(rules)

@@ -98,7 +98,7 @@ def _in_header(reader: GGUFReader) -> dict[str, object]:
 def _of_llama_3(found: NDArray[np.float64], theta: float) -> dict[str, object]:
     """Return Llama 3.1's scaling (`rope_type: llama3` of transformers) where it gives these factors."""
     factor = float(np.round(found.max(), 3))
-    low, high, original = _LLAMA_3["low_freq_factor"], _LLAMA_3["high_freq_factor"], 8192
+    low, high, original = _LLAMA_3.values()
     lengths = 2 * math.pi * theta ** (np.arange(len(found)) / len(found))
     smooth = np.clip((original / lengths - low) / (high - low), 0, 1)
     if not np.allclose(found, 1 / ((1 - smooth) / factor + smooth), rtol=1e-3):

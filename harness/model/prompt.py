@@ -166,8 +166,11 @@ class PromptRenderer:
 
     def _tags_in(self, text: str) -> bool:
         """Return whether the tokenizer would read a tag in a text as a special token; an end tag alone is none."""
-        tags = {token: match[1] for token in self._special if (match := _TAG.fullmatch(token))}
-        return any(token in text and re.search(rf"<{name}[\s>]", text) for token, name in tags.items())
+        return any(token in text and re.search(rf"<{name}[\s>]", text) for token, name in self._tags.items())
+
+    @functools.cached_property
+    def _tags(self) -> dict[str, str]:
+        return {token: match[1] for token in self._special if (match := _TAG.fullmatch(token))}
 
     @functools.cached_property
     def _special(self) -> tuple[str, ...]:

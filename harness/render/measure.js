@@ -28,11 +28,13 @@
   const lengthOf = get(HTMLCollection.prototype, "length");
   const count = () => lengthOf(all);
 
+  const elementsOf = (tree) =>
+    (tree === document ? Document : DocumentFragment).prototype.querySelectorAll.call(tree, "*");
   // The document and the open shadow trees in it, each behind the one that holds its host.
   const trees = () => {
     const found = [document];
     for (const tree of found)
-      for (const element of (tree === document ? Document : DocumentFragment).prototype.querySelectorAll.call(tree, "*"))
+      for (const element of elementsOf(tree))
         if (shadowOf(element)) found.push(shadowOf(element));
     return found;
   };
@@ -261,8 +263,7 @@
     parseFloat(style[`border${side}Width`]) > 0 && !/^(none|hidden)$/.test(style[`border${side}Style`]));
   const painted = (style) => style.backgroundImage !== "none" || !transparent(style.backgroundColor) ||
     bordered(style) || style.boxShadow !== "none";
-  const elements = roots.flatMap((tree) =>
-    [...(tree === document ? Document : DocumentFragment).prototype.querySelectorAll.call(tree, "*")]);
+  const elements = roots.flatMap((tree) => [...elementsOf(tree)]);
   for (const element of elements.slice(0, limits.texts)) {
     const name = nameOf(element);
     const control = name === "input" || name === "select" || name === "textarea";

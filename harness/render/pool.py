@@ -149,8 +149,7 @@ class Pool:
         if self._room is not None:
             # one that was just being started for a page under way would write its profile anew
             strays += await asyncio.to_thread(processes.naming, f"--user-data-dir={self._room.path}")
-        await asyncio.to_thread(processes.end, strays, 1)
-        if self._room is not None:
+            await asyncio.to_thread(processes.end, strays, 1)
             await asyncio.to_thread(self._room.clear)
 
     async def render(self, request: RenderRequest, cache: RenderCache | None = None) -> Rendering:

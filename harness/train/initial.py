@@ -19,6 +19,7 @@ from harness.errors import UsageError
 from harness.model.identity import ADAPTER_CONFIG, ADAPTER_FILE
 from harness.model.load import LoadedModel
 from harness.storage.atomic import write_atomically
+from harness.train.looking import LOOKED_AT, looking_at
 
 if TYPE_CHECKING:
     import torch
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.02}
 """How far the logits may move, relative to their spread: W − s·B₀A₀ is rounded."""
-_LOOKED_AT = 64
-"""Tokens."""
 
 
 class InitialAdapter:
@@ -42,7 +41,7 @@ class InitialAdapter:
     def __init__(self, loaded: LoadedModel, lora: Mapping[str, JsonValue], tokens: list[int]) -> None:
         self._loaded = loaded
         self._initialiser = lora.get("init_lora_weights", True)
-        self._tokens = tokens[:_LOOKED_AT]
+        self._tokens = tokens[:LOOKED_AT]
         self._tensors: dict[str, torch.Tensor] = {}
         self._logits = self._look(loaded.model) if isinstance(self._initialiser, str) else None
 
@@ -105,13 +104,10 @@ class InitialAdapter:
     def _look(self, model: PreTrainedModel) -> torch.Tensor:
         import torch
 
-        training = model.training
-        model.eval()
         self._base_parameters = getattr(self, "_base_parameters", None) or list(model.parameters())
-        with torch.no_grad():
+        with looking_at(model):
             ids = torch.tensor([self._tokens], device=model.device)
             logits: torch.Tensor = model(input_ids=ids, use_cache=False).logits.float()
-        model.train(training)
         return logits
 
 

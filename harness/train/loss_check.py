@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
 from harness.train.initial import TOLERANCE
+from harness.train.looking import LOOKED_AT, looking_at
 
 if TYPE_CHECKING:
     from trl import SFTTrainer
 
     from harness.train.data import TrainingRow
-
-_LOOKED_AT = 64
-"""Tokens of a row."""
 
 
 def check_loss(trainer: SFTTrainer, row: TrainingRow, dtype: str) -> None:
@@ -33,13 +31,10 @@ def check_loss(trainer: SFTTrainer, row: TrainingRow, dtype: str) -> None:
     import torch
 
     model = trainer.model
-    ids = torch.tensor([row.input_ids[:_LOOKED_AT]], device=model.device)
-    training = model.training
-    model.eval()
-    with torch.no_grad(), trainer.accelerator.autocast():
+    ids = torch.tensor([row.input_ids[:LOOKED_AT]], device=model.device)
+    with looking_at(model), trainer.accelerator.autocast():
         learnt = getattr(model(input_ids=ids, labels=ids, fused_lm_head=True), "log_probs", None)
         said = model(input_ids=ids, use_cache=False).logits[:, :-1].float().log_softmax(-1)
-    model.train(training)
     if learnt is None:
         return
     own = said.gather(-1, ids[:, 1:, None])[..., 0]

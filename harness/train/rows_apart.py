@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
+from harness.train.looking import LOOKED_AT, looking_at
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
     from harness.train.data import TrainingRow
 
-_LOOKED_AT = 64
-"""Tokens of a row."""
 _SEEN = {"float32": 1e-3, "bfloat16": 0.05, "float16": 0.02}
 """How far other tokens in the row before may move a row's logits, relative to their spread: by rounding alone."""
 _ELSEWHERE = {"float32": 1e-3, "bfloat16": 0.3, "float16": 0.1}
@@ -42,9 +41,7 @@ def check_rows_apart(trainer: SFTTrainer, rows: Sequence[TrainingRow], dtype: st
     import torch
 
     model = trainer.model
-    before, row = (
-        {"input_ids": r.input_ids[:_LOOKED_AT], "labels": r.labels[:_LOOKED_AT]} for r in (rows[0], rows[-1])
-    )
+    before, row = ({"input_ids": r.input_ids[:LOOKED_AT], "labels": r.labels[:LOOKED_AT]} for r in (rows[0], rows[-1]))
     another = {name: values[::-1] for name, values in before.items()}
     start, end = len(before["input_ids"]), len(before["input_ids"]) + len(row["input_ids"])
 
@@ -57,11 +54,8 @@ def check_rows_apart(trainer: SFTTrainer, rows: Sequence[TrainingRow], dtype: st
         batch = trainer.data_collator([dict(first), dict(row)])
         return said(**{name: value for name, value in batch.items() if name != "labels"})[start:end]
 
-    training = model.training
-    model.eval()
-    with torch.no_grad(), trainer.accelerator.autocast():
+    with looking_at(model), trainer.accelerator.autocast():
         one, other, alone = behind(before), behind(another), said(input_ids=torch.tensor([row["input_ids"]]))
-    model.train(training)
     seen, elsewhere = (float((one - of).std() / one.std()) for of in (other, alone))
     if seen > _SEEN[dtype] or elsewhere > _ELSEWHERE[dtype]:
         raise UsageError(

@@ -19,10 +19,7 @@ from harness.runs.read import load_run, read_votes
 from harness.runs.samples import SampleRecord, TaskKey
 from harness.runs.votes import Agreement, MetricAgreement, PairVotes, Vote
 from harness.storage.atomic import write_atomically
-from harness.vote.ballots import first_samples, last_votes, named
-
-Rows = Mapping[tuple[TaskKey, str], SampleRecord]
-"""By task and model."""
+from harness.vote.ballots import FirstSamples, first_samples, last_votes, named
 
 
 def agreement(
@@ -60,7 +57,7 @@ def _rank(rows: Sequence[SampleRecord]) -> list[str]:
     return sorted(names, key=lambda name: (name != "base", name.startswith("tuned"), name))
 
 
-def _of_pair(second: str, votes: Sequence[Vote], rows: Rows, seed: int) -> PairVotes:
+def _of_pair(second: str, votes: Sequence[Vote], rows: FirstSamples, seed: int) -> PairVotes:
     decided = [vote for vote in votes if vote.chosen in named(vote)]
     found = PairVotes(
         votes=len(votes),
@@ -82,12 +79,12 @@ def _of_pair(second: str, votes: Sequence[Vote], rows: Rows, seed: int) -> PairV
     return found.with_(win_rate=rate, low=low, high=high, metrics=metrics)
 
 
-def _scores(rows: Rows, vote: Vote, model: str) -> Mapping[str, float | None]:
+def _scores(rows: FirstSamples, vote: Vote, model: str) -> Mapping[str, float | None]:
     row = rows.get((vote.of_task, model))
     return row.scores if row else {}
 
 
-def _of_metric(metric: str, decided: Sequence[Vote], rows: Rows, seed: int) -> MetricAgreement:
+def _of_metric(metric: str, decided: Sequence[Vote], rows: FirstSamples, seed: int) -> MetricAgreement:
     agreed, spoken = [], []
     for vote in decided:
         left, right = (_scores(rows, vote, model).get(metric) for model in (vote.left, vote.right))

@@ -16,6 +16,8 @@ from harness.storage.jsonl import append_lines
 from harness.types import sha256
 
 Choice = Literal["left", "right", "tie", "both-bad"]
+FirstSamples = Mapping[tuple[TaskKey, str], SampleRecord]
+"""The rows that votes are given on, by task and model."""
 CHOICES: tuple[Choice, ...] = ("left", "right", "tie", "both-bad")
 
 
@@ -93,7 +95,7 @@ def vote_of(ballot: Ballot, choice: Choice, voter: str, time: str) -> Vote:
     )
 
 
-def outdated(vote: Vote, rows: Mapping[tuple[TaskKey, str], SampleRecord]) -> bool:
+def outdated(vote: Vote, rows: FirstSamples) -> bool:
     """Whether a vote was given on another page than its models have now: the run was measured anew since.
 
     `rows` are the first samples by task and model.
@@ -103,9 +105,7 @@ def outdated(vote: Vote, rows: Mapping[tuple[TaskKey, str], SampleRecord]) -> bo
     return any(row is None or sha256(row.page) != sha for row, sha in now)
 
 
-def last_votes(
-    votes: Sequence[Vote], rows: Mapping[tuple[TaskKey, str], SampleRecord]
-) -> tuple[list[Vote], list[Vote]]:
+def last_votes(votes: Sequence[Vote], rows: FirstSamples) -> tuple[list[Vote], list[Vote]]:
     """Return each voter's last vote on each task and pair on pages that are there, and where none is, on pages gone.
 
     One from before pages were written down counts as long as none was given since. `rows` as of `outdated`.
